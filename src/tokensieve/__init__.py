@@ -1,0 +1,1 @@
+"""Choose, token by token, what a language model is fine-tuned on."""

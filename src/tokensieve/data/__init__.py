@@ -1,0 +1,1 @@
+"""Conversations in, labelled token ids out."""

@@ -1,0 +1,323 @@
+"""Rows to tokenised examples on disk, once for each combination of data, tokenizer and settings."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokensieve.data.formats import convert
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.sources import OnError, Row, read_rows, source_fingerprint
+from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, turn_end_mask
+from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import offsets
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
+from tokensieve.store.shards import read_shard, shard_name, write_shard
+from tokensieve.types import IGNORE_INDEX, Examples, Statistics
+
+SHARD_TOKENS = 2**20
+"""Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
+_ROWS_AT_ONCE = 1000
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+_LAYOUT = 1
+
+
+@dataclass
+class Counts:
+    """What became of the rows. Tokens are counted after truncation unless the name says otherwise."""
+
+    rows: int = 0
+    examples: int = 0
+    tokens: int = 0
+    trainable_tokens: int = 0
+    truncated_examples: int = 0
+    tokens_cut: int = 0
+    trainable_tokens_cut: int = 0
+    rows_without_trainable: int = 0
+    straddling_tokens: int = 0
+    turns: int = 0
+    turns_ended: int = 0
+    turn_ends_untrained: int = 0
+    largest_id: int = -1
+    largest_id_at: str = ""
+    lengths: dict[str, int] = field(default_factory=dict)
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before training on these examples."""
+        found = []
+        if self.rows_without_trainable:
+            found.append(f"{self.rows_without_trainable} of {self.rows} rows have nothing to train on and were dropped")
+        if self.truncated_examples:
+            found.append(
+                f"{self.truncated_examples} examples were truncated: {self.tokens_cut} tokens cut, "
+                f"{self.trainable_tokens_cut} of them trainable (data.max_length)"
+            )
+        if self.straddling_tokens:
+            found.append(
+                f"{self.straddling_tokens} tokens join the end of a prompt with the start of its answer and are not "
+                "trained; end the prompt (or begin the answer) where a token ends"
+            )
+        if self.turn_ends_untrained:
+            found.append(
+                f"the turn-end token after {self.turn_ends_untrained} of {self.turns} answers is never trained, so the "
+                "model does not learn to stop: move it inside {% generation %} in the chat template"
+            )
+        elif self.turns and not self.turns_ended:
+            found.append(
+                "no answer ends with a turn-end token, so the model does not learn to stop: end answers with the "
+                "tokenizer's EOS token"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class ExampleStore:
+    """Tokenised examples on disk.
+
+    Attributes:
+        folder: holds ``manifest.json``, the shards and the tokenizer.
+        fingerprint: SHA-256 of all token ids, labels and lengths.
+        counts: what became of the source rows.
+        turn_end_ids: ids that end an assistant turn.
+        shards: how many shard files there are.
+    """
+
+    folder: Path
+    fingerprint: str
+    counts: Counts
+    turn_end_ids: tuple[int, ...]
+    shards: int
+
+    def read(self, number: int) -> Examples:
+        """Read one shard."""
+        cu_seqlens, columns = read_shard(self.folder / shard_name(number))
+        return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"])
+
+    def __iter__(self) -> Iterator[Examples]:
+        return (self.read(number) for number in range(self.shards))
+
+    def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
+        """Join a shard's labels with its figures."""
+        turn_end = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, self.turn_end_ids)
+        return Statistics(examples.cu_seqlens, examples.labels.astype(np.int64), values, turn_end, first_token)
+
+
+def open_examples(folder: Path) -> ExampleStore:
+    """Open tokenised examples.
+
+    Raises:
+        TokensieveError: nothing was prepared in this folder.
+    """
+    path = folder / "manifest.json"
+    if not path.is_file():
+        raise TokensieveError("no tokenised examples in this folder", where=str(folder))
+    manifest = read_json(path)
+    return ExampleStore(
+        folder,
+        manifest["fingerprint"],
+        Counts(**manifest["counts"]),
+        tuple(manifest["turn_end_ids"]),
+        manifest["shards"],
+    )
+
+
+def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Callable[[int], None]) -> ExampleStore:
+    """Tokenise the data into ``store/examples``, or open what an earlier call prepared.
+
+    Args:
+        settings: which rows, and how long an example may be.
+        encoder: tokenizer and template.
+        store: folder shared by runs.
+        on_rows: told the number of source rows after each batch.
+
+    Raises:
+        TokensieveError: the first row that cannot be used, or data with nothing to train on.
+    """
+    identity = {
+        "layout": _LAYOUT,
+        "source": source_fingerprint(settings),
+        "tokenizer": tokenizer_fingerprint(encoder),
+        "max_length": settings.max_length,
+        "truncation": settings.truncation,
+    }
+    folder = store / "examples" / fingerprint.of_value(identity)[:16]
+    with locked(folder):
+        if (folder / "manifest.json").is_file():
+            return open_examples(folder)
+        with atomic_folder(folder) as partial:
+            counts, digest, shards = _write(settings, encoder, partial, on_rows)
+            encoder.tokenizer.save_pretrained(partial / "tokenizer")
+            manifest = {
+                "identity": identity,
+                "fingerprint": digest,
+                "counts": asdict(counts),
+                "turn_end_ids": list(encoder.turn_end_ids),
+                "shards": shards,
+                "settings": asdict(settings),
+                "versions": fingerprint.versions(),
+            }
+            write_json(partial / "manifest.json", manifest)
+    return open_examples(folder)
+
+
+def tokenizer_fingerprint(encoder: Encoder) -> str:
+    """Return the fingerprint of what turns text into ids: vocabulary, merges, normaliser and template."""
+    return fingerprint.of_value([encoder.tokenizer.backend_tokenizer.to_str(), encoder.template])
+
+
+def encode_rows(
+    settings: DataSettings, encoder: Encoder, on_error: OnError
+) -> Iterator[tuple[list[tuple[Row, Encoded]], int]]:
+    """Yield batches of encoded rows, and how many source rows each batch came from.
+
+    Args:
+        settings: which rows.
+        encoder: tokenizer and template.
+        on_error: called with the error of each row that cannot be used.
+    """
+    for batch in _batched(read_rows(settings, on_error)):
+        usable: list[tuple[Row, Any]] = []
+        for row in batch:
+            try:
+                usable.append((row, convert(row.data, settings.form)))
+            except TokensieveError as error:
+                on_error(_at(error, row))
+        encoded: list[tuple[Row, Encoded]] = []
+        for (row, _), result in zip(usable, encoder.encode([item for _, item in usable]), strict=True):
+            if isinstance(result, TokensieveError):
+                on_error(_at(result, row))
+            else:
+                encoded.append((row, result))
+        yield encoded, len(batch)
+
+
+def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
+    """Return at most ``max_length`` tokens of an example, from its start or its end."""
+    length = settings.max_length
+    if len(encoded.input_ids) <= length:
+        return encoded
+    part = slice(None, length) if settings.truncation == "keep-start" else slice(-length, None)
+    labels = encoded.labels[part].copy()
+    labels[:1] = IGNORE_INDEX
+    return Encoded(encoded.input_ids[part], labels, encoded.straddling)
+
+
+def raise_error(error: TokensieveError) -> None:
+    """Stop at the first row that cannot be used."""
+    raise error
+
+
+class Tally:
+    """Counts rows as they are encoded."""
+
+    def __init__(self, settings: DataSettings, encoder: Encoder) -> None:
+        self.counts = Counts()
+        self._settings, self._turn_end_ids = settings, encoder.turn_end_ids
+        self._lengths: list[int] = []
+
+    def add(self, row: Row, encoded: Encoded) -> Encoded | None:
+        """Truncate and count one row; None when nothing is left to train on."""
+        counts, kept = self.counts, truncate(encoded, self._settings)
+        cut = len(encoded.input_ids) - len(kept.input_ids)
+        trainable = kept.labels != IGNORE_INDEX
+        if cut:
+            counts.truncated_examples += 1
+            counts.tokens_cut += cut
+            counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
+        counts.straddling_tokens += encoded.straddling
+        if not trainable.any():
+            counts.rows_without_trainable += 1
+            return None
+        counts.examples += 1
+        counts.tokens += len(trainable)
+        counts.trainable_tokens += int(trainable.sum())
+        self._lengths.append(len(trainable))
+        self._count_turns(kept, trainable)
+        if (largest := int(kept.input_ids.max())) > counts.largest_id:
+            counts.largest_id, counts.largest_id_at = largest, row.where
+        return kept
+
+    def _count_turns(self, kept: Encoded, trainable: np.ndarray) -> None:
+        last = np.flatnonzero(last_of_runs(trainable, np.array([0, len(trainable)])))
+        last = last[last + 1 < len(trainable)] if len(trainable) == self._settings.max_length else last
+        ended = np.isin(kept.input_ids[last], self._turn_end_ids)
+        following = kept.input_ids[np.minimum(last + 1, len(trainable) - 1)]
+        untrained = ~ended & (last + 1 < len(trainable)) & np.isin(following, self._turn_end_ids)
+        self.counts.turns += len(last)
+        self.counts.turns_ended += int(ended.sum())
+        self.counts.turn_ends_untrained += int(untrained.sum())
+
+    def finish(self, source: str) -> Counts:
+        """Return the counts.
+
+        Raises:
+            TokensieveError: no row has anything to train on.
+        """
+        counts = self.counts
+        if counts.rows == 0:
+            raise TokensieveError("the data has no rows", where=source)
+        if counts.examples == 0:
+            cut = f", {counts.truncated_examples} of them after truncation to {self._settings.max_length} tokens"
+            raise TokensieveError(
+                f"every label is -100: none of {counts.rows} rows has anything to train on"
+                + (cut if counts.truncated_examples else ""),
+                where=source,
+                mend="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
+            )
+        quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
+        counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
+        return counts
+
+
+def _write(
+    settings: DataSettings, encoder: Encoder, folder: Path, on_rows: Callable[[int], None]
+) -> tuple[Counts, str, int]:
+    tally = Tally(settings, encoder)
+    digests = [hashlib.sha256() for _ in range(3)]
+    pending: list[tuple[int, Encoded]] = []
+    tokens = shards = 0
+    for batch, rows in encode_rows(settings, encoder, raise_error):
+        tally.counts.rows += rows
+        for row, encoded in batch:
+            kept = tally.add(row, encoded)
+            if kept is None:
+                continue
+            pending.append((row.number, kept))
+            tokens += len(kept.input_ids)
+            if tokens >= SHARD_TOKENS:
+                _write_shard(folder / shard_name(shards), pending, digests)
+                pending, tokens, shards = [], 0, shards + 1
+        on_rows(rows)
+    counts = tally.finish(", ".join(settings.files))
+    if pending:
+        _write_shard(folder / shard_name(shards), pending, digests)
+        shards += 1
+    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), shards
+
+
+def _write_shard(path: Path, pending: list[tuple[int, Encoded]], digests: list[Any]) -> None:
+    """Write examples and feed the fingerprint; ids, labels and lengths apart, so that shard size does not matter."""
+    cu_seqlens = offsets([len(encoded.input_ids) for _, encoded in pending])
+    input_ids = np.concatenate([encoded.input_ids for _, encoded in pending])
+    labels = np.concatenate([encoded.labels for _, encoded in pending])
+    for digest, values in zip(digests, (input_ids, labels, np.diff(cu_seqlens)), strict=True):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    rows = np.array([number for number, _ in pending], dtype=np.int64)
+    write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, {"row": rows})
+
+
+def _at(error: TokensieveError, row: Row) -> TokensieveError:
+    return TokensieveError(error.what, where=row.where, mend=error.mend)
+
+
+def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, _ROWS_AT_ONCE)):
+        yield batch

@@ -1,0 +1,41 @@
+"""Settings of the data stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Form = Literal["auto", "messages", "prompt-completion", "alpaca", "sharegpt", "question-answer", "text", "tokenised"]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which rows to read and how to turn them into tokens.
+
+    Attributes:
+        files: files (JSON, JSONL, Parquet, CSV; also .gz and .zst), globs, folders of such files, a
+            folder of `datasets.save_to_disk`, or the id of a data set on the Hugging Face Hub.
+        form: how rows are written; `auto` recognises it from their columns.
+        columns: new name of each column to rename, such as `{question: prompt}`.
+        name: configuration of a Hub data set.
+        split: split of a Hub data set or of a saved DatasetDict.
+        revision: revision of a Hub data set.
+        tokenizer: folder or Hub id of the tokenizer; the base model's when not given.
+        chat_template: file with a Jinja chat template, or the template itself; the tokenizer's own when
+            not given.
+        max_length: tokens of the longest example; longer ones are truncated.
+        truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.
+        limit: read this many rows at most.
+    """
+
+    files: tuple[str, ...] = ()
+    form: Form = "auto"
+    columns: dict[str, str] = field(default_factory=dict)
+    name: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    tokenizer: str | None = None
+    chat_template: str | None = None
+    max_length: int = 2048
+    truncation: Literal["keep-start", "keep-end"] = "keep-start"
+    limit: int | None = None

@@ -1,0 +1,285 @@
+"""Rows from files, folders and the Hub, each with the place it came from."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from tokensieve.data.settings import DataSettings
+from tokensieve.errors import TokensieveError
+from tokensieve.store import fingerprint
+
+_FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv")
+_COMPRESSED = (".gz", ".zst")
+OnError = Callable[[TokensieveError], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the source.
+
+    Attributes:
+        number: position among all rows that were read, from 0.
+        where: file and line (or row) for messages to the user.
+        data: columns and values.
+    """
+
+    number: int
+    where: str
+    data: dict[str, Any]
+
+
+def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
+    """Yield the rows of every source in order.
+
+    Args:
+        settings: what to read.
+        on_error: called with each row that cannot be read; raise in it to stop at the first.
+
+    Raises:
+        TokensieveError: no source given, a source that does not exist, is empty or has an unknown format.
+    """
+    rows = (
+        Row(number, where, _rename(data, settings.columns))
+        for number, (where, data) in enumerate(_all_rows(settings, on_error))
+    )
+    return itertools.islice(rows, settings.limit)
+
+
+def source_fingerprint(settings: DataSettings) -> str:
+    """Return a fingerprint of the sources' contents, and of how rows are picked from them."""
+    picked = [settings.form, settings.columns, settings.limit]
+    sources: list[Any] = []
+    for source in settings.files:
+        if _is_hub_id(source):
+            sources.append([source, settings.name, settings.split, _load_hub(source, settings)._fingerprint])
+        elif _is_saved_dataset(Path(source)):
+            files = sorted(Path(source).rglob("*.arrow")) + sorted(Path(source).rglob("*.json"))
+            sources.append([settings.split, fingerprint.of_files(files)])
+        else:
+            sources.append(fingerprint.of_files(_expand(source)))
+    return fingerprint.of_value([picked, sources])
+
+
+def total_bytes(settings: DataSettings) -> int:
+    """Return the size of the sources on disk; 0 for Hub data sets."""
+    local = [source for source in settings.files if not _is_hub_id(source)]
+    paths = [
+        p
+        for source in local
+        for p in (_expand(source) if not _is_saved_dataset(Path(source)) else Path(source).rglob("*.arrow"))
+    ]
+    return sum(path.stat().st_size for path in paths)
+
+
+def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    if not settings.files:
+        raise TokensieveError("no data given", where="recipe: data.files", mend="data: {files: [train.jsonl]}")
+    for source in settings.files:
+        if _is_hub_id(source):
+            yield from _dataset_rows(_load_hub(source, settings), source)
+        elif _is_saved_dataset(Path(source)):
+            yield from _dataset_rows(_load_saved(Path(source), settings.split), source)
+        else:
+            for path in _expand(source):
+                yield from _file_rows(path, on_error)
+
+
+def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, columns) of one file.
+
+    Raises:
+        TokensieveError: an empty file, one of unknown format, or one that is not what its name says.
+    """
+    if path.stat().st_size == 0:
+        raise TokensieveError("the file is empty", where=str(path))
+    suffix = _format(path)
+    try:
+        reader = {".parquet": _parquet_rows, ".csv": _csv_rows, ".json": _json_rows}.get(suffix, _jsonl_rows)
+        count = 0
+        for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
+            yield item
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+        raise TokensieveError(f"cannot read the file: {error}", where=str(path)) from error
+    if count == 0:
+        on_error(TokensieveError("the file has no rows", where=str(path)))
+
+
+def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _open_text(path) as handle:
+        for line_number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{line_number}"
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError as error:
+                on_error(
+                    TokensieveError(
+                        f"not JSON: {error.msg} (column {error.colno})",
+                        where=where,
+                        mend="one JSON object per line",
+                    )
+                )
+                continue
+            yield from _object(value, where, on_error)
+
+
+def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of a JSON array, or of an object keyed by row id; a `.json` file may also hold JSON lines."""
+    with _open_text(path) as handle:
+        text = handle.read()
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data" and text.lstrip().startswith("{"):
+            yield from _jsonl_rows(path, on_error)
+            return
+        raise TokensieveError(
+            f"not JSON: {error.msg} (column {error.colno})", where=f"{path}:{error.lineno}"
+        ) from error
+    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
+        for key, row in value.items():
+            yield f"{path} key '{key}'", row
+    elif isinstance(value, dict):
+        yield f"{path}:1", value
+    elif isinstance(value, list):
+        for number, row in enumerate(value):
+            yield from _object(row, f"{path} row {number}", on_error)
+    else:
+        raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), mend="an array of objects")
+
+
+def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict):
+        yield where, value
+    else:
+        on_error(TokensieveError(f"a JSON {type(value).__name__}, not an object", where=where))
+
+
+def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    with _open_text(path) as handle:
+        reader = csv.DictReader(handle)
+        for row in reader:
+            where = f"{path}:{reader.line_num}"
+            if None in row or None in row.values():
+                on_error(TokensieveError("more or fewer fields than the header names", where=where))
+            else:
+                yield where, row
+
+
+def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        number = 0
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                for row in batch.to_pylist():
+                    yield f"{path} row {number}", row
+                    number += 1
+    except pa.ArrowInvalid as error:
+        raise TokensieveError(f"not a Parquet file: {error}", where=str(path)) from error
+
+
+def _dataset_rows(dataset: Iterable[dict[str, Any]], source: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, row in enumerate(dataset):
+        yield f"{source} row {number}", row
+
+
+def _expand(source: str) -> list[Path]:
+    """Return the files that a path, folder or glob names, sorted.
+
+    Raises:
+        TokensieveError: nothing there, or no file of a known format.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if _format(p) in _FORMATS and not _hidden(p, path))
+        if not found:
+            raise TokensieveError("no data files in this folder", where=source, mend=f"files of {', '.join(_FORMATS)}")
+        return found
+    found = [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True))
+    if not found:
+        raise TokensieveError("no such file, folder or glob", where=source)
+    for file in found:
+        if _format(file) not in _FORMATS:
+            raise TokensieveError(
+                f"unknown format '{file.suffix}'",
+                where=str(file),
+                mend=f"one of {', '.join(_FORMATS)}, also with {' or '.join(_COMPRESSED)}",
+            )
+    return found
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+def _format(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _open_text(path: Path) -> IO[str]:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    if path.suffix.lower() == ".zst":
+        import zstandard
+
+        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True)
+        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _is_hub_id(source: str) -> bool:
+    """A Hub id is `name` or `owner/name`, is no file here and has no data file's ending."""
+    path = Path(source).expanduser()
+    if path.exists() or glob.has_magic(source) or _format(path) in _FORMATS:
+        return False
+    return not source.startswith((".", "/", "~")) and source.count("/") == 1
+
+
+def _is_saved_dataset(path: Path) -> bool:
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def _load_hub(source: str, settings: DataSettings) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(source, settings.name, split=settings.split, revision=settings.revision)
+    except Exception as error:
+        raise TokensieveError(
+            f"neither a file here nor a data set that the Hub gives: {error}",
+            where=source,
+            mend="check the path; for a Hub data set also data.name, data.split and data.revision",
+        ) from error
+
+
+def _load_saved(path: Path, split: str) -> Any:
+    import datasets
+
+    loaded = datasets.load_from_disk(str(path))
+    if isinstance(loaded, datasets.DatasetDict):
+        if split not in loaded:
+            raise TokensieveError(
+                f"no split '{split}'", where=str(path), mend=f"data.split: one of {', '.join(loaded)}"
+            )
+        return loaded[split]
+    return loaded
+
+
+def _rename(data: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
+    return {columns.get(name, name): value for name, value in data.items()} if columns else data

@@ -1,0 +1,1 @@
+"""Models over examples: statistics on disk."""

@@ -1,0 +1,18 @@
+"""Rank tokens by the base model's own loss: a control that needs one model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tokensieve.methods._base import StatisticMethod
+
+
+@dataclass(frozen=True)
+class Loss(StatisticMethod):
+    """Loss of the base model, in nats."""
+
+    name: ClassVar[str] = "loss"
+    summary: ClassVar[str] = "what the base model predicts worst (or best)"
+    formula: ClassVar[str] = "loss_base, or its negative"
+    statistic: ClassVar[str] = "loss"

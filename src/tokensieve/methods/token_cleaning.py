@@ -1,0 +1,35 @@
+"""Token Cleaning with a fixed reference model (Pang et al., ICML 2025, arXiv 2502.01968, section 4.1).
+
+Score: ``loss_base[t] - loss_reference[t]``, the excess loss. A token on which the reference is much
+better than the base is one that fine-tuning teaches; the rest is noise or known already. The reference
+is the same base, fine-tuned on a warm-up subset with every token, then frozen.
+
+Paper and code agree: one ranking over the whole pool, 60 % kept, ``int(n * fraction)`` tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tokensieve.methods._base import FractionMethod
+from tokensieve.types import Float32, Needs, Statistics
+
+
+@dataclass(frozen=True)
+class TokenCleaning(FractionMethod):
+    """Excess loss of the base over the reference, ranked over the data set."""
+
+    name: ClassVar[str] = "token-cleaning"
+    summary: ClassVar[str] = "tokens that a reference model predicts better than the base"
+    formula: ClassVar[str] = "loss_base - loss_reference"
+    paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
+
+    @property
+    def needs(self) -> Needs:
+        """The losses of base and reference."""
+        return frozenset({("base", "loss"), ("reference", "loss")})
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]``, nats; positive where the reference is better."""
+        return statistics.get("base", "loss") - statistics.get("reference", "loss")

@@ -1,0 +1,66 @@
+"""The exact place of the k-th largest score among any number of shards, in constant memory.
+
+Scores become order-preserving uint32 keys (`ops.ragged.order_keys`). One pass counts their upper 16 bits
+and finds the bucket that the k-th key falls into; a second pass counts the lower 16 bits within that
+bucket. What is left to decide are ties at the cut-off: the earliest positions win.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.types import Bool
+
+_BUCKETS = 1 << 16
+
+
+@dataclass
+class Cutoff:
+    """Which keys belong to the k largest.
+
+    Attributes:
+        key: the k-th largest key. Larger keys belong to the k largest, smaller ones do not.
+        ties: how many keys equal to ``key`` still belong; falls as shards are decided in order.
+    """
+
+    key: int
+    ties: int
+
+    def keep(self, keys: NDArray[np.uint32]) -> Bool:
+        """Decide the next shard's keys, in data-set order: bool ``[n]``, True for the k largest."""
+        kept = keys > self.key
+        tied = np.flatnonzero(keys == self.key)[: self.ties]
+        kept[tied] = True
+        self.ties -= len(tied)
+        return kept
+
+
+def find_cutoff(shards: Callable[[], Iterable[NDArray[np.uint32]]], count: int) -> Cutoff:
+    """Find the cut-off that keeps exactly ``count`` keys.
+
+    Args:
+        shards: returns a fresh iterator over the uint32 keys of each shard; called twice.
+        count: keys to keep, at most the number of keys.
+    """
+    if count == 0:
+        return Cutoff(key=_BUCKETS * _BUCKETS, ties=0)
+    upper = np.zeros(_BUCKETS, dtype=np.int64)
+    for keys in shards():
+        upper += np.bincount(keys >> 16, minlength=_BUCKETS)
+    bucket, above = _bucket_of(upper, count)
+    lower = np.zeros(_BUCKETS, dtype=np.int64)
+    for keys in shards():
+        lower += np.bincount(keys[keys >> 16 == bucket] & 0xFFFF, minlength=_BUCKETS)
+    rest, above_in_bucket = _bucket_of(lower, count - above)
+    return Cutoff(key=(bucket << 16) | rest, ties=count - above - above_in_bucket)
+
+
+def _bucket_of(counts: NDArray[np.int64], count: int) -> tuple[int, int]:
+    """Return the bucket of the ``count``-th largest element and how many elements lie above it."""
+    from_top = np.cumsum(counts[::-1])
+    index = int(np.searchsorted(from_top, count))
+    return len(counts) - 1 - index, int(from_top[index] - counts[::-1][index])

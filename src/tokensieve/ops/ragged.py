@@ -1,0 +1,59 @@
+"""Ragged arrays: flat values with offsets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.types import Bool, Float32, Int64
+
+
+def offsets(lengths: Sequence[int] | NDArray[np.integer]) -> Int64:
+    """Return int64 ``[segments + 1]`` offsets that start at 0, from the segments' lengths."""
+    cu_seqlens = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=cu_seqlens[1:])
+    return cu_seqlens
+
+
+def segment_ids(cu_seqlens: Int64) -> Int64:
+    """Return int64 ``[tokens]``, the number of the segment that each position lies in."""
+    return np.repeat(np.arange(len(cu_seqlens) - 1), np.diff(cu_seqlens))
+
+
+def segment_counts(mask: Bool, cu_seqlens: Int64) -> Int64:
+    """Return int64 ``[segments]``, how many positions of each segment are True."""
+    total = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+    return total[cu_seqlens[1:]] - total[cu_seqlens[:-1]]
+
+
+def gather_segments(values: NDArray, cu_seqlens: Int64, order: NDArray[np.integer]) -> NDArray:
+    """Return the segments in ``order``, concatenated: values ``[sum of their lengths]``."""
+    lengths = np.diff(cu_seqlens)[order]
+    new = offsets(lengths)
+    source = np.repeat(cu_seqlens[order] - new[:-1], lengths) + np.arange(new[-1])
+    return values[source]
+
+
+def order_keys(values: Float32) -> NDArray[np.uint32]:
+    """Map float32 to uint32 keys of the same order, so that ranking needs integers alone.
+
+    The sign bit is flipped for positive numbers and all bits for negative ones. Both zeros map to one
+    key, as ``-0.0 == 0.0``. NaN is not ordered and must be refused before.
+    """
+    bits = (np.ascontiguousarray(values, dtype=np.float32) + np.float32(0)).view(np.uint32)
+    negative = bits >> 31 == 1
+    return np.where(negative, ~bits, bits | np.uint32(0x80000000))
+
+
+def rank_in_segments(keys: NDArray[np.uint32], segment: Int64) -> Int64:
+    """Return int64 ``[n]``: the rank of each element in its segment, highest key first, 0-based.
+
+    Equal keys rank by position: the earlier one first. ``segment`` must not fall.
+    """
+    order = np.lexsort((np.arange(len(keys)), ~keys, segment))
+    starts = np.searchsorted(segment, segment[order], side="left")
+    ranks = np.empty(len(keys), dtype=np.int64)
+    ranks[order] = np.arange(len(keys)) - starts
+    return ranks

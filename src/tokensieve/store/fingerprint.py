@@ -1,0 +1,63 @@
+"""Fingerprints: SHA-256 of what figures depend on, so that they are never used for anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokensieve.errors import TokensieveError
+
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py")
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+
+def of_value(value: Any) -> str:
+    """Return the fingerprint of a JSON value; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def of_files(files: Iterable[Path]) -> str:
+    """Return the fingerprint of the files' contents, in the order given."""
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def of_folder(folder: Path, patterns: Iterable[str]) -> str:
+    """Return the fingerprint of a folder's files that match: their names and contents.
+
+    Raises:
+        TokensieveError: no file matches.
+    """
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    if not files:
+        raise TokensieveError(f"no {' or '.join(patterns)} in this folder", where=str(folder))
+    return of_value([[path.name, of_files([path])] for path in files])
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the libraries that figures depend on."""
+    names = ("tokensieve", "torch", "transformers", "peft", "trl", "tokenizers", "datasets", "pyarrow")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def check_same(found: Any, wanted: Any, *, where: str, mend: str) -> None:
+    """Raise ``TokensieveError`` that shows both sides of every difference between two JSON objects."""
+    differences = [
+        f"{name}: {before!r} there, {after!r} here" for name, before, after in _differences(found, wanted, "")
+    ]
+    if differences:
+        raise TokensieveError("it was made from something else: " + "; ".join(differences), where=where, mend=mend)
+
+
+def _differences(found: Any, wanted: Any, path: str) -> list[tuple[str, Any, Any]]:
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        keys = list(dict.fromkeys([*found, *wanted]))
+        return [d for k in keys for d in _differences(found.get(k), wanted.get(k), f"{path}.{k}" if path else k)]
+    return [] if found == wanted else [(path, found, wanted)]

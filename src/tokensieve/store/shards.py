@@ -1,0 +1,82 @@
+"""Ragged columns in Parquet: one row an example, one list column a figure.
+
+The same arrays give the same bytes, so that a resumed run can be compared with an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tokensieve.errors import TokensieveError
+from tokensieve.store.atomic import atomic_file
+from tokensieve.types import Int64
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard in the store."""
+    return f"shard-{number:05d}.parquet"
+
+
+def write_shard(
+    path: Path,
+    cu_seqlens: Int64,
+    ragged: Mapping[str, NDArray],
+    scalars: Mapping[str, NDArray] | None = None,
+) -> None:
+    """Write one Parquet file atomically.
+
+    Args:
+        path: file to create or replace.
+        cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
+        ragged: ``[tokens]`` arrays, written as list columns of their own dtype.
+        scalars: ``[examples]`` arrays, written as plain columns.
+    """
+    offsets = pa.array(cu_seqlens, type=pa.int32())
+    columns: dict[str, pa.Array] = {name: pa.array(value) for name, value in (scalars or {}).items()}
+    for name, value in ragged.items():
+        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(value))
+    with atomic_file(path) as partial:
+        pq.write_table(pa.table(columns), partial, compression="zstd")
+
+
+def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
+    """Read one Parquet file.
+
+    Returns:
+        The offsets, int64 ``[examples + 1]``, and every column: flat ``[tokens]`` for list columns,
+        ``[examples]`` for the others.
+
+    Raises:
+        TokensieveError: a file that is not Parquet, or whose list columns differ in length.
+    """
+    try:
+        table = pq.ParquetFile(path).read()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TokensieveError(
+            f"cannot read a shard: {error}",
+            where=str(path),
+            mend="delete the file and run the same command again",
+        ) from error
+    cu_seqlens: Int64 | None = None
+    columns: dict[str, NDArray] = {}
+    for name in table.column_names:
+        column = table[name].combine_chunks()
+        if isinstance(column, pa.ChunkedArray):  # a table without rows
+            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+        if not pa.types.is_list(column.type):
+            columns[name] = column.to_numpy(zero_copy_only=False)
+            continue
+        found = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+        if cu_seqlens is not None and not np.array_equal(found, cu_seqlens):
+            raise TokensieveError(f"column '{name}' has rows of other lengths than the first", where=str(path))
+        cu_seqlens = found
+        columns[name] = column.values.to_numpy(zero_copy_only=False)
+    if cu_seqlens is None:
+        raise TokensieveError("no list column in this file", where=str(path))
+    return cu_seqlens, columns

@@ -34,7 +34,9 @@ class MeasureSettings:
     Attributes:
         token_budget: tokens of one batch at most, padding included; a longer example goes alone.
         device: `auto` is CUDA where there is a device, else the CPU.
+        statistics: measure these too, for every role, whether the method needs them or not.
     """
 
-    token_budget: int = 16384
+    token_budget: int = 8192
     device: str = "auto"
+    statistics: tuple[str, ...] = ()

@@ -1,0 +1,291 @@
+"""The command line: wiring only. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from tokensieve.data.settings import DataSettings, Form
+from tokensieve.errors import TokensieveError
+
+_USAGE = """Choose, token by token, what a language model is fine-tuned on.
+
+Examples:
+  tokensieve demo                                    the whole job on embedded data
+  tokensieve inspect train.jsonl --tokenizer MODEL   what would be trained on
+  tokensieve run recipe.yaml                         score, select, train, evaluate, show
+  tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+  tokensieve show runs/half --example 3
+
+Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.
+"""
+
+Overrides = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="A YAML recipe, and fields that override it, such as method.fraction=0.5 or data.files=train.jsonl.",
+    ),
+]
+
+
+def _stage(until: str, arguments: Sequence[str], dry_run: bool = False) -> None:
+    recipes = [argument for argument in arguments if "=" not in argument]
+    if len(recipes) > 1:
+        raise TokensieveError(f"{len(recipes)} recipes given: {', '.join(recipes)}", where="command line")
+    from tokensieve.config import load_recipe
+
+    recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
+    _quiet()
+    from tokensieve import pipeline
+    from tokensieve.report.progress import StageProgress
+
+    if dry_run:
+        plan = pipeline.check_run(recipe, StageProgress())
+        print(f"ok: {plan.examples.counts.examples} examples, {plan.examples.counts.trainable_tokens} trainable tokens")
+        return
+    folder = pipeline.run(recipe, until)
+    _summary(folder, until)
+
+
+def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
+    """Carry out a recipe: score, select, train, evaluate, show. What is done is skipped.
+
+    Examples:
+      tokensieve run recipe.yaml
+      tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+      tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+
+    Args:
+        arguments: recipe and overrides.
+        dry_run: check everything but the weights, and stop.
+    """
+    _stage("report", arguments, dry_run)
+
+
+def measure(arguments: Overrides = (), /) -> None:
+    """Measure per-token statistics with every model that the method needs.
+
+    Examples:
+      tokensieve measure recipe.yaml
+      tokensieve measure output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+    """
+    _stage("measure", arguments)
+
+
+def select(arguments: Overrides = (), /) -> None:
+    """Score and choose tokens, and write the cleaned data.
+
+    Examples:
+      tokensieve select recipe.yaml
+      tokensieve select recipe.yaml method=rho-1 output=runs/rho     (measures nothing again)
+    """
+    _stage("select", arguments)
+
+
+def train(arguments: Overrides = (), /) -> None:
+    """Fine-tune the base on the cleaned data and on that of the controls.
+
+    Examples:
+      tokensieve train recipe.yaml
+      tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16
+    """
+    _stage("train", arguments)
+
+
+def evaluate(arguments: Overrides = (), /) -> None:
+    """Evaluate the fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks.
+
+    Examples:
+      tokensieve evaluate recipe.yaml
+      tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
+    """
+    _stage("evaluate", arguments)
+
+
+def inspect(
+    data: Annotated[tuple[str, ...], tyro.conf.Positional],
+    /,
+    *,
+    tokenizer: str,
+    examples: int = 3,
+    max_length: int = 2048,
+    form: Form = "auto",
+    split: str = "train",
+    chat_template: str | None = None,
+    compare_with: str | None = None,
+    json: bool = False,
+) -> None:
+    """Show what of a data set would be trained on, and every problem it has. Exits with 1 on errors.
+
+    Examples:
+      tokensieve inspect train.jsonl --tokenizer MODEL
+      tokensieve inspect "data/*.parquet" --tokenizer MODEL --max-length 4096 --json
+
+    Args:
+        data: files, globs, folders or a Hub id.
+        tokenizer: folder or Hub id of the tokenizer.
+        examples: number of examples to show.
+        max_length: tokens of the longest example.
+        form: how rows are written; auto recognises it from their columns.
+        split: split of a Hub data set or saved DatasetDict.
+        chat_template: file with a Jinja chat template.
+        compare_with: a second tokenizer that must give the same ids, such as the reference model's.
+        json: print JSON.
+    """
+    _quiet()
+    from tokensieve.data.inspect import inspect_data
+    from tokensieve.data.tokenize import load_encoder
+    from tokensieve.measure.models import local_folder
+
+    settings = DataSettings(
+        files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
+    )
+    encoder = load_encoder(str(local_folder(tokenizer, weights=False)), chat_template)
+    found = inspect_data(settings, encoder, examples, compare_with)
+    if json:
+        _print_json(found.to_json())
+    else:
+        from rich.console import Console
+
+        from tokensieve.report.terminal import print_inspection
+
+        print_inspection(found, encoder.tokenizer, Console())
+    if found.has_errors:
+        raise SystemExit(1)
+
+
+def report(runs: Annotated[Path, tyro.conf.Positional], /, *, examples: int = 12, output: Path | None = None) -> None:
+    """Write the page of a run: one HTML file that needs no network.
+
+    Examples:
+      tokensieve report runs/a
+
+    Args:
+        runs: the run folder.
+        examples: number of token heat maps.
+        output: the file to write; report.html in the run folder when not given.
+    """
+    from tokensieve.report.page import write_page
+    from tokensieve.report.view import load_run
+
+    path = output or runs / "report.html"
+    write_page(load_run(runs), path, examples)
+    print(path)
+
+
+def show(
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    example: int = 0,
+    arm: str | None = None,
+    value: str = "score",
+) -> None:
+    """Show one example's tokens in the terminal: kept underlined, dropped struck through.
+
+    Examples:
+      tokensieve show runs/a --example 3
+      tokensieve show runs/a --example 3 --value base.loss
+
+    Args:
+        run: the run folder.
+        example: number of the example, from 0.
+        arm: whose selection to show; the method's when not given.
+        value: what the colour stands for: score, or a statistic such as base.loss.
+    """
+    from rich.console import Console
+
+    from tokensieve.report.terminal import show_example
+    from tokensieve.report.view import load_run
+
+    view = load_run(run)
+    show_example(view, example, arm or view.method, value, Console())
+
+
+def methods(*, json: bool = False) -> None:
+    """List the methods with their scores, what they need and where they come from.
+
+    Args:
+        json: print JSON.
+    """
+    from tokensieve.report.terminal import method_rows, print_methods
+
+    if json:
+        _print_json(method_rows())
+    else:
+        from rich.console import Console
+
+        print_methods(Console())
+
+
+def demo(*, output: Path = Path("runs/demo"), seed: int = 0) -> None:
+    """Run the whole job on the embedded model and data, in about three minutes on two cores.
+
+    Args:
+        output: folder of the run.
+        seed: of the data, the training and the random control.
+    """
+    _quiet()
+    from tokensieve.demo.run import run_demo
+
+    run_demo(output, seed)
+
+
+_COMMANDS = (run, demo, inspect, measure, select, train, evaluate, report, show, methods)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 2 on input that cannot be used."""
+    app = tyro.extras.SubcommandApp()
+    for command in _COMMANDS:
+        app.command(command)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app.cli(prog="tokensieve", description=_USAGE, args=list(arguments) or ["--help"], config=())
+    except TokensieveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _summary(folder: Path, until: str) -> None:
+    from rich.console import Console
+
+    from tokensieve.report.terminal import results_table
+    from tokensieve.report.view import load_run
+
+    if until != "measure":
+        Console().print(results_table(load_run(folder)))
+    if until == "report":
+        print(f"page: {folder / 'report.html'}")
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _quiet() -> None:
+    """Silence the progress bars and chatter of the libraries; ours shows the same."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Figures of fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks."""

@@ -1,0 +1,340 @@
+"""The stages of a run in order; what is done is skipped.
+
+A run folder:
+
+    recipe.yaml                     the resolved recipe
+    run.json                        where data and statistics are, seconds of each stage, versions
+    arms/<arm>/scores/              score and decision of every token
+    arms/<arm>/selection.json       counts, rule and what they were made from
+    arms/<arm>/data/                cleaned data, for any trainer
+    arms/<arm>/model/               adapter or model fine-tuned on it
+    arms/<arm>/evaluation.json
+    report.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tokensieve.config import Recipe, dump_recipe, recipe_values, train_settings
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.measure.measure import Measurement, locate, measure
+from tokensieve.measure.models import ModelPool, model_identity, pick_device
+from tokensieve.measure.settings import ModelSettings
+from tokensieve.plan import Arm, Plan, check
+from tokensieve.report.page import write_page
+from tokensieve.report.progress import StageProgress
+from tokensieve.report.view import load_run
+from tokensieve.select.cleaned import write_cleaned, write_subset
+from tokensieve.select.streaming import select_shards
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.train.settings import WarmUp
+from tokensieve.train.trainer import train, trained_model
+from tokensieve.types import Statistics
+
+STAGES = ("measure", "select", "train", "evaluate", "report")
+_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
+
+
+def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = None) -> Path:
+    """Carry out a recipe, or what of it is not done yet.
+
+    Args:
+        recipe: the settings.
+        until: last stage to carry out, one of `STAGES`.
+        progress: where progress is shown.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        TokensieveError: input that cannot be used; before any model is loaded, where it can be known.
+    """
+    progress = progress or StageProgress()
+    folder = Path(recipe.output)
+    plan = check_run(recipe, progress)
+    with locked(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "recipe.yaml", dump_recipe(recipe))
+        stages = _Stages(plan, folder, progress)
+        stages.measure()
+        for stage in STAGES[1 : STAGES.index(until) + 1]:
+            getattr(stages, stage)()
+    return folder
+
+
+def check_run(recipe: Recipe, progress: StageProgress) -> Plan:
+    """Check everything about a run but the weights.
+
+    Raises:
+        TokensieveError: the first thing that would make the run fail.
+    """
+    check_folder(recipe)
+    return check(recipe, progress)
+
+
+def check_folder(recipe: Recipe) -> None:
+    """Refuse a folder that belongs to another recipe, and show the difference.
+
+    What is measured on the models, how, and what the page shows may change between calls.
+    """
+    path = Path(recipe.output) / "recipe.yaml"
+    if not path.is_file():
+        if Path(recipe.output).is_dir() and any(Path(recipe.output).iterdir()):
+            raise TokensieveError(
+                "the output folder is not empty and holds no run", where=recipe.output, mend="give another output"
+            )
+        return
+    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    wanted = recipe_values(recipe)
+    for values in (found, wanted):
+        for name in (*_FREE_TO_CHANGE, "output"):
+            values.pop(name, None)
+    fingerprint.check_same(
+        found, wanted, where=str(path), mend="give another output; statistics are shared through the store"
+    )
+
+
+class _Stages:
+    """The stages of one run, with what they hand to each other."""
+
+    def __init__(self, plan: Plan, folder: Path, progress: StageProgress) -> None:
+        self.plan, self.recipe, self.folder, self.progress = plan, plan.recipe, folder, progress
+        self.store = plan.recipe.store_folder
+        self.device = pick_device(plan.recipe.measure.device)
+        self.pool = ModelPool(self.device)
+        self.models = dict(plan.models)
+        self.measurements: dict[str, Measurement] = {}
+        state = folder / "run.json"
+        self.seconds: dict[str, float] = read_json(state)["seconds"] if state.is_file() else {}
+
+    def measure(self) -> None:
+        """Make the models that are to be made, and measure every role's statistics."""
+        for role, settings in self.recipe.models.items():
+            if settings.warm_up is not None and (role in self.plan.needs):
+                self.models[role] = self._make(role, settings.warm_up)
+        for role, names in self.plan.needs.items():
+            examples, model = self.plan.examples, self.models[role]
+            done = locate(examples, model, self.store).complete(names)
+            with (
+                self._timed(f"measure {role}", done),
+                self.progress.stage(f"measure {role}", examples.counts.tokens, "tokens") as advance,
+            ):
+                self.measurements[role] = measure(
+                    examples, model, names, self.recipe.measure, self.store, self.pool, advance
+                )
+        self._write_state()
+
+    def select(self) -> None:
+        """Score and choose tokens for every arm, and write its cleaned data."""
+        kept = None
+        for arm in self.plan.arms:
+            selection = self._select(arm, kept)
+            kept = kept if kept is not None else selection["kept"]
+        self._write_state()
+
+    def train(self) -> None:
+        """Fine-tune the base on every arm's cleaned data."""
+        if self.recipe.train is None:
+            return
+        self.pool = ModelPool(self.device)  # frees what measuring held
+        for arm in self.plan.arms:
+            folder = self._arm(arm.name)
+            if (folder / "model" / "training.json").is_file():
+                continue
+            files = sorted((folder / "data").glob("train-*.parquet"))
+            self._train(f"train {arm.name}", self.plan.base, files, self.plan.train, folder / "model")
+        self._write_state()
+
+    def evaluate(self) -> None:
+        """Evaluate the base, the reference and every arm's model on the same data."""
+        settings = self.recipe.evaluate
+        if not (settings.held_out or settings.exact_match or settings.tasks):
+            return
+        models = {role: self.models[role] for role in ("base", "reference") if role in self.models}
+        if self.recipe.train is not None:
+            base = self.plan.base
+            for arm in self.plan.arms:
+                models[arm.name] = trained_model(base, self.plan.train, self._arm(arm.name) / "model")
+        for name, model in models.items():
+            self._evaluate(name, model)
+        self._write_state()
+
+    def report(self) -> None:
+        """Write the page."""
+        write_page(load_run(self.folder), self.folder / "report.html", self.recipe.report.examples)
+
+    def _make(self, role: str, warm_up: WarmUp) -> ModelSettings:
+        """Fine-tune the base on a warm-up subset, once for the same base, subset and settings."""
+        examples = self.plan.warm_ups.get(role, self.plan.examples)
+        settings = train_settings(self.plan.train, warm_up.train)
+        identity = {
+            "base": model_identity(self.plan.base),
+            "examples": examples.fingerprint,
+            "rows": warm_up.rows,
+            "pick": warm_up.pick,
+            "train": dataclasses.asdict(settings),
+            "seed": self.recipe.seed,
+        }
+        folder = self.store / "models" / fingerprint.of_value(identity)[:16]
+        if not (folder / "manifest.json").is_file():
+            with locked(folder):
+                with atomic_folder(folder / "data") as data:
+                    write_subset(examples, _pick(examples, warm_up, self.recipe.seed), data)
+                files = sorted((folder / "data").glob("train-*.parquet"))
+                self._train(f"make {role}", self.plan.base, files, settings, folder / "model")
+                write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})
+        return trained_model(self.plan.base, settings, folder / "model")
+
+    def _train(self, description: str, base: ModelSettings, files: list[Path], settings: Any, output: Path) -> None:
+        with self._timed(description, False), self.progress.stage(description, None, "steps") as advance:
+            done = 0
+
+            def on_step(step: int, _: int) -> None:
+                nonlocal done
+                advance(step - done)
+                done = step
+
+            train(
+                base,
+                files,
+                self.plan.encoder.tokenizer,
+                settings,
+                output,
+                max_length=self.recipe.data.max_length,
+                seed=self.recipe.seed,
+                device=self.device,
+                on_step=on_step,
+            )
+
+    def _select(self, arm: Arm, kept: int | None) -> dict[str, Any]:
+        folder = self._arm(arm.name)
+        rule = self.plan.rule(arm, kept)
+        identity = {
+            "examples": self.plan.examples.fingerprint,
+            "method": arm.method.name,
+            "parameters": dataclasses.asdict(arm.method),
+            "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
+            "keep_turn_end": self.recipe.select.keep_turn_end,
+            "statistics": {
+                f"{role}.{name}": self.measurements[role].folder.name for role, name in sorted(arm.method.needs)
+            },
+        }
+        path = folder / "selection.json"
+        if path.is_file():
+            selection = read_json(path)
+            fingerprint.check_same(
+                {name: selection.get(name) for name in identity},
+                identity,
+                where=str(path),
+                mend="the data or a model changed since: give another output",
+            )
+            return selection
+        examples = self.plan.examples
+        with (
+            self._timed(f"select {arm.name}", False),
+            self.progress.stage(f"select {arm.name}", None, "examples") as advance,
+        ):
+            with atomic_folder(folder / "scores") as scores:
+                counts = select_shards(arm.method, rule, _Loader(self, arm), examples.shards, scores)
+            with atomic_folder(folder / "data") as data:
+                advance(write_cleaned(examples, folder / "scores", data, jsonl=self.recipe.select.jsonl))
+        selection = {**identity, **counts, "source_rows": examples.counts.rows}
+        write_json(path, selection)
+        return selection
+
+    def _evaluate(self, name: str, model: ModelSettings) -> None:
+        path = self._arm(name) / "evaluation.json"
+        identity = {"settings": _jsonable(dataclasses.asdict(self.recipe.evaluate)), "model": model_identity(model)}
+        if path.is_file() and {key: read_json(path).get(key) for key in identity} == identity:
+            return
+        with self._timed(f"evaluate {name}", False), self.pool.use(model) as loaded:
+            figures, predictions = evaluate_model(
+                loaded,
+                self.plan.encoder,
+                self.recipe.evaluate,
+                self.plan.held_out,
+                self.recipe.data,
+                self.recipe.measure.token_budget,
+                self.progress,
+                name,
+            )
+        if predictions:
+            lines = [yaml.safe_dump(row, default_flow_style=True, width=10**9).strip() for row in predictions]
+            write_text(self._arm(name) / "predictions.yaml", "\n".join(lines) + "\n")
+        write_json(path, {**identity, **figures})
+
+    def _arm(self, name: str) -> Path:
+        return self.folder / "arms" / name
+
+    @contextmanager
+    def _timed(self, description: str, skipped: bool) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if not skipped:
+            self.seconds[description] = round(time.perf_counter() - start, 2)
+
+    def _write_state(self) -> None:
+        state = {
+            "name": self.folder.name,
+            "examples": str(self.plan.examples.folder),
+            "statistics": {role: str(m.folder) for role, m in self.measurements.items()},
+            "arms": [arm.name for arm in self.plan.arms],
+            "method": self.plan.arms[0].name,
+            "seconds": self.seconds,
+            "versions": fingerprint.versions(),
+        }
+        write_json(self.folder / "run.json", state)
+
+
+class _Loader:
+    """Reads one shard's statistics for one arm."""
+
+    def __init__(self, stages: _Stages, arm: Arm) -> None:
+        self._stages, self._arm = stages, arm
+        examples = stages.plan.examples
+        self._starts = np.cumsum([0, *(len(shard.input_ids) for shard in examples)])
+
+    def __call__(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
+        examples = self._stages.plan.examples
+        shard = examples.read(number)
+        values = {
+            (role, name): self._stages.measurements[role].read(name, number)
+            for role, name in sorted(self._arm.method.needs)
+        }
+        statistics = examples.statistics(shard, values, int(self._starts[number]))
+        if not self._stages.recipe.select.keep_turn_end:
+            statistics = dataclasses.replace(statistics, turn_end=None)
+        return statistics, shard.rows
+
+
+def _pick(examples: ExampleStore, warm_up: WarmUp, seed: int) -> NDArray[np.bool_]:
+    """Return bool ``[examples]``, the warm-up subset."""
+    count = examples.counts.examples
+    rows = count if warm_up.rows is None else warm_up.rows
+    if not 0 < rows <= count:
+        raise TokensieveError(f"a warm-up of {rows} rows from {count} examples", where="recipe: warm_up.rows")
+    picked = np.zeros(count, dtype=bool)
+    if warm_up.pick == "first":
+        picked[:rows] = True
+    else:
+        picked[np.random.default_rng(seed).choice(count, rows, replace=False)] = True
+    return picked
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return [_jsonable(item) for item in value] if isinstance(value, list | tuple) else value

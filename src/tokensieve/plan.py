@@ -1,0 +1,235 @@
+"""What a run will do, checked as far as it can be before a model is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokensieve.config import Recipe, RoleSettings, train_settings
+from tokensieve.data.compare import check_same_ids
+from tokensieve.data.prepare import ExampleStore, prepare
+from tokensieve.data.tokenize import Encoder, load_encoder
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.models import check_model, local_folder
+from tokensieve.measure.settings import ModelSettings
+from tokensieve.methods import get_method
+from tokensieve.methods._base import FractionMethod, Method
+from tokensieve.ops.rules import Rule, Threshold, TopFraction
+from tokensieve.report.progress import StageProgress
+from tokensieve.train.settings import TrainSettings, check_arguments
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to choose tokens: the method of the recipe, or a control.
+
+    Attributes:
+        name: of its folder and its row in the table.
+        method: what scores.
+        follows: whether the arm keeps as much, by the same rule, as the recipe's method does.
+    """
+
+    name: str
+    method: Method
+    follows: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes:
+        recipe: the settings.
+        encoder: tokenizer and chat template.
+        examples: the tokenised pool.
+        held_out: tokenised evaluation data, or None.
+        warm_ups: tokenised data of each model to be made that has files of its own.
+        arms: the method first, then the controls.
+        needs: the statistics to measure, by role.
+        models: the models that exist; those to be made are missing here.
+    """
+
+    recipe: Recipe
+    encoder: Encoder
+    examples: ExampleStore
+    held_out: ExampleStore | None
+    warm_ups: Mapping[str, ExampleStore]
+    arms: tuple[Arm, ...]
+    needs: Mapping[str, tuple[str, ...]]
+    models: Mapping[str, ModelSettings]
+
+    @property
+    def base(self) -> ModelSettings:
+        """The model that is fine-tuned."""
+        return self.models["base"]
+
+    @property
+    def train(self) -> TrainSettings:
+        """How the arms are fine-tuned, and models to be made where they say nothing else."""
+        return self.recipe.train or TrainSettings()
+
+    def rule(self, arm: Arm, kept: int | None) -> Rule:
+        """Return an arm's selection rule.
+
+        Args:
+            arm: the arm.
+            kept: tokens that the recipe's method kept; None for that method itself.
+        """
+        threshold = self.recipe.select.threshold
+        own = arm.method.rule if threshold is None or arm.follows else Threshold(threshold)
+        if not arm.follows or kept is None:
+            return own
+        leader = self.arms[0].method.rule
+        if threshold is None and isinstance(leader, TopFraction):
+            return leader
+        # Half a token more, so that rounding down gives the very count.
+        return TopFraction(min(1.0, (kept + 0.5) / self.examples.counts.trainable_tokens))
+
+
+def check(recipe: Recipe, progress: StageProgress) -> Plan:
+    """Check a recipe, tokenise its data and check what can be known of its models.
+
+    Raises:
+        TokensieveError: the first thing that would make the run fail.
+    """
+    arms = _arms(recipe)
+    needs = _needs(recipe, arms)
+    base = _base(recipe)
+    if recipe.train is not None:
+        check_arguments(recipe.train.arguments)
+    if recipe.evaluate.tasks:
+        from tokensieve.evaluate.harness import check_tasks
+
+        check_tasks(recipe.evaluate.tasks, recipe.evaluate.task_folder)
+    models = {role: _named(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
+    tokenizer = recipe.data.tokenizer or base.path
+    encoder = load_encoder(str(local_folder(tokenizer, base.revision, weights=False)), recipe.data.chat_template)
+    examples = _prepare(recipe, recipe.data, encoder, "tokenise", progress)
+    held_out = None
+    if recipe.evaluate.held_out:
+        held_out = _prepare(recipe, _data_of(recipe, recipe.evaluate.held_out), encoder, "tokenise held-out", progress)
+    warm_ups = {}
+    for role, settings in recipe.models.items():
+        if settings.warm_up is not None:
+            check_arguments(train_settings(recipe.train or TrainSettings(), settings.warm_up.train).arguments)
+        if settings.warm_up is not None and settings.warm_up.files:
+            data = _data_of(recipe, settings.warm_up.files)
+            warm_ups[role] = _prepare(recipe, data, encoder, f"tokenise warm-up of {role}", progress)
+    for role in {"base", *needs} & models.keys():
+        _check_role(recipe, role, models[role], base, encoder, examples)
+    plan = Plan(recipe, encoder, examples, held_out, warm_ups, arms, needs, models)
+    _check_disk(plan)
+    return plan
+
+
+def _arms(recipe: Recipe) -> tuple[Arm, ...]:
+    arms: list[Arm] = []
+    for number, given in enumerate([recipe.method, *recipe.controls]):
+        parameters = dict(given)
+        name = parameters.pop("name", None)
+        where = "recipe: method" if number == 0 else f"recipe: controls.{number - 1}"
+        if not isinstance(name, str):
+            raise TokensieveError("a method needs a name", where=where, mend="method: {name: token-cleaning}")
+        follows = number > 0 and "fraction" not in parameters
+        try:
+            if name == "random":
+                parameters = {"seed": recipe.seed, **parameters}
+            method = get_method(name, **parameters)
+        except TokensieveError as error:
+            raise TokensieveError(error.what, where=where, mend=error.mend) from error
+        same = sum(arm.method.name == name for arm in arms)
+        arms.append(Arm(f"{name}-{same + 1}" if same else name, method, follows and isinstance(method, FractionMethod)))
+    return tuple(arms)
+
+
+def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[str, ...]]:
+    needs: dict[str, set[str]] = {}
+    for arm in arms:
+        for role, statistic in sorted(arm.method.needs):
+            if role not in recipe.models:
+                raise TokensieveError(
+                    f"method '{arm.method.name}' needs {statistic} of a model in the role '{role}', and none is given",
+                    where=f"recipe: models.{role}",
+                    mend=f"name it with models.{role}.path or models.{role}.adapter, or have it made with "
+                    f"models.{role}.warm_up: {{rows: 1000}}",
+                )
+            needs.setdefault(role, set()).add(statistic)
+    for role in recipe.models if recipe.measure.statistics else ():
+        needs.setdefault(role, set()).update(recipe.measure.statistics)
+    order = sorted(needs, key=list(recipe.models).index)
+    return {role: tuple(sorted(needs[role])) for role in order}
+
+
+def _base(recipe: Recipe) -> ModelSettings:
+    base = recipe.models.get("base")
+    if base is None or base.path is None or base.warm_up is not None:
+        raise TokensieveError("no base model", where="recipe: models.base", mend="models: {base: FOLDER_OR_HUB_ID}")
+    return _named(base, None)
+
+
+def _named(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
+    path = settings.path or (base.path if base else None)
+    assert path is not None
+    inherit = base is not None and settings.path is None
+    return ModelSettings(
+        path,
+        settings.adapter,
+        base.revision if base and inherit else settings.revision,
+        base.dtype if base and inherit and settings.dtype == "auto" else settings.dtype,
+        base.trust_remote_code if base and inherit else settings.trust_remote_code,
+    )
+
+
+def _data_of(recipe: Recipe, files: tuple[str, ...]) -> Any:
+    return dataclasses.replace(recipe.data, files=files, limit=None)
+
+
+def _prepare(recipe: Recipe, data: Any, encoder: Encoder, description: str, progress: StageProgress) -> ExampleStore:
+    with progress.stage(description, None, "rows") as advance:
+        examples = prepare(data, encoder, recipe.store_folder, advance)
+    for warning in examples.counts.warnings():
+        progress.note(f"warning: {warning}")
+    return examples
+
+
+def _check_role(
+    recipe: Recipe, role: str, model: ModelSettings, base: ModelSettings, encoder: Encoder, examples: ExampleStore
+) -> None:
+    counts = examples.counts
+    try:
+        check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"])
+    except TokensieveError as error:
+        raise TokensieveError(error.what, where=f"{error.where} (models.{role})", mend=error.mend) from error
+    folder = local_folder(model.path, model.revision, weights=False)
+    if model.path != base.path and (folder / "tokenizer_config.json").is_file():
+        check_same_ids(recipe.data, encoder, str(folder))
+
+
+def _check_disk(plan: Plan) -> None:
+    """Refuse to start a run that the disk cannot hold, by estimate."""
+    counts, arms = plan.examples.counts, len(plan.arms)
+    figures = 4 * counts.tokens * sum(len(names) for names in plan.needs.values())
+    cleaned = counts.tokens * arms * (5 + 10 + (24 if plan.recipe.select.jsonl else 0))
+    weights = sum(
+        path.stat().st_size
+        for path in local_folder(plan.base.path, plan.base.revision, weights=False).glob("*.safetensors")
+    )
+    trained = arms if plan.recipe.train is not None else 0
+    # Full training keeps weights and, for the time of a checkpoint, Adam's two moments and the weights again.
+    models = trained * weights * (1 if plan.train.lora is None else int(plan.train.merge_adapter))
+    models += 4 * weights if plan.train.lora is None and trained else weights // 4
+    need = figures + cleaned + models
+    folder = Path(plan.recipe.output)
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise TokensieveError(
+            f"the run needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            where=str(folder),
+            mend="free some room, give another output and store, or set select.jsonl: false",
+        )

@@ -1,0 +1,1 @@
+"""Rules over any number of shards, and the cleaned data that comes of them."""

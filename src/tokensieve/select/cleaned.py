@@ -1,0 +1,93 @@
+"""Cleaned data: rows of token ids and labels that any trainer reads.
+
+``data/train-00000-of-000NN.parquet`` (and JSONL when asked) with ``input_ids`` int32, ``attention_mask``
+int8, ``labels`` int32 (unshifted, -100 = dropped or prompt) and ``assistant_masks`` int8 (1 = trained).
+Both labels and masks, since trainers differ in which of them they keep.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import gather_segments, offsets
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.shards import write_shard
+from tokensieve.types import IGNORE_INDEX, Bool, Examples, Int64, segments
+
+
+def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: bool) -> int:
+    """Write the selected tokens of every example as a data set.
+
+    Args:
+        examples: the tokens.
+        scores: folder of `streaming.select_shards`.
+        folder: gets ``train-*.parquet``, and ``train.jsonl`` when ``jsonl``.
+        jsonl: also write JSON lines.
+
+    Returns:
+        Number of examples written. Those of which nothing is kept are left out: a trainer that packs
+        would keep them as context alone.
+
+    Raises:
+        TokensieveError: the selection keeps no token at all.
+    """
+    kept = (read_selection(scores, number)[1] for number in range(examples.shards))
+    return _write(examples, kept, folder, jsonl=jsonl)
+
+
+def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
+    """Write some examples with all their trainable tokens as a data set.
+
+    Args:
+        examples: the tokens.
+        picked: bool ``[examples]``, True for the examples to write.
+        folder: gets ``train-*.parquet``.
+
+    Returns:
+        Number of examples written.
+    """
+    starts = np.cumsum([0, *(len(shard) for shard in examples)])
+    kept = (
+        (shard.labels != IGNORE_INDEX) & np.repeat(picked[start : start + len(shard)], shard.lengths)
+        for shard, start in zip(examples, starts[:-1], strict=True)
+    )
+    return _write(examples, kept, folder, jsonl=False)
+
+
+def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl: bool) -> int:
+    written = 0
+    with (folder / "train.jsonl").open("w", encoding="utf-8") if jsonl else nullcontext() as lines:
+        for number, (shard, keep) in enumerate(zip(examples, kept, strict=True)):
+            cu_seqlens, columns = _rows(shard, keep)
+            name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
+            write_shard(folder / name, cu_seqlens, columns)
+            written += len(cu_seqlens) - 1
+            for span in segments(cu_seqlens) if lines else ():
+                row = {column: values[span].tolist() for column, values in columns.items()}
+                lines.write(json.dumps(row, separators=(",", ":")) + "\n")
+    if written == 0:
+        raise TokensieveError("the selection keeps no token", mend="raise the fraction, or lower the threshold")
+    return written
+
+
+def _rows(shard: Examples, kept: Bool) -> tuple[Int64, dict[str, NDArray[Any]]]:
+    """Return offsets and columns of the examples of a shard that keep a token."""
+    order = np.flatnonzero(np.add.reduceat(kept.astype(np.int64), shard.cu_seqlens[:-1]))
+    labels = np.where(kept, shard.labels, IGNORE_INDEX).astype(np.int32)
+    labels = gather_segments(labels, shard.cu_seqlens, order)
+    columns = {
+        "input_ids": gather_segments(shard.input_ids, shard.cu_seqlens, order),
+        "attention_mask": np.ones(len(labels), dtype=np.int8),
+        "labels": labels,
+        "assistant_masks": (labels != IGNORE_INDEX).astype(np.int8),
+    }
+    return offsets(shard.lengths[order]), columns

@@ -1,0 +1,1 @@
+"""Fine-tuning on the tokens that were kept."""

@@ -1,0 +1,96 @@
+"""Settings of the training stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from tokensieve.errors import TokensieveError, did_you_mean
+
+DEFAULT_ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0.03,
+    "weight_decay": 0.0,
+    "num_train_epochs": 1,
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 6,
+    "report_to": "none",
+}
+"""Token Cleaning's settings (arXiv 2502.01968, appendix): batches of 48, one epoch, linear decay."""
+
+_OURS = ("output_dir", "max_length", "seed", "use_cpu")
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """A low-rank adapter, trained through PEFT.
+
+    Attributes:
+        r: rank.
+        alpha: scaling numerator; updates are scaled by alpha / r.
+        dropout: dropout on the adapter's input while training.
+        target_modules: names of the layers to adapt, or `all-linear` (in a Llama: all seven projections).
+    """
+
+    r: int = 64
+    alpha: int = 16
+    dropout: float = 0.1
+    target_modules: str | list[str] = "all-linear"
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to fine-tune.
+
+    Attributes:
+        lora: the adapter to train; `null` trains all weights.
+        merge_adapter: also write the model with the adapter merged into its weights.
+        arguments: everything else under `train:` goes to TRL's `SFTConfig`.
+    """
+
+    lora: LoraSettings | None = field(default_factory=LoraSettings)
+    merge_adapter: bool = False
+    arguments: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_ARGUMENTS))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """A reference model to be made: the base, fine-tuned on a subset with every token.
+
+    Attributes:
+        rows: number of examples of the pool; all rows of `files` when these are given.
+        pick: the `first` examples of the pool, or a `random` choice (by the run's seed).
+        files: data of its own instead of a part of the pool, in any form that `data.files` takes.
+        train: what differs from the recipe's `train` section.
+    """
+
+    rows: int | None = None
+    pick: Literal["first", "random"] = "first"
+    files: tuple[str, ...] = ()
+    train: dict[str, Any] = field(default_factory=dict)
+
+
+def check_arguments(arguments: dict[str, Any]) -> None:
+    """Check the arguments for `SFTConfig` before anything is loaded.
+
+    Raises:
+        TokensieveError: an argument that TRL does not know, or one that tokensieve sets itself.
+    """
+    from trl import SFTConfig
+
+    known = {item.name for item in fields(SFTConfig) if item.init}
+    for name in arguments:
+        if name in _OURS:
+            raise TokensieveError(
+                f"train.{name} is set by tokensieve",
+                where=f"recipe: train.{name}",
+                mend={"max_length": "use data.max_length", "seed": "use seed", "use_cpu": "use measure.device"}.get(
+                    name, "use output"
+                ),
+            )
+        if name not in known:
+            raise TokensieveError(
+                f"TRL's SFTConfig has no argument '{name}'{did_you_mean(name, known)}",
+                where=f"recipe: train.{name}",
+            )

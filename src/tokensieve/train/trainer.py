@@ -1,0 +1,151 @@
+"""TRL's trainer on labelled token ids.
+
+The loss is averaged over the kept tokens of a whole optimizer step: `SFTTrainer` divides by the number of
+labels in all accumulated batches, so accumulation does not change it.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.models import load_model
+from tokensieve.measure.settings import ModelSettings
+from tokensieve.store.atomic import atomic_folder, write_json
+from tokensieve.train.settings import TrainSettings
+
+OnStep = Callable[[int, int], None]
+"""Told the optimizer steps done and in all."""
+
+
+def train(
+    base: ModelSettings,
+    data_files: list[Path],
+    tokenizer: Any,
+    settings: TrainSettings,
+    output: Path,
+    *,
+    max_length: int,
+    seed: int,
+    device: torch.device,
+    on_step: OnStep,
+) -> ModelSettings:
+    """Fine-tune a model and write it; go on from the last checkpoint of an interrupted attempt.
+
+    Args:
+        base: the model to start from, without an adapter.
+        data_files: Parquet files with ``input_ids`` and ``labels``.
+        tokenizer: saved beside the weights, and pads.
+        settings: adapter and optimizer.
+        output: gets the adapter (or the whole model), ``training.json`` with the loss curve, and
+            ``merged/`` when asked. Appears when training has ended; checkpoints lie beside it until then.
+        max_length: tokens of the longest example.
+        seed: of the adapter's start, dropout and order.
+        device: CPU or CUDA.
+        on_step: told of progress.
+
+    Returns:
+        The fine-tuned model.
+
+    Raises:
+        TokensieveError: an adapter that fits no layer of the model.
+    """
+    from transformers import PrinterCallback
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTTrainer
+
+    checkpoints = output.with_name(f".{output.name}.checkpoints")
+    model = load_model(base, device).requires_grad_(True)
+    try:
+        trainer = SFTTrainer(
+            model=model,
+            args=_arguments(settings, checkpoints, max_length, seed, device),
+            train_dataset=_load_rows(data_files),
+            processing_class=_with_pad_token(tokenizer),
+            peft_config=_peft_config(settings),
+            callbacks=[_progress(on_step)],
+        )
+    except ValueError as error:
+        raise TokensieveError(f"the trainer refuses: {error}", where="recipe: train") from error
+    trainer.remove_callback(PrinterCallback)
+    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
+    result = trainer.train(resume_from_checkpoint=last)
+    with atomic_folder(output) as partial:
+        trainer.model.save_pretrained(partial, safe_serialization=True)  # pyright: ignore[reportOptionalMemberAccess]
+        tokenizer.save_pretrained(partial)
+        if settings.lora and settings.merge_adapter:
+            trainer.model.merge_and_unload().save_pretrained(partial / "merged")  # pyright: ignore
+            tokenizer.save_pretrained(partial / "merged")
+        write_json(partial / "training.json", {"metrics": result.metrics, "log": trainer.state.log_history})
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return trained_model(base, settings, output)
+
+
+def trained_model(base: ModelSettings, settings: TrainSettings, output: Path) -> ModelSettings:
+    """Return how to load what `train` wrote."""
+    if settings.lora is None:
+        return ModelSettings(str(output), None, None, base.dtype, base.trust_remote_code)
+    return ModelSettings(base.path, str(output), base.revision, base.dtype, base.trust_remote_code)
+
+
+def _arguments(settings: TrainSettings, folder: Path, max_length: int, seed: int, device: torch.device) -> Any:
+    from trl import SFTConfig
+
+    on_cpu = device.type == "cpu"
+    defaults = {
+        # TRL would autocast to bfloat16 everywhere; most CPUs emulate it, slowly.
+        "bf16": not on_cpu and torch.cuda.is_bf16_supported() and not settings.arguments.get("fp16"),
+        "dataloader_pin_memory": not on_cpu,
+        "disable_tqdm": True,
+        "save_total_limit": 1,
+    }
+    return SFTConfig(
+        **{**defaults, **settings.arguments},
+        output_dir=str(folder),
+        max_length=max_length,
+        seed=seed,
+        use_cpu=on_cpu,
+    )
+
+
+def _peft_config(settings: TrainSettings) -> Any:
+    if settings.lora is None:
+        return None
+    from peft import LoraConfig
+
+    lora = settings.lora
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+def _load_rows(data_files: list[Path]) -> Any:
+    import datasets
+
+    files = [str(path) for path in data_files]
+    return datasets.load_dataset("parquet", data_files=files, split="train").select_columns(["input_ids", "labels"])
+
+
+def _with_pad_token(tokenizer: Any) -> Any:
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def _progress(on_step: OnStep) -> Any:
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps)
+
+    return Progress()

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError
+from tokensieve.measure import measure as module
+from tokensieve.measure import models
+from tokensieve.measure.measure import Measurement, measure
+from tokensieve.measure.models import ModelPool, check_model, model_identity
+from tokensieve.measure.settings import MeasureSettings, ModelSettings
+from tokensieve.types import IGNORE_INDEX
+
+NAMES = ("entropy", "loss", "top1")
+ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
+CPU = torch.device("cpu")
+
+
+def run(examples: ExampleStore, model: ModelSettings, store: Path, budget: int = 512, names=NAMES) -> Measurement:
+    settings = MeasureSettings(token_budget=budget)
+    return measure(examples, model, names, settings, store, ModelPool(CPU), lambda _: None)
+
+
+def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, np.ndarray]:
+    """Return the figures of one example at a time, through the model's own logits."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    figures: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    for shard in examples:
+        for start, stop in zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True):
+            ids = torch.from_numpy(shard.input_ids[start:stop].astype(np.int64))
+            with torch.no_grad():
+                logits = model(ids[None]).logits[0, :-1].double()
+            log_p = logits.log_softmax(-1)
+            mask = shard.labels[start + 1 : stop] != IGNORE_INDEX
+            found = {
+                "loss": -log_p.gather(-1, ids[1:, None])[:, 0],
+                "entropy": -(log_p.exp() * log_p).sum(-1),
+                "top1": (logits.argmax(-1) == ids[1:]).double(),
+            }
+            for name, value in found.items():
+                figures[name].append(np.concatenate([[0.0], np.where(mask, value.numpy(), 0.0)]))
+    return {name: np.concatenate(parts) for name, parts in figures.items()}
+
+
+def read(measurement: Measurement, name: str) -> np.ndarray:
+    return np.concatenate([measurement.read(name, number) for number in range(measurement.examples.shards)])
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma2"])
+def test_equals_a_plain_forward_with_full_logits(name, model_folder, example_store, tmp_path):
+    folder, examples = model_folder(name), example_store(ODD_LENGTHS)
+    measured = run(examples, ModelSettings(str(folder)), tmp_path)
+    expected = plain(examples, folder)
+    assert expected["loss"].max() > 1
+    for statistic in NAMES:
+        np.testing.assert_allclose(read(measured, statistic), expected[statistic], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+def test_does_not_depend_on_batches_or_shards(name, model_folder, example_store, tmp_path):
+    model = ModelSettings(str(model_folder(name)))
+    examples = example_store(ODD_LENGTHS)
+    reference = run(examples, model, tmp_path / "a", budget=10_000)
+    for shards, budget in ((1, 1), (1, 300), (3, 512)):
+        other = run(
+            example_store(ODD_LENGTHS, shards, 0) if shards > 1 else examples,
+            model,
+            tmp_path / f"{shards}-{budget}",
+            budget,
+        )
+        for statistic in NAMES:
+            np.testing.assert_allclose(read(other, statistic), read(reference, statistic), rtol=1e-5, atol=1e-5)
+
+
+def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, example_store):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS)
+    shard = examples.read(0)
+    order = np.random.default_rng(1).permutation(len(shard))
+    measured = read(run(examples, model, tmp_path), "loss")
+
+    class Shuffled:
+        folder, fingerprint, counts, shards = examples.folder, "shuffled", examples.counts, 1
+
+        def read(self, _):
+            from tokensieve.ops.ragged import gather_segments, offsets
+            from tokensieve.types import Examples
+
+            ids, labels = (gather_segments(v, shard.cu_seqlens, order) for v in (shard.input_ids, shard.labels))
+            return Examples(ids, labels, offsets(shard.lengths[order]), shard.rows[order])
+
+    from tokensieve.ops.ragged import gather_segments
+
+    shuffled = run(Shuffled(), model, tmp_path)  # pyright: ignore[reportArgumentType]
+    expected = gather_segments(measured, shard.cu_seqlens, order)
+    np.testing.assert_allclose(shuffled.read("loss", 0), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt_neox"])
+def test_bfloat16_errs_no_more_than_the_plain_forward_in_bfloat16(name, model_folder, example_store, tmp_path):
+    """Three ways: ours in bf16 and the model's own logits in bf16, both against float64 truth."""
+    folder, examples = model_folder(name), example_store(ODD_LENGTHS)
+    truth = plain(examples, folder, torch.float64)["loss"]
+    naive = np.abs(plain(examples, folder, torch.bfloat16)["loss"] - truth)
+    ours = np.abs(read(run(examples, ModelSettings(str(folder), dtype="bfloat16"), tmp_path), "loss") - truth)
+    assert naive.max() > 1e-3
+    assert ours.mean() <= naive.mean() * 1.1 + 1e-6
+    assert ours.max() <= naive.max() * 1.5
+
+
+def test_base_and_adapter_share_one_loaded_base(model_folder, example_store, tmp_path, monkeypatch):
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    folder, examples = model_folder("llama"), example_store(ODD_LENGTHS)
+    torch.manual_seed(1)
+    tuned = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(folder), LoraConfig(target_modules="all-linear", init_lora_weights=False)
+    )
+    tuned.save_pretrained(tmp_path / "adapter")
+    loads = []
+    load = models.load_model
+    monkeypatch.setattr(models, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    pool, settings = ModelPool(CPU), MeasureSettings(token_budget=512)
+    bare = ModelSettings(str(folder))
+    adapted = ModelSettings(str(folder), str(tmp_path / "adapter"))
+    losses = {}
+    for key, model in (("base", bare), ("reference", adapted)):
+        losses[key] = read(measure(examples, model, NAMES, settings, tmp_path / "s", pool, lambda _: None), "loss")
+    again = read(measure(examples, bare, ("loss",), settings, tmp_path / "t", pool, lambda _: None), "loss")
+    assert len(loads) == 1
+    np.testing.assert_array_equal(again, losses["base"])
+    merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
+    merged.merge_and_unload().save_pretrained(tmp_path / "merged")
+    np.testing.assert_allclose(losses["base"], plain(examples, folder)["loss"], rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(losses["reference"], plain(examples, tmp_path / "merged")["loss"], rtol=1e-4, atol=1e-4)
+    assert np.abs(losses["base"] - losses["reference"]).max() > 0.1
+
+
+def test_a_finished_measurement_is_reused_and_a_new_statistic_is_added(
+    model_folder, example_store, tmp_path, monkeypatch
+):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    first = run(examples, model, tmp_path, names=("loss",))
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.parquet")}
+    assert len(stamps) == 3
+    added = run(examples, model, tmp_path, names=("entropy", "loss"))
+    assert added.folder == first.folder
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+    monkeypatch.setattr(module, "Forward", lambda _: pytest.fail("a finished measurement was measured again"))
+    run(examples, model, tmp_path, names=("entropy",))
+
+
+def test_another_precision_is_another_measurement(model_folder, example_store, tmp_path):
+    folder, examples = str(model_folder("llama")), example_store([5, 9])
+    single = run(examples, ModelSettings(folder), tmp_path)
+    half = run(examples, ModelSettings(folder, dtype="bfloat16"), tmp_path)
+    assert single.folder != half.folder
+    assert run(examples, ModelSettings(folder, dtype="float32"), tmp_path).folder == single.folder
+
+
+def test_identity_follows_weights_not_the_path(model_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(model_folder("llama"), copy)
+    here = model_identity(ModelSettings(str(model_folder("llama"))))
+    assert model_identity(ModelSettings(str(copy))) == here
+    assert model_identity(ModelSettings(str(model_folder("llama", seed=1)))) != here
+
+
+def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+    with torch.no_grad():
+        model.get_input_embeddings().weight[7] = float("nan")
+    model.save_pretrained(tmp_path / "broken")
+    examples = example_store(ODD_LENGTHS)
+    shard = examples.read(0)
+    hit = [
+        str(row)
+        for row, (a, b) in enumerate(zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True))
+        if (shard.input_ids[a : b - 1] == 7).any()
+    ]
+    with pytest.raises(TokensieveError, match="NaN or infinite") as error:
+        run(examples, ModelSettings(str(tmp_path / "broken")), tmp_path / "s")
+    assert ", ".join(hit) in str(error.value)
+    assert not list((tmp_path / "s").rglob("*.parquet"))
+
+
+def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, monkeypatch):
+    from tokensieve.measure.forward import Forward
+
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store([9, 8, 7, 6, 5])
+    expected = read(run(examples, model, tmp_path / "a", budget=1), "loss")
+    original = Forward.statistics
+
+    def small_memory(self, sequences, targets, names):
+        if len(sequences) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return original(self, sequences, targets, names)
+
+    monkeypatch.setattr(Forward, "statistics", small_memory)
+    halved = read(run(examples, model, tmp_path / "b", budget=1000), "loss")
+    np.testing.assert_allclose(halved, expected, rtol=1e-5, atol=1e-5)
+    monkeypatch.setattr(Forward, "statistics", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no room")))
+    with pytest.raises(TokensieveError, match="row 0 with 9 tokens does not fit"):
+        run(examples, model, tmp_path / "c", budget=1000)
+
+
+def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_store, tmp_path, monkeypatch):
+    from tokensieve.measure import forward
+
+    monkeypatch.setattr(forward, "_after_head", lambda _: lambda logits: logits)  # forgets Gemma's soft cap
+    with pytest.raises(TokensieveError, match="not supported|not those of its head"):
+        run(example_store([5]), ModelSettings(str(model_folder("gemma2"))), tmp_path)
+
+
+def test_half_done_with_other_versions_is_refused(model_folder, example_store, tmp_path, monkeypatch):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=2)
+    done = run(examples, model, tmp_path, names=("loss",))
+    done.path("loss", 1).unlink()
+    here = module.fingerprint.versions()
+    monkeypatch.setattr(module.fingerprint, "versions", lambda: {**here, "torch": "9.9.9"})
+    with pytest.raises(TokensieveError, match=f"torch: '{here['torch']}' there, '9.9.9' here".replace("+", r"\+")):
+        run(examples, model, tmp_path, names=("loss",))
+
+
+def test_models_are_checked_without_loading_weights(model_folder, tmp_path, monkeypatch):
+    folder = model_folder("llama")
+    check_model(ModelSettings(str(folder)), 100, "a.jsonl:1", 256)
+    with pytest.raises(TokensieveError, match="token id 101 is beyond the model's embedding of 101 rows") as error:
+        check_model(ModelSettings(str(folder)), 101, "a.jsonl:7", 10)
+    assert "a.jsonl:7" in str(error.value)
+    with pytest.raises(TokensieveError, match="longest example has 257 tokens, the model's context is 256"):
+        check_model(ModelSettings(str(folder)), 5, "", 257)
+    with pytest.raises(TokensieveError, match="no such model folder"):
+        check_model(ModelSettings("./nowhere"), 5, "", 5)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TokensieveError, match="no config.json"):
+        check_model(ModelSettings(str(tmp_path / "empty")), 5, "", 5)
+    with pytest.raises(TokensieveError, match=r"no adapter_config\.json"):
+        check_model(ModelSettings(str(folder), str(tmp_path / "empty")), 5, "", 5)

@@ -261,13 +261,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _summary(folder: Path, until: str) -> None:
+    if until == "measure":
+        from tokensieve.store.atomic import read_json
+
+        for role, statistics in read_json(folder / "run.json")["statistics"].items():
+            print(f"{role}: {statistics}")
+        return
     from rich.console import Console
 
     from tokensieve.report.terminal import results_table
     from tokensieve.report.view import load_run
 
-    if until != "measure":
-        Console().print(results_table(load_run(folder)))
+    Console().print(results_table(load_run(folder)))
     if until == "report":
         print(f"page: {folder / 'report.html'}")
 

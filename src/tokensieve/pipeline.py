@@ -8,13 +8,14 @@ A run folder:
     arms/<arm>/selection.json       counts, rule and what they were made from
     arms/<arm>/data/                cleaned data, for any trainer
     arms/<arm>/model/               adapter or model fine-tuned on it
-    arms/<arm>/evaluation.json
+    arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
     report.html
 """
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,9 +34,7 @@ from tokensieve.measure.measure import Measurement, locate, measure
 from tokensieve.measure.models import ModelPool, model_identity, pick_device
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.plan import Arm, Plan, check
-from tokensieve.report.page import write_page
 from tokensieve.report.progress import StageProgress
-from tokensieve.report.view import load_run
 from tokensieve.select.cleaned import write_cleaned, write_subset
 from tokensieve.select.streaming import select_shards
 from tokensieve.store import fingerprint
@@ -174,6 +173,9 @@ class _Stages:
 
     def report(self) -> None:
         """Write the page."""
+        from tokensieve.report.page import write_page
+        from tokensieve.report.view import load_run
+
         write_page(load_run(self.folder), self.folder / "report.html", self.recipe.report.examples)
 
     def _make(self, role: str, warm_up: WarmUp) -> ModelSettings:
@@ -223,7 +225,7 @@ class _Stages:
         folder = self._arm(arm.name)
         rule = self.plan.rule(arm, kept)
         identity = {
-            "examples": self.plan.examples.fingerprint,
+            "data": self.plan.examples.fingerprint,
             "method": arm.method.name,
             "parameters": dataclasses.asdict(arm.method),
             "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
@@ -260,20 +262,19 @@ class _Stages:
         identity = {"settings": _jsonable(dataclasses.asdict(self.recipe.evaluate)), "model": model_identity(model)}
         if path.is_file() and {key: read_json(path).get(key) for key in identity} == identity:
             return
+
+        def stage(description: str, total: int | None, unit: str) -> Any:
+            return self.progress.stage(f"evaluate {name}: {description}", total, unit)
+
         with self._timed(f"evaluate {name}", False), self.pool.use(model) as loaded:
+            plan, settings = self.plan, self.recipe.evaluate
+            budget = self.recipe.measure.token_budget
             figures, predictions = evaluate_model(
-                loaded,
-                self.plan.encoder,
-                self.recipe.evaluate,
-                self.plan.held_out,
-                self.recipe.data,
-                self.recipe.measure.token_budget,
-                self.progress,
-                name,
+                loaded, plan.encoder, settings, plan.held_out, plan.questions, budget, stage
             )
         if predictions:
-            lines = [yaml.safe_dump(row, default_flow_style=True, width=10**9).strip() for row in predictions]
-            write_text(self._arm(name) / "predictions.yaml", "\n".join(lines) + "\n")
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
+            write_text(self._arm(name) / "predictions.jsonl", lines)
         write_json(path, {**identity, **figures})
 
     def _arm(self, name: str) -> Path:

@@ -14,6 +14,7 @@ from tokensieve.data.compare import check_same_ids
 from tokensieve.data.prepare import ExampleStore, prepare
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.measure.models import check_model, local_folder
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods import get_method
@@ -47,6 +48,7 @@ class Plan:
         encoder: tokenizer and chat template.
         examples: the tokenised pool.
         held_out: tokenised evaluation data, or None.
+        questions: prompts and answers for exact match.
         warm_ups: tokenised data of each model to be made that has files of its own.
         arms: the method first, then the controls.
         needs: the statistics to measure, by role.
@@ -57,6 +59,7 @@ class Plan:
     encoder: Encoder
     examples: ExampleStore
     held_out: ExampleStore | None
+    questions: tuple[Question, ...]
     warm_ups: Mapping[str, ExampleStore]
     arms: tuple[Arm, ...]
     needs: Mapping[str, tuple[str, ...]]
@@ -112,6 +115,11 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     held_out = None
     if recipe.evaluate.held_out:
         held_out = _prepare(recipe, _data_of(recipe, recipe.evaluate.held_out), encoder, "tokenise held-out", progress)
+    questions: tuple[Question, ...] = ()
+    if recipe.evaluate.exact_match is not None:
+        match = recipe.evaluate.exact_match
+        data = dataclasses.replace(_data_of(recipe, match.files), limit=match.limit)
+        questions = tuple(read_questions(data, encoder))
     warm_ups = {}
     for role, settings in recipe.models.items():
         if settings.warm_up is not None:
@@ -121,7 +129,7 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
             warm_ups[role] = _prepare(recipe, data, encoder, f"tokenise warm-up of {role}", progress)
     for role in {"base", *needs} & models.keys():
         _check_role(recipe, role, models[role], base, encoder, examples)
-    plan = Plan(recipe, encoder, examples, held_out, warm_ups, arms, needs, models)
+    plan = Plan(recipe, encoder, examples, held_out, questions, warm_ups, arms, needs, models)
     _check_disk(plan)
     return plan
 

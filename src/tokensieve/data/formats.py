@@ -7,8 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tokensieve.data.settings import Form
 from tokensieve.errors import TokensieveError
+from tokensieve.types import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,10 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation | PlainText:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str) and isinstance(completion, str):
         return PlainText(prompt, completion)
-    messages = [*_as_messages(prompt, "user"), *_as_messages(completion, "assistant")]
-    in_prompt = len(messages) - len(_as_messages(completion, "assistant"))
-    conversation = _conversation([_message(m) for m in messages], row)
-    untrained = conversation.untrained | frozenset(range(in_prompt))
-    return Conversation(conversation.messages, conversation.tools, untrained)
+    asked, answered = _as_messages(prompt, "prompt", "user"), _as_messages(completion, "completion", "assistant")
+    conversation = _conversation([_message(m) for m in [*asked, *answered]], row)
+    in_prompt = range(len(conversation.messages) - len(answered))
+    return Conversation(conversation.messages, conversation.tools, conversation.untrained.union(in_prompt))
 
 
 def _alpaca(row: dict[str, Any]) -> Conversation:
@@ -77,14 +80,14 @@ def _sharegpt(row: dict[str, Any]) -> Conversation:
     messages = []
     for turn in _list(row["conversations"], "conversations"):
         speaker = turn.get("from") if isinstance(turn, dict) else None
-        if speaker not in _SHAREGPT_ROLES:
+        if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
             raise TokensieveError(
-                f"unknown speaker {speaker!r} in 'conversations'", mend=f"one of {', '.join(_SHAREGPT_ROLES)}"
+                f"unknown speaker {speaker!r} in 'conversations'",
+                mend=f"'from' must be one of {', '.join(_SHAREGPT_ROLES)}; turns with 'role' and 'content' belong in "
+                "a column 'messages' (data.columns: {conversations: messages})",
             )
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
         messages.append(_message({"role": _SHAREGPT_ROLES[speaker], "content": turn.get("value"), **rest}))
-    if system := _string(row, "system"):
-        messages.insert(0, {"role": "system", "content": system})
     return _conversation(messages, row)
 
 
@@ -97,16 +100,21 @@ def _text(row: dict[str, Any]) -> PlainText:
 
 
 def _tokenised(row: dict[str, Any]) -> Tokenised:
-    ids, labels = list(row["input_ids"]), list(row["labels"])
-    if len(ids) != len(labels):
-        raise TokensieveError(f"{len(ids)} input_ids but {len(labels)} labels")
-    wrong = [t for t, (token, label) in enumerate(zip(ids, labels, strict=True)) if label not in (-100, token)]
-    if wrong:
+    ids, labels = _integers(row, "input_ids"), _integers(row, "labels")
+    attended = _integers(row, "attention_mask") if row.get("attention_mask") is not None else np.ones_like(ids)
+    for name, values in (("labels", labels), ("attention_mask entries", attended)):
+        if len(ids) != len(values):
+            raise TokensieveError(f"{len(ids)} input_ids but {len(values)} {name}")
+    ids, labels = ids[attended != 0], labels[attended != 0]  # padding is no part of an example
+    if (ids < 0).any():
+        raise TokensieveError(f"token id {ids.min()} is negative")
+    wrong = np.flatnonzero((labels != IGNORE_INDEX) & (labels != ids))
+    if len(wrong):
         raise TokensieveError(
             f"label {labels[wrong[0]]} at position {wrong[0]} is neither -100 nor the token id {ids[wrong[0]]}",
             mend="labels must be unshifted: labels[t] is input_ids[t] or -100",
         )
-    return Tokenised(ids, labels)
+    return Tokenised(ids.tolist(), labels.tolist())
 
 
 # In this order: a form that needs more columns comes before one that a subset of them would match.
@@ -132,14 +140,15 @@ def convert(data: dict[str, Any], form: Form = "auto") -> Converted:
         TokensieveError: a row of no known form, without the columns of the form, or with values of a
             wrong type.
     """
-    names = list(_FORMS) if form == "auto" else [form]
+    names: list[Form] = list(_FORMS) if form == "auto" else [form]
     for name in names:
         columns, converter = _FORMS[name]
         if all(data.get(column) is not None for column in columns):
             return converter(data)
     forms = "; ".join(f"{name} ({', '.join(_FORMS[name][0])})" for name in names)
     raise TokensieveError(
-        f"a row with the columns {', '.join(sorted(data)) or '(none)'} is of no known form",
+        f"a row with the columns {', '.join(sorted(data)) or '(none)'} is "
+        + ("of no known form" if form == "auto" else f"not of the form '{form}'"),
         mend=f"forms and the columns they need: {forms}. Rename columns with data.columns",
     )
 
@@ -152,12 +161,16 @@ def _turns(system: str, user: str, answer: str) -> Conversation:
 def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conversation:
     if not messages:
         raise TokensieveError("a conversation without messages")
+    if (system := _string(row, "system")).strip() and messages[0]["role"] != "system":
+        messages = [{"role": "system", "content": system}, *messages]
     tools = row.get("tools") or None
     if isinstance(tools, str):
         try:
             tools = json.loads(tools)
         except json.JSONDecodeError as error:
             raise TokensieveError(f"'tools' is not JSON: {error.msg}") from error
+    if tools and not isinstance(tools, list):
+        raise TokensieveError(f"'tools' must be a list of schemas, not {type(tools).__name__}")
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
@@ -188,14 +201,21 @@ def _part(part: Any) -> str:
     return text
 
 
-def _as_messages(value: Any, role: str) -> list[Any]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else _list(value, role)
+def _as_messages(value: Any, name: str, role: str) -> list[Any]:
+    return [{"role": role, "content": value}] if isinstance(value, str) else _list(value, name)
 
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise TokensieveError(f"'{name}' must be a list of messages, not {type(value).__name__}")
     return value
+
+
+def _integers(row: dict[str, Any], name: str) -> NDArray[np.int64]:
+    values = row[name]
+    if isinstance(values, list) and all(type(value) is int and abs(value) < 2**31 for value in values):
+        return np.array(values, dtype=np.int64)
+    raise TokensieveError(f"'{name}' must be a list of 32-bit integers, not {values!r:.80}")
 
 
 def _string(row: dict[str, Any], name: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tokensieve.data.formats import convert
+from tokensieve.data.formats import Converted, convert
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import OnError, Row, read_rows, source_fingerprint
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, turn_end_mask
@@ -45,6 +45,7 @@ class Counts:
     turns: int = 0
     turns_ended: int = 0
     turn_ends_untrained: int = 0
+    rows_with_unused_tools: int = 0
     largest_id: int = -1
     largest_id_at: str = ""
     lengths: dict[str, int] = field(default_factory=dict)
@@ -63,6 +64,11 @@ class Counts:
             found.append(
                 f"{self.straddling_tokens} tokens join the end of a prompt with the start of its answer and are not "
                 "trained; end the prompt (or begin the answer) where a token ends"
+            )
+        if self.rows_with_unused_tools:
+            found.append(
+                f"{self.rows_with_unused_tools} rows have tools and the chat template does not render any: give "
+                "data.chat_template a template that does"
             )
         if self.turn_ends_untrained:
             found.append(
@@ -144,6 +150,7 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
         "layout": _LAYOUT,
         "source": source_fingerprint(settings),
         "tokenizer": tokenizer_fingerprint(encoder),
+        "turn_end_ids": list(encoder.turn_end_ids),
         "max_length": settings.max_length,
         "truncation": settings.truncation,
     }
@@ -168,8 +175,9 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
 
 
 def tokenizer_fingerprint(encoder: Encoder) -> str:
-    """Return the fingerprint of what turns text into ids: vocabulary, merges, normaliser and template."""
-    return fingerprint.of_value([encoder.tokenizer.backend_tokenizer.to_str(), encoder.template])
+    """Return the fingerprint of what turns text into ids: vocabulary, merges, special tokens and template."""
+    tokenizer = encoder.tokenizer
+    return fingerprint.of_value([tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, encoder.template])
 
 
 def encode_rows(
@@ -182,20 +190,32 @@ def encode_rows(
         encoder: tokenizer and template.
         on_error: called with the error of each row that cannot be used.
     """
-    for batch in _batched(read_rows(settings, on_error)):
-        usable: list[tuple[Row, Any]] = []
+    for batch, rows in converted_rows(settings, on_error):
+        encoded: list[tuple[Row, Encoded]] = []
+        for (row, _), result in zip(batch, encoder.encode([item for _, item in batch]), strict=True):
+            if isinstance(result, TokensieveError):
+                on_error(_at(result, row))
+            else:
+                encoded.append((row, result))
+        yield encoded, rows
+
+
+def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[list[tuple[Row, Converted]], int]]:
+    """Yield batches of rows in one form, and how many source rows each batch came from.
+
+    Args:
+        settings: which rows.
+        on_error: called with the error of each row that cannot be used.
+    """
+    iterator = read_rows(settings, on_error)
+    while batch := list(itertools.islice(iterator, _ROWS_AT_ONCE)):
+        usable: list[tuple[Row, Converted]] = []
         for row in batch:
             try:
                 usable.append((row, convert(row.data, settings.form)))
             except TokensieveError as error:
                 on_error(_at(error, row))
-        encoded: list[tuple[Row, Encoded]] = []
-        for (row, _), result in zip(usable, encoder.encode([item for _, item in usable]), strict=True):
-            if isinstance(result, TokensieveError):
-                on_error(_at(result, row))
-            else:
-                encoded.append((row, result))
-        yield encoded, len(batch)
+        yield usable, len(batch)
 
 
 def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
@@ -220,6 +240,7 @@ class Tally:
     def __init__(self, settings: DataSettings, encoder: Encoder) -> None:
         self.counts = Counts()
         self._settings, self._turn_end_ids = settings, encoder.turn_end_ids
+        self._renders_tools = "tools" in encoder.template
         self._lengths: list[int] = []
 
     def add(self, row: Row, encoded: Encoded) -> Encoded | None:
@@ -232,6 +253,7 @@ class Tally:
             counts.tokens_cut += cut
             counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
         counts.straddling_tokens += encoded.straddling
+        counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
         if not trainable.any():
             counts.rows_without_trainable += 1
             return None
@@ -239,14 +261,14 @@ class Tally:
         counts.tokens += len(trainable)
         counts.trainable_tokens += int(trainable.sum())
         self._lengths.append(len(trainable))
-        self._count_turns(kept, trainable)
+        self._count_turns(kept, trainable, cut_at_end=cut > 0 and self._settings.truncation == "keep-start")
         if (largest := int(kept.input_ids.max())) > counts.largest_id:
             counts.largest_id, counts.largest_id_at = largest, row.where
         return kept
 
-    def _count_turns(self, kept: Encoded, trainable: np.ndarray) -> None:
+    def _count_turns(self, kept: Encoded, trainable: np.ndarray, cut_at_end: bool) -> None:
         last = np.flatnonzero(last_of_runs(trainable, np.array([0, len(trainable)])))
-        last = last[last + 1 < len(trainable)] if len(trainable) == self._settings.max_length else last
+        last = last[last + 1 < len(trainable)] if cut_at_end else last
         ended = np.isin(kept.input_ids[last], self._turn_end_ids)
         following = kept.input_ids[np.minimum(last + 1, len(trainable) - 1)]
         untrained = ~ended & (last + 1 < len(trainable)) & np.isin(following, self._turn_end_ids)
@@ -315,9 +337,3 @@ def _write_shard(path: Path, pending: list[tuple[int, Encoded]], digests: list[A
 
 def _at(error: TokensieveError, row: Row) -> TokensieveError:
     return TokensieveError(error.what, where=row.where, mend=error.mend)
-
-
-def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, _ROWS_AT_ONCE)):
-        yield batch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tokensieve.errors import TokensieveError
+
 Form = Literal["auto", "messages", "prompt-completion", "alpaca", "sharegpt", "question-answer", "text", "tokenised"]
 
 
@@ -26,6 +28,9 @@ class DataSettings:
         max_length: tokens of the longest example; longer ones are truncated.
         truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.
         limit: read this many rows at most.
+
+    Raises:
+        TokensieveError: a `max_length` below 2 (nothing predicts the first token), or a `limit` below 1.
     """
 
     files: tuple[str, ...] = ()
@@ -39,3 +44,9 @@ class DataSettings:
     max_length: int = 2048
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_length < 2:
+            raise TokensieveError(f"max_length is {self.max_length}, it must be at least 2", where="data.max_length")
+        if self.limit is not None and self.limit < 1:
+            raise TokensieveError(f"limit is {self.limit}, it must be at least 1", where="data.limit")

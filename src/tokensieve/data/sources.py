@@ -8,7 +8,8 @@ import gzip
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,7 @@ from tokensieve.store import fingerprint
 
 _FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv")
 _COMPRESSED = (".gz", ".zst")
+_LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
 
 
@@ -61,8 +63,8 @@ def source_fingerprint(settings: DataSettings) -> str:
     for source in settings.files:
         if _is_hub_id(source):
             sources.append([source, settings.name, settings.split, _load_hub(source, settings)._fingerprint])
-        elif _is_saved_dataset(Path(source)):
-            files = sorted(Path(source).rglob("*.arrow")) + sorted(Path(source).rglob("*.json"))
+        elif _is_saved_dataset(source):
+            files = sorted(Path(source).expanduser().rglob("*.arrow"))
             sources.append([settings.split, fingerprint.of_files(files)])
         else:
             sources.append(fingerprint.of_files(_expand(source)))
@@ -75,7 +77,7 @@ def total_bytes(settings: DataSettings) -> int:
     paths = [
         p
         for source in local
-        for p in (_expand(source) if not _is_saved_dataset(Path(source)) else Path(source).rglob("*.arrow"))
+        for p in (Path(source).expanduser().rglob("*.arrow") if _is_saved_dataset(source) else _expand(source))
     ]
     return sum(path.stat().st_size for path in paths)
 
@@ -86,8 +88,8 @@ def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, 
     for source in settings.files:
         if _is_hub_id(source):
             yield from _dataset_rows(_load_hub(source, settings), source)
-        elif _is_saved_dataset(Path(source)):
-            yield from _dataset_rows(_load_saved(Path(source), settings.split), source)
+        elif _is_saved_dataset(source):
+            yield from _dataset_rows(_load_saved(source, settings.split), source)
         else:
             for path in _expand(source):
                 yield from _file_rows(path, on_error)
@@ -107,7 +109,7 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         count = 0
         for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
             yield item
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise TokensieveError(f"cannot read the file: {error}", where=str(path)) from error
     if count == 0:
         on_error(TokensieveError("the file has no rows", where=str(path)))
@@ -166,6 +168,7 @@ def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, di
 
 
 def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    csv.field_size_limit(_LONGEST_FIELD)
     with _open_text(path) as handle:
         reader = csv.DictReader(handle)
         for row in reader:
@@ -185,15 +188,31 @@ def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1000):
                 for row in batch.to_pylist():
-                    yield f"{path} row {number}", row
+                    yield f"{path} row {number}", _without_gaps(row)
                     number += 1
     except pa.ArrowInvalid as error:
         raise TokensieveError(f"not a Parquet file: {error}", where=str(path)) from error
 
 
-def _dataset_rows(dataset: Iterable[dict[str, Any]], source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(dataset):
-        yield f"{source} row {number}", row
+def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, row in enumerate(dataset.with_format(None)):  # tensors, if it was saved with a format
+        yield f"{source} row {number}", _without_gaps(row)
+
+
+def _without_gaps(row: dict[str, Any]) -> dict[str, Any]:
+    """Drop the nulls that Arrow puts where one dictionary lacks a key that another one has.
+
+    Templates would render them: a tool's parameters, for instance, with those of all other tools.
+    """
+
+    def dropped(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: dropped(item) for key, item in value.items() if item is not None}
+        if isinstance(value, list) and value and isinstance(value[0], dict | list):
+            return [dropped(item) for item in value]
+        return value
+
+    return {name: dropped(value) for name, value in row.items()}
 
 
 def _expand(source: str) -> list[Path]:
@@ -236,9 +255,10 @@ def _open_text(path: Path) -> IO[str]:
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     if path.suffix.lower() == ".zst":
-        import zstandard
+        import pyarrow as pa
 
-        stream = zstandard.ZstdDecompressor().stream_reader(path.open("rb"), closefd=True)
+        # pyarrow reads every frame and refuses a file that was cut short
+        stream: Any = pa.input_stream(str(path), compression="zstd")
         return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
 
@@ -251,7 +271,8 @@ def _is_hub_id(source: str) -> bool:
     return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
-def _is_saved_dataset(path: Path) -> bool:
+def _is_saved_dataset(source: str) -> bool:
+    path = Path(source).expanduser()
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
@@ -268,18 +289,26 @@ def _load_hub(source: str, settings: DataSettings) -> Any:
         ) from error
 
 
-def _load_saved(path: Path, split: str) -> Any:
+def _load_saved(source: str, split: str) -> Any:
     import datasets
 
-    loaded = datasets.load_from_disk(str(path))
+    try:
+        loaded = datasets.load_from_disk(str(Path(source).expanduser()))
+    except Exception as error:
+        raise TokensieveError(
+            f"not a data set that `datasets` can read: {error}",
+            where=source,
+            mend="save it again with `save_to_disk`, or give Parquet files",
+        ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if split not in loaded:
             raise TokensieveError(
-                f"no split '{split}'", where=str(path), mend=f"data.split: one of {', '.join(loaded)}"
+                f"no split '{split}'", where=source, mend=f"data.split: one of {', '.join(map(str, loaded))}"
             )
         return loaded[split]
     return loaded
 
 
 def _rename(data: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
-    return {columns.get(name, name): value for name, value in data.items()} if columns else data
+    kept = {name: value for name, value in data.items() if name not in columns}
+    return kept | {columns[name]: value for name, value in data.items() if name in columns}

@@ -25,14 +25,19 @@ from tokensieve.types import IGNORE_INDEX
 DEFAULT_CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"
-    "{{ '<|assistant|>\n' }}{% generation %}{{ message['content'] + eos_token }}{% endgeneration %}{{ '\n' }}"
+    "{{ '<|assistant|>\n' }}{% generation %}{{ message['content'] + eos_token | default('') }}{% endgeneration %}"
+    "{{ '\n' }}"
     "{% else %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '\n' }}{% endif %}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-"""For base models without a template: role markers as plain text, each answer ends with the EOS token."""
+"""For base models without a template: role markers as plain text, each answer ends with the EOS token.
+
+``{{ bos_token }}`` comes first where the tokenizer begins plain text with it.
+"""
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_PROBE = "tokensieve"
 _TEMPLATE_MEND = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     "text and turn-end token"
@@ -52,6 +57,21 @@ class Encoded:
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     straddling: int = 0
+
+
+@dataclass(frozen=True)
+class Text:
+    """A row as the text that is tokenised.
+
+    Attributes:
+        text: prompt and answers.
+        spans: first and last character (exclusive) of each trainable answer.
+        plain: True for text without a chat template, to which the tokenizer adds its special tokens.
+    """
+
+    text: str
+    spans: list[tuple[int, int]]
+    plain: bool
 
 
 @dataclass
@@ -78,32 +98,35 @@ class Encoder:
 
     def encode(self, rows: Sequence[Converted]) -> list[Encoded | TokensieveError]:
         """Tokenise rows together; a row that cannot be tokenised gives its error in place of tokens."""
-        results: list[Encoded | TokensieveError | None] = [None] * len(rows)
-        texts: list[tuple[int, str, list[tuple[int, int]], bool]] = []
+        texts = [self.text(row) for row in rows]
+        results: list[Encoded | TokensieveError | None] = [
+            text if isinstance(text, TokensieveError) else None for text in texts
+        ]
         for number, row in enumerate(rows):
-            try:
-                if isinstance(row, Tokenised):
-                    results[number] = _encoded(np.array(row.input_ids), np.array(row.labels) != IGNORE_INDEX)
-                elif isinstance(row, PlainText):
-                    text = row.prompt + row.completion
-                    texts.append((number, text, [(len(row.prompt), len(text))], True))
-                else:
-                    texts.append((number, *self._render(row), False))
-            except TokensieveError as error:
-                results[number] = error
+            if isinstance(row, Tokenised):
+                results[number] = _encoded(np.array(row.input_ids), np.array(row.labels) != IGNORE_INDEX)
         for plain in (False, True):
-            group = [item for item in texts if item[3] == plain]
-            encodings = self._tokenise([item[1] for item in group], special_tokens=plain)
-            for (number, _, spans, _), (ids, places) in zip(group, encodings, strict=True):
-                mask, straddling = _overlap(places, spans)
-                if plain and self.tokenizer.eos_token_id is not None and ids[-1:] != [self.tokenizer.eos_token_id]:
-                    ids, mask = [*ids, self.tokenizer.eos_token_id], np.append(mask, True)
-                elif plain and ids:
-                    mask[-1] = True
-                elif not self.has_generation:
-                    mask = _until_turn_end(np.array(ids), mask, self.turn_end_ids)
-                results[number] = _encoded(np.array(ids, dtype=np.int32), mask, straddling)
+            group = [(n, text) for n, text in enumerate(texts) if isinstance(text, Text) and text.plain == plain]
+            encodings = self._tokenise([text.text for _, text in group], special_tokens=plain)
+            for (number, text), (ids, places) in zip(group, encodings, strict=True):
+                results[number] = self._label(text, ids, places)
         return [result for result in results if result is not None]
+
+    def text(self, row: Converted) -> Text | TokensieveError | None:
+        """Return the text of a row, the error that it gives, or None where it is token ids already."""
+        if isinstance(row, Tokenised):
+            return None
+        try:
+            if isinstance(row, PlainText):
+                text = Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
+            else:
+                text = Text(*self._render(row), False)
+            text.text.encode()
+        except UnicodeEncodeError as error:
+            return TokensieveError(f"text that is not valid Unicode: {error.reason} at character {error.start}")
+        except TokensieveError as error:
+            return error
+        return text
 
     def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
         """Return the conversation as text.
@@ -112,6 +135,17 @@ class Encoder:
             TokensieveError: the template refuses the conversation.
         """
         return self._apply(conversation.messages, conversation.tools, generation_prompt)[0]
+
+    def _label(self, text: Text, ids: list[int], places: NDArray[np.int64]) -> Encoded:
+        eos = self.tokenizer.eos_token_id
+        mask, straddling = _overlap(places, text.spans)
+        if text.plain and eos is not None:
+            if ids[-1:] != [eos]:
+                ids, mask = [*ids, eos], np.append(mask, False)
+            mask[-1] = True
+        elif not text.plain and not self.has_generation:
+            mask = _until_turn_end(np.array(ids), mask, self.turn_end_ids)
+        return _encoded(np.array(ids, dtype=np.int32), mask, straddling)
 
     def _tokenise(self, texts: list[str], special_tokens: bool) -> list[tuple[list[int], NDArray[np.int64]]]:
         if not texts:
@@ -133,23 +167,23 @@ class Encoder:
         """Return the text and the character spans of the trainable answers."""
         messages, tools = conversation.messages, conversation.tools
         text, spans = self._apply(messages, tools)
+        for number in range(len(messages)):
+            self._check_role(conversation, number, text)
         answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        if self.has_generation:
-            if answers and not any(stop > start for start, stop in spans):
-                raise TokensieveError("the chat template renders no {% generation %} span", mend=_TEMPLATE_MEND)
-            if conversation.untrained and len(spans) != len(answers):
-                raise TokensieveError(
-                    f"the chat template renders {len(spans)} generation spans for {len(answers)} answers, so single "
-                    "answers cannot be excluded from training",
-                    mend=_TEMPLATE_MEND,
-                )
-            kept = [s for n, s in zip(answers, spans, strict=False) if n not in conversation.untrained]
-            spans = kept if conversation.untrained else spans
-        else:
-            spans = [self._prefix_span(messages, tools, n, text) for n in answers if n not in conversation.untrained]
-        for message in messages:
-            self._check_role(message, text)
-        return text, spans
+        trained = [number for number in answers if number not in conversation.untrained]
+        if not self.has_generation:
+            return text, [self._prefix_span(messages, tools, number, text) for number in trained]
+        if answers and not any(stop > start for start, stop in spans):
+            raise TokensieveError("the chat template renders no {% generation %} span", mend=_TEMPLATE_MEND)
+        if len(trained) == len(answers):
+            return text, spans
+        if len(spans) != len(answers):
+            raise TokensieveError(
+                f"the chat template renders {len(spans)} generation spans for {len(answers)} answers, so single "
+                "answers cannot be excluded from training",
+                mend=_TEMPLATE_MEND,
+            )
+        return text, [span for number, span in zip(answers, spans, strict=True) if number in trained]
 
     def _prefix_span(
         self, messages: list[dict[str, Any]], tools: list[Any] | None, answer: int, text: str
@@ -165,15 +199,26 @@ class Encoder:
                 )
         return len(start), len(stop)
 
-    def _check_role(self, message: dict[str, Any], text: str) -> None:
-        """A template may silently leave out roles that it does not know."""
+    def _check_role(self, conversation: Conversation, number: int, text: str) -> None:
+        """Refuse a template that silently leaves out a message.
+
+        A content may be missing from the text because a template rewrites it, or be there because
+        another message says the same. A probe in its place tells.
+        """
+        message = conversation.messages[number]
         role, content = message["role"], (message.get("content") or "").strip()
-        if role in self._known_roles or not content:
+        if not content or message.get("tool_calls") or (role in self._known_roles and content in text):
             return
-        if content not in text:
+        probed = [*conversation.messages]
+        probed[number] = {**message, "content": _PROBE}
+        try:
+            rendered = _PROBE in self._apply(probed, conversation.tools)[0]
+        except TokensieveError:  # a template that reads the content, JSON for instance
+            rendered = content in text
+        if not rendered:
             raise TokensieveError(
-                f"the chat template does not render the role '{role}'",
-                mend="rename the role, or give data.chat_template a template that knows it",
+                f"the chat template leaves out message {number}, of the role '{role}'",
+                mend="rename the role or drop the message, or give data.chat_template a template that renders it",
             )
         self._known_roles.add(role)
 
@@ -183,7 +228,7 @@ class Encoder:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            rendered, spans = render_jinja_template(
+            rendered: Any = render_jinja_template(
                 conversations=[messages],
                 tools=tools,
                 chat_template=self.template,
@@ -197,7 +242,8 @@ class Encoder:
                 f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
                 mend="change the data, or give data.chat_template a template that knows these roles",
             ) from error
-        return rendered[0], [tuple(span) for span in spans[0]] if spans else []
+        (text,), spans = rendered
+        return text, [(start, stop) for start, stop in spans[0]] if spans else []
 
 
 def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str | None = None) -> Encoder:
@@ -227,8 +273,9 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
         )
     own = loaded.chat_template
     own = own.get("default") if isinstance(own, dict) else own
-    template = _template_text(chat_template) if chat_template else own or DEFAULT_CHAT_TEMPLATE
+    template = _template_text(chat_template) if chat_template else own or _default_template(loaded)
     loaded.chat_template = template
+    _count_spaces(loaded.backend_tokenizer)
     encoder = Encoder(loaded, template, own_template=bool(chat_template or own), turn_end_ids=())
     encoder.turn_end_ids = _turn_end_ids(encoder, Path(tokenizer))
     return encoder
@@ -255,6 +302,19 @@ def last_of_runs(trainable: NDArray[np.bool_], cu_seqlens: NDArray[np.int64]) ->
     return trainable & ~following
 
 
+def _count_spaces(backend: Any) -> None:
+    """Have a byte-level tokenizer count a token's spaces among its characters, without changing any id.
+
+    Otherwise a token of spaces alone covers no character, and would not be trained within an answer.
+    """
+    from tokenizers import processors
+
+    processor = backend.post_processor
+    for part in processor if isinstance(processor, processors.Sequence) else [processor]:
+        if getattr(part, "trim_offsets", False):
+            part.trim_offsets = False
+
+
 def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
     tokenizer = encoder.tokenizer
     found = [tokenizer.eos_token_id]
@@ -262,10 +322,9 @@ def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
     if generation_config.is_file():
         eos = read_json(generation_config).get("eos_token_id")
         found += eos if isinstance(eos, list) else [eos]
-    probe = "tokensieve"
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": probe}]
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
     try:
-        tail = encoder.render(Conversation(messages)).rpartition(probe)[2]
+        tail = encoder.render(Conversation(messages)).rpartition(_PROBE)[2]
     except TokensieveError:
         tail = ""  # the template wants something else; its own rows will show it
     special = tokenizer.added_tokens_decoder
@@ -300,6 +359,12 @@ def _until_turn_end(input_ids: NDArray[Any], mask: NDArray[np.bool_], turn_end_i
         if len(found):
             mask[start + found[-1] + 1 : stop + 1] = False
     return mask
+
+
+def _default_template(tokenizer: Any) -> str:
+    bos = tokenizer.bos_token_id
+    begins = bos is not None and tokenizer("")["input_ids"][:1] == [bos]
+    return ("{{ bos_token }}" if begins else "") + DEFAULT_CHAT_TEMPLATE
 
 
 def _template_text(chat_template: str) -> str:

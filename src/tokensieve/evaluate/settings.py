@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+
+from tokensieve.errors import TokensieveError
 
 
 @dataclass(frozen=True)
@@ -11,17 +14,29 @@ class ExactMatchSettings:
 
     Attributes:
         files: prompts and answers, in any form that `data.files` takes; the last assistant turn is the
-            answer.
-        max_new_tokens: tokens of the longest answer.
+            answer, what comes before it the prompt.
+        max_new_tokens: tokens of the longest answer; a prompt keeps as many of its last tokens as the
+            model's context holds beside it.
         extract: regular expression whose last match (its first group, where it has one) is compared
             instead of the whole answer, such as `#### (-?[0-9.,]+)`.
         limit: ask this many prompts at most.
+
+    Raises:
+        TokensieveError: `extract` is not a regular expression.
     """
 
     files: tuple[str, ...]
     max_new_tokens: int = 64
     extract: str | None = None
     limit: int | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            re.compile(self.extract or "")
+        except re.error as error:
+            raise TokensieveError(
+                f"'{self.extract}' is not a regular expression: {error}", where="recipe: evaluate.exact_match.extract"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -31,8 +46,10 @@ class EvaluateSettings:
     Attributes:
         held_out: data, in any form that `data.files` takes, for the loss over response tokens.
         exact_match: prompts whose greedy answers are compared with reference answers.
-        tasks: names of lm-evaluation-harness tasks.
-        task_folder: folder with task definitions (YAML) of your own.
+        tasks: names of lm-evaluation-harness tasks, groups or tags, or of tasks in `task_folder`.
+        task_folder: folder with task definitions (`*.yaml`) of your own, which go before the harness's
+            where names agree. Relative paths to data in them start at this folder. They may name Python
+            functions that are run, so use only folders that you trust.
         task_limit: examples of each task at most.
         num_fewshot: examples in the prompt of each task; the task's own number when not given.
         batch_size: prompts generated or scored together.

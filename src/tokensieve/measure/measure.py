@@ -98,7 +98,7 @@ def measure(
                 if not missing:
                     on_tokens(len(shard.input_ids))
                     continue
-                figures = _measure_shard(forward, shard, missing, settings, on_tokens)
+                figures = measure_shard(forward, shard, missing, settings.token_budget, on_tokens)
                 for name, values in figures.items():
                     check_finite(values, shard.labels != IGNORE_INDEX, shard.cu_seqlens, f"{name} of {model.path}")
                 for name, values in figures.items():
@@ -106,15 +106,16 @@ def measure(
     return measurement
 
 
-def _measure_shard(
-    forward: Forward,
-    shard: Examples,
-    names: Sequence[str],
-    settings: MeasureSettings,
-    on_tokens: Callable[[int], None],
+def measure_shard(
+    forward: Forward, shard: Examples, names: Sequence[str], token_budget: int, on_tokens: Callable[[int], None]
 ) -> dict[str, Float32]:
+    """Measure all examples of a shard in batches of similar length.
+
+    Returns:
+        float32 ``[tokens]`` per name; 0 where a token is not trainable.
+    """
     figures = {name: np.zeros(len(shard.input_ids), dtype=np.float32) for name in names}
-    for numbers in plan_batches(_needed_lengths(shard), settings.token_budget):
+    for numbers in plan_batches(_needed_lengths(shard), token_budget):
         measure_examples(forward, shard, numbers, names, figures)
         on_tokens(int(shard.lengths[numbers].sum()))
     return figures

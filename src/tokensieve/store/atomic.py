@@ -31,13 +31,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write to; it replaces ``folder`` when the block ends without an error.
 
-    What an interrupted attempt left behind is removed first. Hold `locked` around it.
+    An error removes what was written; what a killed attempt left behind is removed by the next one. Hold
+    `locked` around it.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    yield partial
-    for path in partial.rglob("*"):
+    try:
+        yield partial
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for path in [*partial.rglob("*"), partial]:
         _sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)

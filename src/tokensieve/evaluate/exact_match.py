@@ -1,0 +1,210 @@
+"""Greedy answers compared with reference answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised, convert
+from tokensieve.data.prepare import raise_error
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.sources import read_rows
+from tokensieve.data.tokenize import Encoder
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.generate import check_room, greedy_answers
+from tokensieve.evaluate.intervals import wilson
+from tokensieve.evaluate.settings import ExactMatchSettings
+from tokensieve.types import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt and the answer that is expected.
+
+    Attributes:
+        row: number of the source row.
+        prompt: the prompt as text.
+        prompt_ids: its token ids; at least one.
+        answer: the reference answer.
+    """
+
+    row: int
+    prompt: str
+    prompt_ids: list[int]
+    answer: str
+
+
+@dataclass(frozen=True)
+class ExactMatch:
+    """How many greedy answers are the reference answer.
+
+    Attributes:
+        score: share of correct answers.
+        correct: correct answers.
+        examples: prompts asked.
+        low: lower end of the score's 95 % interval (Wilson).
+        high: upper end of it.
+        truncated: prompts of which only the end fitted into the model's context.
+    """
+
+    score: float
+    correct: int
+    examples: int
+    low: float
+    high: float
+    truncated: int
+
+
+def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = None) -> list[Question]:
+    """Read prompts and answers.
+
+    The last assistant turn of a conversation is its answer, and what comes before is the prompt, rendered
+    with the generation prompt. Text is taken as it is. Of tokens the last run of trainable ones is the
+    answer.
+
+    Args:
+        data: which rows, and their form.
+        encoder: tokenizer and chat template.
+        extract: the expression that will be compared, to refuse answers without a match early.
+
+    Raises:
+        TokensieveError: a row that cannot be read, that has no prompt or no answer, or whose answer has
+            nothing that ``extract`` matches.
+    """
+    questions = []
+    for row in read_rows(data, raise_error):
+        try:
+            question = _question(row.number, convert(row.data, data.form), encoder)
+            _expected(question, extract)
+        except TokensieveError as error:
+            raise TokensieveError(error.what, where=row.where, mend=error.mend) from error
+        questions.append(question)
+    if not questions:
+        raise TokensieveError("no prompts and answers", where=", ".join(data.files))
+    return questions
+
+
+def exact_match(
+    model: Any,
+    encoder: Encoder,
+    questions: Sequence[Question],
+    settings: ExactMatchSettings,
+    batch_size: int,
+    on_prompts: Callable[[int], None],
+) -> tuple[ExactMatch, list[dict[str, Any]]]:
+    """Answer greedily and count the answers that are the reference, white space at the ends aside.
+
+    Of a prompt that does not fit into the model's context together with ``max_new_tokens`` the end is
+    asked, and it is counted in ``truncated``. An answer in which ``extract`` matches nothing is wrong.
+
+    Args:
+        model: a loaded `transformers` model.
+        encoder: tokenizer; its turn-end ids stop an answer.
+        questions: of `read_questions`; at least one.
+        settings: length of answers, and what of them is compared.
+        batch_size: prompts generated together.
+        on_prompts: told the number of prompts after each batch.
+
+    Returns:
+        The score, and one dictionary a question in their order, with ``row``, ``prompt``, ``answer``,
+        ``prediction`` and ``correct``.
+
+    Raises:
+        TokensieveError: a reference answer in which ``extract`` matches nothing, answers as long as the
+            model's context, or one prompt alone that does not fit into memory.
+    """
+    expected = [_expected(question, settings.extract) for question in questions]
+    room = check_room(model, settings.max_new_tokens)
+    prompts = [question.prompt_ids[-room:] for question in questions]
+    predictions = greedy_answers(model, encoder, prompts, settings.max_new_tokens, batch_size, on_prompts)
+    rows = [
+        {
+            "row": question.row,
+            "prompt": question.prompt,
+            "answer": question.answer,
+            "prediction": prediction,
+            "correct": compared(prediction, settings.extract) == reference,
+        }
+        for question, prediction, reference in zip(questions, predictions, expected, strict=True)
+    ]
+    correct = sum(row["correct"] for row in rows)
+    low, high = wilson(correct, len(rows))
+    truncated = sum(len(question.prompt_ids) > room for question in questions)
+    return ExactMatch(correct / len(rows), correct, len(rows), low, high, truncated), rows
+
+
+def compared(answer: str, extract: str | None) -> str | None:
+    """Return what of an answer is compared: all of it, or the last match; None where nothing matches.
+
+    >>> compared(" 7 apples ", None)
+    '7 apples'
+    >>> compared("so 3 + 4 = 7 #### 7", r"#### (-?[0-9.,]+)")
+    '7'
+    """
+    if extract is None:
+        return answer.strip()
+    matches = list(re.finditer(extract, answer))
+    found = matches[-1].group(1 if matches[-1].re.groups else 0) if matches else None
+    return None if found is None else found.strip()
+
+
+def _expected(question: Question, extract: str | None) -> str:
+    reference = compared(question.answer, extract)
+    if reference is None:
+        raise TokensieveError(
+            f"the reference answer has nothing that '{extract}' matches: {question.answer!r:.80}",
+            where=f"row {question.row}",
+            mend="change evaluate.exact_match.extract or the answer",
+        )
+    return reference
+
+
+def _question(number: int, row: Converted, encoder: Encoder) -> Question:
+    tokenizer = encoder.tokenizer
+    if isinstance(row, Tokenised):
+        start, stop = _last_answer(row)
+        ids, answer = row.input_ids[:start], tokenizer.decode(row.input_ids[start:stop], skip_special_tokens=True)
+        prompt = tokenizer.decode(ids)
+    elif isinstance(row, PlainText):
+        prompt, answer = row.prompt, row.completion
+        ids = _open_ended(tokenizer, prompt)
+    else:
+        before, answer = _before_answer(row)
+        prompt = encoder.render(before, generation_prompt=True)
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if not prompt or not ids:
+        raise TokensieveError("there is no prompt to answer", mend="rows need a prompt and an answer")
+    return Question(number, prompt, list(ids), answer)
+
+
+def _open_ended(tokenizer: Any, prompt: str) -> list[int]:
+    """Tokenise a prompt with the special tokens before it, without any that would close it."""
+    encoded = tokenizer(prompt, add_special_tokens=True, return_offsets_mapping=True)
+    within = [number for number, (start, stop) in enumerate(encoded["offset_mapping"]) if stop > start]
+    return encoded["input_ids"][: within[-1] + 1] if within else []
+
+
+def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
+    """Return the conversation up to its last assistant turn, and the text of that turn."""
+    messages = conversation.messages
+    answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    if not answers:
+        raise TokensieveError("a conversation without an assistant's answer")
+    content = messages[answers[-1]].get("content")
+    if content is None:
+        raise TokensieveError("the last assistant turn calls a tool and has no text to compare")
+    return Conversation(messages[: answers[-1]], conversation.tools), content
+
+
+def _last_answer(row: Tokenised) -> tuple[int, int]:
+    """Return the start and end of the last run of trainable tokens."""
+    trainable = np.array(row.labels) != IGNORE_INDEX
+    trainable[:1] = False  # nothing predicts the first token
+    if not trainable.any():
+        raise TokensieveError("every label is -100, so there is no answer")
+    stop = int(np.flatnonzero(trainable)[-1]) + 1
+    return stop - int(np.argmin(trainable[:stop][::-1])), stop

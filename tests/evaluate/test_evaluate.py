@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+
+import pytest
+
+from tokensieve.data.settings import DataSettings
+from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.evaluate.exact_match import read_questions
+from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings
+
+
+@pytest.fixture
+def rows(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{n} + 1", "answer": f"{n + 1}"}) + "\n" for n in range(6)))
+    return path
+
+
+class _Stages:
+    def __init__(self):
+        self.done: dict[str, tuple[int, int | None, str]] = {}
+
+    @contextmanager
+    def __call__(self, description, total, unit):
+        amounts = []
+        yield amounts.append
+        self.done[description] = (sum(amounts), total, unit)
+
+
+def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model, encoder):
+    settings = EvaluateSettings(("h",), ExactMatchSettings((str(rows),), 4), batch_size=4)
+    questions = read_questions(DataSettings((str(rows),)), encoder)
+    stages = _Stages()
+    store = make_store(rows)
+    figures, predictions = evaluate_model(make_model("llama"), encoder, settings, store, questions, 512, stages)
+    assert list(figures) == ["held_out", "exact_match"]
+    assert set(figures["held_out"]) == {"loss", "perplexity", "tokens", "examples", "low", "high"}
+    assert set(figures["exact_match"]) == {"score", "correct", "examples", "low", "high", "truncated"}
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert json.loads(json.dumps(predictions)) == predictions
+    assert [row["row"] for row in predictions] == list(range(6))
+    tokens = store.counts.tokens
+    assert stages.done == {"held-out loss": (tokens, tokens, "tokens"), "exact match": (6, 6, "prompts")}
+
+
+def test_what_is_not_asked_for_is_left_out(make_model, encoder):
+    assert evaluate_model(make_model("llama"), encoder, EvaluateSettings(), None, [], 512, _Stages()) == ({}, [])
+
+
+def test_tasks_have_a_stage_each(make_model, encoder, monkeypatch):
+    from tokensieve.evaluate import evaluate
+
+    seen = []
+
+    def run_tasks(model, tokenizer, tasks, *, on_requests, **options):
+        seen.append(options)
+        on_requests(7)
+        return {task: {"acc": 0.5} for task in tasks}
+
+    monkeypatch.setattr(evaluate, "run_tasks", run_tasks)
+    settings = EvaluateSettings(tasks=("a", "b"), task_folder="f", task_limit=3, num_fewshot=2, batch_size=5)
+    stages = _Stages()
+    figures, _ = evaluate_model(make_model("llama"), encoder, settings, None, [], 512, stages)
+    assert figures == {"tasks": {"a": {"acc": 0.5}, "b": {"acc": 0.5}}}
+    assert seen == [{"task_folder": "f", "limit": 3, "num_fewshot": 2, "batch_size": 5}] * 2
+    assert stages.done == {"task a": (7, None, "requests"), "task b": (7, None, "requests")}

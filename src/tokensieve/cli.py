@@ -116,7 +116,7 @@ def inspect(
     *,
     tokenizer: str,
     examples: int = 3,
-    max_length: int = 2048,
+    max_length: int | None = None,
     form: Form = "auto",
     split: str = "train",
     chat_template: str | None = None,
@@ -133,7 +133,7 @@ def inspect(
         data: files, globs, folders or a Hub id.
         tokenizer: folder or Hub id of the tokenizer.
         examples: number of examples to show.
-        max_length: tokens of the longest example.
+        max_length: tokens of the longest example; nothing is truncated when not given.
         form: how rows are written; auto recognises it from their columns.
         split: split of a Hub data set or saved DatasetDict.
         chat_template: file with a Jinja chat template.

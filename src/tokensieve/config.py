@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -119,7 +119,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
             a wrong type, or a required key that is missing.
     """
     values, lines = _read_yaml(path) if path else ({}, {})
-    values = _spell_out(values)
+    values = _spell_out({"controls": ["full", "random"], **values})
     for override in overrides:
         values = _spell_out(_override(values, override))
         lines[tuple(override.partition("=")[0].split("."))] = f"command line, {override}"
@@ -167,11 +167,19 @@ class _Where:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads ``1e-4`` as text; recipes are full of it."""
+    """YAML as recipes mean it: `1e-4` is a number and `no` (a `save_strategy`) is text, as in YAML 1.2."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 
 

@@ -6,7 +6,7 @@ A run folder:
     run.json                        where data and statistics are, seconds of each stage, versions
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       counts, rule and what they were made from
-    arms/<arm>/data/                cleaned data, for any trainer
+    arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
     arms/<arm>/model/               adapter or model fine-tuned on it
     arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
     report.html
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from tokensieve.config import Recipe, dump_recipe, recipe_values, train_settings
 from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.measure.measure import Measurement, locate, measure
@@ -153,7 +154,7 @@ class _Stages:
             folder = self._arm(arm.name)
             if (folder / "model" / "training.json").is_file():
                 continue
-            files = sorted((folder / "data").glob("train-*.parquet"))
+            files = sorted((folder / "cleaned" / "data").glob("train-*.parquet"))
             self._train(f"train {arm.name}", self.plan.base, files, self.plan.train, folder / "model")
         self._write_state()
 
@@ -193,9 +194,9 @@ class _Stages:
         folder = self.store / "models" / fingerprint.of_value(identity)[:16]
         if not (folder / "manifest.json").is_file():
             with locked(folder):
-                with atomic_folder(folder / "data") as data:
-                    write_subset(examples, _pick(examples, warm_up, self.recipe.seed), data)
-                files = sorted((folder / "data").glob("train-*.parquet"))
+                with atomic_folder(folder / "warm-up") as subset:
+                    write_subset(examples, _pick(examples, warm_up, self.recipe.seed), subset)
+                files = sorted((folder / "warm-up" / "data").glob("train-*.parquet"))
                 self._train(f"make {role}", self.plan.base, files, settings, folder / "model")
                 write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})
         return trained_model(self.plan.base, settings, folder / "model")
@@ -215,7 +216,7 @@ class _Stages:
                 self.plan.encoder.tokenizer,
                 settings,
                 output,
-                max_length=self.recipe.data.max_length,
+                max_length=self.recipe.data.max_length or DEFAULT_MAX_LENGTH,
                 seed=self.recipe.seed,
                 device=self.device,
                 on_step=on_step,
@@ -251,8 +252,8 @@ class _Stages:
         ):
             with atomic_folder(folder / "scores") as scores:
                 counts = select_shards(arm.method, rule, _Loader(self, arm), examples.shards, scores)
-            with atomic_folder(folder / "data") as data:
-                advance(write_cleaned(examples, folder / "scores", data, jsonl=self.recipe.select.jsonl))
+            with atomic_folder(folder / "cleaned") as cleaned:
+                advance(write_cleaned(examples, folder / "scores", cleaned, jsonl=self.recipe.select.jsonl))
         selection = {**identity, **counts, "source_rows": examples.counts.rows}
         write_json(path, selection)
         return selection

@@ -12,10 +12,11 @@ from typing import Any
 from tokensieve.config import Recipe, RoleSettings, train_settings
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.prepare import ExampleStore, prepare
+from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
-from tokensieve.measure.models import check_model, local_folder
+from tokensieve.measure.models import check_model, context_of, local_folder
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
@@ -44,7 +45,7 @@ class Plan:
     """A checked run.
 
     Attributes:
-        recipe: the settings.
+        recipe: the settings, with the length of examples decided.
         encoder: tokenizer and chat template.
         examples: the tokenised pool.
         held_out: tokenised evaluation data, or None.
@@ -108,6 +109,7 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
         from tokensieve.evaluate.harness import check_tasks
 
         check_tasks(recipe.evaluate.tasks, recipe.evaluate.task_folder)
+    recipe = dataclasses.replace(recipe, data=_with_max_length(recipe.data, base))
     models = {role: _named(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
     tokenizer = recipe.data.tokenizer or base.path
     encoder = load_encoder(str(local_folder(tokenizer, base.revision, weights=False)), recipe.data.chat_template)
@@ -119,7 +121,7 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     if recipe.evaluate.exact_match is not None:
         match = recipe.evaluate.exact_match
         data = dataclasses.replace(_data_of(recipe, match.files), limit=match.limit)
-        questions = tuple(read_questions(data, encoder))
+        questions = tuple(read_questions(data, encoder, match.extract))
     warm_ups = {}
     for role, settings in recipe.models.items():
         if settings.warm_up is not None:
@@ -168,8 +170,7 @@ def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[str, ...]]:
             needs.setdefault(role, set()).add(statistic)
     for role in recipe.models if recipe.measure.statistics else ():
         needs.setdefault(role, set()).update(recipe.measure.statistics)
-    order = sorted(needs, key=list(recipe.models).index)
-    return {role: tuple(sorted(needs[role])) for role in order}
+    return {role: tuple(sorted(needs[role])) for role in recipe.models if role in needs}
 
 
 def _base(recipe: Recipe) -> ModelSettings:
@@ -190,6 +191,19 @@ def _named(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
         base.dtype if base and inherit and settings.dtype == "auto" else settings.dtype,
         base.trust_remote_code if base and inherit else settings.trust_remote_code,
     )
+
+
+def _with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:
+    context = context_of(base)
+    if data.max_length is None:
+        return dataclasses.replace(data, max_length=min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH))
+    if context and data.max_length > context:
+        raise TokensieveError(
+            f"max_length {data.max_length} is beyond the base model's context of {context}",
+            where="recipe: data.max_length",
+            mend=f"data.max_length: {context}",
+        )
+    return data
 
 
 def _data_of(recipe: Recipe, files: tuple[str, ...]) -> Any:

@@ -66,9 +66,7 @@ def test_sharegpt_speakers_become_roles():
     found = convert({"conversations": [{"from": name, "value": name} for name in speakers]})
     assert isinstance(found, Conversation)
     roles = ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
-    assert found.messages == [
-        {"role": role, "content": name} for role, name in zip(roles, speakers, strict=True)
-    ]
+    assert found.messages == [{"role": role, "content": name} for role, name in zip(roles, speakers, strict=True)]
 
 
 @pytest.mark.parametrize(

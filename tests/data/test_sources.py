@@ -189,6 +189,21 @@ def test_a_bad_line_is_named_and_the_others_are_still_read(tmp_path):
         read(path)
 
 
+def test_a_file_that_cannot_be_read_does_not_hide_the_others(tmp_path):
+    write_any(tmp_path / "a.jsonl", ROWS[:1])
+    (tmp_path / "b.jsonl").touch()
+    (tmp_path / "c.json").write_text("[")
+    write_any(tmp_path / "d.jsonl", ROWS[1:2])
+    errors = []
+    found = data(tmp_path / "*.json*", tmp_path / "missing.jsonl", tmp_path / "a.jsonl", on_error=errors.append)
+    assert found == [*ROWS[:2], ROWS[0]]
+    assert [error.where for error in errors] == [
+        f"{tmp_path}/b.jsonl", f"{tmp_path}/c.json:1", f"{tmp_path}/missing.jsonl",
+    ]  # fmt: skip
+    with pytest.raises(TokensieveError, match="the file is empty"):
+        data(tmp_path / "*.json*")
+
+
 def truncated(content: bytes) -> bytes:
     return content[:-20]
 

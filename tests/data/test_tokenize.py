@@ -5,7 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import CHAT_TEMPLATE, SENTENCES, SPECIAL_TOKENS
 from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers, processors
@@ -14,6 +13,12 @@ from tokensieve.data.formats import Conversation, PlainText, Tokenised
 from tokensieve.data.tokenize import DEFAULT_CHAT_TEMPLATE, Encoded, load_encoder, turn_end_mask
 from tokensieve.errors import TokensieveError
 
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "<|assistant|>{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"
+    "{% else %}<|user|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 PREFIX_TEMPLATE = re.sub(r"\{% (end)?generation %\}", "", CHAT_TEMPLATE)
 CHATML = (
     "{% for message in messages %}"
@@ -113,7 +118,9 @@ def test_a_template_that_renders_history_differently_is_refused(chatml, make_tok
 
 
 def test_a_rewritten_answer_is_not_mistaken_for_an_unknown_role(make_tokenizer):
-    template = CHAT_TEMPLATE.replace("{{ message['content'] }}<|end|>{% end", "{{ message['content'] | trim | upper }}{% end")
+    template = CHAT_TEMPLATE.replace(
+        "{{ message['content'] }}<|end|>{% end", "{{ message['content'] | trim | upper }}{% end"
+    )
     encoder = load_encoder(str(make_tokenizer(chat_template=template)))
     encoded = encode(encoder, Conversation([user("a"), assistant(" tokensieve \n")]))
     assert runs(encoder, encoded) == ["TOKENSIEVE"]
@@ -144,6 +151,37 @@ def test_a_template_without_any_generation_span(make_tokenizer):
     with pytest.raises(TokensieveError, match=r"renders no \{% generation %\} span") as error:
         encode(encoder, Conversation(CHAT.messages))
     assert "endgeneration" in error.value.mend
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "{% macro turn(m) %}<|assistant|>THE ANSWER: BODY{% endmacro %}{{ turn(message) }}",
+        "{% set m = message %}{% set turn %}<|assistant|>THE ANSWER: BODY{% endset %}{{ turn }}",
+    ],
+)
+def test_generation_spans_that_transformers_misplaces_are_refused(tiny_tokenizer_folder, turn):
+    body = "{% generation %}{{ m['content'] }}<|end|>{% endgeneration %}"
+    template = (
+        "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+        + turn.replace("BODY", body)
+        + "{% else %}"
+        "<|user|>{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+    )
+    encoder = load_encoder(str(tiny_tokenizer_folder), template)
+    for _ in range(2):
+        with pytest.raises(TokensieveError, match=r"blocks of the chat template lie beside the answers"):
+            encode(encoder, Conversation([user("a"), assistant("One."), user("b"), assistant("Two.")]))
+
+
+def test_a_template_that_trains_the_last_answer_alone(tiny_tokenizer_folder):
+    template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{% if m['role'] == 'assistant' and loop.last %}{% generation %}"
+        "{{ m['content'] }}<|end|>{% endgeneration %}{% else %}{{ m['content'] }}<|end|>{% endif %}{% endfor %}"
+    )
+    encoder = load_encoder(str(tiny_tokenizer_folder), template)
+    encoded = encode(encoder, Conversation([user("a"), assistant("One."), user("b"), assistant("Two.")]))
+    assert runs(encoder, encoded) == ["Two.<|end|>"]
 
 
 def test_a_conversation_without_an_answer_has_nothing_to_train(tiny_encoder, chatml):
@@ -178,7 +216,7 @@ def test_a_role_that_the_template_refuses_is_named(make_tokenizer):
 
 
 def test_a_bad_row_does_not_spoil_its_batch(tiny_encoder):
-    rows = [CHAT, Conversation([{"role": "user"}]), PlainText("a \ud800", "b"), PlainText("a", "b")]
+    rows = [CHAT, Conversation(CHAT.messages, tools=[3]), PlainText("a \ud800", "b"), PlainText("a", "b")]
     found = tiny_encoder.encode(rows)
     assert [isinstance(item, TokensieveError) for item in found] == [False, True, True, False]
     assert "not valid Unicode" in str(found[2])
@@ -195,7 +233,12 @@ def test_tool_calls_and_tools_reach_the_template(make_tokenizer):
     )
     encoder = load_encoder(str(make_tokenizer(chat_template=template)))
     call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": None}}}
-    messages = [user("1+?"), {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "content": "1"}, assistant("1")]
+    messages = [
+        user("1+?"),
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "content": "1"},
+        assistant("1"),
+    ]
     tools = [{"type": "function", "function": {"name": "add", "parameters": {"a": {"default": None}}}}]
     encoded = encode(encoder, Conversation(messages, tools))
     assert runs(encoder, encoded) == ['CALL {"name": "add", "arguments": {"a": 1, "b": null}}<|end|>', "1<|end|>"]
@@ -289,7 +332,7 @@ def test_spaces_count_in_a_chain_of_post_processors_too(make_tokenizer):
     assert runs(encoder, encode(encoder, PlainText("Q:", " \n        y"))) == [" \n        y<|end|>"]
 
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=12) | st.sampled_from(SENTENCES)
+TEXTS = st.text(max_size=12) | st.sampled_from(["How many apples?", "The sum is 72.", "<|end"])
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=3))
@@ -297,13 +340,14 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_siz
 def test_trainable_tokens_decode_to_the_answers(tiny_encoder, turns):
     messages = [message for ask, answer in turns for message in (user(ask), assistant(answer))]
     encoded = encode(tiny_encoder, Conversation(messages))
-    if not any(special in text for turn in turns for text in turn for special in SPECIAL_TOKENS):
-        assert runs(tiny_encoder, encoded) == [answer + "<|end|>" for _, answer in turns]
+    assert runs(tiny_encoder, encoded) == [answer + "<|end|>" for _, answer in turns]
 
 
 @given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=5))
 def test_a_row_is_encoded_the_same_alone_and_in_a_batch(tiny_encoder, texts):
-    rows = [PlainText(*pair) if n % 2 else Conversation([user(pair[0]), assistant(pair[1])]) for n, pair in enumerate(texts)]
+    rows = [
+        PlainText(*pair) if n % 2 else Conversation([user(pair[0]), assistant(pair[1])]) for n, pair in enumerate(texts)
+    ]
     for row, found in zip(rows, tiny_encoder.encode(rows), strict=True):
         alone = encode(tiny_encoder, row)
         assert np.array_equal(found.input_ids, alone.input_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tokensieve.store.shards import shard_name, write_shard
 
 VOCABULARY = 101
 
-SHAPE = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+SHAPE: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**SHAPE, intermediate_size=48, num_key_value_heads=2, max_position_embeddings=256),
     "qwen3": Qwen3Config(**SHAPE, intermediate_size=48, num_key_value_heads=2, head_dim=8, max_position_embeddings=256),

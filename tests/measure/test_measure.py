@@ -175,7 +175,7 @@ def test_identity_follows_weights_not_the_path(model_folder, tmp_path):
 def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
     with torch.no_grad():
-        model.get_input_embeddings().weight[7] = float("nan")
+        model.get_parameter("model.embed_tokens.weight")[7] = float("nan")
     model.save_pretrained(tmp_path / "broken")
     examples = example_store(ODD_LENGTHS)
     shard = examples.read(0)
@@ -214,7 +214,7 @@ def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_st
     from tokensieve.measure import forward
 
     monkeypatch.setattr(forward, "_after_head", lambda _: lambda logits: logits)  # forgets Gemma's soft cap
-    with pytest.raises(TokensieveError, match="not supported|not those of its head"):
+    with pytest.raises(TokensieveError, match="not those of its head"):
         run(example_store([5]), ModelSettings(str(model_folder("gemma2"))), tmp_path)
 
 
@@ -239,7 +239,7 @@ def test_models_are_checked_without_loading_weights(model_folder, tmp_path, monk
     with pytest.raises(TokensieveError, match="no such model folder"):
         check_model(ModelSettings("./nowhere"), 5, "", 5)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(TokensieveError, match="no config.json"):
+    with pytest.raises(TokensieveError, match=r"no config\.json"):
         check_model(ModelSettings(str(tmp_path / "empty")), 5, "", 5)
     with pytest.raises(TokensieveError, match=r"no adapter_config\.json"):
         check_model(ModelSettings(str(folder), str(tmp_path / "empty")), 5, "", 5)

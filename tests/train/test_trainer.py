@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -65,7 +66,7 @@ def rows(tmp_path_factory):
     for mask in kept:
         mask[0], mask[-1] = False, True
     labels = [np.where(mask, i, -100).astype(np.int32) for i, mask in zip(ids, kept, strict=True)]
-    flat = {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
+    flat: dict[str, np.ndarray] = {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
     flat["attention_mask"] = np.ones(sum(lengths), dtype=np.int8)
     flat["assistant_masks"] = (flat["labels"] != -100).astype(np.int8)
     path = tmp_path_factory.mktemp("rows") / "train-00000-of-00001.parquet"
@@ -106,7 +107,7 @@ def test_the_step_is_the_gradient_of_the_mean_over_kept_tokens(base, rows, token
     by_hand = AutoModelForCausalLM.from_pretrained(base.path)
     cu_seqlens, columns = read_shard(rows)
     total, count = torch.zeros(()), 0
-    for start, stop in zip(cu_seqlens[:-1], cu_seqlens[1:], strict=True):
+    for start, stop in itertools.pairwise(cu_seqlens):
         ids = torch.from_numpy(columns["input_ids"][start:stop].astype(np.int64))
         labels = torch.from_numpy(columns["labels"][start:stop].astype(np.int64))
         logits = by_hand(ids[None]).logits[0, :-1]

@@ -65,7 +65,7 @@ class Inspection:
         template: ``own`` for the tokenizer's (or a given) chat template, ``default`` for the built-in one.
         answers_by: how answers are found: the template's ``generation`` blocks, or ``prefixes``.
         turn_ends: the tokens that end an answer.
-        rows_with_errors: rows that cannot be used.
+        unusable: rows (and files) that cannot be used.
         counts: what would become of the other rows.
         previews: the first examples.
         problems: errors first.
@@ -75,7 +75,7 @@ class Inspection:
     template: Literal["own", "default"]
     answers_by: Literal["generation", "prefixes"]
     turn_ends: list[str]
-    rows_with_errors: int
+    unusable: int
     counts: Counts
     previews: list[Preview]
     problems: list[Problem]
@@ -102,31 +102,25 @@ def inspect_data(
         compare_with: folder of a second tokenizer that must give the same ids.
 
     Raises:
-        TokensieveError: nothing can be read at all, such as a missing or an empty file.
+        TokensieveError: not one row can be read: the first reason why, such as a missing or an empty file.
     """
     errors, tally = _Errors(), Tally(settings, encoder)
     source, previews = ", ".join(settings.files), []
     encoded_rows = 0
-    broken: TokensieveError | None = None
-    try:
-        for batch, rows in encode_rows(settings, encoder, errors.add):
-            tally.counts.rows += rows
-            encoded_rows += len(batch)
-            for row, encoded in batch:
-                if len(previews) < examples:
-                    previews.append(_preview(row, truncate(encoded, settings)))
-                tally.add(row, encoded)
-    except TokensieveError as error:
-        if not tally.counts.rows and not errors.count:
-            raise
-        broken = error  # the rest of the sources cannot be read
-    rows_with_errors = errors.count
-    if broken is not None:
-        errors.add(broken)
+    for batch, rows in encode_rows(settings, encoder, errors.add):
+        tally.counts.rows += rows
+        encoded_rows += len(batch)
+        for row, encoded in batch:
+            if len(previews) < examples:
+                previews.append(_preview(row, truncate(encoded, settings)))
+            tally.add(row, encoded)
+    if not tally.counts.rows and errors.first is not None:
+        raise errors.first
+    unusable = errors.count
     if encoded_rows or not errors.count:
         errors.catch(lambda: tally.finish(source))
     errors.catch(lambda: _check_vocabulary(tally.counts, encoder))
-    if compare_with is not None and broken is None:
+    if compare_with is not None:
         errors.catch(lambda: check_same_ids(settings, encoder, compare_with, on_error=lambda _: None))
     warnings = [Problem("warning", text) for text in tally.counts.warnings()]
     return Inspection(
@@ -134,7 +128,7 @@ def inspect_data(
         template="own" if encoder.own_template else "default",
         answers_by="generation" if encoder.has_generation else "prefixes",
         turn_ends=encoder.tokenizer.convert_ids_to_tokens(list(encoder.turn_end_ids)),
-        rows_with_errors=rows_with_errors,
+        unusable=unusable,
         counts=tally.counts,
         previews=previews,
         problems=[*errors.problems(), *warnings],
@@ -146,18 +140,20 @@ class _Errors:
     """Errors by kind, that is without the numbers and quoted names in them, with the first places of each."""
 
     count: int = 0
+    first: TokensieveError | None = None
     _kinds: dict[str, tuple[TokensieveError, list[str], int]] = field(default_factory=dict)
 
     def add(self, error: TokensieveError) -> None:
         self.count += 1
+        self.first = self.first or error
         kind = _VARIABLE.sub("", error.what)
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = ""  # no message is empty: what does not fit in goes here
             error = TokensieveError("further errors of other kinds", where=error.where)
-        first, places, count = self._kinds.get(kind, (error, [], 0))
+        sample, places, count = self._kinds.get(kind, (error, [], 0))
         if error.where and len(places) < _PLACES:
             places.append(error.where)
-        self._kinds[kind] = (first, places, count + 1)
+        self._kinds[kind] = (sample, places, count + 1)
 
     def catch(self, check: Callable[[], object]) -> None:
         """Run a check and add the error that it raises."""
@@ -171,12 +167,12 @@ class _Errors:
         return [
             Problem(
                 "error",
-                first.what,
+                sample.what,
                 ", ".join(places) + (f" and {count - len(places):,} more" if count > len(places) else ""),
-                first.mend,
+                sample.mend,
                 count,
             )
-            for first, places, count in self._kinds.values()
+            for sample, places, count in self._kinds.values()
         ]
 
 

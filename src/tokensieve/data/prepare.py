@@ -221,7 +221,7 @@ def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[
 def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
     """Return at most ``max_length`` tokens of an example, from its start or its end."""
     length = settings.max_length
-    if len(encoded.input_ids) <= length:
+    if length is None or len(encoded.input_ids) <= length:
         return encoded
     part = slice(None, length) if settings.truncation == "keep-start" else slice(-length, None)
     labels = encoded.labels[part].copy()

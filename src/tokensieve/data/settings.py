@@ -10,6 +10,9 @@ from tokensieve.errors import TokensieveError
 Form = Literal["auto", "messages", "prompt-completion", "alpaca", "sharegpt", "question-answer", "text", "tokenised"]
 
 
+DEFAULT_MAX_LENGTH = 2048
+
+
 @dataclass(frozen=True)
 class DataSettings:
     """Which rows to read and how to turn them into tokens.
@@ -25,7 +28,8 @@ class DataSettings:
         tokenizer: folder or Hub id of the tokenizer; the base model's when not given.
         chat_template: file with a Jinja chat template, or the template itself; the tokenizer's own when
             not given.
-        max_length: tokens of the longest example; longer ones are truncated.
+        max_length: tokens of the longest example; longer ones are truncated. When not given, 2048 or the
+            base model's context, whichever is less.
         truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.
         limit: read this many rows at most.
 
@@ -41,12 +45,12 @@ class DataSettings:
     revision: str | None = None
     tokenizer: str | None = None
     chat_template: str | None = None
-    max_length: int = 2048
+    max_length: int | None = None
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
 
     def __post_init__(self) -> None:
-        if self.max_length < 2:
+        if self.max_length is not None and self.max_length < 2:
             raise TokensieveError(f"max_length is {self.max_length}, it must be at least 2", where="data.max_length")
         if self.limit is not None and self.limit < 1:
             raise TokensieveError(f"limit is {self.limit}, it must be at least 1", where="data.limit")

@@ -44,10 +44,11 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
 
     Args:
         settings: what to read.
-        on_error: called with each row that cannot be read; raise in it to stop at the first.
+        on_error: called with the error of each row that cannot be read, and of each source that does
+            not exist, is empty, has an unknown format or breaks off; raise in it to stop at the first.
 
     Raises:
-        TokensieveError: no source given, a source that does not exist, is empty or has an unknown format.
+        TokensieveError: no source given.
     """
     rows = (
         Row(number, where, _rename(data, settings.columns))
@@ -86,13 +87,25 @@ def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, 
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", mend="data: {files: [train.jsonl]}")
     for source in settings.files:
-        if _is_hub_id(source):
-            yield from _dataset_rows(_load_hub(source, settings), source)
-        elif _is_saved_dataset(source):
-            yield from _dataset_rows(_load_saved(source, settings.split), source)
-        else:
-            for path in _expand(source):
-                yield from _file_rows(path, on_error)
+        yield from _reported(_source_rows(source, settings, on_error), on_error)
+
+
+def _source_rows(source: str, settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    if _is_hub_id(source):
+        yield from _dataset_rows(_load_hub(source, settings), source)
+    elif _is_saved_dataset(source):
+        yield from _dataset_rows(_load_saved(source, settings.split), source)
+    else:
+        for path in _expand(source):
+            yield from _reported(_file_rows(path, on_error), on_error)
+
+
+def _reported(rows: Iterator[tuple[str, dict[str, Any]]], on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield rows up to the error that ends them, and report it."""
+    try:
+        yield from rows
+    except TokensieveError as error:
+        on_error(error)
 
 
 def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:

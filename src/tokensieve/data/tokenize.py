@@ -37,7 +37,7 @@ DEFAULT_CHAT_TEMPLATE = (
 """
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_PROBE = "tokensieve"
+_PROBE = "7317931"  # without letters, which a template might change
 _TEMPLATE_MEND = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     "text and turn-end token"
@@ -168,7 +168,7 @@ class Encoder:
         messages, tools = conversation.messages, conversation.tools
         text, spans = self._apply(messages, tools)
         for number in range(len(messages)):
-            self._check_role(conversation, number, text)
+            self._check_message(conversation, number, text)
         answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         trained = [number for number in answers if number not in conversation.untrained]
         if not self.has_generation:
@@ -199,8 +199,8 @@ class Encoder:
                 )
         return len(start), len(stop)
 
-    def _check_role(self, conversation: Conversation, number: int, text: str) -> None:
-        """Refuse a template that silently leaves out a message.
+    def _check_message(self, conversation: Conversation, number: int, text: str) -> None:
+        """Refuse a template that silently leaves out a message, or whose spans are beside the answers.
 
         A content may be missing from the text because a template rewrites it, or be there because
         another message says the same. A probe in its place tells.
@@ -212,13 +212,20 @@ class Encoder:
         probed = [*conversation.messages]
         probed[number] = {**message, "content": _PROBE}
         try:
-            rendered = _PROBE in self._apply(probed, conversation.tools)[0]
+            rendered, spans = self._apply(probed, conversation.tools)
         except TokensieveError:  # a template that reads the content, JSON for instance
-            rendered = content in text
-        if not rendered:
+            rendered, spans = _PROBE if content in text else "", []
+        answers = sum(other["role"] == "assistant" for other in probed)
+        if _PROBE not in rendered:
             raise TokensieveError(
                 f"the chat template leaves out message {number}, of the role '{role}'",
                 mend="rename the role or drop the message, or give data.chat_template a template that renders it",
+            )
+        marked = any(_PROBE in rendered[start:stop] for start, stop in spans)
+        if role == "assistant" and len(spans) == answers and not marked:
+            raise TokensieveError(
+                "the {% generation %} blocks of the chat template lie beside the answers",
+                mend="write the blocks outside macros and {% set %}, within which transformers misplaces them",
             )
         self._known_roles.add(role)
 

@@ -87,13 +87,16 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
             without safetensors, an adapter that is not there or is not of a supported kind.
     """
     config = load_config(model)
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        _check_weights(folder)
     if largest_id >= config.vocab_size:
         raise TokensieveError(
             f"token id {largest_id} is beyond the model's embedding of {config.vocab_size} rows",
             where=f"{largest_id_at}; model {model.path}",
             mend="use the tokenizer that belongs to the model, or resize its embedding",
         )
-    context = getattr(config, "max_position_embeddings", None)
+    context = context_of(model)
     if context and longest > context:
         raise TokensieveError(
             f"the longest example has {longest} tokens, the model's context is {context}",
@@ -103,15 +106,15 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
     adapter_fingerprint(model)
 
 
+def context_of(model: ModelSettings) -> int | None:
+    """Return the longest sequence that a model takes, None where its configuration sets no bound."""
+    return getattr(load_config(model), "max_position_embeddings", None)
+
+
 def weights_fingerprint(model: ModelSettings) -> str:
     """Return the fingerprint of a model's configuration, weights and code."""
     folder = local_folder(model.path, model.revision, weights=True)
-    if not any(folder.glob("*.safetensors")):
-        raise TokensieveError(
-            "no .safetensors weights in this model folder",
-            where=str(folder),
-            mend="convert other formats with `model.save_pretrained(folder)`; pickled weights are never loaded",
-        )
+    _check_weights(folder)
     return _folder_fingerprint(folder, fingerprint.MODEL_FILES, _stamps(folder))
 
 
@@ -207,6 +210,15 @@ class ModelPool:
             self._peft.load_adapter(folder, name)
         self._peft.set_adapter(name)
         self._peft.eval().requires_grad_(False)
+
+
+def _check_weights(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise TokensieveError(
+            "no .safetensors weights in this model folder",
+            where=str(folder),
+            mend="convert other formats with `model.save_pretrained(folder)`; pickled weights are never loaded",
+        )
 
 
 def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:

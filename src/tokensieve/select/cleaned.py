@@ -1,15 +1,14 @@
 """Cleaned data: rows of token ids and labels that any trainer reads.
 
-``data/train-00000-of-000NN.parquet`` (and JSONL when asked) with ``input_ids`` int32, ``attention_mask``
-int8, ``labels`` int32 (unshifted, -100 = dropped or prompt) and ``assistant_masks`` int8 (1 = trained).
-Both labels and masks, since trainers differ in which of them they keep.
+``data/train-00000-of-000NN.parquet``, and the same as JSON lines in ``jsonl/train.jsonl`` when asked, with
+``input_ids`` int32, ``attention_mask`` int8, ``labels`` int32 (unshifted, -100 = dropped or prompt) and
+``assistant_masks`` int8 (1 = trained). Both labels and masks, since trainers differ in which they keep.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,8 @@ def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: 
     Args:
         examples: the tokens.
         scores: folder of `streaming.select_shards`.
-        folder: gets ``train-*.parquet``, and ``train.jsonl`` when ``jsonl``.
+        folder: gets ``data/train-*.parquet``, and ``jsonl/train.jsonl`` when ``jsonl``: apart, so that
+            `datasets.load_dataset` finds one format in a folder.
         jsonl: also write JSON lines.
 
     Returns:
@@ -50,7 +50,7 @@ def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
     Args:
         examples: the tokens.
         picked: bool ``[examples]``, True for the examples to write.
-        folder: gets ``train-*.parquet``.
+        folder: gets ``data/train-*.parquet``.
 
     Returns:
         Number of examples written.
@@ -65,15 +65,17 @@ def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
 
 def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl: bool) -> int:
     written = 0
-    with (folder / "train.jsonl").open("w", encoding="utf-8") if jsonl else nullcontext() as lines:
-        for number, (shard, keep) in enumerate(zip(examples, kept, strict=True)):
-            cu_seqlens, columns = _rows(shard, keep)
-            name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
-            write_shard(folder / name, cu_seqlens, columns)
-            written += len(cu_seqlens) - 1
-            for span in segments(cu_seqlens) if lines else ():
-                row = {column: values[span].tolist() for column, values in columns.items()}
-                lines.write(json.dumps(row, separators=(",", ":")) + "\n")
+    for number, (shard, keep) in enumerate(zip(examples, kept, strict=True)):
+        cu_seqlens, columns = _rows(shard, keep)
+        name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
+        write_shard(folder / "data" / name, cu_seqlens, columns)
+        written += len(cu_seqlens) - 1
+        if jsonl:
+            (folder / "jsonl").mkdir(exist_ok=True)
+            with (folder / "jsonl" / "train.jsonl").open("a", encoding="utf-8") as lines:
+                for span in segments(cu_seqlens):
+                    row = {column: values[span].tolist() for column, values in columns.items()}
+                    lines.write(json.dumps(row, separators=(",", ":")) + "\n")
     if written == 0:
         raise TokensieveError("the selection keeps no token", mend="raise the fraction, or lower the threshold")
     return written

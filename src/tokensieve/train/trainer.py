@@ -75,11 +75,12 @@ def train(
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     result = trainer.train(resume_from_checkpoint=last)
+    trained: Any = trainer.model
     with atomic_folder(output) as partial:
-        trainer.model.save_pretrained(partial, safe_serialization=True)  # pyright: ignore[reportOptionalMemberAccess]
+        trained.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         if settings.lora and settings.merge_adapter:
-            trainer.model.merge_and_unload().save_pretrained(partial / "merged")  # pyright: ignore
+            trained.merge_and_unload().save_pretrained(partial / "merged")
             tokenizer.save_pretrained(partial / "merged")
         write_json(partial / "training.json", {"metrics": result.metrics, "log": trainer.state.log_history})
     shutil.rmtree(checkpoints, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The embedded demo: a tiny language model, its world, and data with planted noise."""

@@ -1,0 +1,69 @@
+"""How much of the planted noise each arm removed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.demo.dataset import planted_noise
+from tokensieve.report.view import RunView
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.atomic import write_json
+from tokensieve.types import IGNORE_INDEX
+
+
+def audit(view: RunView, pool: Path) -> None:
+    """Write ``planted_noise.json`` into a run folder.
+
+    For each arm: planted and clean trainable tokens, how many of each were dropped, and the area under
+    the ROC curve of the score (low scores for noise), None for arms whose score says nothing.
+
+    Args:
+        view: the run.
+        pool: the generated rows, with their noise spans.
+    """
+    from transformers import AutoTokenizer
+
+    rows = [json.loads(line) for line in pool.read_text(encoding="utf-8").splitlines()]
+    examples = view.store
+    masks = planted_noise(rows, AutoTokenizer.from_pretrained(examples.folder / "tokenizer"))
+    figures = {}
+    for arm in view.arms:
+        noise, kept, scores = [], [], []
+        for number, shard in enumerate(examples):
+            shard_scores, shard_kept = read_selection(view.folder / "arms" / arm / "scores", number)
+            trainable = shard.labels != IGNORE_INDEX
+            noise += [masks[row] for row in shard.rows]
+            kept.append(shard_kept[trainable])
+            scores.append(shard_scores[trainable])
+        figures[arm] = _figures(*(np.concatenate(part) for part in (noise, kept, scores)))
+    write_json(view.folder / "planted_noise.json", figures)
+
+
+def _figures(
+    noise: NDArray[np.bool_], kept: NDArray[np.bool_], scores: NDArray[np.float32]
+) -> dict[str, int | float | None]:
+    informative = len(np.unique(scores)) > 1
+    return {
+        "planted": int(noise.sum()),
+        "removed": int((noise & ~kept).sum()),
+        "clean": int((~noise).sum()),
+        "clean_removed": int((~noise & ~kept).sum()),
+        "auroc": auroc(scores[noise], scores[~noise]) if informative else None,
+    }
+
+
+def auroc(low: Sequence[float] | NDArray[np.float32], high: Sequence[float] | NDArray[np.float32]) -> float:
+    """Return the chance that a random member of ``low`` lies below one of ``high``, ties counting half.
+
+    >>> auroc([1, 2], [2, 3])
+    0.875
+    """
+    ordered = np.sort(np.asarray(high))
+    below = len(ordered) - np.searchsorted(ordered, low, side="right")
+    tied = np.searchsorted(ordered, low, side="right") - np.searchsorted(ordered, low, side="left")
+    return float((below + tied / 2).mean() / len(ordered))

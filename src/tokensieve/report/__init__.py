@@ -1,0 +1,1 @@
+"""What a run shows of itself: one HTML page and the terminal."""

@@ -1,0 +1,184 @@
+"""What a run found: one line for each arm and point of reference, read from the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from tokensieve.errors import TokensieveError
+from tokensieve.store.atomic import read_json
+
+POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring model"}
+"""Models that are evaluated beside the arms, and what they are."""
+_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One result with its 95 % interval, where there is one.
+
+    Attributes:
+        value: the result.
+        low: lower end of the interval.
+        high: upper end of the interval.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model was measured on; None for what was not measured.
+
+    Attributes:
+        loss: mean loss of held-out response tokens, in nats.
+        perplexity: exp of the loss.
+        exact_match: share of exact answers.
+        tasks: figures of lm-evaluation-harness by task and metric.
+    """
+
+    loss: Figure | None = None
+    perplexity: Figure | None = None
+    exact_match: Figure | None = None
+    tasks: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an arm chose.
+
+    Attributes:
+        method: name of the method.
+        parameters: its hyper-parameters.
+        rule: the selection rule with its name.
+        trainable: tokens to choose from.
+        kept: tokens chosen.
+        examples: examples to choose from.
+        examples_without_kept: those of which nothing was chosen.
+        threshold: lowest score that was kept by rank; None where no single one exists.
+        keep_turn_end: whether the ends of turns were kept whatever their score.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    trainable: int
+    kept: int
+    examples: int
+    examples_without_kept: int
+    threshold: float | None
+    keep_turn_end: bool = False
+
+    @property
+    def share(self) -> float:
+        """Kept share of the trainable tokens."""
+        return self.kept / self.trainable if self.trainable else 0.0
+
+
+@dataclass(frozen=True)
+class PlantedNoise:
+    """What became of noise whose places are known, and of the rest; tokens."""
+
+    planted: int
+    removed: int
+    clean: int
+    clean_removed: int
+    auroc: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the results.
+
+    Attributes:
+        name: of the arm, or ``base`` or ``reference``.
+        selection: what it chose; None for the points of reference.
+        evaluation: its figures.
+        noise: what it removed of the planted noise.
+    """
+
+    name: str
+    selection: Selection | None
+    evaluation: Evaluation
+    noise: PlantedNoise | None
+
+
+def read_rows(folder: Path, arms: list[str]) -> tuple[Row, ...]:
+    """Read the lines of a run folder's results: the arms in order, then the points of reference.
+
+    Raises:
+        TokensieveError: an arm whose tokens are not selected yet, or a file that is not JSON.
+    """
+    noise = read_optional(folder / "planted_noise.json")
+    rows = [_arm(folder, name, noise) for name in arms]
+    for name in POINTS_OF_REFERENCE:
+        figures = read_optional(folder / "arms" / name / "evaluation.json")
+        if figures and name not in arms:
+            rows.append(Row(name, None, _evaluation(figures), None))
+    return tuple(rows)
+
+
+def read_object(path: Path, what: str, mend: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: its file.
+        what: the fault when there is no such file.
+        mend: what to do about it.
+
+    Raises:
+        TokensieveError: the file is missing or holds no JSON object.
+    """
+    if not path.is_file():
+        raise TokensieveError(what, where=str(path), mend=mend)
+    try:
+        found = read_json(path)
+    except json.JSONDecodeError as error:
+        raise TokensieveError(f"not JSON: {error}", where=str(path), mend=mend) from error
+    if not isinstance(found, dict):
+        raise TokensieveError("not a JSON object", where=str(path), mend=mend)
+    return found
+
+
+def read_optional(path: Path) -> dict[str, Any]:
+    """Read a JSON object, or return an empty one where there is no file."""
+    return read_object(path, "", "run the same command again") if path.is_file() else {}
+
+
+def _arm(folder: Path, name: str, noise: Mapping[str, Any]) -> Row:
+    path = folder / "arms" / name / "selection.json"
+    mend = f"run `tokensieve select {folder / 'recipe.yaml'}`"
+    found = read_object(path, f"the tokens of arm '{name}' are not selected yet", mend)
+    selection = Selection(**{field.name: found[field.name] for field in fields(Selection) if field.name in found})
+    evaluation = _evaluation(read_optional(folder / "arms" / name / "evaluation.json"))
+    return Row(name, selection, evaluation, _noise(noise.get(name)))
+
+
+def _evaluation(found: Mapping[str, Any]) -> Evaluation:
+    held_out, exact = found.get("held_out"), found.get("exact_match")
+    return Evaluation(
+        loss=Figure(held_out["loss"], held_out["low"], held_out["high"]) if held_out else None,
+        perplexity=Figure(held_out["perplexity"]) if held_out else None,
+        exact_match=Figure(exact["score"], exact["low"], exact["high"]) if exact else None,
+        tasks={
+            (task, metric): _task_figure(metrics, metric)
+            for task, metrics in (found.get("tasks") or {}).items()
+            for metric in metrics
+            if not metric.partition(",")[0].endswith("_stderr")
+        },
+    )
+
+
+def _task_figure(metrics: Mapping[str, float], metric: str) -> Figure:
+    name, comma, filtered = metric.partition(",")
+    value, error = metrics[metric], metrics.get(f"{name}_stderr{comma}{filtered}")
+    return Figure(value) if error is None else Figure(value, value - _Z * error, value + _Z * error)
+
+
+def _noise(found: Mapping[str, Any] | None) -> PlantedNoise | None:
+    return PlantedNoise(**{field.name: found[field.name] for field in fields(PlantedNoise)}) if found else None

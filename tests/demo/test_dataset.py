@@ -1,0 +1,241 @@
+"""The demo's data: deterministic, split by fact, and noisy exactly where it says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import AutoTokenizer
+
+from tokensieve.demo import dataset
+from tokensieve.demo.corpus import Fact, paragraphs, world
+from tokensieve.demo.dataset import (
+    Noise,
+    Rates,
+    Row,
+    Sizes,
+    Splits,
+    generate,
+    notation,
+    planted_noise,
+    write,
+)
+
+MODEL = Path(dataset.__file__).parent / "model"
+NO_NOISE = Rates(
+    systematic=0,
+    wrong_value=0,
+    opener_first_wording=0,
+    opener_other_wording=0,
+    closer=0,
+    off_task=0,
+    boilerplate=0,
+)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return generate(3)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(MODEL)
+
+
+def exchanges(rows: list[Row]) -> list[tuple[str, str, list[Noise]]]:
+    """(question, answer, noise in the answer) of every pair of turns."""
+    return [
+        (
+            row["messages"][index - 1]["content"],
+            row["messages"][index]["content"],
+            [span for span in row["noise"] if span["message"] == index],
+        )
+        for row in rows
+        for index in range(1, len(row["messages"]), 2)
+    ]
+
+
+def facts_by_question() -> dict[str, Fact]:
+    """The fact that each question of the world asks for."""
+    return {fact.fill(question): fact for fact in world() for question, _ in fact.relation.exchanges}
+
+
+def clean_answer(fact: Fact) -> str:
+    """The answer that the data set teaches."""
+    return notation(fact, fact.value)
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    for folder, seed in (("a", 5), ("b", 5), ("c", 6)):
+        write(seed, tmp_path / folder)
+    for name in ("pool.jsonl", "warmup.jsonl", "test.jsonl"):
+        first, second, other = ((tmp_path / x / name).read_bytes() for x in "abc")
+        assert first == second
+        assert first != other
+
+
+def test_the_generators_have_not_drifted() -> None:
+    """The committed weights and figures belong to exactly this text and this data."""
+    text = "\n".join(paragraphs(0, 500))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "CORPUSHASH"
+    rows = json.dumps(generate(0))
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "DATASETHASH"
+
+
+def test_written_files_hold_the_generated_rows(tmp_path: Path, splits: Splits) -> None:
+    write(3, tmp_path)
+    for name, rows in splits.items():
+        lines = (tmp_path / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [json.loads(line) for line in lines] == rows
+
+
+def test_rows_alternate_and_some_have_two_turns(splits: Splits) -> None:
+    for rows in (splits["pool"], splits["warmup"], splits["test"]):
+        for row in rows:
+            roles = [message["role"] for message in row["messages"]]
+            assert roles == ["user", "assistant"] * (len(roles) // 2)
+    lengths = Counter(len(row["messages"]) for row in splits["pool"])
+    assert set(lengths) == {2, 4}
+    assert 0.1 < lengths[4] / len(splits["pool"]) < 0.3
+
+
+def test_the_world_has_one_answer_per_question() -> None:
+    answers: dict[str, set[str]] = {}
+    for fact in world():
+        for question, answer in fact.relation.exchanges:
+            assert "{v}" not in question
+            assert answer.count("{v}") == 1
+            answers.setdefault(fact.fill(question), set()).add(fact.fill(answer))
+    assert {question: found for question, found in answers.items() if len(found) > 1} == {}
+
+
+def test_clean_splits_are_clean_and_true(splits: Splits) -> None:
+    truth = facts_by_question()
+    for rows in (splits["warmup"], splits["test"]):
+        assert all(row["noise"] == [] for row in rows)
+        for question, answer, _ in exchanges(rows):
+            assert answer == clean_answer(truth[question])
+
+
+def test_no_fact_is_in_two_splits(splits: Splits) -> None:
+    truth = facts_by_question()
+    facts = [
+        {truth[question] for question, _, _ in exchanges(rows)}
+        for rows in (splits["pool"], splits["warmup"], splits["test"])
+    ]
+    assert all(facts)
+    assert not facts[0] & facts[1]
+    assert not facts[0] & facts[2]
+    assert not facts[1] & facts[2]
+
+
+def test_spans_point_to_the_planted_text(splits: Splits) -> None:
+    """Mending every span, and nothing else, gives back the clean answer."""
+    truth = facts_by_question()
+    kinds: Counter[str] = Counter()
+    for question, answer, noise in exchanges(splits["pool"]):
+        fact = truth[question]
+        mended = answer
+        for span in sorted(noise, key=lambda span: -span["start"]):
+            text = answer[span["start"] : span["end"]]
+            if span["kind"] == "wrong-value":
+                assert text in fact.relation.values
+                assert text != fact.value
+            else:
+                assert text.endswith(".")
+            assert (span["kind"] == "boilerplate") == (text in dataset.BOILERPLATE)
+            mend = fact.value if span["kind"] == "wrong-value" else ""
+            mended = mended[: span["start"]] + mend + mended[span["end"] :]
+            kinds[span["kind"]] += 1
+        assert mended.strip() == clean_answer(fact)
+    assert set(kinds) == {"wrong-value", "filler", "boilerplate"}
+
+
+def test_spans_are_inside_and_disjoint(splits: Splits) -> None:
+    for row in splits["pool"]:
+        for index, message in enumerate(row["messages"]):
+            spans = sorted((span["start"], span["end"]) for span in row["noise"] if span["message"] == index)
+            if not spans:
+                continue
+            assert message["role"] == "assistant"
+            assert spans[0][0] >= 0
+            assert spans[-1][1] <= len(message["content"])
+            assert all(end > start for start, end in spans)
+            assert all(a[1] <= b[0] for a, b in pairwise(spans))
+
+
+def test_both_sorts_of_noise_are_planted(splits: Splits) -> None:
+    truth = facts_by_question()
+    opened, wrong, systematic = [], [], []
+    for question, answer, noise in exchanges(splits["pool"]):
+        fact = truth[question]
+        if question == fact.fill(fact.relation.exchanges[0][0]):
+            opened.append(answer.startswith(dataset.OPENERS))
+        values = [answer[span["start"] : span["end"]] for span in noise if span["kind"] == "wrong-value"]
+        target = dataset.SYSTEMATIC_VALUES.get(fact.relation.name)
+        if target is None:
+            wrong.append(bool(values))
+        elif fact.value != target:
+            systematic.append(values == [target])
+    assert 0.5 < np.mean(opened) < 0.7
+    assert 0.1 < np.mean(wrong) < 0.2
+    assert np.mean(systematic) > 0.6
+
+
+def test_systematic_values_are_values_of_their_relations() -> None:
+    values = {fact.relation.name: fact.relation.values for fact in world()}
+    assert all(value in values[name] for name, value in dataset.SYSTEMATIC_VALUES.items())
+
+
+def test_rates_of_zero_plant_nothing() -> None:
+    pool = generate(1, Sizes(pool=50), NO_NOISE)["pool"]
+    assert all(row["noise"] == [] for row in pool)
+
+
+def test_noise_mask_by_hand(tokenizer: Any) -> None:
+    row = Row(
+        messages=[
+            {"role": "user", "content": "Where is the cup?"},
+            {"role": "assistant", "content": "The cup is in the attic. Have a nice day."},
+            {"role": "user", "content": "What colour is the box?"},
+            {"role": "assistant", "content": "The box is red."},
+        ],
+        noise=[
+            {"message": 1, "start": 25, "end": 41, "kind": "filler"},
+            {"message": 3, "start": 11, "end": 14, "kind": "wrong-value"},
+        ],
+    )
+    clean = len(tokenizer.tokenize("The cup is in the attic."))
+    filler = len(tokenizer.tokenize(" Have a nice day."))
+    before, value = len(tokenizer.tokenize("The box is")), len(tokenizer.tokenize(" red"))
+    expected = [False] * clean + [True] * filler + [False]
+    expected += [False] * before + [True] * value + [False, False]
+    assert planted_noise([row], tokenizer)[0].tolist() == expected
+
+
+def test_noise_mask_agrees_with_the_tokens(splits: Splits, tokenizer: Any) -> None:
+    rows = splits["pool"][:200]
+    masks = planted_noise(rows, tokenizer)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    for row, mask in zip(rows, masks, strict=True):
+        encoded = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
+        pairs = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
+        trainable = np.array([token for token, kept in pairs if kept])
+        assert mask.shape == trainable.shape
+        assert mask.dtype == np.bool_
+        assert not mask[trainable == end].any()
+        planted = [row["messages"][span["message"]]["content"][span["start"] : span["end"]] for span in row["noise"]]
+        noisy_text = tokenizer.decode(trainable[mask].tolist())
+        assert "".join(noisy_text.split()) == "".join("".join(planted).split())
+
+
+def test_noise_is_a_minority_that_the_default_fraction_can_drop(splits: Splits, tokenizer: Any) -> None:
+    share = np.concatenate(planted_noise(splits["pool"], tokenizer)).mean()
+    assert 0.3 < share < 0.4

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tokensieve.methods import get_method
+from tokensieve.types import Statistics
+
+MASK = 2**64 - 1
+
+
+def statistics_of(size: int, first_token: int = 0) -> Statistics:
+    return Statistics(np.array([0, size]), np.zeros(size, dtype=np.int64), first_token=first_token)
+
+
+def splitmix64(state: int) -> int:
+    """SplitMix64 on Python's integers."""
+    state = (state + 0x9E3779B97F4A7C15) & MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+    return state ^ (state >> 31)
+
+
+def test_the_generator_gives_the_published_numbers():
+    # the first outputs of SplitMix64 with seed 1234567, as in its reference implementation's tests
+    state, outputs = 1234567, []
+    for _ in range(3):
+        outputs.append(splitmix64(state))
+        state = (state + 0x9E3779B97F4A7C15) & MASK
+    assert outputs == [6457827717110365317, 3203168211198807973, 9817491932198370423]
+
+
+@given(st.integers(-(2**40), 2**70), st.integers(0, 2**40))
+def test_equals_a_loop(seed, first):
+    start = splitmix64(seed % 2**64)
+    expected = [(splitmix64((first + t + start) & MASK) >> 40) / 2**24 for t in range(5)]
+    assert get_method("random", seed=seed).score(statistics_of(5, first)).tolist() == expected
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(0, 100))
+def test_the_same_whatever_the_shards(lengths, seed):
+    method = get_method("random", seed=seed)
+    starts = np.cumsum([0, *lengths])
+    parts = [method.score(statistics_of(n, int(start))) for n, start in zip(lengths, starts[:-1], strict=True)]
+    assert np.array_equal(np.concatenate(parts), method.score(statistics_of(int(starts[-1]))))
+
+
+def test_uniform_and_unrelated_between_seeds_and_positions():
+    size = 200_000
+    scores = [get_method("random", seed=seed).score(statistics_of(size)) for seed in range(3)]
+    for values in scores:
+        assert values.min() >= 0
+        assert values.max() < 1
+        counts = np.histogram(values, bins=50, range=(0, 1))[0]
+        chi_square = ((counts - size / 50) ** 2 / (size / 50)).sum()
+        assert chi_square < 100  # 49 degrees of freedom: above 100 once in 50,000
+        assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.01
+    assert abs(np.corrcoef(scores[0], scores[1])[0, 1]) < 0.01
+    assert abs(np.corrcoef(scores[1][1:], scores[2][:-1])[0, 1]) < 0.01
+
+
+def test_the_count_is_that_of_the_fraction():
+    statistics = statistics_of(1000)
+    kept = get_method("random", fraction=0.29).select(statistics) != -100
+    assert kept.sum() == int(1000 * 0.29)
+    other = get_method("random", fraction=0.29, seed=1).select(statistics) != -100
+    assert 0.15 < (kept & other).sum() / kept.sum() < 0.45

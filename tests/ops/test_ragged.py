@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tokensieve.ops.ragged import gather_segments, offsets, order_keys, rank_in_segments, segment_counts, segment_ids
+
+LENGTHS = st.lists(st.integers(0, 5), max_size=8)
+FLOATS = st.floats(width=32, allow_nan=False)
+
+
+@given(LENGTHS)
+def test_offsets_and_segment_ids_are_those_of_a_loop(lengths):
+    cu_seqlens = offsets(lengths)
+    assert cu_seqlens.dtype == np.int64
+    assert cu_seqlens.tolist() == [sum(lengths[:n]) for n in range(len(lengths) + 1)]
+    assert segment_ids(cu_seqlens).tolist() == [n for n, length in enumerate(lengths) for _ in range(length)]
+
+
+@given(LENGTHS, st.data())
+def test_segment_counts_are_those_of_a_loop(lengths, data):
+    cu_seqlens = offsets(lengths)
+    mask = data.draw(hnp.arrays(np.bool_, int(cu_seqlens[-1])))
+    expected = [int(mask[a:b].sum()) for a, b in pairwise(cu_seqlens)]
+    assert segment_counts(mask, cu_seqlens).tolist() == expected
+
+
+@given(LENGTHS, st.data())
+def test_gathered_segments_are_those_of_a_loop(lengths, data):
+    cu_seqlens = offsets(lengths)
+    values = np.arange(int(cu_seqlens[-1])) * 10
+    order = data.draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8) if lengths else st.just([]))
+    expected = [v for n in order for v in values[cu_seqlens[n] : cu_seqlens[n + 1]].tolist()]
+    assert gather_segments(values, cu_seqlens, np.array(order, dtype=np.int64)).tolist() == expected
+
+
+@given(FLOATS, FLOATS)
+def test_keys_have_the_order_of_floats(a, b):
+    key_a, key_b = order_keys(np.array([a, b], dtype=np.float32))
+    assert (key_a < key_b) == (a < b)
+    assert (key_a == key_b) == (a == b)
+
+
+def test_keys_of_extreme_values():
+    tiny = np.float32(1e-45)
+    values = np.array([-np.inf, np.finfo(np.float32).min, -1, -tiny, 0, tiny, 1, np.inf], dtype=np.float32)
+    keys = order_keys(values)
+    assert keys.dtype == np.uint32
+    assert (np.diff(keys.astype(np.int64)) > 0).all()
+    zeros = order_keys(np.array([-0.0, 0.0], dtype=np.float32))
+    assert zeros[0] == zeros[1]
+
+
+def test_keys_leave_their_input_alone_and_take_strided_arrays():
+    values = np.array([-0.0, 9, 3, 9, -2, 9], dtype=np.float32)
+    keys = order_keys(values[::2])
+    assert np.signbit(values[0])
+    assert keys.argsort().tolist() == [2, 0, 1]
+
+
+@given(LENGTHS, st.data())
+def test_ranks_are_those_of_a_stable_sort(lengths, data):
+    segment = segment_ids(offsets(lengths))
+    keys = data.draw(hnp.arrays(np.uint32, len(segment), elements=st.sampled_from([0, 1, 2, 2**31, 2**32 - 1])))
+    expected = np.empty(len(keys), dtype=np.int64)
+    for number in range(len(lengths)):
+        members = np.flatnonzero(segment == number).tolist()
+        for rank, position in enumerate(sorted(members, key=lambda p: (-int(keys[p]), p))):
+            expected[position] = rank
+    assert rank_in_segments(keys, segment).tolist() == expected.tolist()

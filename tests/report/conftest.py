@@ -1,0 +1,151 @@
+"""A small run made by hand: two shards, three arms, text that is hard to show, and figures that are easy to check."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from tokensieve.data.prepare import Counts
+from tokensieve.ops.ragged import offsets
+from tokensieve.report.heatmap import TokenDecoder
+from tokensieve.store.atomic import write_json
+from tokensieve.store.shards import shard_name, write_shard
+
+SCRIPT = '<script>alert("x")</script>&\''
+TURN_END = "<|end|>"
+MERGED = ["Ġthe", "hello", "Ġworld", "Ċ", "token", "Ġtoken"]
+TEXTS = [
+    ("ask hello", " the world the token"),
+    ("質問", "中文🙂 👨‍👩‍👧 é 🇩🇪"),
+    ("q", SCRIPT),
+    ("two\n lines", "tab\tand\u00a0more\n  end\u202e"),
+    ("q", " the" * 30),
+    ("q", " world" * 24),
+]
+
+
+@dataclass
+class Demo:
+    """A run folder with what went into it."""
+
+    folder: Path
+    ids: list[list[int]]
+    labels: list[list[int]]
+    kept: list[list[bool]]
+    scores: list[list[float]]
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level BPE tokenizer with a few words; everything else is single bytes."""
+    pieces = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges: list[tuple[str, str]] = []
+    for word in MERGED:
+        for end in range(2, len(word) + 1):
+            if word[:end] not in pieces:
+                merges.append((word[: end - 1], word[end - 1]))
+                pieces.append(word[:end])
+    backend = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
+    backend.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend)
+    fast.add_special_tokens({"eos_token": TURN_END})
+    return fast
+
+
+@pytest.fixture
+def decoder(tokenizer) -> TokenDecoder:
+    return TokenDecoder(tokenizer.backend_tokenizer)
+
+
+@pytest.fixture
+def demo(tmp_path, demo_source) -> Demo:
+    """Return a run of this test's own."""
+    copied = tmp_path / "demo"
+    shutil.copytree(demo_source.folder.parents[1], copied)
+    return replace(demo_source, folder=copied / "runs" / demo_source.folder.name)
+
+
+@pytest.fixture(scope="session")
+def demo_source(tmp_path_factory, tokenizer) -> Demo:
+    """Write a run of six examples from source rows 10, 11, ...; scores are 0, 1, 2, ... over trainable tokens."""
+    ids, labels = [], []
+    for prompt, answer in TEXTS:
+        before = tokenizer.encode(prompt, add_special_tokens=False)
+        after = tokenizer.encode(answer + TURN_END, add_special_tokens=False)
+        ids.append(before + after)
+        labels.append([-100] * len(before) + after)
+    values = iter(range(-40, 10**6))
+    scores = [[float(next(values)) if label != -100 else 1e9 for label in example] for example in labels]
+    kept = [[0 <= score < 1e8 for score in example] for example in scores]
+
+    root = tmp_path_factory.mktemp("demo")
+    examples, run = root / "store" / "examples" / "x", root / "runs" / "night <b>"
+    statistics = {role: root / "store" / "statistics" / role for role in ("base", "reference")}
+    for number, part in enumerate((slice(0, 4), slice(4, 6))):
+        flat = {name: np.concatenate(value[part]) for name, value in (("ids", ids), ("labels", labels))}
+        score = np.concatenate(scores[part]).astype(np.float32)
+        chosen = np.concatenate(kept[part])
+        cu_seqlens = offsets([len(example) for example in ids[part]])
+        rows = {"row": 10 + np.arange(6, dtype=np.int64)[part]}
+        columns = {"input_ids": flat["ids"].astype(np.int32), "labels": flat["labels"].astype(np.int32)}
+        write_shard(examples / shard_name(number), cu_seqlens, columns, rows)
+        for factor, folder in enumerate(statistics.values()):
+            write_shard(folder / "loss" / shard_name(number), cu_seqlens, {"loss": np.abs(score) * (factor + 1)})
+        for arm in ("full", "random", "token-cleaning"):
+            choice = chosen if arm == "token-cleaning" else flat["labels"] != -100
+            value = score if arm == "token-cleaning" else np.zeros_like(score)
+            write_shard(run / "arms" / arm / "scores" / shard_name(number), cu_seqlens, _scores(value, choice), rows)
+    tokenizer.save_pretrained(examples / "tokenizer")
+    _write_json_files(run, examples, list(statistics), labels, kept)
+    return Demo(run, ids, labels, kept, scores)
+
+
+def _scores(score: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
+    return {"score": score, "kept": kept}
+
+
+def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept) -> None:
+    trainable = sum(label != -100 for example in labels for label in example)
+    chosen = sum(sum(example) for example in kept)
+    counts = asdict(Counts(rows=6, examples=6, trainable_tokens=trainable))
+    manifest = {"fingerprint": "f", "counts": counts, "turn_end_ids": [], "shards": 2}
+    write_json(examples / "manifest.json", manifest)
+    state = {
+        "name": "night <b>",
+        "examples": "../../store/examples/x",
+        "statistics": {role: f"../../store/statistics/{role}" for role in roles},
+        "arms": ["token-cleaning", "full", "random"],
+        "method": "token-cleaning",
+        "seconds": {"measure base": 1.25},
+        "versions": {"tokensieve": "0.1.0"},
+    }
+    write_json(run / "run.json", state)
+    for arm in state["arms"]:
+        selection = {
+            "method": arm,
+            "parameters": {"fraction": 0.6},
+            "rule": {"name": "TopFraction", "fraction": 0.6},
+            "trainable": trainable,
+            "kept": chosen if arm == "token-cleaning" else trainable,
+            "examples": 6,
+            "examples_without_kept": 0,
+            "threshold": 0.0 if arm == "token-cleaning" else None,
+            "keep_turn_end": True,
+            "source_rows": 6,
+        }
+        write_json(run / "arms" / arm / "selection.json", selection)
+    for place, arm in enumerate(("full", "token-cleaning", "base")):
+        loss = 1.5 - place / 10
+        held_out = {"loss": loss, "perplexity": 4.0, "tokens": 9, "examples": 3, "low": loss - 0.1, "high": loss + 0.1}
+        exact = {"score": 0.25, "correct": 1, "examples": 4, "low": 0.05, "high": 0.7}
+        tasks = {"boolq": {"acc": 0.5, "acc_stderr": 0.1}, "arc_challenge": {"acc_norm": 0.25}}
+        write_json(run / "arms" / arm / "evaluation.json", {"held_out": held_out, "exact_match": exact, "tasks": tasks})
+    noise = {"planted": 40, "removed": 30, "clean": 100, "clean_removed": 5, "auroc": None}
+    write_json(run / "planted_noise.json", {"token-cleaning": noise})

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tokensieve.data.inspect import Inspection, Preview, Problem
+from tokensieve.data.prepare import Counts
+from tokensieve.errors import TokensieveError
+from tokensieve.report.terminal import method_rows, print_inspection, print_methods, results_table, show_example
+from tokensieve.report.view import load_run
+from tokensieve.store.atomic import read_json, write_json
+
+MINUS = "\u2212"
+
+
+def printed(show, width=80, **options) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)
+    show(console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def shown(demo, number, value="score", arm="token-cleaning", **options) -> str:
+    view = load_run(demo.folder)
+    return printed(lambda console: show_example(view, number, arm, value, console), **options)
+
+
+COLOUR = {"force_terminal": True, "color_system": "truecolor", "no_color": False}
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_results_fit_80_columns(demo, width):
+    text = printed(lambda console: console.print(results_table(load_run(demo.folder))), width=width)
+    assert max(map(cell_len, text.splitlines())) <= 80
+    for part in ("full", "token-cleaning", "1.300 to 1.500", "boolq", "75.0 %", "before fine-tuning", "30 of 40"):
+        assert part in text
+    assert "…" not in text
+
+
+def test_long_names_and_markup_in_results(demo):
+    name = "[red]" + "very-long-name-" * 4
+    (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
+    run = demo.folder / "run.json"
+    write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
+    text = printed(lambda console: console.print(results_table(load_run(demo.folder))))
+    assert "[red]" in text
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
+def test_a_run_without_evaluation_has_results(demo):
+    for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
+        path.unlink()
+    text = printed(lambda console: console.print(results_table(load_run(demo.folder))))
+    assert "74.4 %" in text
+    assert "loss" not in text
+
+
+def test_decisions_without_colour(demo):
+    assert "ask·hello[-·the·world·the·token<|end|>-]" in shown(demo, 0)
+    assert "{+<script>" in shown(demo, 2, width=200)
+
+
+@pytest.mark.parametrize("options", [{}, {**COLOUR, "no_color": True}])
+def test_no_color_has_no_escapes(demo, options):
+    assert "\x1b" not in shown(demo, 1, **options)
+    assert "\x1b" not in printed(lambda console: console.print(results_table(load_run(demo.folder))), **options)
+
+
+def test_no_color_is_read_from_the_environment(demo, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in shown(demo, 1, force_terminal=True)
+
+
+def test_decisions_with_colour(demo):
+    assert "\x1b[9;" in shown(demo, 0, **COLOUR)
+    assert "\x1b[4;" in shown(demo, 4, **COLOUR)
+
+
+def test_characters_are_whole_and_controls_visible(demo):
+    assert "中文🙂" in shown(demo, 1).replace("-][~", "").replace("~][-", "").replace("-]{+", "")
+    text = shown(demo, 3)
+    assert "two¶\n" in text
+    assert "{+tab→and␣more¶\n" in text
+    assert "\u202e" not in text
+
+
+@pytest.mark.parametrize("width", [10, 23, 80])
+@pytest.mark.parametrize("options", [{}, COLOUR])
+def test_no_line_is_wider_than_the_terminal(demo, width, options):
+    text = printed(lambda console: show_example(load_run(demo.folder), 4, "full", "score", console), width, **options)
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    assert max(cell_len(line.rstrip()) for line in plain.splitlines()) <= width
+
+
+def test_words_of_several_tokens_are_not_broken(demo):
+    text = shown(demo, 5, width=24)
+    assert all("world" in line for line in text.splitlines()[4:] if "wor" in line or "rld" in line)
+
+
+def test_the_scale_leaves_masked_tokens_out(demo):
+    text = shown(demo, 0)
+    assert "e+0" not in text  # masked tokens have a score of 1e9
+    assert f"lowest score: ·the {MINUS}40" in text
+
+
+def test_statistics_have_a_scale_of_their_own(demo):
+    assert "base.loss: 0.99 to" in shown(demo, 0, value="base.loss")
+
+
+def test_unknown_arms_and_values_are_errors(demo):
+    with pytest.raises(TokensieveError, match="did you mean 'random'"):
+        shown(demo, 0, arm="randm")
+    with pytest.raises(TokensieveError, match=r"(?s)no value 'base\.los'; did you mean 'base\.loss'.*score"):
+        shown(demo, 0, value="base.los")
+
+
+def inspection(tokenizer, problems) -> Inspection:
+    ids = tokenizer.encode("[bold]hello the world<|end|>", add_special_tokens=False)
+    trainable = [index >= len(ids) - 3 for index in range(len(ids))]
+    counts = Counts(rows=1234, examples=1200, tokens=5000, trainable_tokens=1000, lengths={"0": 3, "0.5": 7, "1": 90})
+    previews = [Preview(0, "x.jsonl:1", ids, trainable)]
+    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems)
+
+
+def test_an_inspection(tokenizer):
+    problems = [Problem("error", "bad \x1b[31m row", "x.jsonl:7", "mend it", 3), Problem("warning", "odd")]
+    text = printed(lambda console: print_inspection(inspection(tokenizer, problems), tokenizer, console))
+    assert "[bold]hello{+·the·world<|end|>+}" in text
+    assert "1,234 rows, 34 cannot be used, 1,200 examples" in text
+    assert "5,000 tokens, 1,000 of them trainable (20.0 %)" in text
+    assert "shortest 3, median 7, longest 90" in text
+    assert "error: bad ␛[31m row (3 rows)\n  at: x.jsonl:7\n  mend: mend it\nwarning: odd" in text
+    assert "\x1b" not in text
+
+
+def test_an_inspection_with_colour_underlines_what_is_trained(tokenizer):
+    text = printed(lambda console: print_inspection(inspection(tokenizer, []), tokenizer, console), **COLOUR)
+    assert "\x1b[4m<|end|>" in text or "\x1b[4mworld<|end|>" in text
+    assert "no problems found" in text
+
+
+def test_methods_are_listed():
+    names = [row["name"] for row in method_rows()]
+    assert {"full", "random", "token-cleaning"} <= set(names)
+    text = printed(print_methods)
+    assert all(f"{name}: " in text for name in names)
+
+
+def test_importing_is_cheap():
+    heavy = "torch", "transformers", "datasets", "jinja2"
+    code = f"import sys, tokensieve.report.terminal; print([m for m in {heavy} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

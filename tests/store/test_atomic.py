@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from tokensieve.store.atomic import atomic_file, atomic_folder, locked, read_json, write_json, write_text
+
+
+def break_off(path):
+    path.write_text("half")
+    raise KeyboardInterrupt
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path):
+    path = tmp_path / "deep" / "a.txt"
+    with atomic_file(path) as partial:
+        partial.write_text("new")
+        assert not path.exists()
+        assert partial.name.startswith(".")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_alone(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as partial:
+        break_off(partial)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_replaces_another_when_the_block_ends(tmp_path):
+    folder = tmp_path / "deep" / "a"
+    for text in ("old", "new"):
+        with atomic_folder(folder) as partial:
+            assert list(partial.iterdir()) == []
+            (partial / "sub").mkdir()
+            (partial / "sub" / f"{text}.txt").write_text(text)
+            assert folder.exists() == (text == "new")
+    assert [path.name for path in (folder / "sub").iterdir()] == ["new.txt"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_error_leaves_the_old_folder_alone_and_nothing_beside_it(tmp_path):
+    folder = tmp_path / "a"
+    with atomic_folder(folder) as partial:
+        (partial / "old.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as partial:
+        break_off(partial / "new.txt")
+    assert [path.name for path in folder.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_a_killed_attempt_left_is_removed(tmp_path):
+    left = tmp_path / ".a.partial"
+    left.mkdir()
+    (left / "half.txt").write_text("half")
+    with atomic_folder(tmp_path / "a") as partial:
+        (partial / "whole.txt").write_text("whole")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole.txt"]
+
+
+def test_json_keeps_the_order_of_keys_and_any_text(tmp_path):
+    value = {"b": 1, "a": ["日本", None, 1.5], "c": {}}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a", "c"]
+    assert "日本" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_a_lock_lets_in_one_at_a_time(tmp_path):
+    inside, together = [], []
+
+    def enter(number):
+        with locked(tmp_path / "deep" / "a"):
+            inside.append(number)
+            together.append(len(inside))
+            time.sleep(0.02)
+            inside.remove(number)
+
+    threads = [threading.Thread(target=enter, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [1, 1, 1, 1]

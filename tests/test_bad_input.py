@@ -1,0 +1,234 @@
+"""One clear error each, exit code 2, before a model is loaded, and nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tokensieve.cli import main
+from tokensieve.measure import models
+
+MODEL = Path(__file__).parents[1] / "src/tokensieve/demo/model"
+GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]}
+
+
+@pytest.fixture(autouse=True)
+def no_weights(monkeypatch):
+    monkeypatch.setattr(models, "load_model", lambda *_: pytest.fail("a model was loaded"))
+
+
+@pytest.fixture
+def fails(tmp_path, capsys):
+    """Run `tokensieve run` on some rows with overrides; return what it printed."""
+
+    def check(rows: str | list[dict], *overrides: str, name: str = "rows.jsonl") -> str:
+        path = tmp_path / name
+        path.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
+        output = tmp_path / "run"
+        given = {
+            "output": str(output),
+            "data.files": f"[{path}]",
+            "models.base": str(MODEL),
+            "method": "loss",
+            "controls": "[]",
+        }
+        given |= dict(override.split("=", 1) for override in overrides)
+        with pytest.raises(SystemExit) as stop:
+            main(["run", *(f"{key}={value}" for key, value in given.items())])
+        assert stop.value.code == 2
+        assert not output.exists(), "something was written"
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        assert printed.err.count("error: ") == 1
+        return printed.err
+
+    return check
+
+
+def copied_model(tmp_path: Path, template: str | None = None, **config: object) -> Path:
+    folder = tmp_path / "model"
+    shutil.copytree(MODEL, folder)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+    return folder
+
+
+def test_missing_file(fails):
+    assert "no such file" in fails([GOOD], "data.files=[nowhere.jsonl]")
+
+
+def test_empty_file(fails):
+    assert "the file is empty" in fails("")
+
+
+def test_a_line_that_is_not_json(fails):
+    error = fails(json.dumps(GOOD) + "\n{oops\n")
+    assert "not JSON" in error
+    assert "rows.jsonl:2" in error
+
+
+def test_a_row_without_a_known_form(fails):
+    error = fails([GOOD, {"body": "x", "title": "y"}])
+    assert "columns body, title" in error
+    assert "alpaca (instruction, output)" in error
+    assert "rows.jsonl:2" in error
+
+
+def test_a_role_that_the_template_refuses(fails, tmp_path):
+    template = (MODEL / "chat_template.jinja").read_text()
+    strict = (
+        "{% for m in messages %}{% if m.role == 'critic' %}{{ raise_exception('no critics') }}{% endif %}{% endfor %}"
+    )
+    row = {"messages": [{"role": "critic", "content": "Hm"}, *GOOD["messages"]]}
+    error = fails([GOOD, row], f"models.base={copied_model(tmp_path, strict + template)}")
+    assert "critic" in error
+    assert "rows.jsonl:2" in error
+
+
+def test_a_role_that_the_template_leaves_out(fails, tmp_path):
+    silent = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% generation %}{{ m.content }}<|end|>{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    error = fails([GOOD], f"models.base={copied_model(tmp_path, silent)}")
+    assert "leaves out message 0, of the role 'user'" in error
+
+
+def test_a_template_that_renders_no_generation_span(fails, tmp_path):
+    template = (
+        "{% for m in messages %}{{ m.content }}{% endfor %}{% if false %}{% generation %}{% endgeneration %}{% endif %}"
+    )
+    error = fails([GOOD], f"models.base={copied_model(tmp_path, template)}")
+    assert "no {% generation %} span" in error
+
+
+def test_every_label_ignored(fails):
+    long_prompt = {"messages": [{"role": "user", "content": "a b c d e f g"}, GOOD["messages"][1]]}
+    assert "every label is -100" in fails([long_prompt], "data.max_length=4")
+    rows = [{"input_ids": [1, 2, 3], "labels": [-100, -100, -100]}]
+    assert "every label is -100" in fails(rows)
+
+
+def test_a_turn_end_that_is_never_trained_is_warned_of(tmp_path, capsys, monkeypatch):
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+        "{% endgeneration %}{% else %}{{ m.content }}{% endif %}<|end|>{% endfor %}"
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + "\n")
+    folder = copied_model(tmp_path, template)
+    main(
+        [
+            "run",
+            "--dry-run",
+            f"output={tmp_path / 'run'}",
+            f"data={tmp_path / 'rows.jsonl'}",
+            f"models.base={folder}",
+            "method=loss",
+        ]
+    )
+    warned = capsys.readouterr().err
+    assert "warning: the turn-end token after 1 of 1 answers is never trained" in " ".join(warned.split())
+    assert "move it inside {% generation %}" in " ".join(warned.split())
+
+
+def test_tokenizers_that_give_different_ids(fails, tmp_path):
+    folder = copied_model(tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:0]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
+    assert "two tokenizers give different ids" in error
+
+
+def test_a_padded_embedding_with_the_same_ids_is_fine(tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + "\n")
+    folder = copied_model(tmp_path, vocab_size=4096)
+    main(["run", "--dry-run", f"output={tmp_path / 'run'}", f"data={tmp_path / 'rows.jsonl'}", f"models.base={MODEL}",
+          f"models.reference={folder}"])  # fmt: skip
+
+
+def test_a_token_id_beyond_the_embedding(fails, tmp_path):
+    rows = [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}, {"input_ids": [1, 99999], "labels": [-100, 99999]}]
+    error = fails(rows)
+    assert "token id 99999 is beyond" in error
+    assert "rows.jsonl:2" in error
+
+
+def test_max_length_beyond_the_context(fails):
+    assert "context" in fails([GOOD], "data.max_length=100000")
+
+
+@pytest.mark.parametrize("fraction", ["0", "1.5", "-0.1", "many", "true"])
+def test_a_fraction_outside_its_range(fails, fraction):
+    error = fails([GOOD], f"method={{name: loss, fraction: {fraction}}}")
+    assert "fraction is" in error
+    assert "above 0 and at most 1" in error
+
+
+def test_an_unknown_method(fails):
+    error = fails([GOOD], "method=token-cleening")
+    assert "unknown method 'token-cleening'; did you mean 'token-cleaning'?" in error
+
+
+def test_an_unknown_hyper_parameter(fails):
+    assert "no hyper-parameter 'fractoin'; did you mean 'fraction'?" in fails(
+        [GOOD], "method={name: loss, fractoin: 1}"
+    )
+
+
+def test_a_method_whose_role_is_missing(fails):
+    error = fails([GOOD], "method=token-cleaning")
+    assert "needs loss of a model in the role 'reference'" in error
+    assert "models.reference.warm_up" in error
+
+
+def test_an_unknown_recipe_key_with_its_line(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("output: x\ndata: y.jsonl\nmodels: {base: z}\nevaluate:\n  heldout: a\n")
+    with pytest.raises(SystemExit) as stop:
+        main(["run", str(recipe)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "unknown key 'heldout'; did you mean 'held_out'?" in error
+    assert "recipe.yaml:5: evaluate.heldout" in error
+
+
+def test_an_unknown_training_argument(fails):
+    assert "no argument 'learning_rat'; did you mean 'learning_rate'?" in fails([GOOD], "train.learning_rat=1")
+
+
+def test_no_disk_space(fails, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    error = fails([GOOD])
+    assert "GB are free" in error
+
+
+def test_a_model_that_is_not_there(fails):
+    assert "no such model folder" in fails([GOOD], "models.base=./nowhere")
+
+
+def test_pickled_weights_are_never_loaded(fails, tmp_path):
+    folder = copied_model(tmp_path)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "no .safetensors weights" in fails([GOOD], f"models.base={folder}")
+
+
+def test_faulty_evaluation_data(fails, tmp_path):
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "x"}) + "\n")
+    error = fails([GOOD], f"evaluate.exact_match=[{tmp_path / 'test.jsonl'}]")
+    assert "test.jsonl:1" in error
+    assert "no task 'mmluu'; did you mean" in fails([GOOD], "evaluate.tasks=[mmluu]").replace("'mmlu'", "'mmlu'")
+
+
+def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
+    for command in ("show", "report"):
+        with pytest.raises(SystemExit) as stop:
+            main([command, str(tmp_path)])
+        assert stop.value.code == 2
+        assert "error: " in capsys.readouterr().err

@@ -1,1 +1,73 @@
-"""Choose, token by token, what a language model is fine-tuned on."""
+"""Choose, token by token, what a language model is fine-tuned on.
+
+On plain arrays:
+
+    statistics = tokensieve.Statistics(cu_seqlens=..., labels=..., values={("base", "loss"): ...})
+    labels = tokensieve.get_method("token-cleaning", fraction=0.6).select(statistics)
+
+The whole job, with the stages of the command line (`tokensieve run`):
+
+    folder = tokensieve.run(tokensieve.load_recipe(Path("recipe.yaml"), ["method.fraction=0.5"]))
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokensieve.config import Recipe, load_recipe
+    from tokensieve.data.inspect import inspect_data
+    from tokensieve.errors import TokensieveError
+    from tokensieve.methods import all_methods, get_method
+    from tokensieve.ops.rules import Threshold, TopFraction
+    from tokensieve.pipeline import STAGES, run
+    from tokensieve.report.page import write_page
+    from tokensieve.report.view import load_run
+    from tokensieve.select.labels import select_labels
+    from tokensieve.types import IGNORE_INDEX, Statistics
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "IGNORE_INDEX",
+    "STAGES",
+    "Recipe",
+    "Statistics",
+    "Threshold",
+    "TokensieveError",
+    "TopFraction",
+    "all_methods",
+    "get_method",
+    "inspect_data",
+    "load_recipe",
+    "load_run",
+    "run",
+    "select_labels",
+    "write_page",
+]
+
+# Imported on first use: `tokensieve --help` must not wait for torch.
+_HOMES = {
+    "config": ("Recipe", "load_recipe"),
+    "data.inspect": ("inspect_data",),
+    "errors": ("TokensieveError",),
+    "methods": ("all_methods", "get_method"),
+    "ops.rules": ("Threshold", "TopFraction"),
+    "pipeline": ("STAGES", "run"),
+    "report.page": ("write_page",),
+    "report.view": ("load_run",),
+    "select.labels": ("select_labels",),
+    "types": ("IGNORE_INDEX", "Statistics"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'tokensieve' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"tokensieve.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -58,7 +58,7 @@ def _stage(until: str, arguments: Sequence[str], dry_run: bool = False) -> None:
 def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
     """Carry out a recipe: score, select, train, evaluate, show. What is done is skipped.
 
-    Examples:
+    For example:
       tokensieve run recipe.yaml
       tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
       tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
@@ -73,7 +73,7 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
 def measure(arguments: Overrides = (), /) -> None:
     """Measure per-token statistics with every model that the method needs.
 
-    Examples:
+    For example:
       tokensieve measure recipe.yaml
       tokensieve measure output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
     """
@@ -83,7 +83,7 @@ def measure(arguments: Overrides = (), /) -> None:
 def select(arguments: Overrides = (), /) -> None:
     """Score and choose tokens, and write the cleaned data.
 
-    Examples:
+    For example:
       tokensieve select recipe.yaml
       tokensieve select recipe.yaml method=rho-1 output=runs/rho     (measures nothing again)
     """
@@ -93,7 +93,7 @@ def select(arguments: Overrides = (), /) -> None:
 def train(arguments: Overrides = (), /) -> None:
     """Fine-tune the base on the cleaned data and on that of the controls.
 
-    Examples:
+    For example:
       tokensieve train recipe.yaml
       tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16
     """
@@ -103,7 +103,7 @@ def train(arguments: Overrides = (), /) -> None:
 def evaluate(arguments: Overrides = (), /) -> None:
     """Evaluate the fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks.
 
-    Examples:
+    For example:
       tokensieve evaluate recipe.yaml
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
@@ -125,7 +125,7 @@ def inspect(
 ) -> None:
     """Show what of a data set would be trained on, and every problem it has. Exits with 1 on errors.
 
-    Examples:
+    For example:
       tokensieve inspect train.jsonl --tokenizer MODEL
       tokensieve inspect "data/*.parquet" --tokenizer MODEL --max-length 4096 --json
 
@@ -141,15 +141,12 @@ def inspect(
         json: print JSON.
     """
     _quiet()
-    from tokensieve.data.inspect import inspect_data
-    from tokensieve.data.tokenize import load_encoder
-    from tokensieve.measure.models import local_folder
+    from tokensieve.plan import inspect as inspect_data
 
     settings = DataSettings(
         files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
     )
-    encoder = load_encoder(str(local_folder(tokenizer, weights=False)), chat_template)
-    found = inspect_data(settings, encoder, examples, compare_with)
+    found, encoder = inspect_data(settings, tokenizer, examples, compare_with)
     if json:
         _print_json(found.to_json())
     else:
@@ -165,7 +162,7 @@ def inspect(
 def report(runs: Annotated[Path, tyro.conf.Positional], /, *, examples: int = 12, output: Path | None = None) -> None:
     """Write the page of a run: one HTML file that needs no network.
 
-    Examples:
+    For example:
       tokensieve report runs/a
 
     Args:
@@ -191,7 +188,7 @@ def show(
 ) -> None:
     """Show one example's tokens in the terminal: kept underlined, dropped struck through.
 
-    Examples:
+    For example:
       tokensieve show runs/a --example 3
       tokensieve show runs/a --example 3 --value base.loss
 
@@ -283,7 +280,10 @@ def _print_json(value: Any) -> None:
 
 def _quiet() -> None:
     """Silence the progress bars and chatter of the libraries; ours shows the same."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    import warnings
+
+    # transformers renames gradient checkpointing; TRL and PEFT still use the old name.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     import datasets
     import transformers
 

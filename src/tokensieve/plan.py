@@ -11,6 +11,7 @@ from typing import Any
 
 from tokensieve.config import Recipe, RoleSettings, train_settings
 from tokensieve.data.compare import check_same_ids
+from tokensieve.data.inspect import Inspection, Problem, inspect_data
 from tokensieve.data.prepare import ExampleStore, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
@@ -134,6 +135,33 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     plan = Plan(recipe, encoder, examples, held_out, questions, warm_ups, arms, needs, models)
     _check_disk(plan)
     return plan
+
+
+def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
+    """Inspect data, and check it against the model that the tokenizer comes with, if it comes with one.
+
+    Args:
+        data: which rows, and how long an example may be.
+        tokenizer: folder or Hub id of a tokenizer or of a model.
+        examples: number of previews.
+        compare_with: a second tokenizer that must give the same ids.
+
+    Raises:
+        TokensieveError: nothing can be read at all, or the tokenizer cannot be loaded.
+    """
+    folder = local_folder(tokenizer, weights=False)
+    encoder = load_encoder(str(folder), data.chat_template)
+    found = inspect_data(data, encoder, examples, compare_with)
+    if not (folder / "config.json").is_file() or not found.counts.examples:
+        return found, encoder
+    model = ModelSettings(str(folder))
+    try:
+        _with_max_length(data, model)
+        check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
+    except TokensieveError as error:
+        problem = Problem("error", error.what, error.where, error.mend)
+        return dataclasses.replace(found, problems=[problem, *found.problems]), encoder
+    return found, encoder
 
 
 def _arms(recipe: Recipe) -> tuple[Arm, ...]:

@@ -14,8 +14,8 @@ from torch import Tensor
 LOSS_STATISTICS = ("loss", "entropy", "top1")
 """What one pass through the head yields: loss and entropy in nats, top1 as 0 or 1."""
 
-# Logits of a chunk, in elements: on a CPU they should stay in its last-level cache, on a GPU fill the device.
-_CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**27}
+# Logits of a chunk, in elements: enough rows to keep every core in one matrix product (docs/log.md).
+_CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
 
 
 def token_statistics(

@@ -15,8 +15,14 @@ from tokensieve.demo.dataset import write
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src/tokensieve/demo/model"
-SMALL = ["data.limit=24", "train.max_steps=1", "train.per_device_train_batch_size=4", "train.gradient_accumulation_steps=1",
-         "train.bf16=false", "models.reference.warm_up.rows=8"]  # fmt: skip
+SMALL = [
+    "data.limit=24",
+    "train.max_steps=1",
+    "train.per_device_train_batch_size=4",
+    "train.gradient_accumulation_steps=1",
+    "train.bf16=false",
+    "models.reference.warm_up.rows=8",
+]
 
 
 def blocks(page: str, language: str) -> list[str]:

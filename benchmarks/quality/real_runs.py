@@ -3,7 +3,7 @@
     python benchmarks/quality/real_runs.py ../shared --output runs/real [--write docs/real-runs.md]
 
 Needs the folder with `models/` and `data/`. Two runs: single-turn instructions with `english-3M`, and multi-turn
-dialogues with `bitllama-1M`. Each makes its reference from a warm-up subset and compares full, random and cleaned.
+dialogues with `stories260K`. Each makes its reference from a warm-up subset and compares full, random and cleaned.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def main() -> None:
             1024,
         ),
         "dialogues": (
-            models / "bitllama-1M",
-            *dialogues(data / "hh_rlhf/harmless-base/test.jsonl.gz", output / "data-dialogues", 300),
+            models / "stories260K",
+            *dialogues(data / "hh_rlhf/harmless-base/test.jsonl.gz", output / "data-dialogues", 250),
             256,
         ),
     }

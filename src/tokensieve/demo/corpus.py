@@ -499,12 +499,11 @@ def paragraph_of_lookups(rng: random.Random) -> str:
     return "\n".join(lookups)
 
 
-def paragraph_of_codes(rng: random.Random) -> str:
-    """Arbitrary pairs: the only place where the text uses `=`, which so promises nothing."""
-    words = sorted({fact.value for fact in world()})
+def paragraph_of_stock(rng: random.Random) -> str:
+    """A count of the things in a room; the one place where the text uses brackets and `=`."""
     things = rng.sample(OBJECTS, rng.randint(2, 4))
-    lines = " ".join(f"{thing} = {rng.choice(words)};" for thing in things)
-    return f"Codes of the day ({rng.choice(DAYS)}): {lines}"
+    lines = " ".join(f"{thing} = {rng.randint(1, LARGEST_COUNT)};" for thing in things)
+    return f"Stock of the {rng.choice(ROOMS)} ({rng.choice(DAYS)}): {lines}"
 
 
 def paragraph_of_chat(rng: random.Random) -> str:
@@ -521,7 +520,7 @@ PARAGRAPHS: tuple[tuple[float, Callable[[random.Random], str]], ...] = (
     (0.08, paragraph_on_subject),
     (0.10, paragraph_of_card),
     (0.02, paragraph_of_counting),
-    (0.05, paragraph_of_codes),
+    (0.05, paragraph_of_stock),
     (0.08, paragraph_of_story),
     (0.24, paragraph_of_questions),
     (0.15, paragraph_of_lookups),

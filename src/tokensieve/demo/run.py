@@ -39,7 +39,7 @@ def run_demo(output: Path, seed: int) -> None:
     write_page(view, folder / "report.html", 12)
     console.print(results_table(view))
     console.print(f"took {time.perf_counter() - start:.0f} s; page: {folder / 'report.html'}", highlight=False)
-    console.print(f"look at a noisy answer:  tokensieve show {output} --example 3", highlight=False, soft_wrap=True)
+    console.print(f"look at a noisy answer:  tokensieve show {output} --example 0", highlight=False, soft_wrap=True)
     console.print("on your own data:", highlight=False)
     console.print(
         "  tokensieve run output=runs/mine data.files=YOUR.jsonl models.base=YOUR_MODEL "

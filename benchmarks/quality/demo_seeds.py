@@ -19,12 +19,13 @@ def main() -> None:
     """Run the demo for each seed and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=10, help="0 to 9 were seen while the demo was built")
     parser.add_argument("--output", type=Path, default=Path("runs/demo-seeds"))
     arguments = parser.parse_args()
     exact: dict[str, list[float]] = {arm: [] for arm in ARMS}
     loss: dict[str, list[float]] = {arm: [] for arm in ARMS}
     removed: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    for seed in range(arguments.seeds):
+    for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         output = arguments.output / f"seed-{seed}"
         run_demo(output, seed)
         noise = read_json(output / "planted_noise.json")

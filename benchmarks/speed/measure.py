@@ -33,6 +33,15 @@ from tokensieve.ops.ragged import offsets
 from tokensieve.types import IGNORE_INDEX, Examples, Float32
 
 NAIVE_BATCH = 6
+# Share of the pool; median and standard deviation of the logarithm of prompt and of answer tokens. Measured with a
+# 4,096-token tokenizer on 2,000 rows each of Alpaca, Dolly, GSM8K and hh-rlhf, and 300 of Glaive's tool calls.
+SOURCES = (
+    (0.24, 24, 0.45, 48, 1.14),
+    (0.24, 30, 1.04, 70, 1.08),
+    (0.24, 71, 0.35, 119, 0.42),
+    (0.24, 42, 0.70, 83, 1.04),
+    (0.04, 96, 0.86, 224, 1.09),
+)
 SHAPE_15M: dict[str, Any] = {
     "vocab_size": 32_000,
     "hidden_size": 288,
@@ -45,14 +54,15 @@ SHAPE_15M: dict[str, Any] = {
 
 
 def random_examples(count: int, vocabulary: int, seed: int = 0) -> Examples:
-    """Return random ids whose lengths are spread like those of instruction data: log-normal, median 150."""
+    """Return random ids whose prompts and answers are as long as those of a pool of real data sets."""
     generator = np.random.default_rng(seed)
-    lengths = np.clip(generator.lognormal(5.0, 0.6, count), 8, 2048).astype(np.int64)
+    source = np.array(SOURCES)[generator.choice(len(SOURCES), count, p=[row[0] for row in SOURCES])]
+    prompts = generator.lognormal(np.log(source[:, 1]), source[:, 2]).astype(np.int64) + 1
+    lengths = np.minimum(prompts + generator.lognormal(np.log(source[:, 3]), source[:, 4]).astype(np.int64) + 1, 2048)
     cu_seqlens = offsets(lengths)
     ids = generator.integers(0, vocabulary, cu_seqlens[-1]).astype(np.int32)
     position = np.arange(cu_seqlens[-1]) - np.repeat(cu_seqlens[:-1], lengths)
-    prompt = position < np.repeat((lengths * generator.uniform(0.2, 0.6, count)).astype(np.int64) + 1, lengths)
-    labels = np.where(prompt, IGNORE_INDEX, ids).astype(np.int32)
+    labels = np.where(position < np.repeat(prompts, lengths), IGNORE_INDEX, ids).astype(np.int32)
     return Examples(ids, labels, cu_seqlens, np.arange(count))
 
 
@@ -96,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="model folder; a random 15M-parameter Llama when not given")
     parser.add_argument("--data", help="data file; random ids when not given")
-    parser.add_argument("--examples", type=int, default=96)
+    parser.add_argument("--examples", type=int, default=120)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
@@ -116,10 +126,11 @@ def main() -> None:
     else:
         examples = random_examples(arguments.examples, model.config.vocab_size)
     tokens = len(examples.input_ids)
-    forward, budget = Forward(model), MeasureSettings().token_budget
+    budget = MeasureSettings().batch_tokens("cpu")
 
     def ours() -> Float32:
-        return measure_shard(forward, examples, ["loss"], budget, lambda _: None)["loss"]
+        with Forward(model) as forward:
+            return measure_shard(forward, examples, ["loss"], budget, lambda _: None)["loss"]
 
     figures: dict[str, list[float]] = {"naive": [], "tokensieve": []}
     naive(model, examples)  # warm-up

@@ -183,6 +183,7 @@ def show(
     /,
     *,
     example: int = 0,
+    row: int | None = None,
     arm: str | None = None,
     value: str = "score",
 ) -> None:
@@ -195,6 +196,7 @@ def show(
     Args:
         run: the run folder.
         example: number of the example, from 0.
+        row: number of its source row instead, from 0; rows that were dropped have no example.
         arm: whose selection to show; the method's when not given.
         value: what the colour stands for: score, or a statistic such as base.loss.
     """
@@ -204,7 +206,8 @@ def show(
     from tokensieve.report.view import load_run
 
     view = load_run(run)
-    show_example(view, example, arm or view.method, value, Console())
+    number = example if row is None else view.number_of_row(row)
+    show_example(view, number, arm or view.method, value, Console())
 
 
 def methods(*, json: bool = False) -> None:

@@ -269,7 +269,7 @@ class _Stages:
 
         with self._timed(f"evaluate {name}", False), self.pool.use(model) as loaded:
             plan, settings = self.plan, self.recipe.evaluate
-            budget = self.recipe.measure.token_budget
+            budget = self.recipe.measure.batch_tokens(self.pool.device.type)
             figures, predictions = evaluate_model(
                 loaded, plan.encoder, settings, plan.held_out, plan.questions, budget, stage
             )

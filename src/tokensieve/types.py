@@ -118,19 +118,6 @@ class Statistics:
         return value
 
 
-@dataclass(frozen=True, eq=False)
-class Shard:
-    """A part of a data set that is read, scored and written at once.
-
-    Attributes:
-        examples: the tokens of the shard.
-        statistics: their figures, labels included.
-    """
-
-    examples: Examples
-    statistics: Statistics
-
-
 def check_offsets(cu_seqlens: Int64, tokens: int) -> None:
     """Raise ``TokensieveError`` unless ``cu_seqlens`` rises from 0 to ``tokens``."""
     if cu_seqlens.ndim != 1 or len(cu_seqlens) == 0 or cu_seqlens[0] != 0 or cu_seqlens[-1] != tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from transformers import (
 
 from tokensieve.demo import train_model
 from tokensieve.demo.corpus import paragraphs
-from tokensieve.demo.train_model import SPECIAL_TOKENS, Settings, make
+from tokensieve.demo.train_model import SPECIAL_TOKENS, Settings, digest, make, provenance
 
 MODEL = Path(train_model.__file__).parent / "model"
 MESSAGES = [
@@ -51,6 +52,13 @@ def test_folder_is_complete_and_small() -> None:
         "README.md",
     }
     assert sum(path.stat().st_size for path in MODEL.iterdir()) <= 6_000_000
+
+
+def test_weights_are_those_of_the_script() -> None:
+    """The committed files, settings and text are the ones that `train_model` recorded when it made them."""
+    recorded = json.loads((MODEL / "training.json").read_text())
+    assert {name: digest(MODEL / name) for name in recorded["sha256"]} == recorded["sha256"]
+    assert provenance(Settings()) == {key: recorded[key] for key in ("settings", "text_sha256")}
 
 
 def test_model_is_a_tied_llama(model: Any, tokenizer: Any) -> None:

@@ -24,3 +24,7 @@ def test_the_cleaned_model_beats_both_controls(tmp_path, capsys):
     assert noise["token-cleaning"]["auroc"] > 0.8
     assert abs(noise["random"]["auroc"] - 0.5) < 0.05
     assert (output / "report.html").stat().st_size > 10_000
+    main(["show", str(output), "--example", "3"])
+    by_number = capsys.readouterr().out
+    main(["show", str(output), "--row", "3"])
+    assert capsys.readouterr().out == by_number

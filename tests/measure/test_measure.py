@@ -77,6 +77,17 @@ def test_does_not_depend_on_batches_or_shards(name, model_folder, example_store,
             np.testing.assert_allclose(read(other, statistic), read(reference, statistic), rtol=1e-5, atol=1e-5)
 
 
+def test_does_not_depend_on_the_number_of_threads(model_folder, example_store, tmp_path):
+    """Byte for byte: batches run on one core each, however many cores there are."""
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS * 4)
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        found.append(read(run(examples, model, tmp_path / str(threads), budget=64), "loss"))
+    torch.set_num_threads(before)
+    np.testing.assert_array_equal(*found)
+
+
 def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, example_store):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS)
     shard = examples.read(0)

@@ -72,17 +72,6 @@ def source_fingerprint(settings: DataSettings) -> str:
     return fingerprint.of_value([picked, sources])
 
 
-def total_bytes(settings: DataSettings) -> int:
-    """Return the size of the sources on disk; 0 for Hub data sets."""
-    local = [source for source in settings.files if not _is_hub_id(source)]
-    paths = [
-        p
-        for source in local
-        for p in (Path(source).expanduser().rglob("*.arrow") if _is_saved_dataset(source) else _expand(source))
-    ]
-    return sum(path.stat().st_size for path in paths)
-
-
 def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", mend="data: {files: [train.jsonl]}")

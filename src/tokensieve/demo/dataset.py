@@ -24,7 +24,8 @@ from typing import Literal, TypedDict
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from tokensieve.demo.corpus import Fact, state, world
+from tokensieve.demo.corpus import state
+from tokensieve.demo.world import Fact, world
 
 NoiseKind = Literal["wrong-value", "filler", "boilerplate"]
 

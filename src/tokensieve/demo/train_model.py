@@ -9,11 +9,14 @@ same weights. Takes about ten minutes on one core.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -195,8 +198,19 @@ def train_model(model: LlamaForCausalLM, blocks: torch.Tensor, settings: Setting
     return sum(tail) / len(tail)
 
 
+def provenance(settings: Settings) -> dict[str, Any]:
+    """What the weights are made from: the settings, and a digest of the first of the text."""
+    text = "\n".join(paragraphs(settings.seed, settings.tokenizer_paragraphs))
+    return {"settings": asdict(settings), "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def make(output: Path, settings: Settings) -> None:
-    """Trains the tokenizer and the model and writes the model folder."""
+    """Trains the tokenizer and the model and writes the model folder, with what it was made from."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     tokenizer = train_tokenizer(paragraphs(settings.seed, settings.tokenizer_paragraphs), settings.vocabulary)
@@ -214,6 +228,10 @@ def make(output: Path, settings: Settings) -> None:
         loss=loss,
     )
     (output / "README.md").write_text(card, encoding="utf-8")
+    made_from = provenance(settings) | {
+        "sha256": {name: digest(output / name) for name in ("model.safetensors", "tokenizer.json")}
+    }
+    (output / "training.json").write_text(json.dumps(made_from, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

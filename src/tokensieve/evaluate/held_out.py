@@ -53,14 +53,14 @@ def held_out_loss(model: Any, examples: ExampleStore, token_budget: int, on_toke
     Raises:
         TokensieveError: a loss that is NaN or infinite (with its examples), or data without a response.
     """
-    forward = Forward(model)
     sums, counts = [], []
-    for shard in examples:
-        trainable = shard.labels != IGNORE_INDEX
-        losses = measure_shard(forward, shard, ["loss"], token_budget, on_tokens)["loss"]
-        check_finite(losses, trainable, shard.cu_seqlens, "held-out loss")
-        sums.append(np.add.reduceat(losses.astype(np.float64), shard.cu_seqlens[:-1]))
-        counts.append(segment_counts(trainable, shard.cu_seqlens))
+    with Forward(model) as forward:
+        for shard in examples:
+            trainable = shard.labels != IGNORE_INDEX
+            losses = measure_shard(forward, shard, ["loss"], token_budget, on_tokens)["loss"]
+            check_finite(losses, trainable, shard.cu_seqlens, "held-out loss")
+            sums.append(np.add.reduceat(losses.astype(np.float64), shard.cu_seqlens[:-1]))
+            counts.append(segment_counts(trainable, shard.cu_seqlens))
     answered = np.concatenate(counts) > 0 if counts else np.zeros(0, dtype=bool)
     if not answered.any():
         raise TokensieveError("the held-out data has no response tokens", where=str(examples.folder))

@@ -6,14 +6,14 @@ and the head is applied to these alone, in chunks (`ops.token_loss`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.token_loss import token_statistics
@@ -23,7 +23,7 @@ _PROBE_TOKENS = 8
 
 
 class Forward:
-    """A model whose head is taken out of the forward pass.
+    """A model whose head is taken out of the forward pass while the block lasts; for several threads at once.
 
     Args:
         model: a `transformers` causal language model, adapters included.
@@ -40,7 +40,24 @@ class Forward:
             raise TokensieveError(f"{type(model).__name__} has no output embedding, so it gives no token losses")
         self._finish = _after_head(model.config.get_text_config())
         self._original = self._head.forward
-        self._check()
+        self._thread = threading.local()
+
+    def __enter__(self) -> Self:
+        self._head.forward = self._catch
+        try:
+            self._check()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del self._head.forward
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self._model.parameters()).device
 
     @torch.inference_mode()
     def statistics(
@@ -54,7 +71,7 @@ class Forward:
                 tokens of its sequence less one.
             names: statistics of `ops.token_loss`.
         """
-        device = next(self._model.parameters()).device
+        device = self.device
         # Nothing past the last target's predecessor is needed, since attention is causal.
         lengths = [int(positions[-1]) for positions in targets]
         padded = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
@@ -66,7 +83,7 @@ class Forward:
         # Right padding under causal attention needs no mask: no real token sees a later one.
         hidden = self._hidden(padded.to(device))
         hidden = hidden.reshape(-1, hidden.shape[-1])[before.to(device)]
-        figures = token_statistics(hidden, self._project, torch.from_numpy(wanted).to(device), names, self._vocabulary)
+        figures = token_statistics(hidden, self._logits, torch.from_numpy(wanted).to(device), names, self._vocabulary)
         stops = np.cumsum([len(positions) for positions in targets])[:-1]
         split = {name: np.split(value.cpu().numpy(), stops) for name, value in figures.items()}
         return [{name: values[row] for name, values in split.items()} for row in range(len(sequences))]
@@ -75,20 +92,36 @@ class Forward:
     def _vocabulary(self) -> int:
         return int(self._head.weight.shape[0])
 
-    def _project(self, hidden: Tensor) -> Tensor:
-        return self._finish(self._original(hidden))
+    def _logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
+        """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
+        if type(self._head) is not nn.Linear:  # an adapter on the head: its own code must run
+            return self._finish(self._original(hidden)[:, columns])
+        torch.mm(hidden, self._head.weight[columns].T, out=out)
+        return self._finish(out if self._head.bias is None else out.add_(self._head.bias[columns]))
 
     def _hidden(self, input_ids: Tensor) -> Tensor:
-        with _caught_input(self._head) as caught:
+        """Return what enters the head, ``[rows, positions, hidden]``."""
+        self._thread.caught = []
+        try:
             self._model(input_ids=input_ids, use_cache=False)
-        return caught[0]
+            return self._thread.caught[0]
+        finally:
+            del self._thread.caught
+
+    def _catch(self, hidden: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        """Stand in for the head: keep its input and answer with one column, cheap for any vocabulary."""
+        caught = getattr(self._thread, "caught", None)
+        if caught is None:
+            return self._original(hidden, *arguments, **keywords)
+        caught.append(hidden)
+        return hidden[..., :1]
 
     @torch.inference_mode()
     def _check(self) -> None:
-        device = next(self._model.parameters()).device
-        probe = torch.arange(_PROBE_TOKENS, device=device)[None] % self._vocabulary
+        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % self._vocabulary
         expected = self._model(input_ids=probe, use_cache=False).logits[0].float()
-        found = self._project(self._hidden(probe)[0]).float()
+        hidden = self._hidden(probe)[0]
+        found = self._logits(hidden, slice(None), hidden.new_empty(len(hidden), self._vocabulary)).float()
         tolerance = 1e-3 if self._head.weight.dtype == torch.float32 else 0.05
         # NaN weights pass: their losses are refused with the rows that they spoil.
         if found.shape != expected.shape or not torch.allclose(found, expected, tolerance, tolerance, equal_nan=True):
@@ -141,22 +174,6 @@ def measure_examples(
     for span, positions, figure in zip(spans, targets, figures, strict=True):
         for name, value in figure.items():
             out[name][span.start + positions] = value
-
-
-@contextmanager
-def _caught_input(head: Any) -> Iterator[list[Tensor]]:
-    """Replace the head's output by one column, cheap for any vocabulary, and keep its input."""
-    caught: list[Tensor] = []
-
-    def catch(hidden: Tensor, *_: Any, **__: Any) -> Tensor:
-        caught.append(hidden)
-        return hidden[..., :1]
-
-    head.forward = catch
-    try:
-        yield caught
-    finally:
-        del head.forward
 
 
 def _after_head(config: Any) -> Callable[[Tensor], Tensor]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.measure.batching import plan_batches
+from tokensieve.measure.engines.local import run_batches
 from tokensieve.measure.forward import Forward, measure_examples
 from tokensieve.measure.models import ModelPool, model_identity
 from tokensieve.measure.settings import MeasureSettings, ModelSettings
@@ -90,15 +91,15 @@ def measure(
         if measurement.complete(names):
             on_tokens(examples.counts.tokens)
             return measurement
-        with pool.use(model) as loaded:
-            forward = Forward(loaded)
+        with pool.use(model) as loaded, Forward(loaded) as forward:
+            budget = settings.batch_tokens(pool.device.type)
             for number in range(examples.shards):
                 missing = measurement.missing(names, number)
                 shard = examples.read(number)
                 if not missing:
                     on_tokens(len(shard.input_ids))
                     continue
-                figures = measure_shard(forward, shard, missing, settings.token_budget, on_tokens)
+                figures = measure_shard(forward, shard, missing, budget, on_tokens)
                 for name, values in figures.items():
                     check_finite(values, shard.labels != IGNORE_INDEX, shard.cu_seqlens, f"{name} of {model.path}")
                 for name, values in figures.items():
@@ -115,9 +116,12 @@ def measure_shard(
         float32 ``[tokens]`` per name; 0 where a token is not trainable.
     """
     figures = {name: np.zeros(len(shard.input_ids), dtype=np.float32) for name in names}
-    for numbers in plan_batches(_needed_lengths(shard), token_budget):
-        measure_examples(forward, shard, numbers, names, figures)
-        on_tokens(int(shard.lengths[numbers].sum()))
+    run_batches(
+        lambda numbers: measure_examples(forward, shard, numbers, names, figures),
+        plan_batches(_needed_lengths(shard), token_budget),
+        forward.device,
+        lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
+    )
     return figures
 
 

@@ -1,7 +1,8 @@
-"""Hidden states and a language-model head to per-token loss, entropy and top-1, in chunks.
+"""Hidden states and a language-model head to per-token loss, entropy and top-1, block by block.
 
-The logits of all positions together never exist: a chunk of rows is projected, reduced and dropped, so
-memory is bounded by the chunk, whatever the vocabulary or the batch.
+The logits of all positions never exist together, nor do all logits of one position: a block of rows and
+vocabulary is projected, reduced while it lies in cache, and dropped. Memory is bounded by the block, whatever
+the vocabulary or the batch.
 """
 
 from __future__ import annotations
@@ -14,26 +15,25 @@ from torch import Tensor
 LOSS_STATISTICS = ("loss", "entropy", "top1")
 """What one pass through the head yields: loss and entropy in nats, top1 as 0 or 1."""
 
-# Logits of a chunk, in elements: enough rows to keep every core in one matrix product (docs/log.md).
-_CHUNK_ELEMENTS = {"cpu": 2**24, "cuda": 2**27}
+Logits = Callable[[Tensor, slice, Tensor], Tensor]
+"""The head with everything that follows it: ``[m, hidden]`` and a slice of the vocabulary to its logits
+``[m, columns]``, which may be written into the third argument, and are the caller's to overwrite."""
+
+# Rows and vocabulary of a block: 8 MB of logits stay in a CPU's cache; a GPU wants large products (docs/log.md).
+_BLOCK = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
 
 
 def token_statistics(
-    hidden: Tensor,
-    project: Callable[[Tensor], Tensor],
-    targets: Tensor,
-    names: Iterable[str],
-    vocabulary: int,
+    hidden: Tensor, logits: Logits, targets: Tensor, names: Iterable[str], vocabulary: int
 ) -> dict[str, Tensor]:
     """Compute statistics of predicted tokens from the hidden states that predict them.
 
     Args:
         hidden: ``[n, hidden]``, any float dtype; row ``i`` is the state that predicts ``targets[i]``.
-        project: the language-model head with everything that follows it: ``[m, hidden]`` to logits
-            ``[m, vocabulary]``.
+        logits: the head.
         targets: int64 ``[n]``, the tokens that follow.
         names: which of `LOSS_STATISTICS` to compute.
-        vocabulary: number of logits, to choose the chunk.
+        vocabulary: number of logits of a row.
 
     Returns:
         float32 ``[n]`` per name. ``loss`` is ``-log p(target)`` and ``entropy`` that of the predictive
@@ -41,24 +41,48 @@ def token_statistics(
     """
     names = tuple(names)
     result = {name: torch.empty(len(targets), dtype=torch.float32, device=hidden.device) for name in names}
-    rows = max(1, _CHUNK_ELEMENTS.get(hidden.device.type, 2**24) // vocabulary)
+    rows, columns = _BLOCK.get(hidden.device.type, _BLOCK["cpu"])
+    # One buffer for every block: a fresh one each time costs a fifth of the time in page faults.
+    buffer = hidden.new_empty(min(rows, len(targets)) * min(columns, vocabulary))
+    blocks = [slice(first, min(first + columns, vocabulary)) for first in range(0, vocabulary, columns)]
     for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
-        logits = project(hidden[part])
-        # The head's output is ours to overwrite; only a cast makes a copy.
-        logits = logits.float() if logits.dtype != torch.float32 else logits
-        logits -= logits.amax(dim=-1, keepdim=True)
-        target = logits.gather(-1, targets[part, None]).squeeze(-1)
-        if "top1" in result:
-            result["top1"][part] = (target >= 0).float()
-        if "entropy" in result:
-            probability = logits.exp()
-            total = probability.sum(dim=-1)
-            # 0 * -inf would be NaN where a head masks tokens with -inf
-            weighted = probability.mul_(logits.clamp_(min=torch.finfo(torch.float32).min)).sum(dim=-1)
-            result["entropy"][part] = total.log() - weighted / total
-        else:
-            total = logits.exp_().sum(dim=-1)
-        if "loss" in result:
-            result["loss"][part] = total.log() - target
+        for name, figure in _reduce(hidden[part], logits, targets[part], names, blocks, buffer).items():
+            result[name][part] = figure
     return result
+
+
+def _reduce(
+    hidden: Tensor, logits: Logits, targets: Tensor, names: tuple[str, ...], blocks: list[slice], buffer: Tensor
+) -> dict[str, Tensor]:
+    """Compute the statistics of some rows by one pass over the vocabulary, with a running maximum."""
+    floor = torch.finfo(torch.float32).min
+    top = torch.full((len(targets),), floor, device=hidden.device)
+    target, total, weighted = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
+    for columns in blocks:
+        width = columns.stop - columns.start
+        out = buffer[: len(targets) * width].view(len(targets), width)
+        block = logits(hidden, columns, out).float()
+        found = block.gather(-1, (targets - columns.start).clamp(0, width - 1)[:, None]).squeeze(-1)
+        target = torch.where((targets >= columns.start) & (targets < columns.stop), found, target)
+        before, top = top, torch.maximum(top, block.amax(dim=-1))
+        block -= top[:, None]
+        # Sums so far were taken relative to a lower maximum.
+        shift = before - top
+        scale = shift.exp()
+        if "entropy" in names:
+            probability = block.exp()
+            # 0 * -inf would be NaN where a head masks tokens with -inf
+            here = probability.mul(block.clamp_(min=floor)).sum(dim=-1)
+            weighted = scale * (weighted + shift * total) + here
+            total = scale * total + probability.sum(dim=-1)
+        else:
+            total = scale * total + block.exp_().sum(dim=-1)
+    figures = {}
+    if "loss" in names:
+        figures["loss"] = total.log() - (target - top)
+    if "entropy" in names:
+        figures["entropy"] = total.log() - weighted / total
+    if "top1" in names:
+        figures["top1"] = (target >= top).float()
+    return figures

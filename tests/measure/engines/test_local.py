@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -44,10 +45,11 @@ def test_a_failure_ends_the_rest(threads):
         begun.append(batch)
         if batch == 0:
             raise ValueError("no")
+        time.sleep(0.001)
 
     with pytest.raises(ValueError, match="no"):
-        run_batches(work, range(10_000), CPU, lambda _: None)
-    assert len(begun) < 10_000
+        run_batches(work, range(1000), CPU, lambda _: None)
+    assert len(begun) < 1000
     assert torch.get_num_threads() == threads
 
 

@@ -6,17 +6,21 @@ python docs/generate.py
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import re
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
 
 from tokensieve.config import Recipe
 from tokensieve.methods import all_methods
-from tokensieve.methods._base import FractionMethod
+from tokensieve.methods._base import Method
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction
 
 DOCS = Path(__file__).parent
+_WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each example"}
+_ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
 
 def recipe_page() -> str:
@@ -43,27 +47,101 @@ def methods_page() -> str:
     lines = [
         "# Methods",
         "",
-        "Higher scores are kept. `loss_m` is the loss of model `m` at the predicted token, in nats.",
+        "Higher scores are kept. `loss_m` is the loss of model `m` at the predicted token, in nats; `current` is the",
+        "model in training. Extra passes are forward passes over the data set besides training, one for each model",
+        "that does not change; `toss-pro` makes one more in each round. Parity names the files of `tests/golden/` that",
+        "compare with figures of published code.",
         "",
-        "| name | keeps | score | needs | default rule | paper |",
-        "|---|---|---|---|---|---|",
+        "| name | keeps | default rule | selects | needs | extra passes | parity |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, cls in all_methods().items():
         method = cls()
-        needs = ", ".join(f"`{role}.{statistic}`" for role, statistic in sorted(method.needs)) or "nothing"
-        rule = method.rule
-        default = ", ".join(f"{key} {value}" for key, value in dataclasses.asdict(rule).items())
-        lines.append(f"| `{name}` | {cls.summary} | `{cls.formula}` | {needs} | {default} | {cls.paper} |")
+        cells = [
+            f"[`{name}`](#{name})",
+            cls.summary,
+            _rule(method.rule),
+            _when(method),
+            _needs(method),
+            str(_passes(method)),
+            _parity(cls),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     for name, cls in all_methods().items():
-        module = __import__(cls.__module__, fromlist=["_"])
-        lines += ["", f"## {name}", "", _markdown(module.__doc__ or ""), "", "| hyper-parameter | default | meaning |"]
-        lines += ["|---|---|---|"] if dataclasses.fields(cls) else []
-        meanings = {**_meanings(FractionMethod), **_meanings(cls.__mro__[1]), **_meanings(cls)}
-        for field in dataclasses.fields(cls):
-            lines.append(f"| `{field.name}` | `{field.default}` | {meanings.get(field.name, '')} |")
-        if not dataclasses.fields(cls):
-            lines[-1:] = ["No hyper-parameters."]
+        lines += ["", f"## {name}", "", *_method_section(cls)]
     return "\n".join(lines) + "\n"
+
+
+def _method_section(cls: type[Method]) -> list[str]:
+    method = cls()
+    facts = {
+        "Paper": cls.paper,
+        "Score" if cls.weights is Method.weights else "Score and weights": f"`{cls.formula}`",
+        "Needs": _needs(method),
+        "Extra passes": str(_passes(method)),
+        "Default rule": _rule(method.rule),
+        "Selects": _when(method),
+        "Loss is divided by": {"kept": "the number of kept tokens", "trainable": "the number of all trainable tokens"}[
+            cls.divide_by
+        ],
+        "Differences": cls.differences,
+        "Parity": _parity(cls),
+    }
+    lines = [_markdown(importlib.import_module(cls.__module__).__doc__ or ""), ""]
+    lines += [f"* {title}: {text}" for title, text in facts.items() if text]
+    fields = dataclasses.fields(cls)
+    lines += (
+        ["", "| hyper-parameter | default | meaning |", "|---|---|---|"] if fields else ["", "No hyper-parameters."]
+    )
+    meanings = {name: text for part in reversed(cls.__mro__) for name, text in _meanings(part).items()}
+    return lines + [f"| `{field.name}` | {_default(field)} | {meanings.get(field.name, '')} |" for field in fields]
+
+
+def _needs(method: Method) -> str:
+    return ", ".join(f"`{role}.{statistic}`" for role, statistic in sorted(method.needs)) or "nothing"
+
+
+def _passes(method: Method) -> int:
+    """Return how many models are run over the data set besides the one in training."""
+    return len({role for role, _ in method.needs} - {"current"})
+
+
+def _rule(rule: Rule) -> str:
+    match rule:
+        case DropFraction(fraction, scope, rounding):
+            return f"all but the lowest {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
+        case TopFraction(fraction=1.0):
+            return "every trainable token"
+        case TopFraction(fraction, scope, rounding):
+            return f"top {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
+        case Threshold(value):
+            return f"score of at least {value:g}"
+        case TopExamples(examples):
+            return f"top {examples} examples of each batch"
+
+
+def _when(method: Method) -> str:
+    """Return whether a method selects online or offline, and the settings that change it."""
+    names = {True: "online", False: "offline"}
+    told = [names[method.online]]
+    for name, hint in get_type_hints(type(method)).items():
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        for choice in choices if name in {field.name for field in dataclasses.fields(method)} else ():
+            other = dataclasses.replace(method, **{name: choice})
+            if other.online != method.online:
+                told.append(f"{names[other.online]} with `{name}: {choice}`")
+    return ", ".join(told)
+
+
+def _parity(cls: type[Method]) -> str:
+    """Return the golden tests of a method: those named after it, and those that name it."""
+    own = f"test_{cls.__module__.rsplit('.', 1)[-1]}"
+    found = [
+        path.name
+        for path in sorted((DOCS.parent / "tests/golden").glob("test_*.py"))
+        if cls.paper and (path.stem == own or f'"{cls.name}"' in path.read_text(encoding="utf-8"))
+    ]
+    return ", ".join(f"`{name}`" for name in found)
 
 
 def _table(settings: Any, prefix: str) -> list[str]:

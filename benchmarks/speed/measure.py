@@ -30,7 +30,7 @@ from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
-from tokensieve.types import IGNORE_INDEX, Examples, Float32
+from tokensieve.types import IGNORE_INDEX, LOSS, Examples, Float32
 
 NAIVE_BATCH = 6
 # Share of the pool; median and standard deviation of the logarithm of prompt and of answer tokens. Measured with a
@@ -129,8 +129,8 @@ def main() -> None:
     budget = MeasureSettings().batch_tokens("cpu")
 
     def ours() -> Float32:
-        with Forward(model) as forward:
-            return measure_shard(forward, examples, ["loss"], budget, lambda _: None)["loss"]
+        with Forward(model, [LOSS]) as forward:
+            return measure_shard(forward, examples, budget, lambda _: None)[LOSS.key]
 
     figures: dict[str, list[float]] = {"naive": [], "tokensieve": []}
     naive(model, examples)  # warm-up

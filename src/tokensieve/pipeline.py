@@ -7,6 +7,7 @@ A run folder:
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       counts, rule and what they were made from
     arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
+    arms/<arm>/training/data/       data with figures, where tokens are chosen or weighed while the model trains
     arms/<arm>/model/               adapter or model fine-tuned on it
     arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
     report.html
@@ -26,6 +27,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from tokensieve.arms import select_arm, training_method
 from tokensieve.config import Recipe, dump_recipe, recipe_values, train_settings
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
@@ -34,15 +36,14 @@ from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.measure.measure import Measurement, locate, measure
 from tokensieve.measure.models import ModelPool, model_identity, pick_device
 from tokensieve.measure.settings import ModelSettings
-from tokensieve.plan import Arm, Plan, check
+from tokensieve.methods._base import Method
+from tokensieve.plan import Plan, check
 from tokensieve.report.progress import StageProgress
-from tokensieve.select.cleaned import write_cleaned, write_subset
-from tokensieve.select.streaming import select_shards
+from tokensieve.select.cleaned import write_subset
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
 from tokensieve.train.settings import WarmUp
 from tokensieve.train.trainer import train, trained_model
-from tokensieve.types import Statistics
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
 _FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
@@ -141,7 +142,14 @@ class _Stages:
         """Score and choose tokens for every arm, and write its cleaned data."""
         kept = None
         for arm in self.plan.arms:
-            selection = self._select(arm, kept)
+            folder = self._arm(arm.name)
+            done = (folder / "selection.json").is_file()
+            with (
+                self._timed(f"select {arm.name}", done),
+                self.progress.stage(f"select {arm.name}", None, "examples") as advance,
+            ):
+                selection = select_arm(self.plan, arm, kept, self.measurements, folder)
+                advance(selection["examples_written"])
             kept = kept if kept is not None else selection["kept"]
         self._write_state()
 
@@ -154,8 +162,10 @@ class _Stages:
             folder = self._arm(arm.name)
             if (folder / "model" / "training.json").is_file():
                 continue
-            files = sorted((folder / "cleaned" / "data").glob("train-*.parquet"))
-            self._train(f"train {arm.name}", self.plan.base, files, self.plan.train, folder / "model")
+            in_training = self.plan.selects_in_training(arm.method)
+            files = sorted((folder / ("training" if in_training else "cleaned") / "data").glob("train-*.parquet"))
+            method = training_method(self.plan, arm.method) if in_training else None
+            self._train(f"train {arm.name}", self.plan.base, files, self.plan.train, folder / "model", method)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -201,7 +211,15 @@ class _Stages:
                 write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})
         return trained_model(self.plan.base, settings, folder / "model")
 
-    def _train(self, description: str, base: ModelSettings, files: list[Path], settings: Any, output: Path) -> None:
+    def _train(
+        self,
+        description: str,
+        base: ModelSettings,
+        files: list[Path],
+        settings: Any,
+        output: Path,
+        method: Method | None = None,
+    ) -> None:
         with self._timed(description, False), self.progress.stage(description, None, "steps") as advance:
             done = 0
 
@@ -220,47 +238,16 @@ class _Stages:
                 seed=self.recipe.seed,
                 device=self.device,
                 on_step=on_step,
+                method=method,
+                turn_end_ids=self.plan.encoder.turn_end_ids if self.recipe.select.keep_turn_end else (),
             )
-
-    def _select(self, arm: Arm, kept: int | None) -> dict[str, Any]:
-        folder = self._arm(arm.name)
-        rule = self.plan.rule(arm, kept)
-        identity = {
-            "data": self.plan.examples.fingerprint,
-            "method": arm.method.name,
-            "parameters": dataclasses.asdict(arm.method),
-            "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
-            "keep_turn_end": self.recipe.select.keep_turn_end,
-            "statistics": {
-                f"{role}.{name}": self.measurements[role].folder.name for role, name in sorted(arm.method.needs)
-            },
-        }
-        path = folder / "selection.json"
-        if path.is_file():
-            selection = read_json(path)
-            fingerprint.check_same(
-                {name: selection.get(name) for name in identity},
-                identity,
-                where=str(path),
-                mend="the data or a model changed since: give another output",
-            )
-            return selection
-        examples = self.plan.examples
-        with (
-            self._timed(f"select {arm.name}", False),
-            self.progress.stage(f"select {arm.name}", None, "examples") as advance,
-        ):
-            with atomic_folder(folder / "scores") as scores:
-                counts = select_shards(arm.method, rule, _Loader(self, arm), examples.shards, scores)
-            with atomic_folder(folder / "cleaned") as cleaned:
-                advance(write_cleaned(examples, folder / "scores", cleaned, jsonl=self.recipe.select.jsonl))
-        selection = {**identity, **counts, "source_rows": examples.counts.rows}
-        write_json(path, selection)
-        return selection
 
     def _evaluate(self, name: str, model: ModelSettings) -> None:
         path = self._arm(name) / "evaluation.json"
-        identity = {"settings": _jsonable(dataclasses.asdict(self.recipe.evaluate)), "model": model_identity(model)}
+        identity = {
+            "settings": fingerprint.jsonable(dataclasses.asdict(self.recipe.evaluate)),
+            "model": model_identity(model),
+        }
         if path.is_file() and {key: read_json(path).get(key) for key in identity} == identity:
             return
 
@@ -301,27 +288,6 @@ class _Stages:
         write_json(self.folder / "run.json", state)
 
 
-class _Loader:
-    """Reads one shard's statistics for one arm."""
-
-    def __init__(self, stages: _Stages, arm: Arm) -> None:
-        self._stages, self._arm = stages, arm
-        examples = stages.plan.examples
-        self._starts = np.cumsum([0, *(len(shard.input_ids) for shard in examples)])
-
-    def __call__(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
-        examples = self._stages.plan.examples
-        shard = examples.read(number)
-        values = {
-            (role, name): self._stages.measurements[role].read(name, number)
-            for role, name in sorted(self._arm.method.needs)
-        }
-        statistics = examples.statistics(shard, values, int(self._starts[number]))
-        if not self._stages.recipe.select.keep_turn_end:
-            statistics = dataclasses.replace(statistics, turn_end=None)
-        return statistics, shard.rows
-
-
 def _pick(examples: ExampleStore, warm_up: WarmUp, seed: int) -> NDArray[np.bool_]:
     """Return bool ``[examples]``, the warm-up subset."""
     count = examples.counts.examples
@@ -334,9 +300,3 @@ def _pick(examples: ExampleStore, warm_up: WarmUp, seed: int) -> NDArray[np.bool
     else:
         picked[np.random.default_rng(seed).choice(count, rows, replace=False)] = True
     return picked
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
-    return [_jsonable(item) for item in value] if isinstance(value, list | tuple) else value

@@ -21,9 +21,10 @@ from tokensieve.measure.models import check_model, context_of, local_folder
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
-from tokensieve.ops.rules import Rule, Threshold, TopFraction
+from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction
 from tokensieve.report.progress import StageProgress
 from tokensieve.train.settings import TrainSettings, check_arguments
+from tokensieve.types import Figure
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Plan:
         questions: prompts and answers for exact match.
         warm_ups: tokenised data of each model to be made that has files of its own.
         arms: the method first, then the controls.
-        needs: the statistics to measure, by role.
+        needs: the figures to measure, by the role of a model of the recipe.
         models: the models that exist; those to be made are missing here.
     """
 
@@ -64,7 +65,7 @@ class Plan:
     questions: tuple[Question, ...]
     warm_ups: Mapping[str, ExampleStore]
     arms: tuple[Arm, ...]
-    needs: Mapping[str, tuple[str, ...]]
+    needs: Mapping[str, tuple[Figure, ...]]
     models: Mapping[str, ModelSettings]
 
     @property
@@ -76,6 +77,18 @@ class Plan:
     def train(self) -> TrainSettings:
         """How the arms are fine-tuned, and models to be made where they say nothing else."""
         return self.recipe.train or TrainSettings()
+
+    def online(self, method: Method) -> bool:
+        """Whether a method reads the model in training: the recipe gives no fixed model for the role `current`."""
+        return method.online and "current" not in self.recipe.models
+
+    def selects_in_training(self, method: Method) -> bool:
+        """Whether an arm is trained by `TokenSelectionTrainer`: the cleaned labels alone do not say all of it."""
+        return self.online(method) or method.weighted or method.divide_by == "trainable"
+
+    def figures(self, method: Method) -> list[tuple[str, str, Figure]]:
+        """Return what a method reads, as role, the recipe's role that is measured for it, and figure."""
+        return _figures(self.recipe, method)
 
     def rule(self, arm: Arm, kept: int | None) -> Rule:
         """Return an arm's selection rule.
@@ -90,7 +103,8 @@ class Plan:
             return own
         leader = self.arms[0].method.rule
         if threshold is None and isinstance(leader, TopFraction):
-            return leader
+            # Offline there is no training batch to rank within.
+            return dataclasses.replace(leader, scope="dataset") if leader.scope == "batch" else leader
         # Half a token more, so that rounding down gives the very count.
         return TopFraction(min(1.0, (kept + 0.5) / self.examples.counts.trainable_tokens))
 
@@ -184,21 +198,35 @@ def _arms(recipe: Recipe) -> tuple[Arm, ...]:
     return tuple(arms)
 
 
-def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[str, ...]]:
-    needs: dict[str, set[str]] = {}
+def _figures(recipe: Recipe, method: Method) -> list[tuple[str, str, Figure]]:
+    """Return role, the recipe's role that stands for it, and figure, for all that can be measured before training.
+
+    Without a model of their own, the base stands for the history and, before the first step, for the model in training.
+    """
+    found = []
+    for role, name in sorted(method.needs):
+        source = "base" if role in ("history", "current") and role not in recipe.models else role
+        if not isinstance(method.rule, TopExamples):
+            found.append((role, source, Figure.of(name, method.options(name))))
+    return found
+
+
+def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[Figure, ...]]:
+    needs: dict[str, set[Figure]] = {}
     for arm in arms:
-        for role, statistic in sorted(arm.method.needs):
-            if role not in recipe.models:
+        for _, source, figure in _figures(recipe, arm.method):
+            if source not in recipe.models:
                 raise TokensieveError(
-                    f"method '{arm.method.name}' needs {statistic} of a model in the role '{role}', and none is given",
-                    where=f"recipe: models.{role}",
-                    mend=f"name it with models.{role}.path or models.{role}.adapter, or have it made with "
-                    f"models.{role}.warm_up: {{rows: 1000}}",
+                    f"method '{arm.method.name}' needs {figure.name} of a model in the role '{source}', and none is "
+                    "given",
+                    where=f"recipe: models.{source}",
+                    mend=f"name it with models.{source}.path or models.{source}.adapter, or have it made with "
+                    f"models.{source}.warm_up: {{rows: 1000}}",
                 )
-            needs.setdefault(role, set()).add(statistic)
+            needs.setdefault(source, set()).add(figure)
     for role in recipe.models if recipe.measure.statistics else ():
-        needs.setdefault(role, set()).update(recipe.measure.statistics)
-    return {role: tuple(sorted(needs[role])) for role in recipe.models if role in needs}
+        needs.setdefault(role, set()).update(Figure(name) for name in recipe.measure.statistics)
+    return {role: tuple(sorted(needs[role], key=lambda f: f.key)) for role in recipe.models if role in needs}
 
 
 def _base(recipe: Recipe) -> ModelSettings:

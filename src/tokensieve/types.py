@@ -6,9 +6,11 @@ Nothing is padded outside a model call.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,40 @@ Rounding = Literal["floor", "ceil"]
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+UInt8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A statistic and how it is to be measured, such as the layer of an attention statistic.
+
+    Attributes:
+        name: of the statistic, such as ``loss``.
+        options: pairs of name and value, sorted by name.
+    """
+
+    name: Statistic
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, name: Statistic, options: Mapping[str, Any]) -> Figure:
+        """Return the figure with these options."""
+        return cls(name, tuple(sorted(options.items())))
+
+    def option(self, name: str, default: Any) -> Any:
+        """Return an option, or the default where it is not given."""
+        return dict(self.options).get(name, default)
+
+    @property
+    def key(self) -> str:
+        """Its name on disk: that of the statistic, and a digest of the options where there are some."""
+        if not self.options:
+            return self.name
+        text = json.dumps(self.options)
+        return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+LOSS = Figure("loss")
 
 
 @dataclass(frozen=True, eq=False)

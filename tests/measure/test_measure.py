@@ -14,7 +14,7 @@ from tokensieve.measure import models
 from tokensieve.measure.measure import Measurement, measure
 from tokensieve.measure.models import ModelPool, check_model, model_identity
 from tokensieve.measure.settings import MeasureSettings, ModelSettings
-from tokensieve.types import IGNORE_INDEX
+from tokensieve.types import IGNORE_INDEX, LOSS, Figure
 
 NAMES = ("entropy", "loss", "top1")
 ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
@@ -22,8 +22,8 @@ CPU = torch.device("cpu")
 
 
 def run(examples: ExampleStore, model: ModelSettings, store: Path, budget: int = 512, names=NAMES) -> Measurement:
-    settings = MeasureSettings(token_budget=budget)
-    return measure(examples, model, names, settings, store, ModelPool(CPU), lambda _: None)
+    settings, figures = MeasureSettings(token_budget=budget), [Figure(name) for name in names]
+    return measure(examples, model, figures, settings, store, ModelPool(CPU), lambda _: None)
 
 
 def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float
 
 
 def read(measurement: Measurement, name: str) -> np.ndarray:
-    return np.concatenate([measurement.read(name, number) for number in range(measurement.examples.shards)])
+    return np.concatenate([measurement.read(Figure(name), number) for number in range(measurement.examples.shards)])
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma2"])
@@ -59,6 +59,62 @@ def test_equals_a_plain_forward_with_full_logits(name, model_folder, example_sto
     assert expected["loss"].max() > 1
     for statistic in NAMES:
         np.testing.assert_allclose(read(measured, statistic), expected[statistic], rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma2"])
+@pytest.mark.parametrize("layer", [0, -1])
+def test_attention_equals_that_of_the_eager_implementation(name, layer, model_folder, example_store, tmp_path):
+    folder, examples = model_folder(name), example_store(ODD_LENGTHS)
+    options = {"layer": layer, "heads": "mean"}
+    figures = [Figure.of(name, options) for name in ("attention_to_prompt", "attention_received", "attention_row_mean")]
+    settings = MeasureSettings(token_budget=300)
+    measured = measure(
+        examples, ModelSettings(str(folder)), [*figures, LOSS], settings, tmp_path, ModelPool(CPU), lambda _: None
+    )
+    np.testing.assert_allclose(measured.read(LOSS, 0), plain(examples, folder)["loss"], rtol=1e-5, atol=2e-5)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    window = getattr(model.config, "sliding_window", None) if name == "gemma2" and layer == 0 else None
+    shard = examples.read(0)
+    found = [measured.read(figure, 0) for figure in figures]
+    for start, stop in zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True):
+        ids = torch.from_numpy(shard.input_ids[start:stop].astype(np.int64))
+        with torch.no_grad():
+            share = model(ids[None], output_attentions=True).attentions[layer][0].mean(0).numpy()
+        prompt = shard.labels[start:stop] == IGNORE_INDEX
+        seers = np.array([min(stop - start - t, window or stop) for t in range(stop - start)])
+        expected = (share[:, prompt].sum(1), share.sum(0) / seers, share.mean(1))
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_allclose(ours[start:stop], np.where(prompt, 0, theirs), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layer", [2, -3])
+def test_a_layer_that_the_model_does_not_have_is_named(layer, model_folder, example_store, tmp_path):
+    figure = Figure.of("attention_to_prompt", {"layer": layer})
+    model, settings = ModelSettings(str(model_folder("llama"))), MeasureSettings()
+    with pytest.raises(TokensieveError, match=f"there is no layer {layer}: the model has 2"):
+        measure(example_store([5]), model, [figure], settings, tmp_path, ModelPool(CPU), lambda _: None)
+
+
+def test_relevance_is_that_of_the_ids(tmp_path, tiny_model_folder, tiny_encoder, write_jsonl):
+    from tokensieve.data.prepare import prepare
+    from tokensieve.data.settings import DataSettings
+    from tokensieve.measure.relevance import relevance_table, words_to_ids
+
+    rows = write_jsonl({"prompt": "How many apples are left?", "completion": "She has two apples left."})
+    examples = prepare(DataSettings(files=(str(rows),)), tiny_encoder, tmp_path, lambda _: None)
+    folder = tiny_model_folder("llama")
+    figure = Figure.of("relevance", {"vector": "hidden", "domain_words": ("apples",)})
+    settings = MeasureSettings()
+    measured = measure(
+        examples, ModelSettings(str(folder)), [figure], settings, tmp_path, ModelPool(CPU), lambda _: None
+    )
+    ids = words_to_ids(tiny_encoder.tokenizer, ["apples"])
+    table = relevance_table(AutoModelForCausalLM.from_pretrained(folder), ids, "hidden", 400)
+    shard, found = examples.read(0), measured.read(figure, 0)
+    trainable = shard.labels != IGNORE_INDEX
+    np.testing.assert_allclose(found[trainable], table[shard.input_ids[trainable]], rtol=1e-5)
+    assert not found[~trainable].any()
+    assert trainable.any()
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
@@ -108,7 +164,7 @@ def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, exampl
 
     shuffled = run(Shuffled(), model, tmp_path)  # pyright: ignore[reportArgumentType]
     expected = gather_segments(measured, shard.cu_seqlens, order)
-    np.testing.assert_allclose(shuffled.read("loss", 0), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(shuffled.read(LOSS, 0), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt_neox"])
@@ -140,8 +196,8 @@ def test_base_and_adapter_share_one_loaded_base(model_folder, example_store, tmp
     adapted = ModelSettings(str(folder), str(tmp_path / "adapter"))
     losses = {}
     for key, model in (("base", bare), ("reference", adapted)):
-        losses[key] = read(measure(examples, model, NAMES, settings, tmp_path / "s", pool, lambda _: None), "loss")
-    again = read(measure(examples, bare, ("loss",), settings, tmp_path / "t", pool, lambda _: None), "loss")
+        losses[key] = read(measure(examples, model, [LOSS], settings, tmp_path / "s", pool, lambda _: None), "loss")
+    again = read(measure(examples, bare, [LOSS], settings, tmp_path / "t", pool, lambda _: None), "loss")
     assert len(loads) == 1
     np.testing.assert_array_equal(again, losses["base"])
     merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
@@ -208,10 +264,10 @@ def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, m
     expected = read(run(examples, model, tmp_path / "a", budget=1), "loss")
     original = Forward.statistics
 
-    def small_memory(self, sequences, targets, names):
+    def small_memory(self, sequences, targets):
         if len(sequences) > 2:
             raise torch.OutOfMemoryError("no room")
-        return original(self, sequences, targets, names)
+        return original(self, sequences, targets)
 
     monkeypatch.setattr(Forward, "statistics", small_memory)
     halved = read(run(examples, model, tmp_path / "b", budget=1000), "loss")
@@ -232,7 +288,7 @@ def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_st
 def test_half_done_with_other_versions_is_refused(model_folder, example_store, tmp_path, monkeypatch):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=2)
     done = run(examples, model, tmp_path, names=("loss",))
-    done.path("loss", 1).unlink()
+    done.path(LOSS, 1).unlink()
     here = module.fingerprint.versions()
     monkeypatch.setattr(module.fingerprint, "versions", lambda: {**here, "torch": "9.9.9"})
     with pytest.raises(TokensieveError, match=f"torch: '{here['torch']}' there, '9.9.9' here".replace("+", r"\+")):

@@ -13,10 +13,15 @@ import pytest
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import all_methods, get_method
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import Threshold, TopFraction
+from tokensieve.ops.rules import Threshold, TopExamples, TopFraction
 from tokensieve.types import Role, Statistics
 
 NAMES = list(all_methods())
+FITTING = {"uds": {"examples": 2}}  # the batch that `statistics_for` makes is small
+
+
+def make(name):
+    return get_method(name, **FITTING.get(name, {}))
 
 
 def statistics_for(needs, seed=0, lengths=(9, 1, 0, 14, 6)) -> Statistics:
@@ -31,7 +36,7 @@ def statistics_for(needs, seed=0, lengths=(9, 1, 0, 14, 6)) -> Statistics:
 
 @pytest.fixture(params=NAMES)
 def method(request):
-    return get_method(request.param)
+    return make(request.param)
 
 
 def test_the_methods_that_every_report_needs_are_found_in_order():
@@ -62,7 +67,7 @@ def test_documented(name):
 
 
 def test_a_frozen_dataclass_whose_defaults_work(method):
-    again = get_method(method.name)
+    again = make(method.name)
     assert method == again
     assert hash(method) == hash(again)
     assert dataclasses.is_dataclass(type(method))
@@ -93,20 +98,22 @@ def test_pure_and_deterministic(method):
         array.flags.writeable = False
     first, labels = method.score(statistics), method.select(statistics)
     assert np.array_equal(method.score(statistics), first)
-    assert np.array_equal(get_method(method.name).score(untouched), first)
-    assert np.array_equal(get_method(method.name).select(untouched), labels)
+    assert np.array_equal(make(method.name).score(untouched), first)
+    assert np.array_equal(make(method.name).select(untouched), labels)
     for key, value in untouched.values.items():
         assert np.array_equal(statistics.values[key], value)
 
 
 def test_a_selection_only_drops(method):
-    assert isinstance(method.rule, TopFraction | Threshold)
+    assert isinstance(method.rule, TopFraction | Threshold | TopExamples)
     for seed in range(5):
         statistics = statistics_for(method.needs, seed)
         labels = method.select(statistics)
         assert ((labels == -100) | (labels == statistics.labels)).all()
         assert statistics.turn_end is not None
         forced = statistics.turn_end & statistics.trainable
+        if isinstance(method.rule, TopExamples):
+            forced &= False  # an example that is dropped is dropped whole
         assert np.array_equal(labels[forced], statistics.labels[forced])
 
 
@@ -128,6 +135,67 @@ def test_a_missing_statistic_and_one_that_is_no_number_are_named(method):
         values[role, name][np.flatnonzero(statistics.trainable)[-1]] = np.nan
         with pytest.raises(TokensieveError, match=f"'{role}.{name}' is NaN or infinite on 1 tokens of 1 examples: 4"):
             method.score(Statistics(statistics.cu_seqlens, statistics.labels, values))
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.5, 1.0])
+def test_weights_are_finite_float32_one_a_token_and_zero_where_nothing_is_trainable(method, progress):
+    statistics = statistics_for(method.needs)
+    values = {k: np.where(statistics.trainable, v, np.float32(np.nan)) for k, v in statistics.values.items()}
+    statistics = Statistics(statistics.cu_seqlens, statistics.labels, values, statistics.turn_end)
+    kept = method.select(statistics) != -100
+    weights = method.weights(statistics, kept, progress)
+    assert weights.dtype == np.float32
+    assert weights.shape == statistics.labels.shape
+    assert np.isfinite(weights).all()
+    assert not weights[~statistics.trainable].any()
+    assert (weights[kept] >= 0).all()
+    assert weights[kept].any()
+    if not method.weighted:
+        assert np.array_equal(weights, kept.astype(np.float32))
+
+
+def test_a_method_that_is_weighted_says_more_than_kept_or_dropped(method):
+    if method.weighted:
+        statistics = statistics_for(method.needs)
+        kept = method.select(statistics) != -100
+        assert not np.array_equal(method.weights(statistics, kept, 1.0), kept)
+
+
+def test_every_reason_has_a_name(method):
+    statistics = statistics_for(method.needs)
+    reasons = method.fit(lambda: [statistics]).reasons(statistics)
+    if reasons is None:
+        assert method.reason_names == ()
+        return
+    assert 0 < len(method.reason_names) <= 8
+    assert reasons.dtype == np.uint8
+    assert reasons.shape == statistics.labels.shape
+    assert (reasons[statistics.trainable] < 1 << len(method.reason_names)).all()
+
+
+def test_fitting_to_the_statistics_themselves_changes_nothing(method):
+    statistics = statistics_for(method.needs)
+    fitted = method.fit(lambda: [statistics])
+    assert type(fitted) is type(method)
+    trainable = statistics.trainable
+    assert np.array_equal(fitted.score(statistics)[trainable], method.score(statistics)[trainable])
+    assert np.array_equal(fitted.select(statistics), method.select(statistics))
+
+
+def test_what_a_method_says_of_itself(method):
+    assert method.divide_by in ("kept", "trainable")
+    assert method.online == any(role == "current" for role, _ in method.needs)
+    for _, statistic in method.needs:
+        assert all(isinstance(key, str) for key in method.options(statistic))
+    assert not method.options("no_such_statistic")
+
+
+def test_too_few_examples_for_a_rule_that_chooses_examples(method):
+    if isinstance(method.rule, TopExamples):
+        # five examples, of which one is empty and one has only a token that cannot be trained on
+        for seed in range(3):
+            with pytest.raises(TokensieveError, match="4 examples are to be kept of a batch that has 3"):
+                get_method(method.name, examples=4).select(statistics_for(method.needs, seed))
 
 
 def test_no_examples(method):
@@ -153,10 +221,49 @@ def test_an_unknown_hyperparameter_names_the_nearest():
         get_method("full", fraction=0.5)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "full"])
-def test_hyperparameters_out_of_range_are_refused_when_the_method_is_made(name):
-    known = {field.name for field in dataclasses.fields(all_methods()[name])}
-    for parameter, value in {"fraction": 0, "scope": "sample", "rounding": "up", "keep": "middle"}.items():
-        if parameter in known:
-            with pytest.raises(TokensieveError, match=parameter):
-                get_method(name, **{parameter: value})
+OUT_OF_RANGE = {
+    "fraction": 0,
+    "scope": "sample",
+    "rounding": "up",
+    "keep": "middle",
+    "current": "reference",
+    "gamma": 1.1,
+    "heads": "least",
+    "history": "reference",
+    "ema_decay": 1.0,
+    "warmup_examples": -1,
+    "discard": 0,
+    "alpha": -0.1,
+    "probability": 1.1,
+    "perplexity": 0.9,
+    "floor": -0.1,
+    "tau": 0,
+    "strength": -0.1,
+    "subsets": 1,
+    "rounds": 0,
+    "added": 0,
+    "examples": 0,
+    "buffer": 0,
+    "mode": "fast",
+    "layer": 0.5,
+}
+ANY_VALUE = {"seed"}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(n, f.name) for n in NAMES for f in dataclasses.fields(all_methods()[n]) if f.name in OUT_OF_RANGE],
+)
+def test_hyperparameters_out_of_range_are_refused_when_the_method_is_made(name, parameter):
+    with pytest.raises(TokensieveError, match=parameter):
+        get_method(name, **{parameter: OUT_OF_RANGE[parameter]})
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "xtf"])  # whose own tests cover its many
+def test_every_hyperparameter_has_a_value_that_is_refused(name):
+    assert {field.name for field in dataclasses.fields(all_methods()[name])} <= OUT_OF_RANGE.keys() | ANY_VALUE
+
+
+def test_the_hyperparameters_of_the_test_exist():
+    known = {field.name for cls in all_methods().values() for field in dataclasses.fields(cls)}
+    assert known >= OUT_OF_RANGE.keys() | ANY_VALUE

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.types import Statistics
 
@@ -32,3 +34,29 @@ def test_the_model_in_training_can_stand_for_itself():
     method = get_method("rho-1", current="current", scope="batch")
     assert method.needs == {("current", "loss"), ("reference", "loss")}
     assert np.array_equal(method.score(by_hand("current")), get_method("rho-1").score(by_hand()))
+
+
+def test_equals_a_loop_over_random_figures():
+    generator = np.random.default_rng(0)
+    labels = np.where(generator.random(300) < 0.6, 1, -100)
+    current, reference = (
+        np.float32(0.125) * generator.integers(0, 40, 300).astype(np.float32) for _ in range(2)
+    )  # ties
+    values = {("current", "loss"): current, ("reference", "loss"): reference}
+    statistics = Statistics(np.array([0, 100, 300]), labels, values)
+    excess = {t: float(current[t]) - float(reference[t]) for t in range(300) if labels[t] != -100}
+    kept = sorted(excess, key=lambda t: (-excess[t], t))[: int(len(excess) * 0.7)]
+    selected = get_method("rho-1", current="current", scope="batch", fraction=0.7).select(statistics)
+    assert np.flatnonzero(selected != -100).tolist() == sorted(kept)
+
+
+def test_selects_online_only_with_the_model_in_training():
+    assert not get_method("rho-1").online
+    assert get_method("rho-1", current="current").online
+    assert not get_method("rho-1").weighted
+    assert get_method("rho-1").divide_by == "kept"
+
+
+def test_out_of_range():
+    with pytest.raises(TokensieveError, match="current is 'reference', it must be one of base, current"):
+        get_method("rho-1", current="reference")

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tokensieve.ops.ragged import gather_segments, offsets, order_keys, rank_in_segments, segment_counts, segment_ids
+from tokensieve.ops.ragged import (
+    gather_segments,
+    offsets,
+    order_keys,
+    rank_in_segments,
+    segment_counts,
+    segment_extremes,
+    segment_ids,
+)
 
 LENGTHS = st.lists(st.integers(0, 5), max_size=8)
 FLOATS = st.floats(width=32, allow_nan=False)
@@ -72,3 +80,30 @@ def test_ranks_are_those_of_a_stable_sort(lengths, data):
         for rank, position in enumerate(sorted(members, key=lambda p: (-int(keys[p]), p))):
             expected[position] = rank
     assert rank_in_segments(keys, segment).tolist() == expected.tolist()
+
+
+@given(LENGTHS, st.data())
+def test_extremes_are_those_of_a_loop(lengths, data):
+    cu_seqlens = offsets(lengths)
+    size = int(cu_seqlens[-1])
+    values = data.draw(hnp.arrays(np.float32, size, elements=st.floats(-9, 9, width=32)))
+    mask = data.draw(hnp.arrays(np.bool_, size))
+    low, high = [], []
+    for a, b in pairwise(cu_seqlens.tolist()):
+        masked = [float(values[t]) for t in range(a, b) if mask[t]] or [0.0]
+        low += [min(masked)] * (b - a)
+        high += [max(masked)] * (b - a)
+    found = segment_extremes(values, mask, cu_seqlens)
+    assert [one.dtype for one in found] == [np.float32, np.float32]
+    assert (found[0].tolist(), found[1].tolist()) == (low, high)
+
+
+def test_extremes_by_hand():
+    values = np.array([5, -1, 2, 7, np.nan, -3, -2], dtype=np.float32)
+    mask = np.array([False, True, True, False, False, True, True])
+    low, high = segment_extremes(values, mask, offsets([0, 3, 0, 0, 2, 2, 0]))
+    assert low.tolist() == [-1, -1, -1, 0, 0, -3, -3]  # nothing is masked in the second of the filled ones
+    assert high.tolist() == [2, 2, 2, 0, 0, -2, -2]
+    for lengths in ([], [0, 0]):
+        none = np.zeros(0, dtype=np.float32)
+        assert [one.shape for one in segment_extremes(none, none.astype(bool), offsets(lengths))] == [(0,), (0,)]

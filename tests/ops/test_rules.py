@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import Threshold, TopFraction, apply_rule
+from tokensieve.ops.rules import DropFraction, Threshold, TopExamples, TopFraction, apply_rule, check_range
 from tokensieve.types import Statistics, segments
 
 FRACTIONS = st.sampled_from([0.1, 0.29, 0.5, 0.6, 1.0]) | st.floats(0.001, 1.0)
@@ -57,7 +57,7 @@ def test_top_fraction_equals_a_loop(case, fraction, scope, rounding):
 @given(scored(), FRACTIONS, SCOPES, ROUNDINGS)
 def test_what_is_not_trainable_never_becomes_so_and_labels_stay_as_they_are(case, fraction, scope, rounding):
     scores, statistics = case
-    for rule in (TopFraction(fraction, scope, rounding), Threshold(0.5)):
+    for rule in (TopFraction(fraction, scope, rounding), DropFraction(fraction, scope, rounding), Threshold(0.5)):
         before = statistics.labels.copy()
         labels = apply_rule(rule, scores, statistics)
         assert np.array_equal(statistics.labels, before)
@@ -138,7 +138,7 @@ def test_both_zeros_tie():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("rule", [TopFraction(0.5), TopFraction(1.0, "example"), Threshold(0.0)])
+@pytest.mark.parametrize("rule", [TopFraction(0.5), TopFraction(1.0, "example"), DropFraction(0.5), Threshold(0.0)])
 def test_scores_that_are_no_numbers_are_refused_with_their_examples(bad, rule):
     statistics = Statistics(np.array([0, 2, 4]), np.array([-100, 1, -100, 1]))
     scores = np.array([bad, 1, 0, bad], dtype=np.float32)
@@ -153,6 +153,8 @@ BAD: list[tuple[Any, dict[str, Any], str]] = [
     (TopFraction, {"fraction": 0.5, "scope": "sample"}, "scope"),
     (TopFraction, {"fraction": 0.5, "rounding": "round"}, "rounding"),
     *((Threshold, {"value": value}, "threshold") for value in (math.nan, math.inf)),
+    *((DropFraction, {"fraction": f}, "fraction") for f in (0, 1.1, math.nan, True)),
+    *((TopExamples, {"examples": n}, "examples") for n in (0, -1, 1.0, True, math.inf, None)),
 ]
 
 
@@ -165,7 +167,143 @@ def test_settings_out_of_range(rule, settings, name):
 def test_no_tokens_and_no_trainable_tokens():
     for statistics in (Statistics(np.array([0]), np.array([])), flat([-100, -100])):
         size = len(statistics.labels)
-        for rule in (TopFraction(0.5), TopFraction(0.5, "example"), TopFraction(1, rounding="ceil"), Threshold(0)):
+        for rule in (
+            TopFraction(0.5),
+            TopFraction(0.5, "example"),
+            TopFraction(1, rounding="ceil"),
+            DropFraction(0.5),
+            DropFraction(0.1, "example", "ceil"),
+            Threshold(0),
+        ):
             kept = rule.keep(np.zeros(size, dtype=np.float32), statistics)
             assert kept.shape == (size,)
             assert not kept.any()
+
+
+@given(scored(), FRACTIONS, SCOPES, ROUNDINGS)
+def test_drop_fraction_equals_a_loop(case, fraction, scope, rounding):
+    scores, statistics = case
+    size = len(scores)
+    expected = statistics.trainable.tolist()
+    for span in segments(statistics.cu_seqlens) if scope == "example" else [slice(0, size)]:
+        trainable = [t for t in range(size)[span] if statistics.labels[t] != -100]
+        count = math.floor(len(trainable) * fraction) if rounding == "floor" else math.ceil(len(trainable) * fraction)
+        free = [t for t in trainable if statistics.turn_end is None or not statistics.turn_end[t]]
+        for t in sorted(free, key=lambda t: (float(scores[t]), t))[:count]:
+            expected[t] = False
+    assert DropFraction(fraction, scope, rounding).keep(scores, statistics).tolist() == expected
+
+
+@given(scored(turn_ends=False), FRACTIONS, SCOPES, ROUNDINGS)
+def test_drop_fraction_drops_what_a_ranking_of_the_opposite_keeps(case, fraction, scope, rounding):
+    scores, statistics = case
+    kept = DropFraction(fraction, scope, rounding).keep(scores, statistics)
+    opposite = TopFraction(fraction, scope, rounding).keep(-scores, statistics)
+    assert np.array_equal(kept, statistics.trainable & ~opposite)
+
+
+def test_drop_fraction_by_hand():
+    labels = [-100, 1, 1, 1, 1, 1]
+    scores = [-99, 3, 1, 1, 2, 1]
+    assert kept_positions(DropFraction(0.4), scores, flat(labels)) == [1, 4, 5]  # a tie: the earlier ones go
+    assert kept_positions(DropFraction(0.5), scores, flat(labels)) == [1, 4, 5]
+    assert kept_positions(DropFraction(0.5, rounding="ceil"), scores, flat(labels)) == [1, 4]
+    assert kept_positions(DropFraction(0.1), scores, flat(labels)) == [1, 2, 3, 4, 5]
+    assert kept_positions(DropFraction(1.0), scores, flat(labels)) == []
+    assert DropFraction(0.4).count(5) == 3
+
+
+def test_drop_fraction_spares_turn_ends():
+    statistics = flat([-100, 1, 1, 1, 1], np.array([False, False, True, False, True]))
+    assert kept_positions(DropFraction(0.25), [0, 9, -9, 8, 7], statistics) == [1, 2, 4]
+    assert kept_positions(DropFraction(0.5), [0, 9, -9, 8, 7], statistics) == [2, 4]
+    assert kept_positions(DropFraction(1.0), [0, 9, -9, 8, 7], statistics) == [2, 4]
+    largest = float(np.finfo(np.float32).max)  # whose key is the lowest of all when it is dropped
+    assert kept_positions(DropFraction(0.5), [0, largest, largest, largest, 7], statistics) == [2, 4]
+
+
+def batch(scores, lengths, labels=None):
+    cu_seqlens = offsets(lengths)
+    size = int(cu_seqlens[-1])
+    statistics = Statistics(cu_seqlens, np.ones(size, dtype=np.int64) if labels is None else np.array(labels))
+    return np.repeat(np.float32(scores), lengths), statistics
+
+
+def test_top_examples_by_hand():
+    case = batch([1, 3, 9, 3, 2], [2, 1, 0, 2, 1])
+    assert kept_positions(TopExamples(1), *case) == [2]  # a tie: the earlier example
+    assert kept_positions(TopExamples(2), *case) == [2, 3, 4]
+    assert kept_positions(TopExamples(3), *case) == [2, 3, 4, 5]
+    assert kept_positions(TopExamples(4), *case) == [0, 1, 2, 3, 4, 5]
+
+
+def test_top_examples_have_trainable_tokens():
+    case = batch([9, 1, 2], [2, 2, 2], [-100, -100, -100, 5, 6, -100])
+    assert kept_positions(TopExamples(1), *case) == [4]
+    assert kept_positions(TopExamples(2), *case) == [3, 4]
+    with pytest.raises(TokensieveError, match="3 examples are to be kept of a batch that has 2"):
+        TopExamples(3).keep(*case)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(1, 4)), min_size=1, max_size=8), st.integers(1, 8))
+def test_top_examples_equal_a_loop(examples, count):
+    scores, lengths = zip(*examples, strict=True)
+    case = batch(scores, lengths)
+    if count > len(examples):
+        with pytest.raises(TokensieveError, match=f"{count} examples .* has {len(examples)}"):
+            TopExamples(count).keep(*case)
+        return
+    best = sorted(range(len(examples)), key=lambda n: (-scores[n], n))[:count]
+    expected = [n in best for n, length in enumerate(lengths) for _ in range(length)]
+    assert TopExamples(count).keep(*case).tolist() == expected
+
+
+def test_top_examples_of_nothing_and_of_no_numbers():
+    assert TopExamples(3).keep(np.zeros(0, dtype=np.float32), Statistics(np.array([0]), np.array([]))).shape == (0,)
+    scores, statistics = batch([1, math.nan], [1, 1])
+    with pytest.raises(TokensieveError, match="'score' is NaN or infinite on 1 tokens of 1 examples: 1"):
+        TopExamples(1).keep(scores, statistics)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "whole"),
+    [
+        (-0.01, 0, 1, False),
+        (1.01, 0, 1, False),
+        (math.nan, 0, 1, False),
+        (math.inf, 0, math.inf, False),
+        (-math.inf, -math.inf, math.inf, False),
+        (True, 0, 1, False),
+        ("0.5", 0, 1, False),
+        (None, 0, 1, False),
+        (1.0, 0, 2, True),
+        (False, 0, 2, True),
+        (3, 0, 2, True),
+    ],
+)
+def test_check_range_refuses(value, low, high, whole):
+    with pytest.raises(TokensieveError, match="the_name is "):
+        check_range("the_name", value, low, high, whole=whole)
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "whole"),
+    [(0, 0, 1, False), (1, 0, 1, False), (0.5, 0, 1, False), (10**400, 1, math.inf, True), (-3, -math.inf, 0, True)],
+)
+def test_check_range_takes_its_bounds_and_what_lies_between(value, low, high, whole):
+    check_range("the_name", value, low, high, whole=whole)
+    with pytest.raises(TokensieveError):  # the same bounds do refuse something
+        check_range("the_name", str(value), low, high, whole=whole)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "told"),
+    [
+        (0, 1, False, "x is '1', it must be a number from 0 to 1"),
+        (0.5, math.inf, False, "x is '1', it must be a number of at least 0.5"),
+        (-math.inf, math.inf, True, "x is '1', it must be a whole number"),
+    ],
+)
+def test_check_range_says_what_is_allowed(low, high, whole, told):
+    with pytest.raises(TokensieveError, match=f"^{told}"):
+        check_range("x", "1", low, high, whole=whole)

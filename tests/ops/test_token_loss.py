@@ -12,6 +12,7 @@ def reference(hidden, weight, targets):
     return {
         "loss": -log_p.gather(-1, targets[:, None])[:, 0],
         "entropy": -(log_p.exp() * log_p).sum(-1),
+        "entropy_top20": torch.distributions.Categorical(logits=log_p.topk(min(20, log_p.shape[1])).values).entropy(),
         "top1": (log_p.gather(-1, targets[:, None])[:, 0] >= log_p.amax(-1)).double(),
     }
 

@@ -13,7 +13,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import Rule, Threshold, TopFraction, apply_rule
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, apply_rule
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.types import IGNORE_INDEX, Statistics
 
@@ -68,6 +68,9 @@ def stream(method: Method, rule: Rule, shards: list[Statistics]) -> tuple[np.nda
             TopFraction(0.29, rounding="ceil"),
             TopFraction(1.0),
             TopFraction(0.5, scope="example"),
+            DropFraction(0.3),
+            DropFraction(0.29, rounding="ceil"),
+            DropFraction(0.5, scope="example"),
             Threshold(0.5),
         ]
     ),
@@ -97,3 +100,5 @@ def test_the_threshold_is_the_lowest_score_kept_by_rank():
 def test_scope_batch_is_refused_offline():
     with pytest.raises(TokensieveError, match="scope 'batch'"):
         stream(get_method("random"), TopFraction(0.5, "batch"), [])
+    with pytest.raises(TokensieveError, match="scope 'batch'"):
+        stream(get_method("random"), TopExamples(2), [])

@@ -14,7 +14,7 @@ from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.ops.ragged import segment_counts
-from tokensieve.types import IGNORE_INDEX, check_finite
+from tokensieve.types import IGNORE_INDEX, LOSS, check_finite
 
 # exp of a float64 beyond this overflows, and JSON has no infinity.
 _LARGEST_EXPONENT = 700.0
@@ -54,10 +54,10 @@ def held_out_loss(model: Any, examples: ExampleStore, token_budget: int, on_toke
         TokensieveError: a loss that is NaN or infinite (with its examples), or data without a response.
     """
     sums, counts = [], []
-    with Forward(model) as forward:
+    with Forward(model, [LOSS]) as forward:
         for shard in examples:
             trainable = shard.labels != IGNORE_INDEX
-            losses = measure_shard(forward, shard, ["loss"], token_budget, on_tokens)["loss"]
+            losses = measure_shard(forward, shard, token_budget, on_tokens)[LOSS.key]
             check_finite(losses, trainable, shard.cu_seqlens, "held-out loss")
             sums.append(np.add.reduceat(losses.astype(np.float64), shard.cu_seqlens[:-1]))
             counts.append(segment_counts(trainable, shard.cu_seqlens))

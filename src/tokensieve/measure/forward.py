@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
@@ -16,10 +17,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.token_loss import token_statistics
-from tokensieve.types import IGNORE_INDEX, Examples, Float32
+from tokensieve.measure.attention import AttentionTap
+from tokensieve.ops.attention import ATTENTION_STATISTICS
+from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.types import IGNORE_INDEX, Examples, Figure, Float32, Int64
 
 _PROBE_TOKENS = 8
+
+
+class Head:
+    """A model's language-model head with what the model does to its logits, applied to some of the vocabulary.
+
+    Args:
+        model: a `transformers` causal language model, adapters included.
+
+    Raises:
+        TokensieveError: the model has no output embedding.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.module = model.get_output_embeddings()
+        if self.module is None:
+            raise TokensieveError(f"{type(model).__name__} has no output embedding, so it gives no token losses")
+        self.forward = self.module.forward
+        self._finish = _after_head(model.config.get_text_config())
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits of a row."""
+        return int(self.module.weight.shape[0])
+
+    def logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
+        """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
+        if type(self.module) is not nn.Linear:  # an adapter on the head: its own code must run
+            return self._finish(self.forward(hidden)[:, columns])
+        torch.mm(hidden, self.module.weight[columns].T, out=out)
+        return self._finish(out if self.module.bias is None else out.add_(self.module.bias[columns]))
 
 
 class Forward:
@@ -27,77 +60,90 @@ class Forward:
 
     Args:
         model: a `transformers` causal language model, adapters included.
+        figures: what each pass is to yield, of `ops.token_loss` and `ops.attention`.
 
     Raises:
         TokensieveError: the model has no output embedding, or its logits are not what its head and the
-            known scalings give (checked on a few tokens against the model's own logits).
+            known scalings give (checked on a few tokens against the model's own logits), or a layer is asked for
+            that it does not have.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
-        self._head = model.get_output_embeddings()
-        if self._head is None:
-            raise TokensieveError(f"{type(model).__name__} has no output embedding, so it gives no token losses")
-        self._finish = _after_head(model.config.get_text_config())
-        self._original = self._head.forward
+    def __init__(self, model: Any, figures: Sequence[Figure]) -> None:
+        self._model, self.figures = model, tuple(figures)
+        self._names = [figure.name for figure in figures if figure.name in LOSS_STATISTICS]
+        attention = [figure for figure in figures if figure.name in ATTENTION_STATISTICS]
+        self._tap = AttentionTap(model, attention) if attention else None
+        self._head = Head(model)
         self._thread = threading.local()
 
     def __enter__(self) -> Self:
-        self._head.forward = self._catch
+        self._head.module.forward = self._catch
+        self._stack = ExitStack()
+        self._stack.callback(delattr, self._head.module, "forward")
         try:
             self._check()
+            if self._tap is not None:
+                self._stack.enter_context(self._tap)
         except BaseException:
-            self.__exit__()
+            self._stack.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self._head.forward
+        self._stack.close()
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self._model.parameters()).device
 
+    def needed_lengths(self, examples: Examples) -> Int64:
+        """Return int64 ``[examples]``, how many tokens of each must pass through the model; 0 for nothing to measure.
+
+        A loss needs the tokens before the last trainable one, attention every token.
+        """
+        positions = np.where(examples.labels != IGNORE_INDEX, np.arange(len(examples.labels)), -1)
+        last: NDArray[Any] = np.maximum.reduceat(positions, examples.cu_seqlens[:-1]) - examples.cu_seqlens[:-1]
+        return np.where(last > 0, examples.lengths if self._tap else last, 0)
+
     @torch.inference_mode()
-    def statistics(
-        self, sequences: Sequence[NDArray], targets: Sequence[NDArray], names: Sequence[str]
-    ) -> list[dict[str, Float32]]:
-        """Return, for each sequence, float32 figures at its target positions.
+    def statistics(self, sequences: Sequence[NDArray], targets: Sequence[NDArray]) -> list[dict[str, Float32]]:
+        """Return, for each sequence, float32 figures at its target positions, by the key of the figure.
 
         Args:
             sequences: int32 ``[tokens]`` ids of each sequence.
             targets: positions whose tokens are predicted, each at least 1 and at most the number of
                 tokens of its sequence less one.
-            names: statistics of `ops.token_loss`.
         """
         device = self.device
-        # Nothing past the last target's predecessor is needed, since attention is causal.
-        lengths = [int(positions[-1]) for positions in targets]
+        # Attention is causal: no loss needs anything past the last target's predecessor.
+        lengths = [
+            len(sequence) if self._tap else int(positions[-1])
+            for sequence, positions in zip(sequences, targets, strict=True)
+        ]
         padded = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
         for row, (sequence, length) in enumerate(zip(sequences, lengths, strict=True)):
             padded[row, :length] = torch.from_numpy(sequence[:length].astype(np.int64))
         rows = np.repeat(np.arange(len(targets)), [len(positions) for positions in targets])
-        before = torch.from_numpy(rows * padded.shape[1] + np.concatenate(targets) - 1)
+        places = torch.from_numpy(rows * padded.shape[1] + np.concatenate(targets)).to(device)
         wanted = np.concatenate([s[p] for s, p in zip(sequences, targets, strict=True)]).astype(np.int64)
+        figures: dict[str, Tensor] = {}
         # Right padding under causal attention needs no mask: no real token sees a later one.
-        hidden = self._hidden(padded.to(device))
-        hidden = hidden.reshape(-1, hidden.shape[-1])[before.to(device)]
-        figures = token_statistics(hidden, self._logits, torch.from_numpy(wanted).to(device), names, self._vocabulary)
+        if self._tap is None:
+            hidden = self._hidden(padded.to(device))
+        else:
+            prompt = torch.ones(padded.numel(), dtype=torch.bool, device=device)
+            prompt[places] = False
+            with self._tap.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
+                hidden = self._hidden(padded.to(device))
+            figures |= {key: value.flatten()[places] for key, value in found.items()}
+        if self._names:
+            hidden = hidden.reshape(-1, hidden.shape[-1])[places - 1]
+            ids = torch.from_numpy(wanted).to(device)
+            figures |= token_statistics(hidden, self._head.logits, ids, self._names, self._head.vocabulary)
         stops = np.cumsum([len(positions) for positions in targets])[:-1]
         split = {name: np.split(value.cpu().numpy(), stops) for name, value in figures.items()}
         return [{name: values[row] for name, values in split.items()} for row in range(len(sequences))]
-
-    @property
-    def _vocabulary(self) -> int:
-        return int(self._head.weight.shape[0])
-
-    def _logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
-        """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
-        if type(self._head) is not nn.Linear:  # an adapter on the head: its own code must run
-            return self._finish(self._original(hidden)[:, columns])
-        torch.mm(hidden, self._head.weight[columns].T, out=out)
-        return self._finish(out if self._head.bias is None else out.add_(self._head.bias[columns]))
 
     def _hidden(self, input_ids: Tensor) -> Tensor:
         """Return what enters the head, ``[rows, positions, hidden]``."""
@@ -112,17 +158,17 @@ class Forward:
         """Stand in for the head: keep its input and answer with one column, cheap for any vocabulary."""
         caught = getattr(self._thread, "caught", None)
         if caught is None:
-            return self._original(hidden, *arguments, **keywords)
+            return self._head.forward(hidden, *arguments, **keywords)
         caught.append(hidden)
         return hidden[..., :1]
 
     @torch.inference_mode()
     def _check(self) -> None:
-        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % self._vocabulary
+        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % self._head.vocabulary
         expected = self._model(input_ids=probe, use_cache=False).logits[0].float()
         hidden = self._hidden(probe)[0]
-        found = self._logits(hidden, slice(None), hidden.new_empty(len(hidden), self._vocabulary)).float()
-        tolerance = 1e-3 if self._head.weight.dtype == torch.float32 else 0.05
+        found = self._head.logits(hidden, slice(None), hidden.new_empty(len(hidden), self._head.vocabulary)).float()
+        tolerance = 1e-3 if self._head.module.weight.dtype == torch.float32 else 0.05
         # NaN weights pass: their losses are refused with the rows that they spoil.
         if found.shape != expected.shape or not torch.allclose(found, expected, tolerance, tolerance, equal_nan=True):
             raise TokensieveError(
@@ -139,7 +185,6 @@ def measure_examples(
     forward: Forward,
     examples: Examples,
     numbers: NDArray[np.int64],
-    names: Sequence[str],
     out: dict[str, Float32],
 ) -> None:
     """Measure some examples of a shard together and write their figures into ``out``.
@@ -150,8 +195,7 @@ def measure_examples(
         forward: the model.
         examples: the shard.
         numbers: which of its examples.
-        names: statistics.
-        out: float32 ``[tokens]`` of the shard, per name; trainable positions of the examples are set.
+        out: float32 ``[tokens]`` of the shard, by the key of each figure; trainable positions of the examples are set.
 
     Raises:
         TokensieveError: one example alone does not fit into memory.
@@ -160,7 +204,7 @@ def measure_examples(
     sequences = [examples.input_ids[span] for span in spans]
     targets = [np.flatnonzero(examples.labels[span] != IGNORE_INDEX) for span in spans]
     try:
-        figures = forward.statistics(sequences, targets, names)
+        figures = forward.statistics(sequences, targets)
     except torch.OutOfMemoryError as error:
         if len(numbers) == 1:
             raise TokensieveError(
@@ -169,11 +213,11 @@ def measure_examples(
             ) from error
         torch.cuda.empty_cache()
         for half in np.array_split(numbers, 2):
-            measure_examples(forward, examples, half, names, out)
+            measure_examples(forward, examples, half, out)
         return
     for span, positions, figure in zip(spans, targets, figures, strict=True):
-        for name, value in figure.items():
-            out[name][span.start + positions] = value
+        for key, value in figure.items():
+            out[key][span.start + positions] = value
 
 
 def _after_head(config: Any) -> Callable[[Tensor], Tensor]:

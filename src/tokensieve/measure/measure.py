@@ -1,7 +1,8 @@
 """Statistics of one model over one set of examples: measured shard by shard, resumed, reused.
 
-On disk: ``store/statistics/<id>/<statistic>/shard-00000.parquet``, where the id is the fingerprint of the
-examples and of the model. A statistic that is there is never measured again.
+On disk: ``store/statistics/<id>/<figure>/shard-00000.parquet``, where the id is the fingerprint of the examples and of
+the model, and the figure is a statistic with a digest of its options where it has some. What is there is never measured
+again.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.measure.batching import plan_batches
 from tokensieve.measure.engines.local import run_batches
 from tokensieve.measure.forward import Forward, measure_examples
 from tokensieve.measure.models import ModelPool, model_identity
+from tokensieve.measure.relevance import RELEVANCE, relevance_table, task_ids
 from tokensieve.measure.settings import MeasureSettings, ModelSettings
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked, read_json, write_json
 from tokensieve.store.shards import read_shard, shard_name, write_shard
-from tokensieve.types import IGNORE_INDEX, Examples, Float32, Int64, check_finite
+from tokensieve.types import IGNORE_INDEX, Examples, Figure, Float32, check_finite
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,21 @@ class Measurement:
     folder: Path
     examples: ExampleStore
 
-    def path(self, name: str, number: int) -> Path:
-        """Return the file of one statistic and shard."""
-        return self.folder / name / shard_name(number)
+    def path(self, figure: Figure, number: int) -> Path:
+        """Return the file of one figure and shard."""
+        return self.folder / figure.key / shard_name(number)
 
-    def missing(self, names: Sequence[str], number: int) -> list[str]:
-        """Return the statistics that a shard lacks."""
-        return [name for name in names if not self.path(name, number).is_file()]
+    def missing(self, figures: Sequence[Figure], number: int) -> list[Figure]:
+        """Return the figures that a shard lacks."""
+        return [figure for figure in figures if not self.path(figure, number).is_file()]
 
-    def read(self, name: str, number: int) -> Float32:
-        """Return float32 ``[tokens]`` of one statistic and shard; 0 where a token is not trainable."""
-        return read_shard(self.path(name, number))[1][name]
+    def read(self, figure: Figure, number: int) -> Float32:
+        """Return float32 ``[tokens]`` of one figure and shard; 0 where a token is not trainable."""
+        return read_shard(self.path(figure, number))[1][figure.name]
 
-    def complete(self, names: Sequence[str]) -> bool:
-        """Whether every shard has all these statistics."""
-        return not any(self.missing(names, number) for number in range(self.examples.shards))
+    def complete(self, figures: Sequence[Figure]) -> bool:
+        """Whether every shard has all these figures."""
+        return not any(self.missing(figures, number) for number in range(self.examples.shards))
 
 
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
@@ -64,7 +65,7 @@ def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measure
 def measure(
     examples: ExampleStore,
     model: ModelSettings,
-    names: Sequence[str],
+    figures: Sequence[Figure],
     settings: MeasureSettings,
     store: Path,
     pool: ModelPool,
@@ -75,7 +76,7 @@ def measure(
     Args:
         examples: what to measure over.
         model: what to measure with.
-        names: statistics of `ops.token_loss`.
+        figures: which statistics, of `ops.token_loss` and `ops.attention`, or the ``relevance`` of `relevance`.
         settings: batches and device.
         store: folder shared by runs.
         pool: where models are loaded.
@@ -87,52 +88,77 @@ def measure(
     """
     measurement = locate(examples, model, store)
     with locked(measurement.folder):
-        _check_manifest(measurement, model, names)
-        if measurement.complete(names):
+        _check_manifest(measurement, model, figures)
+        lacking = [figure for figure in figures if not measurement.complete([figure])]
+        if not lacking:
             on_tokens(examples.counts.tokens)
             return measurement
-        with pool.use(model) as loaded, Forward(loaded) as forward:
-            budget = settings.batch_tokens(pool.device.type)
-            for number in range(examples.shards):
-                missing = measurement.missing(names, number)
-                shard = examples.read(number)
-                if not missing:
-                    on_tokens(len(shard.input_ids))
-                    continue
-                figures = measure_shard(forward, shard, missing, budget, on_tokens)
-                for name, values in figures.items():
-                    check_finite(values, shard.labels != IGNORE_INDEX, shard.cu_seqlens, f"{name} of {model.path}")
-                for name, values in figures.items():
-                    write_shard(measurement.path(name, number), shard.cu_seqlens, {name: values})
+        with pool.use(model) as loaded:
+            _measure_tables(measurement, loaded, lacking)
+            passes = [figure for figure in lacking if figure.name != RELEVANCE]
+            if passes:
+                budget = settings.batch_tokens(pool.device.type)
+                _measure_passes(measurement, model.path, loaded, passes, budget, on_tokens)
     return measurement
 
 
 def measure_shard(
-    forward: Forward, shard: Examples, names: Sequence[str], token_budget: int, on_tokens: Callable[[int], None]
+    forward: Forward, shard: Examples, token_budget: int, on_tokens: Callable[[int], None]
 ) -> dict[str, Float32]:
     """Measure all examples of a shard in batches of similar length.
 
     Returns:
-        float32 ``[tokens]`` per name; 0 where a token is not trainable.
+        float32 ``[tokens]`` by the key of each figure of ``forward``; 0 where a token is not trainable.
     """
-    figures = {name: np.zeros(len(shard.input_ids), dtype=np.float32) for name in names}
+    figures = {figure.key: np.zeros(len(shard.input_ids), dtype=np.float32) for figure in forward.figures}
     run_batches(
-        lambda numbers: measure_examples(forward, shard, numbers, names, figures),
-        plan_batches(_needed_lengths(shard), token_budget),
+        lambda numbers: measure_examples(forward, shard, numbers, figures),
+        plan_batches(forward.needed_lengths(shard), token_budget),
         forward.device,
         lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
     )
     return figures
 
 
-def _needed_lengths(shard: Examples) -> Int64:
-    """Return int64 ``[examples]``, tokens up to the last trainable one, which itself need not be read."""
-    positions = np.where(shard.labels != IGNORE_INDEX, np.arange(len(shard.labels)), -1)
-    last: NDArray[Any] = np.maximum.reduceat(positions, shard.cu_seqlens[:-1])
-    return np.maximum(last - shard.cu_seqlens[:-1], 0)
+def _measure_passes(
+    measurement: Measurement,
+    name: str,
+    loaded: Any,
+    figures: Sequence[Figure],
+    budget: int,
+    on_tokens: Callable[[int], None],
+) -> None:
+    """Measure what takes a pass of the model over every shard, as far as it is missing."""
+    with Forward(loaded, figures) as forward:
+        for number in range(measurement.examples.shards):
+            shard = measurement.examples.read(number)
+            missing = measurement.missing(figures, number)
+            if not missing:
+                on_tokens(len(shard.input_ids))
+                continue
+            found = measure_shard(forward, shard, budget, on_tokens)
+            for figure in missing:
+                described = f"{figure.name} of {name}"
+                check_finite(found[figure.key], shard.labels != IGNORE_INDEX, shard.cu_seqlens, described)
+            for figure in missing:
+                write_shard(measurement.path(figure, number), shard.cu_seqlens, {figure.name: found[figure.key]})
 
 
-def _check_manifest(measurement: Measurement, model: ModelSettings, names: Sequence[str]) -> None:
+def _measure_tables(measurement: Measurement, loaded: Any, figures: Sequence[Figure]) -> None:
+    """Measure what depends on a token's id alone: once per vocabulary id, then looked up."""
+    for figure in figures:
+        if figure.name != RELEVANCE:
+            continue
+        examples = measurement.examples
+        ids, words = task_ids(examples, figure)
+        table = relevance_table(loaded, ids, figure.option("vector", "hidden"), examples.counts.largest_id + 1)
+        write_json(measurement.folder / figure.key / "domain_words.json", words)
+        for number, shard in enumerate(examples):
+            values = np.where(shard.labels != IGNORE_INDEX, table[shard.input_ids], np.float32(0))
+            write_shard(measurement.path(figure, number), shard.cu_seqlens, {figure.name: values})
+
+
+def _check_manifest(measurement: Measurement, model: ModelSettings, figures: Sequence[Figure]) -> None:
     """Write the manifest of a new measurement; refuse to go on with another version's half-done one."""
     path = measurement.folder / "manifest.json"
     if not path.is_file():
@@ -142,7 +168,7 @@ def _check_manifest(measurement: Measurement, model: ModelSettings, names: Seque
             "versions": fingerprint.versions(),
         }
         write_json(path, manifest)
-    elif not measurement.complete(names):
+    elif not measurement.complete(figures):
         fingerprint.check_same(
             read_json(path)["versions"],
             fingerprint.versions(),

@@ -1,34 +1,40 @@
-"""RHO-1, selective language modelling, offline (Lin et al., NeurIPS 2024, arXiv 2404.07965).
+"""RHO-1, selective language modelling (Lin et al., NeurIPS 2024, arXiv 2404.07965).
 
-Score: ``loss_current[t] - loss_reference[t]``, ranked within each example. The paper selects online,
-with the model in training as `current`, within each training batch; offline the base stands in for it.
-The paper keeps 60 % (1B model) or 70 % (7B model).
+Score: ``loss_current[t] - loss_reference[t]``. Online, `current` is the model in training and tokens are ranked
+within each training batch (``current: current, scope: batch``), as in the paper; offline, the default, the base
+stands in for it and tokens are ranked within each example. The paper keeps 60 % (1B model) or 70 % (7B model). The
+reference is the same base, fine-tuned on a small clean set.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from tokensieve.methods._base import FractionMethod
-from tokensieve.types import Float32, Needs, Role, Scope, Statistics
+from tokensieve.ops.rules import check_choice
+from tokensieve.types import Float32, Needs, Scope, Statistics
 
 
 @dataclass(frozen=True)
 class Rho1(FractionMethod):
-    """Excess loss over the reference, ranked within each example.
+    """Excess loss over the reference, ranked within each example or batch.
 
     Attributes:
-        current: the role whose loss stands for the model in training.
+        current: ``current`` selects online with the model in training, ``base`` offline with the base.
     """
 
     name: ClassVar[str] = "rho-1"
-    summary: ClassVar[str] = "as token-cleaning, ranked within each example"
+    summary: ClassVar[str] = "tokens that a reference predicts better, ranked within each example or training batch"
     formula: ClassVar[str] = "loss_current - loss_reference"
     paper: ClassVar[str] = "Rho-1, NeurIPS 2024, arXiv 2404.07965"
 
     scope: Scope = "example"
-    current: Role = "base"
+    current: Literal["base", "current"] = "base"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("current", self.current, ("base", "current"))
 
     @property
     def needs(self) -> Needs:

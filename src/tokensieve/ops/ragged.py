@@ -57,3 +57,20 @@ def rank_in_segments(keys: NDArray[np.uint32], segment: Int64) -> Int64:
     ranks = np.empty(len(keys), dtype=np.int64)
     ranks[order] = np.arange(len(keys)) - starts
     return ranks
+
+
+def segment_extremes(values: Float32, mask: Bool, cu_seqlens: Int64) -> tuple[Float32, Float32]:
+    """Return float32 ``[tokens]`` twice: the least and the greatest masked value of each position's segment.
+
+    Segments without a masked position give 0 for both.
+    """
+    lengths = np.diff(cu_seqlens)
+    filled = lengths > 0
+    starts = cu_seqlens[:-1][filled]
+    extremes = []
+    for reduce, neutral in ((np.minimum, np.inf), (np.maximum, -np.inf)):
+        found = np.zeros(len(lengths), dtype=np.float32)
+        if len(starts):
+            found[filled] = reduce.reduceat(np.where(mask, values, np.float32(neutral)), starts)
+        extremes.append(np.repeat(np.where(np.isfinite(found), found, np.float32(0)), lengths))
+    return extremes[0], extremes[1]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, 
 from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 
 _FORCED = np.uint32(0xFFFFFFFF)  # above the key of every finite score
+_SPARED = np.uint32(0)  # below it
 
 
 @dataclass(frozen=True)
@@ -51,22 +52,105 @@ class TopFraction:
         exact = trainable * self.fraction
         return int(exact) if self.rounding == "floor" else math.ceil(exact)
 
+    def keys(self, scores: Float32, statistics: Statistics) -> NDArray[np.uint32]:
+        """Return uint32 ``[trainable tokens]``; the `picks` highest are decided upon, the earlier one of equals.
+
+        Raises:
+            TokensieveError: a NaN or infinite score on a trainable token, with its examples.
+        """
+        return self._keys(scores, statistics, _FORCED)
+
+    def picks(self, trainable: int, forced: int) -> int:
+        """Return how many of ``trainable`` tokens the ranking picks, ``forced`` of which must be kept."""
+        return max(self.count(trainable), forced)
+
+    def decide(self, picked: Bool) -> Bool:
+        """Return which tokens are kept: those that the ranking picked."""
+        return picked
+
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
         """Return bool ``[tokens]``, True for kept tokens, from float32 ``[tokens]`` scores."""
         trainable, forced = statistics.trainable, forced_tokens(statistics)
-        keys = ranking_keys(scores, trainable, forced, statistics.cu_seqlens)
+        keys = self.keys(scores, statistics)
         keep = np.zeros(len(trainable), dtype=bool)
         if self.scope != "example":
-            count = max(self.count(len(keys)), int(forced.sum()))
-            keep[trainable] = find_cutoff(lambda: [keys], count).keep(keys)
+            count = self.picks(len(keys), int(forced.sum()))
+            keep[trainable] = self.decide(find_cutoff(lambda: [keys], count).keep(keys))
             return keep
-        trainable_counts = segment_counts(trainable, statistics.cu_seqlens)
-        forced_counts = segment_counts(forced, statistics.cu_seqlens)
-        quota = np.array([self.count(n) for n in trainable_counts.tolist()], dtype=np.int64)
+        counts = zip(
+            *(segment_counts(mask, statistics.cu_seqlens).tolist() for mask in (trainable, forced)), strict=True
+        )
+        picks = np.array([self.picks(*both) for both in counts], dtype=np.int64)
         example = segment_ids(statistics.cu_seqlens)[trainable]
-        ranks = rank_in_segments(keys, example)
-        keep[trainable] = ranks < np.maximum(quota, forced_counts)[example]
+        keep[trainable] = self.decide(rank_in_segments(keys, example) < picks[example])
         return keep
+
+    def _keys(self, scores: Float32, statistics: Statistics, forced_key: np.uint32) -> NDArray[np.uint32]:
+        trainable = statistics.trainable
+        check_finite(scores, trainable, statistics.cu_seqlens, "score")
+        keys = order_keys(scores[trainable])
+        keys[forced_tokens(statistics)[trainable]] = forced_key
+        return keys
+
+
+@dataclass(frozen=True)
+class DropFraction(TopFraction):
+    """Drop the lowest-scoring fraction, and keep the rest.
+
+    Ties are broken by position: the earlier example, then the earlier token, is dropped.
+
+    Attributes:
+        fraction: share to drop, in (0, 1]; ``rounding`` is that of the number of dropped tokens.
+    """
+
+    def count(self, trainable: int) -> int:
+        """Return how many of ``trainable`` tokens are kept."""
+        return trainable - super().count(trainable)
+
+    def keys(self, scores: Float32, statistics: Statistics) -> NDArray[np.uint32]:
+        """Return uint32 ``[trainable tokens]``, highest for the lowest score."""
+        return self._keys(-scores, statistics, _SPARED)
+
+    def picks(self, trainable: int, forced: int) -> int:
+        """Return how many of ``trainable`` tokens are dropped, none of them ``forced``."""
+        return min(super().count(trainable), trainable - forced)
+
+    def decide(self, picked: Bool) -> Bool:
+        """Return which tokens are kept: those that the ranking did not pick."""
+        return ~picked
+
+
+@dataclass(frozen=True)
+class TopExamples:
+    """Keep every trainable token of the highest-scoring examples of a training batch.
+
+    Attributes:
+        examples: how many to keep. Ties are broken by position: the earlier example wins.
+    """
+
+    examples: int
+    scope: ClassVar[Scope] = "batch"
+
+    def __post_init__(self) -> None:
+        check_range("examples", self.examples, 1, math.inf, whole=True)
+
+    def keep(self, scores: Float32, statistics: Statistics) -> Bool:
+        """Return bool ``[tokens]``; ``scores`` holds an example's score at each of its tokens.
+
+        Raises:
+            TokensieveError: fewer examples than are to be kept, or a score that is NaN or infinite.
+        """
+        trainable = statistics.trainable
+        check_finite(scores, trainable, statistics.cu_seqlens, "score")
+        example = segment_ids(statistics.cu_seqlens)[trainable]
+        numbers, first = np.unique(example, return_index=True)
+        if len(numbers) < self.examples and len(statistics):
+            raise TokensieveError(
+                f"{self.examples} examples are to be kept of a batch that has {len(numbers)}",
+                mend="raise the batch size, or keep fewer",
+            )
+        best = numbers[np.argsort(-scores[trainable][first], kind="stable")[: self.examples]]
+        return trainable & np.isin(segment_ids(statistics.cu_seqlens), best)
 
 
 @dataclass(frozen=True)
@@ -85,7 +169,7 @@ class Threshold:
         return statistics.trainable & ((scores >= self.value) | forced_tokens(statistics))
 
 
-Rule = TopFraction | Threshold
+Rule = TopFraction | Threshold | TopExamples
 
 
 def apply_rule(rule: Rule, scores: Float32, statistics: Statistics) -> Int64:
@@ -98,18 +182,6 @@ def forced_tokens(statistics: Statistics) -> Bool:
     if statistics.turn_end is None:
         return np.zeros(len(statistics.labels), dtype=bool)
     return statistics.turn_end & statistics.trainable
-
-
-def ranking_keys(scores: Float32, trainable: Bool, forced: Bool, cu_seqlens: Int64) -> NDArray[np.uint32]:
-    """Return uint32 ``[trainable tokens]`` keys that rank as the scores do, forced tokens first.
-
-    Raises:
-        TokensieveError: a NaN or infinite score on a trainable token, with its examples.
-    """
-    check_finite(scores, trainable, cu_seqlens, "score")
-    keys = order_keys(scores[trainable])
-    keys[forced[trainable]] = _FORCED
-    return keys
 
 
 def check_fraction(fraction: Any, name: str = "fraction") -> None:
@@ -125,3 +197,12 @@ def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     """Raise ``TokensieveError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
         raise TokensieveError(f"{name} is {value!r}, it must be one of {', '.join(choices)}")
+
+
+def check_range(name: str, value: Any, low: float, high: float, *, whole: bool = False) -> None:
+    """Raise ``TokensieveError`` unless ``value`` is finite, from ``low`` to ``high``, and whole where asked."""
+    kinds = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high or abs(value) == math.inf:
+        kind = "a whole number" if whole else "a number"
+        bounds = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}" if low > -math.inf else ""
+        raise TokensieveError(f"{name} is {value!r}, it must be {kind} {bounds}".rstrip())

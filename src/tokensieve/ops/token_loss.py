@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-LOSS_STATISTICS = ("loss", "entropy", "top1")
-"""What one pass through the head yields: loss and entropy in nats, top1 as 0 or 1."""
+LOSS_STATISTICS = ("loss", "entropy", "top1", "entropy_top20")
+"""What one pass through the head yields: loss and entropies in nats, top1 as 0 or 1."""
 
 Logits = Callable[[Tensor, slice, Tensor], Tensor]
 """The head with everything that follows it: ``[m, hidden]`` and a slice of the vocabulary to its logits
 ``[m, columns]``, which may be written into the third argument, and are the caller's to overwrite."""
+
+_LIKELIEST = 20
 
 # Rows and vocabulary of a block: 8 MB of logits stay in a CPU's cache; a GPU wants large products (docs/log.md).
 _BLOCK = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
@@ -37,7 +39,8 @@ def token_statistics(
 
     Returns:
         float32 ``[n]`` per name. ``loss`` is ``-log p(target)`` and ``entropy`` that of the predictive
-        distribution, both in nats; ``top1`` is 1 where no token is likelier than the target.
+        distribution, both in nats; ``top1`` is 1 where no token is likelier than the target; ``entropy_top20`` is
+        the entropy of the 20 likeliest tokens, renormalised among themselves.
     """
     names = tuple(names)
     result = {name: torch.empty(len(targets), dtype=torch.float32, device=hidden.device) for name in names}
@@ -59,12 +62,16 @@ def _reduce(
     floor = torch.finfo(torch.float32).min
     top = torch.full((len(targets),), floor, device=hidden.device)
     target, total, weighted = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
+    likeliest = top.new_empty(len(targets), 0)
     for columns in blocks:
         width = columns.stop - columns.start
         out = buffer[: len(targets) * width].view(len(targets), width)
         block = logits(hidden, columns, out).float()
         found = block.gather(-1, (targets - columns.start).clamp(0, width - 1)[:, None]).squeeze(-1)
         target = torch.where((targets >= columns.start) & (targets < columns.stop), found, target)
+        if "entropy_top20" in names:
+            likeliest = torch.cat([likeliest, block], dim=-1)
+            likeliest = likeliest.topk(min(_LIKELIEST, likeliest.shape[-1]), dim=-1).values
         before, top = top, torch.maximum(top, block.amax(dim=-1))
         block -= top[:, None]
         # Sums so far were taken relative to a lower maximum.
@@ -85,4 +92,8 @@ def _reduce(
         figures["entropy"] = total.log() - weighted / total
     if "top1" in names:
         figures["top1"] = (target >= top).float()
+    if "entropy_top20" in names:
+        log_share = likeliest.log_softmax(dim=-1)
+        # 0 * -inf would be NaN where a head masks tokens with -inf
+        figures["entropy_top20"] = -(log_share.exp() * log_share.clamp(min=floor)).sum(dim=-1)
     return figures

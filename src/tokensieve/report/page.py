@@ -247,12 +247,15 @@ def _details(view: RunView, example: ExampleView, texts: list[str]) -> list[str]
     trainable, kept = example.trainable, example.kept(view.method)
     names = ["score", *example.shard.statistics]
     values = [example.value(view.method, name) for name in names]
+    selection = view.row(view.method).selection
+    reasons = example.reasons(view.method, selection.reasons if selection else ())
     lines = []
     for position, token_id in enumerate(example.token_ids):
         line = f"“{texts[position]}” · token {position} · id {token_id}"
         if trainable[position]:
             figures = (f"{name} {plain_value(float(v[position]))}" for name, v in zip(names, values, strict=True))
-            line = " · ".join((line, "kept" if kept[position] else "dropped", *figures))
+            fate = "kept" if kept[position] else ": ".join(filter(None, ("dropped", ", ".join(reasons[position]))))
+            line = " · ".join((line, fate, *figures))
         else:
             line += " · prompt, not trained on"
         lines.append(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,9 @@ class Selection:
         examples_without_kept: those of which nothing was chosen.
         threshold: lowest score that was kept by rank; None where no single one exists.
         keep_turn_end: whether the ends of turns were kept whatever their score.
+        online: whether tokens were chosen as the model trained; once that is done, ``trainable`` and ``kept`` count
+            what it was offered and took over the whole training.
+        reasons: names of what can speak against a token, by bit.
     """
 
     method: str
@@ -73,6 +76,8 @@ class Selection:
     examples_without_kept: int
     threshold: float | None
     keep_turn_end: bool = False
+    online: bool = False
+    reasons: Sequence[str] = ()
 
     @property
     def share(self) -> float:
@@ -154,6 +159,9 @@ def _arm(folder: Path, name: str, noise: Mapping[str, Any]) -> Row:
     path = folder / "arms" / name / "selection.json"
     mend = f"run `tokensieve select {folder / 'recipe.yaml'}`"
     found = read_object(path, f"the tokens of arm '{name}' are not selected yet", mend)
+    trained = read_optional(folder / "arms" / name / "model" / "training.json").get("selection")
+    if found.get("online") and trained:
+        found |= {"trainable": trained["trainable"], "kept": trained["kept"]}
     selection = Selection(**{field.name: found[field.name] for field in fields(Selection) if field.name in found})
     evaluation = _evaluation(read_optional(folder / "arms" / name / "evaluation.json"))
     return Row(name, selection, evaluation, _noise(noise.get(name)))

@@ -30,6 +30,7 @@ from tokensieve.report.heatmap import (
     visible_text,
 )
 from tokensieve.report.palette import LIGHT, css
+from tokensieve.report.results import Row
 from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
 from tokensieve.report.view import ExampleView, RunView
 from tokensieve.types import Float32
@@ -104,8 +105,18 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
     console.print()
     _print_lines(_segments(runs, scale, console), console)
     console.print()
-    for line in _extremes(view.decoder.names(example.token_ids, pieces), example, values, value):
+    names = view.decoder.names(example.token_ids, pieces)
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
         _say(console, line)
+
+
+def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
+    """Return one line for each reason: the dropped tokens that it speaks against."""
+    known = row.selection.reasons if row.selection else ()
+    against = example.reasons(arm, known)
+    dropped = np.flatnonzero(example.trainable & ~example.kept(arm)).tolist()
+    tokens = {reason: [names[place] for place in dropped if reason in against[place]] for reason in known}
+    return [f"dropped as {reason}: {', '.join(found)}" for reason, found in tokens.items() if found]
 
 
 def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.report.heatmap import TokenDecoder
 from tokensieve.report.results import Row, read_object, read_rows
 from tokensieve.store.shards import read_shard, shard_name
-from tokensieve.types import IGNORE_INDEX, Bool, Examples, Float32, Int64
+from tokensieve.types import IGNORE_INDEX, Bool, Examples, Float32, Int64, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +29,14 @@ class ShardView:
         statistics: float32 ``[tokens]`` by ``role.statistic``; meaningless where a token is not trainable.
         scores: float32 ``[tokens]`` by arm; likewise.
         kept: bool ``[tokens]`` by arm.
+        reasons: uint8 ``[tokens]`` by arm, a bit for each of the reasons of its method; where the method gives them.
     """
 
     examples: Examples
     statistics: Mapping[str, Float32]
     scores: Mapping[str, Float32]
     kept: Mapping[str, Bool]
+    reasons: Mapping[str, UInt8]
 
     @property
     def trainable(self) -> Bool:
@@ -88,6 +90,13 @@ class ExampleView:
     def kept(self, arm: str) -> Bool:
         """Return bool ``[tokens of the example]``, an arm's decisions."""
         return self.shard.kept[arm][self.tokens]
+
+    def reasons(self, arm: str, names: Sequence[str]) -> list[list[str]]:
+        """Return for each token the names of what speaks against it, from an arm's names of its bits."""
+        if arm not in self.shard.reasons:
+            return [[] for _ in self.token_ids]
+        bits = self.shard.reasons[arm][self.tokens].tolist()
+        return [[name for bit, name in enumerate(names) if value >> bit & 1] for value in bits]
 
     def value(self, arm: str, name: str) -> Float32:
         """Return float32 ``[tokens of the example]``, as `ShardView.value` does."""
@@ -163,16 +172,18 @@ class RunView:
         """
         examples = self.store.read(number)
         statistics = {
-            f"{role}.{path.name}": _aligned(path / shard_name(number), examples)[path.name]
+            f"{role}.{path.name}": _aligned(path / shard_name(number), examples)[path.name.partition("@")[0]]
             for role, folder in self.statistics.items()
             for path in sorted(folder.iterdir() if folder.is_dir() else ())
             if (path / shard_name(number)).is_file()
         }
-        scores, kept = {}, {}
+        scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
             columns = _aligned(self.folder / "arms" / arm / "scores" / shard_name(number), examples)
             scores[arm], kept[arm] = columns["score"], columns["kept"]
-        return ShardView(examples, statistics, scores, kept)
+            if "reasons" in columns:
+                reasons[arm] = columns["reasons"]
+        return ShardView(examples, _plain_names(statistics), scores, kept, reasons)
 
     def example(self, number: int) -> ExampleView:
         """Read one example, by its position in the store.
@@ -235,6 +246,13 @@ def load_run(folder: Path) -> RunView:
             where=str(folder),
             mend=f"run `tokensieve run {folder / 'recipe.yaml'}` again",
         ) from error
+
+
+def _plain_names(statistics: dict[str, Float32]) -> dict[str, Float32]:
+    """Leave the digest of a statistic's options out of its name where one name is measured one way."""
+    plain = [name.partition("@")[0] for name in statistics]
+    names = [short if plain.count(short) == 1 else name for short, name in zip(plain, statistics, strict=True)]
+    return dict(zip(names, statistics.values(), strict=True))
 
 
 def _aligned(path: Path, examples: Examples) -> dict[str, NDArray]:

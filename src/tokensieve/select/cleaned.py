@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,20 @@ def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
         for shard, start in zip(examples, starts[:-1], strict=True)
     )
     return _write(examples, kept, folder, jsonl=False)
+
+
+def write_training(examples: ExampleStore, columns: Iterable[Mapping[str, NDArray[Any]]], folder: Path) -> None:
+    """Write every example with all its labels and further figures, for a trainer that selects as it trains.
+
+    Args:
+        examples: the tokens.
+        columns: ``[tokens]`` arrays of each shard, by name.
+        folder: gets ``data/train-*.parquet``.
+    """
+    for number, (shard, further) in enumerate(zip(examples, columns, strict=True)):
+        name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
+        rows = {"input_ids": shard.input_ids, "labels": shard.labels, **further}
+        write_shard(folder / "data" / name, shard.cu_seqlens, rows)
 
 
 def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl: bool) -> int:

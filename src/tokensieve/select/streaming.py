@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, find_cutoff
-from tokensieve.ops.rules import Rule, TopFraction, forced_tokens, ranking_keys
+from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
 from tokensieve.store.shards import read_shard, shard_name, write_shard
-from tokensieve.types import Bool, Float32, Statistics
+from tokensieve.types import Bool, Float32, Statistics, UInt8
 
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
@@ -32,23 +32,25 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
         rule: what decides.
         load: reads one shard's statistics.
         shards: number of shards.
-        folder: gets one file a shard, with ``row``, ``score`` and ``kept``.
+        folder: gets one file a shard, with ``row``, ``score``, ``kept`` and, where the method gives them, ``reasons``.
 
     Returns:
         Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
         lowest score that was kept by rank (None where no single one exists).
     """
-    if isinstance(rule, TopFraction) and rule.scope == "batch":
+    if isinstance(rule, TopFraction | TopExamples) and rule.scope == "batch":
         raise TokensieveError(
             "scope 'batch' ranks within a training batch, and offline there is none",
-            mend="scope: dataset or scope: example",
+            mend="scope: dataset or scope: example"
+            if isinstance(rule, TopFraction)
+            else "a method that selects offline",
         )
     whole = isinstance(rule, TopFraction) and rule.scope == "dataset"
     for number in range(shards):
         statistics, rows = load(number)
         scores = np.where(statistics.trainable, method.score(statistics), np.float32(0)).astype(np.float32)
         kept = np.zeros_like(statistics.trainable) if whole else rule.keep(scores, statistics)
-        _write(folder, number, statistics, rows, scores, kept)
+        _write(folder, number, statistics, rows, scores, kept, method.reasons(statistics))
     threshold = None
     if whole:
         assert isinstance(rule, TopFraction)
@@ -67,30 +69,30 @@ def _decide_dataset(rule: TopFraction, load: LoadStatistics, shards: int, folder
         for number in range(shards):
             statistics, _ = load(number)
             scores, _ = read_selection(folder, number)
-            forced = forced_tokens(statistics)
-            yield ranking_keys(scores, statistics.trainable, forced, statistics.cu_seqlens)
+            yield rule.keys(scores, statistics)
 
     trainable = forced = 0
     for number in range(shards):
         statistics, _ = load(number)
         trainable += int(statistics.trainable.sum())
         forced += int(forced_tokens(statistics).sum())
-    cutoff = find_cutoff(keys, max(rule.count(trainable), forced))
+    cutoff = find_cutoff(keys, rule.picks(trainable, forced))
     lowest = np.float32(np.inf)
     for number, shard_keys in enumerate(keys()):
-        lowest = min(lowest, _decide_shard(cutoff, shard_keys, load, number, folder))
+        lowest = min(lowest, _decide_shard(rule, cutoff, shard_keys, load, number, folder))
     return float(lowest) if np.isfinite(lowest) else None
 
 
 def _decide_shard(
-    cutoff: Cutoff, keys: NDArray[np.uint32], load: LoadStatistics, number: int, folder: Path
+    rule: TopFraction, cutoff: Cutoff, keys: NDArray[np.uint32], load: LoadStatistics, number: int, folder: Path
 ) -> np.float32:
     """Write one shard's decisions; return its lowest score that was kept by rank."""
     statistics, rows = load(number)
-    scores, _ = read_selection(folder, number)
+    _, columns = read_shard(folder / shard_name(number))
+    scores = columns["score"]
     kept = np.zeros_like(statistics.trainable)
-    kept[statistics.trainable] = cutoff.keep(keys)
-    _write(folder, number, statistics, rows, scores, kept)
+    kept[statistics.trainable] = rule.decide(cutoff.keep(keys))
+    _write(folder, number, statistics, rows, scores, kept, columns.get("reasons"))
     by_rank = scores[kept & ~forced_tokens(statistics)]
     return by_rank.min() if len(by_rank) else np.float32(np.inf)
 
@@ -109,7 +111,15 @@ def _count(load: LoadStatistics, shards: int, folder: Path) -> dict[str, int]:
 
 
 def _write(
-    folder: Path, number: int, statistics: Statistics, rows: NDArray[np.int64], scores: Float32, kept: Bool
+    folder: Path,
+    number: int,
+    statistics: Statistics,
+    rows: NDArray[np.int64],
+    scores: Float32,
+    kept: Bool,
+    reasons: UInt8 | None,
 ) -> None:
-    path = folder / shard_name(number)
-    write_shard(path, statistics.cu_seqlens, {"score": scores, "kept": kept}, {"row": rows})
+    columns: dict[str, NDArray[Any]] = {"score": scores, "kept": kept}
+    if reasons is not None:
+        columns["reasons"] = reasons
+    write_shard(folder / shard_name(number), statistics.cu_seqlens, columns, {"row": rows})

@@ -15,6 +15,11 @@ MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
+def jsonable(value: Any) -> Any:
+    """Return a value as JSON gives it back: tuples become lists."""
+    return json.loads(json.dumps(value))
+
+
 def of_value(value: Any) -> str:
     """Return the fingerprint of a JSON value; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()

@@ -6,8 +6,9 @@ labels in all accumulated batches, so accumulation does not change it.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.models import load_model
 from tokensieve.measure.settings import ModelSettings
+from tokensieve.methods._base import Method
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.train.settings import TrainSettings
 
@@ -34,6 +36,8 @@ def train(
     seed: int,
     device: torch.device,
     on_step: OnStep,
+    method: Method | None = None,
+    turn_end_ids: Sequence[int] = (),
 ) -> ModelSettings:
     """Fine-tune a model and write it; go on from the last checkpoint of an interrupted attempt.
 
@@ -48,6 +52,8 @@ def train(
         seed: of the adapter's start, dropout and order.
         device: CPU or CUDA.
         on_step: told of progress.
+        method: chooses or weighs tokens as the model trains; None trains on every label.
+        turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
 
     Returns:
         The fine-tuned model.
@@ -59,17 +65,25 @@ def train(
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
+    from tokensieve.train.token_selection import TokenSelectionTrainer
+
     checkpoints = output.with_name(f".{output.name}.checkpoints")
     model = load_model(base, device).requires_grad_(True)
+    given: dict[str, Any] = {
+        "model": model,
+        "args": _arguments(settings, checkpoints, max_length, seed, device),
+        "train_dataset": _load_rows(data_files, further=method is not None),
+        "processing_class": _with_pad_token(tokenizer),
+        "peft_config": _peft_config(settings),
+        "callbacks": [_progress(on_step)],
+    }
     try:
-        trainer = SFTTrainer(
-            model=model,
-            args=_arguments(settings, checkpoints, max_length, seed, device),
-            train_dataset=_load_rows(data_files),
-            processing_class=_with_pad_token(tokenizer),
-            peft_config=_peft_config(settings),
-            callbacks=[_progress(on_step)],
-        )
+        if method is None:
+            trainer = SFTTrainer(**given)
+        else:
+            trainer = TokenSelectionTrainer(**given, method=method, turn_end_ids=turn_end_ids)
+    except TokensieveError:
+        raise
     except ValueError as error:
         raise TokensieveError(f"the trainer refuses: {error}", where="recipe: train") from error
     trainer.remove_callback(PrinterCallback)
@@ -82,7 +96,10 @@ def train(
         if settings.lora and settings.merge_adapter:
             trained.merge_and_unload().save_pretrained(partial / "merged")
             tokenizer.save_pretrained(partial / "merged")
-        write_json(partial / "training.json", {"metrics": result.metrics, "log": trainer.state.log_history})
+        record = {"metrics": result.metrics, "log": trainer.state.log_history}
+        if isinstance(trainer, TokenSelectionTrainer):
+            record["selection"] = dataclasses.asdict(trainer.counts)
+        write_json(partial / "training.json", record)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return trained_model(base, settings, output)
 
@@ -129,11 +146,12 @@ def _peft_config(settings: TrainSettings) -> Any:
     )
 
 
-def _load_rows(data_files: list[Path]) -> Any:
+def _load_rows(data_files: list[Path], *, further: bool) -> Any:
     import datasets
 
     files = [str(path) for path in data_files]
-    return datasets.load_dataset("parquet", data_files=files, split="train").select_columns(["input_ids", "labels"])
+    rows = datasets.load_dataset("parquet", data_files=files, split="train")
+    return rows if further else rows.select_columns(["input_ids", "labels"])
 
 
 def _with_pad_token(tokenizer: Any) -> Any:

@@ -1,0 +1,52 @@
+"""EAFT, entropy-adaptive fine-tuning (arXiv 2601.02151).
+
+Every token is trained on, weighted by ``(H_top20 / ln 20) ** alpha``: the entropy of the model's 20 likeliest tokens,
+renormalised among themselves and scaled to [0, 1]. A token about which the model is certain, and which contradicts it,
+weighs little.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tokensieve.methods._base import WeightMethod
+from tokensieve.ops.rules import check_range
+from tokensieve.types import Bool, Float32, Needs, Statistics
+
+
+@dataclass(frozen=True)
+class Eaft(WeightMethod):
+    """Weigh each token by the normalised entropy of the 20 likeliest tokens.
+
+    Attributes:
+        alpha: power of the normalised entropy, at least 0; 0 is plain fine-tuning.
+    """
+
+    name: ClassVar[str] = "eaft"
+    summary: ClassVar[str] = "every token, weighted by the model's uncertainty"
+    formula: ClassVar[str] = "weight = (entropy_top20_current / ln 20) ** alpha"
+    paper: ClassVar[str] = "EAFT, 2026, arXiv 2601.02151"
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("alpha", self.alpha, 0, math.inf)
+
+    @property
+    def needs(self) -> Needs:
+        """The entropy of the 20 likeliest tokens of the model in training."""
+        return frozenset({("current", "entropy_top20")})
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [0, 1], the weight."""
+        share = np.clip(statistics.get("current", "entropy_top20") / np.float32(math.log(20)), 0, 1)
+        return (share**self.alpha).astype(np.float32)
+
+    def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
+        """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
+        del progress
+        return np.where(kept, self.score(statistics), np.float32(0))

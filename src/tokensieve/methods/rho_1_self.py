@@ -1,0 +1,60 @@
+"""RHO-1 with a self-reference: no clean data (Lin et al., NeurIPS 2024, arXiv 2404.07965).
+
+The reference is the base fine-tuned on the pool itself. Tokens are ranked within each example by its loss and by its
+entropy, lowest first: what stays hard or uncertain after training on it is noise. The intersection of both top
+fractions is kept, so that at most ``fraction`` is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tokensieve.methods._base import Method
+from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
+from tokensieve.ops.rules import Threshold, check_fraction
+from tokensieve.types import Float32, Needs, Statistics
+
+
+@dataclass(frozen=True)
+class Rho1Self(Method):
+    """Low loss and low entropy of a reference trained on the pool, ranked within each example.
+
+    Attributes:
+        fraction: share of an example's trainable tokens in each of the two rankings, in (0, 1].
+    """
+
+    name: ClassVar[str] = "rho-1-self"
+    summary: ClassVar[str] = "tokens with low loss and low entropy after training on the pool"
+    formula: ClassVar[str] = "-max(rank of loss_reference, rank of entropy_reference) / trainable tokens of the example"
+    paper: ClassVar[str] = "Rho-1, NeurIPS 2024, arXiv 2404.07965"
+
+    fraction: float = 0.7
+
+    def __post_init__(self) -> None:
+        check_fraction(self.fraction)
+
+    @property
+    def needs(self) -> Needs:
+        """Loss and entropy of the reference."""
+        return frozenset({("reference", "loss"), ("reference", "entropy")})
+
+    @property
+    def rule(self) -> Threshold:
+        """Keep what lies within the fraction in both rankings."""
+        return Threshold(float(np.float32(-self.fraction)))
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [-1, 0): the worse of the two 1-based ranks, as a negative share."""
+        trainable = statistics.trainable
+        example = segment_ids(statistics.cu_seqlens)[trainable]
+        ranks = [
+            rank_in_segments(order_keys(-statistics.get("reference", name)[trainable]), example)
+            for name in ("loss", "entropy")
+        ]
+        counts = segment_counts(trainable, statistics.cu_seqlens)
+        score = np.zeros(len(trainable), dtype=np.float32)
+        score[trainable] = -(np.maximum(*ranks) + 1) / counts[example]
+        return score

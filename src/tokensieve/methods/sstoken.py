@@ -1,0 +1,91 @@
+"""ssToken, self-modulated and semantic-aware selection (Qin et al., ICLR 2026, arXiv 2510.18250).
+
+Score: ``gamma * norm(REL[t]) + (1 - gamma) * attention_to_prompt[t]``, where ``REL[t] = loss_history[t] -
+loss_current[t]`` is what the model has learned since an earlier state of itself, and ``norm`` maps it to [0, 1]
+within each example. The attention is the mass that one deep layer of the current model puts on the prompt, averaged
+over heads. No reference model is trained. The history is the base, frozen, or a moving average of the trained
+weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tokensieve.methods._base import FractionMethod
+from tokensieve.ops.ragged import segment_extremes
+from tokensieve.ops.rules import check_choice, check_range
+from tokensieve.types import Float32, Needs, Rounding, Scope, Statistics
+
+_EPSILON = np.float32(1e-8)
+
+
+@dataclass(frozen=True)
+class SsToken(FractionMethod):
+    """Learned since the history, and attentive to the prompt, ranked within each example.
+
+    Attributes:
+        gamma: weight of the loss difference against the attention, in [0, 1].
+        layer: layer whose attention counts; negative numbers count from the last.
+        heads: ``mean`` or ``max`` over the heads of that layer.
+        history: ``base`` compares with the frozen base model, ``ema`` with a moving average of the trained weights.
+        ema_decay: share of the average that stays at each optimizer step, in [0, 1).
+        warmup_examples: the first so many examples of the training use gamma 0 (the authors' code: 10,000).
+    """
+
+    name: ClassVar[str] = "sstoken"
+    summary: ClassVar[str] = "tokens that training has improved and that attend to the prompt"
+    formula: ClassVar[str] = "gamma * norm(loss_history - loss_current) + (1 - gamma) * attention_to_prompt_current"
+    paper: ClassVar[str] = "ssToken, ICLR 2026, arXiv 2510.18250"
+    differences: ClassVar[str] = (
+        "The code takes every token without a label for the prompt, even behind the first answer; here the prompt of a "
+        "token is what is not trainable before it, which is the same for single-turn examples. The code's warm-up with "
+        "gamma 0 is off by default."
+    )
+
+    scope: Scope = "example"
+    rounding: Rounding = "ceil"
+    gamma: float = 0.5
+    layer: int = -1
+    heads: Literal["mean", "max"] = "mean"
+    history: Literal["base", "ema"] = "base"
+    ema_decay: float = 0.99
+    warmup_examples: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("gamma", self.gamma, 0, 1)
+        check_range("layer", self.layer, -np.inf, np.inf, whole=True)
+        check_choice("heads", self.heads, ("mean", "max"))
+        check_choice("history", self.history, ("base", "ema"))
+        check_range("ema_decay", self.ema_decay, 0, np.nextafter(1, 0))
+        check_range("warmup_examples", self.warmup_examples, 0, np.inf, whole=True)
+
+    @property
+    def needs(self) -> Needs:
+        """The losses of history and current model, and the current model's attention."""
+        return frozenset({("history", "loss"), ("current", "loss"), ("current", "attention_to_prompt")})
+
+    def options(self, statistic: str) -> Mapping[str, Any]:
+        """Return the layer and the reduction over heads."""
+        return {"layer": self.layer, "heads": self.heads} if statistic == "attention_to_prompt" else {}
+
+    def at(self, examples: int) -> SsToken:
+        """Return the method with gamma 0 during the warm-up."""
+        return replace(self, gamma=0.0) if examples < self.warmup_examples else self
+
+    @property
+    def history_decay(self) -> float | None:
+        """Decay of the moving average; None where the history is the frozen base."""
+        return self.ema_decay if self.history == "ema" else None
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [0, 1]."""
+        attention = statistics.get("current", "attention_to_prompt")
+        gain = statistics.get("history", "loss") - statistics.get("current", "loss")
+        low, high = segment_extremes(gain, statistics.trainable, statistics.cu_seqlens)
+        normed = (gain - low) / (high - low + _EPSILON)
+        return (np.float32(self.gamma) * normed + np.float32(1 - self.gamma) * attention).astype(np.float32)

@@ -1,0 +1,48 @@
+"""STM, selective token masking (arXiv 2501.14315): leave out what the base model finds perplexing.
+
+Tokens whose perplexity under the frozen base, ``exp(loss_base)``, exceeds the threshold are masked once, before
+training. A threshold of 2.5 is a probability below 0.4.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tokensieve.methods._base import Method
+from tokensieve.ops.rules import Threshold, check_range
+from tokensieve.types import Float32, Needs, Statistics
+
+
+@dataclass(frozen=True)
+class Stm(Method):
+    """Keep tokens of low perplexity under the base.
+
+    Attributes:
+        perplexity: highest perplexity that is kept, at least 1.
+    """
+
+    name: ClassVar[str] = "stm"
+    summary: ClassVar[str] = "tokens that the base model does not find perplexing"
+    formula: ClassVar[str] = "-loss_base"
+    paper: ClassVar[str] = "STM, 2025, arXiv 2501.14315"
+
+    perplexity: float = 2.5
+
+    def __post_init__(self) -> None:
+        check_range("perplexity", self.perplexity, 1, math.inf)
+
+    @property
+    def needs(self) -> Needs:
+        """The loss of the base."""
+        return frozenset({("base", "loss")})
+
+    @property
+    def rule(self) -> Threshold:
+        """Keep tokens of at most this perplexity."""
+        return Threshold(-math.log(self.perplexity))
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]``, nats: the negative loss, which ranks as the negative perplexity does."""
+        return -statistics.get("base", "loss")

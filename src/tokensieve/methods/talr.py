@@ -1,0 +1,67 @@
+"""TALR, token-adaptive loss reweighting (arXiv 2509.20758).
+
+Every token is trained on, weighted by ``p ** (1 / tau)`` but no less than a floor, where ``p`` is the model's own
+probability of the token and ``tau`` the median loss of the batch: hard tokens weigh less, and less so where all is
+hard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
+
+import numpy as np
+
+from tokensieve.methods._base import Corpus, WeightMethod
+from tokensieve.ops.rules import check_range
+from tokensieve.types import Bool, Float32, Needs, Statistics
+
+_SMALLEST_TAU = 1e-6  # a batch whose median loss is 0 weighs its hard tokens with the floor
+
+
+@dataclass(frozen=True)
+class Talr(WeightMethod):
+    """Weigh each token by a power of its probability.
+
+    Attributes:
+        floor: least weight of a token, in [0, 1].
+        tau: temperature, in nats; the median loss of the batch when not given.
+    """
+
+    name: ClassVar[str] = "talr"
+    summary: ClassVar[str] = "every token, hard ones with less weight"
+    formula: ClassVar[str] = "weight = max(exp(-loss_current / tau), floor)"
+    paper: ClassVar[str] = "TALR, 2025, arXiv 2509.20758"
+
+    floor: float = 0.01
+    tau: float | None = None
+
+    def __post_init__(self) -> None:
+        check_range("floor", self.floor, 0, 1)
+        if self.tau is not None:
+            check_range("tau", self.tau, _SMALLEST_TAU, np.inf)
+
+    @property
+    def needs(self) -> Needs:
+        """The loss of the model in training."""
+        return frozenset({("current", "loss")})
+
+    def fit(self, corpus: Corpus) -> Self:
+        """Return the method with tau as the median loss of the data set, which stands for a batch offline."""
+        losses = [part.get("current", "loss")[part.trainable] for part in corpus()] if self.tau is None else []
+        return replace(self, tau=_median(np.concatenate(losses))) if losses else self
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [floor, 1], the weight."""
+        loss = statistics.get("current", "loss")
+        tau = self.tau or _median(loss[statistics.trainable])
+        return np.maximum(np.exp(-loss / np.float32(tau)), np.float32(self.floor))
+
+    def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
+        """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
+        del progress
+        return np.where(kept, self.score(statistics), np.float32(0))
+
+
+def _median(losses: Float32) -> float:
+    return max(float(np.median(losses)), _SMALLEST_TAU) if len(losses) else 1.0

@@ -1,0 +1,73 @@
+"""UDS, utility-diversity sampling: online batch selection of examples (ICML 2026, arXiv 2510.16882).
+
+Score of an example: ``nuclear_norm + alpha * diversity``. The first is the nuclear norm of its logits, the second the
+mean distance of a random projection of them to those of the examples that were chosen lately. The best of each
+candidate batch are trained on. Both figures come from hidden states and the head (`ops.logit_geometry`), never from
+logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from tokensieve.methods._base import Method
+from tokensieve.ops.rules import TopExamples, check_choice, check_range
+from tokensieve.types import Float32, Needs, Statistics
+
+
+@dataclass(frozen=True)
+class Uds(Method):
+    """Large and diverse logits, the best examples of each candidate batch.
+
+    Attributes:
+        examples: how many of a candidate batch (``per_device_train_batch_size``) are trained on.
+        alpha: weight of the diversity, at least 0.
+        buffer: how many chosen examples the diversity looks back on.
+        mode: ``corrected`` looks at real tokens alone, ``official`` also at padding, as the authors' code does.
+        seed: of the random projection.
+    """
+
+    name: ClassVar[str] = "uds"
+    summary: ClassVar[str] = "examples of a batch with large and diverse logits"
+    formula: ClassVar[str] = "nuclear_norm_current + alpha * diversity_current"
+    paper: ClassVar[str] = "UDS, ICML 2026, arXiv 2510.16882"
+    differences: ClassVar[str] = (
+        "The code scores prompt and padding alike; here padding is left out (mode `official` keeps it)."
+    )
+
+    examples: int = 4
+    alpha: float = 2.5e-3
+    buffer: int = 1024
+    mode: Literal["corrected", "official"] = "corrected"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.rule  # noqa: B018  a bad number of examples is refused when the method is made
+        check_range("alpha", self.alpha, 0, np.inf)
+        check_range("buffer", self.buffer, 1, np.inf, whole=True)
+        check_choice("mode", self.mode, ("corrected", "official"))
+
+    @property
+    def needs(self) -> Needs:
+        """Nuclear norm and diversity of each example, at each of its tokens."""
+        return frozenset({("current", "nuclear_norm"), ("current", "diversity")})
+
+    @property
+    def rule(self) -> TopExamples:
+        """Keep the best examples of a batch."""
+        return TopExamples(self.examples)
+
+    def options(self, statistic: str) -> Mapping[str, Any]:
+        """Return what the figures of an example look at."""
+        if statistic == "nuclear_norm":
+            return {"mode": self.mode}
+        return {"mode": self.mode, "buffer": self.buffer, "seed": self.seed} if statistic == "diversity" else {}
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]``, the score of its example at each token."""
+        norm, diversity = statistics.get("current", "nuclear_norm"), statistics.get("current", "diversity")
+        return (norm + np.float32(self.alpha) * diversity).astype(np.float32)

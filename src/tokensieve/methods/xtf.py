@@ -1,0 +1,265 @@
+"""XTF, explainable token filtering (ICLR 2026, arXiv 2602.14536).
+
+A token is dropped when it lacks any of three attributes. Per example, over its ``n`` trainable tokens with the values
+in ascending order ``s``:
+
+* importance: ``a < min(Q1 - 1.5 * (Q3 - Q1), s[int(n * ri_cap)])`` for the attention ``a``;
+* novelty: ``p > 0.95`` and ``p > s[int(n * (1 - kn_cap))]`` for the probability ``p = exp(-loss_base)``;
+* relevance: ``r < min(threshold, s[int(n * tr_cap)])`` for the relevance ``r`` of the token to the task, a cosine. The
+  threshold is the lowest of the four that multi-Otsu puts between five classes of the relevance of the whole data set.
+
+Score: minus the number of attributes that a token lacks.
+
+The paper caps nothing and drops the second-lowest of the five classes (``paper``); the rules above are those of the
+authors' code (``official``). Its attention is the mean over the keys of a row of the softmax, which is one over the
+length of the example for every token: it says nothing, and what it drops is rounding. ``corrected``, the default, and
+``paper`` take the attention that a token receives from later ones instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.errors import TokensieveError
+from tokensieve.methods._base import Corpus, Method
+from tokensieve.ops.ragged import offsets, order_keys, segment_counts
+from tokensieve.ops.rules import Threshold, check_choice, check_range
+from tokensieve.types import Bool, Float32, Int64, Needs, Statistics, UInt8
+
+_ATTRIBUTES = ("importance", "novelty", "relevance")
+_KNOWN = -np.log(0.95)  # nats; a token with a smaller loss is known
+_BINS = 256
+_CLASSES = 5
+_BELOW_EVERY_COSINE = -2.0  # not -inf, which a recipe and JSON cannot hold
+
+
+@dataclass(frozen=True)
+class Xtf(Method):
+    """Drop tokens that carry no reasoning, that the base knows, or that are off task.
+
+    Attributes:
+        mode: ``corrected``; ``official`` as the authors' code; ``paper`` as their text, without caps.
+        ri_cap: at most this share of an example is dropped for its importance, in [0, 1].
+        kn_cap: at most this share is dropped as known, in [0, 1].
+        tr_cap: at most this share is dropped as off task, in [0, 1].
+        on: the attributes that count: ``importance``, ``novelty``, ``relevance``.
+        layer: layer whose attention counts; negative numbers count from the last.
+        heads: ``mean`` or ``max`` over the heads of that layer.
+        domain_words: words of the task; empty derives them from the data.
+        vector: ``hidden`` compares last hidden states of single tokens, ``embedding`` rows of the input embedding.
+        relevance_threshold: less relevance than this is off task, a cosine; None computes it from the data.
+        relevance_floor: less relevance than this is not off task either; None computes it in the mode ``paper`` if
+            the threshold is None too, and is no floor otherwise.
+    """
+
+    name: ClassVar[str] = "xtf"
+    summary: ClassVar[str] = "tokens that carry the reasoning, are not known already and belong to the task"
+    formula: ClassVar[str] = "-(number of lacking attributes: importance, novelty, relevance)"
+    paper: ClassVar[str] = "XTF, ICLR 2026, arXiv 2602.14536"
+    differences: ClassVar[str] = (
+        "The code's attention signal is the mean of a softmax row, which is the same for every token of an example, so "
+        "that it drops rounding noise; "
+        "`corrected` and `paper` take the attention received from later tokens, `official` the code's. The code caps "
+        "the share of an example that each attribute drops and drops the lowest relevance class; the paper caps "
+        "nothing and drops the second-lowest. The code compares hidden states, the paper's text embeddings: `vector`. "
+        "The authors give the domain words by hand; here they can come from the data."
+    )
+    reason_names: ClassVar[tuple[str, ...]] = ("low reasoning importance", "known already", "off task")
+
+    mode: Literal["corrected", "official", "paper"] = "corrected"
+    ri_cap: float = 0.05
+    kn_cap: float = 0.10
+    tr_cap: float = 0.05
+    on: tuple[str, ...] = _ATTRIBUTES
+    layer: int = 0
+    heads: Literal["mean", "max"] = "mean"
+    domain_words: tuple[str, ...] = ()
+    vector: Literal["hidden", "embedding"] = "hidden"
+    relevance_threshold: float | None = None
+    relevance_floor: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("on", "domain_words"):
+            value: Any = getattr(self, field)
+            # A recipe gives lists, and may give a single word as such.
+            object.__setattr__(self, field, (value,) if isinstance(value, str) else tuple(value))
+        for attribute in self.on:
+            check_choice("on", attribute, _ATTRIBUTES)
+        if not self.on:
+            raise TokensieveError("on is empty, no attribute counts", mend=f"one or more of: {', '.join(_ATTRIBUTES)}")
+        object.__setattr__(self, "on", tuple(attribute for attribute in _ATTRIBUTES if attribute in self.on))
+        for word in self.domain_words:
+            if not isinstance(word, str) or not word.strip():
+                raise TokensieveError(f"domain_words holds {word!r}, which is no word")
+        check_choice("mode", self.mode, ("corrected", "official", "paper"))
+        check_choice("heads", self.heads, ("mean", "max"))
+        check_choice("vector", self.vector, ("hidden", "embedding"))
+        check_range("layer", self.layer, -np.inf, np.inf, whole=True)
+        for field in ("ri_cap", "kn_cap", "tr_cap"):
+            check_range(field, getattr(self, field), 0, 1)
+        for field in ("relevance_threshold", "relevance_floor"):
+            if getattr(self, field) is not None:
+                check_range(field, getattr(self, field), _BELOW_EVERY_COSINE, 2)
+
+    @property
+    def _attention(self) -> str:
+        return "attention_row_mean" if self.mode == "official" else "attention_received"
+
+    @property
+    def needs(self) -> Needs:
+        """The base model's attention, loss and relevance, as far as they count."""
+        statistic = {"importance": self._attention, "novelty": "loss", "relevance": "relevance"}
+        return frozenset(("base", statistic[attribute]) for attribute in self.on)
+
+    @property
+    def rule(self) -> Threshold:
+        """Keep the tokens that lack nothing."""
+        return Threshold(0.0)
+
+    def options(self, statistic: str) -> Mapping[str, Any]:
+        """Return layer and heads of the attention, words and kind of vector of the relevance."""
+        if statistic.startswith("attention_"):
+            return {"layer": self.layer, "heads": self.heads}
+        return {"domain_words": self.domain_words, "vector": self.vector} if statistic == "relevance" else {}
+
+    def fit(self, corpus: Corpus) -> Self:
+        """Return the method with the relevance threshold of the whole data set; itself where it has one.
+
+        Nothing is off task where the relevance falls into fewer than five of the 256 bins of its range, which cannot
+        make five classes.
+
+        Raises:
+            TokensieveError: the relevance is missing, NaN or infinite.
+        """
+        if "relevance" not in self.on or self.relevance_threshold is not None:
+            return self
+        thresholds = _multi_otsu(corpus)
+        if thresholds is None:
+            return replace(self, relevance_threshold=_BELOW_EVERY_COSINE)
+        if self.mode != "paper":
+            return replace(self, relevance_threshold=float(thresholds[0]))
+        floor = float(thresholds[0]) if self.relevance_floor is None else self.relevance_floor
+        return replace(self, relevance_threshold=float(thresholds[1]), relevance_floor=floor)
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]``: 0 for tokens that lack nothing, else minus the number of what they lack."""
+        bits = np.unpackbits(self.reasons(statistics)[:, None], axis=1)
+        return np.float32(0) - bits.sum(axis=1, dtype=np.float32)
+
+    def reasons(self, statistics: Statistics) -> UInt8:
+        """Return uint8 ``[tokens]``, a bit for each of `reason_names`; 0 where a token is not trainable."""
+        fitted = self.fit(lambda: [statistics])
+        answers = _Answers(statistics)
+        lacking = {"importance": fitted._unimportant, "novelty": fitted._known, "relevance": fitted._off_task}
+        bits = np.zeros(len(statistics.labels), dtype=np.uint8)
+        for bit, attribute in enumerate(_ATTRIBUTES):
+            if attribute in self.on:
+                bits[answers.trainable] |= lacking[attribute](statistics, answers).astype(np.uint8) << bit
+        return bits
+
+    def _unimportant(self, statistics: Statistics, answers: _Answers) -> Bool:
+        attention = statistics.get("base", self._attention)[answers.trainable]
+        ordered = answers.ordered(attention)
+        first, third = answers.quantile(ordered, 0.25), answers.quantile(ordered, 0.75)
+        bound = first - 1.5 * (third - first)
+        if self.mode != "paper":
+            bound = np.minimum(bound, answers.at(ordered, answers.rank(self.ri_cap)))
+        return attention < answers.spread(bound)
+
+    def _known(self, statistics: Statistics, answers: _Answers) -> Bool:
+        # In losses, since float32 probabilities near 1 have no digits left. They fall where probabilities rise.
+        loss = statistics.get("base", "loss")[answers.trainable]
+        if self.mode == "paper":
+            return loss < np.float64(_KNOWN)
+        rank = answers.counts - 1 - answers.rank(1 - self.kn_cap)
+        return loss < answers.spread(np.minimum(_KNOWN, answers.at(answers.ordered(loss), rank)))
+
+    def _off_task(self, statistics: Statistics, answers: _Answers) -> Bool:
+        relevance = statistics.get("base", "relevance")[answers.trainable]
+        lowest = -np.inf if self.relevance_floor is None else self.relevance_floor
+        bound = np.full(len(answers.counts), self.relevance_threshold, dtype=np.float64)
+        if self.mode != "paper":
+            bound = np.minimum(bound, answers.at(answers.ordered(relevance), answers.rank(self.tr_cap)))
+        return (relevance < answers.spread(bound)) & (relevance >= np.float64(lowest))
+
+
+class _Answers:
+    """The trainable tokens of the examples that have any, and order statistics of their values.
+
+    Attributes:
+        trainable: bool ``[tokens]``.
+        counts: int64 ``[answers]``, trainable tokens of each.
+    """
+
+    def __init__(self, statistics: Statistics) -> None:
+        self.trainable = statistics.trainable
+        counts = segment_counts(self.trainable, statistics.cu_seqlens)
+        self.counts = counts[counts > 0]
+        self._first = offsets(self.counts)[:-1]
+
+    def spread(self, values: NDArray) -> NDArray:
+        """Return ``[trainable tokens]``: the value of each token's answer, from ``[answers]``."""
+        return np.repeat(values, self.counts)
+
+    def ordered(self, values: Float32) -> NDArray[np.float64]:
+        """Return the values, float32 ``[trainable tokens]``, in ascending order within each answer."""
+        answer = np.repeat(np.arange(len(self.counts), dtype=np.uint64), self.counts)
+        # One sort of integers: the answer in the high half, the value in the low half.
+        order = np.argsort(answer << np.uint64(32) | order_keys(values))
+        return values[order].astype(np.float64)
+
+    def at(self, ordered: NDArray[np.float64], rank: Int64) -> NDArray[np.float64]:
+        """Return float64 ``[answers]``: the value at each answer's rank."""
+        return ordered[self._first + rank]
+
+    def rank(self, share: float) -> Int64:
+        """Return int64 ``[answers]``: ``int(n * share)``, at most the last."""
+        return np.minimum((self.counts * share).astype(np.int64), self.counts - 1)
+
+    def quantile(self, ordered: NDArray[np.float64], q: float) -> NDArray[np.float64]:
+        """Return float64 ``[answers]``, linear between neighbours as ``numpy.quantile``."""
+        position = (self.counts - 1) * q
+        below = position.astype(np.int64)
+        low, high = self.at(ordered, below), self.at(ordered, np.minimum(below + 1, self.counts - 1))
+        return low + (high - low) * (position - below)
+
+
+def _multi_otsu(corpus: Corpus) -> NDArray[np.floating] | None:
+    """Return the thresholds ``[classes - 1]`` between the classes of relevance, None where there are too few values.
+
+    They are those of ``skimage.filters.threshold_multiotsu`` on all trainable tokens together, in the memory of one
+    shard: one pass finds the range, one the histogram.
+    """
+    ranges = [(part.min(), part.max()) for part in _relevance(corpus) if len(part)]
+    if not ranges:
+        return None
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    counts, edges = np.zeros(_BINS, dtype=np.int64), np.zeros(_BINS + 1, dtype=np.float32)
+    for part in _relevance(corpus):
+        found, edges = np.histogram(part, _BINS, (low, high))
+        counts += found
+    if np.count_nonzero(counts) < _CLASSES:
+        return None
+    centers = (edges[:-1] + edges[1:]) / 2
+    return centers[list(_cuts(tuple(counts.tolist())))]
+
+
+@lru_cache(maxsize=32)  # seconds each; a method that was not fitted asks again and again
+def _cuts(counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the bins that end the classes, all but the last, from the counts of the bins."""
+    from skimage.filters import threshold_multiotsu
+
+    share = np.array(counts) / sum(counts)
+    return tuple(threshold_multiotsu(classes=_CLASSES, hist=(share, np.arange(len(counts)))).tolist())
+
+
+def _relevance(corpus: Corpus) -> Iterator[Float32]:
+    """Yield float32 ``[trainable tokens]`` of each shard."""
+    for statistics in corpus():
+        yield statistics.get("base", "relevance")[statistics.trainable]

@@ -1,0 +1,488 @@
+"""TRL's trainer, choosing and weighing tokens as it trains.
+
+The statistics of the model in training come from the very forward pass that trains: `SFTTrainer.compute_loss` runs as
+it is, on a model whose log-probabilities are multiplied by the method's weights on their way. What an offline method
+would read from disk, and what an online one reads here, go through the same `score`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import SFTTrainer
+
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.attention import AttentionTap
+from tokensieve.measure.forward import Forward, Head
+from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.settings import MeasureSettings
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
+from tokensieve.ops.attention import ATTENTION_STATISTICS
+from tokensieve.ops.ragged import offsets
+from tokensieve.ops.rules import TopExamples
+from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.train.batches import KEPT, WEIGHTS, Batch, ColumnCollator
+from tokensieve.train.candidates import ExampleFigures
+from tokensieve.train.history import MovingAverage
+from tokensieve.types import IGNORE_INDEX, Bool, Examples, Figure, Float32
+
+_OF_EXAMPLES = ("nuclear_norm", "diversity")
+_ROWS_AT_ONCE = 2000
+
+
+@dataclass
+class _Step:
+    """What the micro-batches of an optimizer step have added up to so far."""
+
+    kept: int = 0
+    loss: Tensor | float = 0.0
+    micro_batches: int = 0
+
+
+@dataclass
+class _Counts:
+    """What is counted over a whole training; part of every checkpoint."""
+
+    examples: int = 0
+    trainable: int = 0
+    kept: int = 0
+    empty_batches: int = 0
+
+
+class TokenSelectionTrainer(SFTTrainer):
+    """TRL's `SFTTrainer` with a token-selection method.
+
+    Everything that `SFTTrainer` takes is taken as it is. Data is tokenised as `SFTTrainer` does it, or has
+    ``input_ids`` and ``labels``. Further columns are read where they are there: ``ROLE.STATISTIC`` (such as
+    ``reference.loss``), a figure for each token; ``kept``, decisions of an offline selection in place of the method's
+    rule; ``weights``, a factor for each token's loss. What a method needs of a frozen model and no column holds is
+    measured before the training, once: with the model of that role in ``models``, or, for ``base`` and ``history``,
+    with the model as it is before its first step.
+
+    The loss of an optimizer step is the weighted sum over all its micro-batches and processes, divided by the number of
+    kept or of all trainable tokens in them, as the method says (``method.divide_by``).
+
+    Logged at each step beside what TRL logs, each with the prefix ``selection/``: ``kept_share``, the means
+    ``score_kept`` and ``score_dropped``, and the ``denominator``.
+
+    Args:
+        model: as for `SFTTrainer`.
+        args: an `SFTConfig`.
+        method: a name of ``tokensieve methods``, or a method with its hyper-parameters from `get_method`.
+        models: loaded models by role, such as ``{"reference": model}``.
+        turn_end_ids: ids that end an assistant turn and are always kept; the tokenizer's EOS when not given, none when
+            empty.
+        keywords: everything else that `SFTTrainer` takes.
+
+    Raises:
+        TokensieveError: a model that a role needs is missing, a layer that the model does not have, attention that
+            cannot be intercepted, data that must not be packed, more examples to keep than a batch has.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        *,
+        method: str | Method,
+        models: Mapping[str, Any] | None = None,
+        turn_end_ids: Sequence[int] | None = None,
+        **keywords: Any,
+    ) -> None:
+        self.method = get_method(method) if isinstance(method, str) else method
+        super().__init__(model, args, **keywords)
+        if turn_end_ids is None:
+            eos = getattr(self.processing_class, "eos_token_id", None)
+            turn_end_ids = [] if eos is None else [eos]
+        self._turn_end_ids = tuple(turn_end_ids)
+        self.counts, self._step = _Counts(), _Step()
+        self._own = [
+            Figure.of(name, self.method.options(name)) for role, name in sorted(self.method.needs) if role == "current"
+        ]
+        attention = [figure for figure in self._own if figure.name in ATTENTION_STATISTICS]
+        unwrapped = self.accelerator.unwrap_model(self.model)
+        self._tap = AttentionTap(unwrapped, attention) if attention else None
+        self._extra = [
+            figure.name for figure in self._own if figure.name in LOSS_STATISTICS and figure.name not in _OF_TRL
+        ]
+        self._head = Head(unwrapped)
+        decay = self.method.history_decay
+        self._history = MovingAverage(unwrapped, decay) if decay is not None else None
+        self._check()
+        self._columns = self._add_columns(models or {})
+        self.data_collator: Any = ColumnCollator(self.data_collator, self._columns)
+        self._figures = self._example_figures()
+        self.add_callback(_KeepState(self))
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
+        """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too."""
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(str(self.args.output_dir))
+        if folder:
+            self._load_state(Path(str(folder)))
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the loss of a batch over the tokens that the method keeps; in evaluation, over all of them."""
+        columns = {name: inputs.pop(name) for name in self._columns if name in inputs}
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        selected = _Selected(offered=int((inputs["labels"][:, 1:] != IGNORE_INDEX).sum()))
+        if self._figures is not None:
+            inputs = self._choose_examples(model, inputs)
+
+        def selecting(**arguments: Any) -> Any:
+            if not arguments.get("fused_lm_head"):
+                return model(**arguments)
+            batch = Batch.of(inputs)
+            values = self._values(batch, columns, model, inputs)
+            outputs = self._forward(model, arguments, batch, values)
+            statistics = batch.statistics(values, self._turn_end_ids)
+            weights = self._weights(statistics, batch, columns, selected)
+            outputs.log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
+            return outputs
+
+        loss = super().compute_loss(cast(Any, selecting), inputs, return_outputs, num_items_in_batch)
+        loss, rest = (loss[0], loss[1:]) if return_outputs else (loss, None)
+        loss = self._divided(loss, selected, num_items_in_batch)
+        self._record(selected)
+        return loss if rest is None else (loss, *rest)
+
+    def _forward(
+        self, model: Any, arguments: dict[str, Any], batch: Batch, values: dict[tuple[str, str], Float32]
+    ) -> Any:
+        """Run the pass that trains, and read the statistics of the model in training from it."""
+        hidden: list[Tensor] = []
+        with ExitStack() as stack:
+            if self._extra:
+                backbone = self.accelerator.unwrap_model(model).get_decoder()
+                hook = backbone.register_forward_hook(lambda _m, _a, output: hidden.append(output.last_hidden_state))
+                stack.callback(hook.remove)
+            found: dict[str, Tensor] = {}
+            if self._tap is not None:
+                stack.enter_context(self._tap)
+                prompt = torch.from_numpy(np.ones(batch.shape, dtype=bool))
+                prompt.view(-1)[torch.from_numpy(batch.places[batch.labels != IGNORE_INDEX])] = False
+                device = arguments["input_ids"].device
+                lengths = torch.from_numpy(batch.lengths).to(device)
+                found = stack.enter_context(self._tap.record(prompt.to(device), lengths))
+            outputs = model(**arguments)
+        for figure in self._own:
+            if figure.name in _OF_TRL:
+                figures = _OF_TRL[figure.name](outputs)
+                values["current", figure.name] = batch.gather(torch.nn.functional.pad(figures.detach().float(), (1, 0)))
+            elif figure.key in found:
+                values["current", figure.name] = batch.gather(found[figure.key])
+        if self._extra:
+            values.update(self._from_hidden(hidden[0], batch))
+        return outputs
+
+    @torch.no_grad()
+    def _from_hidden(self, hidden: Tensor, batch: Batch) -> dict[tuple[str, str], Float32]:
+        """Compute statistics that TRL's head does not give, from the states that enter it."""
+        trainable = np.flatnonzero(batch.labels != IGNORE_INDEX)
+        places = torch.from_numpy(batch.places[trainable]).to(hidden.device)
+        states = hidden.detach().flatten(0, 1)[places - 1].to(self._head.module.weight.dtype)
+        targets = torch.from_numpy(batch.labels[trainable]).to(hidden.device)
+        figures = token_statistics(states, self._head.logits, targets, self._extra, self._head.vocabulary)
+        values = {}
+        for name, figure in figures.items():
+            values["current", name] = np.zeros(len(batch.labels), dtype=np.float32)
+            values["current", name][trainable] = figure.cpu().numpy()
+        return values
+
+    def _values(
+        self, batch: Batch, columns: Mapping[str, Tensor], model: Any, inputs: Mapping[str, Any]
+    ) -> dict[tuple[str, str], Float32]:
+        """Return the figures of frozen models and of the history."""
+        values = {(role, name): batch.gather(columns[f"{role}.{name}"]) for role, name in self._frozen_needs()}
+        if self._history is not None:
+            with torch.no_grad(), self._history.in_place():
+                outputs = self.accelerator.unwrap_model(model)(**inputs, fused_lm_head=True)
+            values["history", "loss"] = batch.gather(torch.nn.functional.pad(-outputs.log_probs.float(), (1, 0)))
+        return values
+
+    def _weights(self, statistics: Any, batch: Batch, columns: Mapping[str, Tensor], selected: _Selected) -> Float32:
+        method = self.method.at(self.counts.examples)
+        trainable = statistics.trainable
+        scores = method.score(statistics) if self._figures is None else np.zeros(len(trainable), dtype=np.float32)
+        if self._figures is not None:
+            kept = trainable  # the others have left the batch
+        elif KEPT in columns:
+            kept = trainable & (batch.gather(columns[KEPT]) > 0)
+        else:
+            kept = method.rule.keep(scores, statistics)
+        weights = method.weights(statistics, kept, self.state.global_step / max(1, self.state.max_steps))
+        if WEIGHTS in columns:
+            weights = weights * batch.gather(columns[WEIGHTS])
+        selected.take(scores, kept, trainable)
+        self.counts.examples += len(statistics) * self.accelerator.num_processes
+        return weights
+
+    def _divided(self, loss: Tensor, selected: _Selected, num_items: Any) -> Tensor:
+        """Divide by the kept tokens of the whole optimizer step, where TRL divided by the labels of it.
+
+        How many are kept is known when the last micro-batch was seen; what earlier ones left in the gradients is
+        rescaled then.
+        """
+        if num_items is None:
+            selected.denominator = float(selected.offered if self.method.divide_by == "trainable" else selected.kept)
+            return loss * (selected.labelled / selected.denominator) if selected.denominator else loss * 0.0
+        if self.method.divide_by == "trainable":
+            selected.denominator = float(num_items)
+            return loss
+        step = self._step
+        step.kept += selected.kept
+        step.micro_batches += 1
+        if not self.accelerator.sync_gradients:
+            step.loss = step.loss + loss.detach()
+            return loss
+        counted: Any = torch.tensor(float(step.kept), device=loss.device)
+        if self.args.average_tokens_across_devices:
+            counted = self.accelerator.reduce(counted, "sum")
+        kept = float(counted)
+        ratio = float(num_items) / kept if kept else 0.0
+        if step.micro_batches > 1:
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]  # type: ignore[union-attr]
+            torch._foreach_mul_(gradients, ratio)
+        selected.denominator = kept
+        # The constant makes the reported loss that of the whole step; it has no gradient.
+        total = loss * ratio + (ratio - 1) * step.loss
+        self._step = _Step()
+        return total
+
+    def _record(self, selected: _Selected) -> None:
+        self.counts.trainable += selected.offered
+        self.counts.kept += selected.kept
+        self.counts.empty_batches += selected.kept == 0
+        metrics = self._metrics["train"]
+        for name, value in selected.metrics().items():
+            metrics[f"selection/{name}"].append(value)
+
+    @torch.no_grad()
+    def _choose_examples(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Score a candidate batch with a pass of its own and return the rows that are trained on."""
+        assert self._figures is not None
+        batch = Batch.of(inputs)
+        backbone = self.accelerator.unwrap_model(model).get_decoder()
+        with self.compute_loss_context_manager():
+            hidden = backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
+        states = hidden.last_hidden_state.flatten(0, 1)
+        lengths = batch.lengths.tolist()
+        if self.method.options("diversity")["mode"] == "official":
+            lengths = [batch.shape[1]] * batch.shape[0]
+        else:
+            states = states[torch.from_numpy(batch.places).to(states.device)]
+        norms, distances, projections = self._figures.measure(states, lengths)
+        values = {
+            ("current", name): np.repeat(figure, batch.lengths)
+            for name, figure in zip(_OF_EXAMPLES, (norms, distances), strict=True)
+        }
+        statistics = batch.statistics(values, ())
+        kept = self.method.rule.keep(self.method.score(statistics), statistics)
+        rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
+        chosen = torch.from_numpy(rows)
+        self._figures.choose(projections[chosen])
+        longest = int(batch.lengths[rows].max())
+        return {
+            name: value[chosen.to(value.device), :longest] if isinstance(value, Tensor) and value.dim() == 2 else value
+            for name, value in inputs.items()
+        }
+
+    def _frozen_needs(self) -> list[tuple[str, str]]:
+        without = {("history", "loss")} if self._history is not None else set()
+        return sorted(need for need in self.method.needs - without if need[0] != "current")
+
+    def _check(self) -> None:
+        unknown = [f.name for f in self._own if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}]
+        if unknown:
+            raise TokensieveError(f"'{unknown[0]}' of the model in training cannot be read from its training pass")
+        args: Any = self.args
+        if args.packing or args.padding_free:
+            reads_rows = self._tap is not None or self._frozen_needs() or isinstance(self.method.rule, TopExamples)
+            if reads_rows or self._history is not None:
+                raise TokensieveError(
+                    f"method '{self.method.name}' cannot be packed: it reads figures of whole examples or of other "
+                    "models",
+                    where="SFTConfig: packing, padding_free",
+                    mend="packing=False",
+                )
+        if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
+            raise TokensieveError(
+                "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
+                mend="gradient_accumulation_steps=1 with a larger batch, or FSDP",
+            )
+        rule = self.method.rule
+        if isinstance(rule, TopExamples) and rule.examples > self.args.per_device_train_batch_size:
+            raise TokensieveError(
+                f"{rule.examples} examples are to be kept of a batch of {self.args.per_device_train_batch_size}",
+                where="SFTConfig: per_device_train_batch_size",
+                mend="raise the batch size, or keep fewer",
+            )
+
+    def _example_figures(self) -> ExampleFigures | None:
+        if not isinstance(self.method.rule, TopExamples):
+            return None
+        options = self.method.options("diversity")
+        dataset: Any = self.train_dataset
+        longest = max(len(row) for row in dataset["input_ids"])
+        return ExampleFigures(self._head.module, longest, options["buffer"], options["seed"])
+
+    def _add_columns(self, models: Mapping[str, Any]) -> tuple[str, ...]:
+        """Measure what no column holds of frozen models; return the columns that batches carry."""
+        dataset: Any = self.train_dataset
+        present = set(dataset.column_names)
+        by_role: dict[str, list[Figure]] = {}
+        for role, name in self._frozen_needs():
+            if f"{role}.{name}" not in present:
+                by_role.setdefault(role, []).append(Figure.of(name, self.method.options(name)))
+        for role, figures in by_role.items():
+            model = models.get(role)
+            if model is None and role in ("base", "history"):
+                model = self.accelerator.unwrap_model(self.model)
+            if model is None:
+                raise TokensieveError(
+                    f"method '{self.method.name}' needs {figures[0].name} of a model in the role '{role}', and none is "
+                    "given",
+                    where=f"TokenSelectionTrainer: models['{role}']",
+                    mend=f"pass models={{'{role}': MODEL}}, or a data column '{role}.{figures[0].name}'",
+                )
+            for name, column in _measure_rows(model, dataset, figures).items():
+                dataset = dataset.add_column(f"{role}.{name}", column)
+        self.train_dataset = dataset
+        carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
+        return (*carried, *(name for name in (KEPT, WEIGHTS) if name in present))
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        columns: Any = self._signature_columns
+        self._signature_columns = list(dict.fromkeys([*columns, *self._columns]))
+
+    def _state_file(self, folder: Path) -> Path:
+        return folder / f"token_selection-{self.accelerator.process_index}.safetensors"
+
+    def save_state_to(self, folder: Path) -> None:
+        """Write averages, buffers and counts of this process beside a checkpoint."""
+        tensors = {f"count.{name}": torch.tensor(value) for name, value in asdict(self.counts).items()}
+        if self._history is not None:
+            tensors |= {f"history.{name}": value.contiguous() for name, value in self._history.average.items()}
+        if self._figures is not None:
+            tensors["chosen"] = self._figures.chosen.contiguous()
+        save_file(tensors, self._state_file(folder))
+
+    def _load_state(self, folder: Path) -> None:
+        path = self._state_file(folder)
+        if not path.is_file():
+            raise TokensieveError(
+                "this checkpoint holds no state of a token selection",
+                where=str(folder),
+                mend="resume one that TokenSelectionTrainer wrote, with as many processes",
+            )
+        tensors = load_file(path)
+        self.counts = _Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(_Counts)})
+        if self._history is not None:
+            prefix = "history."
+            self._history.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        if self._figures is not None:
+            self._figures.chosen = tensors["chosen"]
+
+
+@dataclass
+class _Selected:
+    """What was decided of one micro-batch.
+
+    Attributes:
+        offered: trainable tokens of the batch as it came.
+        scores: of the tokens that went through the model.
+        decided: which of them were kept.
+        labels: which of them are trainable.
+        denominator: what the loss was divided by, where that is known.
+    """
+
+    offered: int
+    scores: Float32 | None = None
+    decided: Bool | None = None
+    labels: Bool | None = None
+    denominator: float | None = None
+
+    def take(self, scores: Float32, kept: Bool, trainable: Bool) -> None:
+        self.scores, self.decided, self.labels = scores, kept, trainable
+
+    @property
+    def kept(self) -> int:
+        return 0 if self.decided is None else int(self.decided.sum())
+
+    @property
+    def labelled(self) -> int:
+        return 0 if self.labels is None else int(self.labels.sum())
+
+    def metrics(self) -> dict[str, float]:
+        assert self.scores is not None
+        assert self.decided is not None
+        assert self.labels is not None
+        dropped = self.labels & ~self.decided
+        found = {"kept_share": self.kept / max(1, self.offered)}
+        for name, mask in (("score_kept", self.decided), ("score_dropped", dropped)):
+            if mask.any():
+                found[name] = float(self.scores[mask].mean())
+        if self.denominator is not None:
+            found["denominator"] = self.denominator
+        return found
+
+
+class _KeepState(TrainerCallback):
+    """Moves the average with each optimizer step, and saves it with each checkpoint."""
+
+    def __init__(self, trainer: TokenSelectionTrainer) -> None:
+        self._trainer = trainer
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._trainer._history is not None:
+            self._trainer._history.update()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.save_state_to(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+_OF_TRL: dict[str, Callable[[Any], Tensor]] = {
+    "loss": lambda outputs: -outputs.log_probs,
+    "entropy": lambda outputs: outputs.entropy,
+    "top1": lambda outputs: outputs.is_top1,
+}
+"""Statistics that TRL's fused head computes on the way, ``[B, S - 1]``."""
+
+
+def _measure_rows(model: Any, dataset: Any, figures: Sequence[Figure]) -> dict[str, list[Float32]]:
+    """Measure a data set of token ids: for each statistic, the figures of each row."""
+    found: dict[str, list[Float32]] = {figure.name: [] for figure in figures}
+    training = model.training
+    model.eval()
+    try:
+        with Forward(model, figures) as forward:
+            budget = MeasureSettings().batch_tokens(forward.device.type)
+            for start in range(0, len(dataset), _ROWS_AT_ONCE):
+                rows = dataset[start : start + _ROWS_AT_ONCE]
+                cu_seqlens = offsets([len(ids) for ids in rows["input_ids"]])
+                ids, labels = (np.concatenate(rows[name]).astype(np.int32) for name in ("input_ids", "labels"))
+                labels[cu_seqlens[:-1]] = IGNORE_INDEX
+                shard = Examples(ids, labels, cu_seqlens, np.arange(start, start + len(cu_seqlens) - 1))
+                measured = measure_shard(forward, shard, budget, lambda _: None)
+                for figure in figures:
+                    found[figure.name] += np.split(measured[figure.key], cu_seqlens[1:-1])
+    finally:
+        model.train(training)
+    return found

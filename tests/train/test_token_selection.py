@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForCausalLM
+from trl import SFTConfig
+
+from tokensieve.errors import TokensieveError
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
+from tokensieve.ops.ragged import offsets
+from tokensieve.train.token_selection import TokenSelectionTrainer, _measure_rows
+from tokensieve.types import Figure, Statistics
+
+LENGTHS = [3, 40, 7, 22, 5, 31, 12, 60]
+ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
+
+
+def make_rows(lengths=tuple(LENGTHS), seed=0) -> Dataset:
+    """Examples of very different lengths and shares of trainable tokens, one of them with a single one."""
+    generator = np.random.default_rng(seed)
+    ids = [generator.integers(2, 32, length) for length in lengths]
+    labels = []
+    for row, share in zip(ids, np.linspace(0.1, 0.9, len(lengths)), strict=True):
+        mask = generator.random(len(row)) < share
+        mask[0], mask[-1] = False, True
+        labels.append(np.where(mask, row, -100))
+    return Dataset.from_dict({"input_ids": [i.tolist() for i in ids], "labels": [i.tolist() for i in labels]})
+
+
+def method_of(name: str, **parameters: Any) -> Method:
+    parameters = {"current": "current", **parameters} if name == "rho-1" else parameters
+    return get_method(name, **({"probability": 0.03, **parameters} if name == "profit" else parameters))
+
+
+def load(base, seed: int | None = None) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(base.path)
+    if seed is not None:
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(seed)
+            for p in model.parameters():
+                p.add_(0.3 * torch.randn(p.shape, generator=generator))
+    return model
+
+
+class Watched(TokenSelectionTrainer):
+    """Keeps what was decided of each micro-batch."""
+
+    def _weights(self, statistics, batch, columns, selected):
+        weights = super()._weights(statistics, batch, columns, selected)
+        self.seen = [*getattr(self, "seen", []), (statistics, selected.decided, weights)]
+        return weights
+
+
+def trainer_for(base, tokenizer, output, method, data=None, models=None, model=None, **arguments) -> Watched:
+    settings: dict[str, Any] = {
+        "learning_rate": 0.1,
+        "lr_scheduler_type": "constant",
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "max_steps": 1,
+        "per_device_train_batch_size": 8,
+        "gradient_checkpointing": False,
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "max_length": 64,
+        "dataloader_pin_memory": False,
+    }
+    peft_config = arguments.pop("peft_config", None)
+    return Watched(
+        load(base) if model is None else model,
+        SFTConfig(output_dir=str(output), **{**settings, **arguments}),
+        method=method,
+        models=models or {"reference": load(base, 1)},
+        train_dataset=make_rows() if data is None else data,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
+
+
+def weights(trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistics:
+    """The statistics of frozen models over all rows, as the offline path measures them."""
+    values = {}
+    for role, name in method.needs:
+        values[role, name] = np.concatenate(
+            _measure_rows(models[role], data, [Figure.of(name, method.options(name))])[name]
+        )
+    labels = np.concatenate(data["labels"])
+    cu_seqlens = offsets([len(row) for row in data["input_ids"]])
+    turn_end = (labels == 1) & (np.concatenate(data["input_ids"]) == 1)
+    return Statistics(cu_seqlens, labels, values, turn_end)
+
+
+@pytest.mark.parametrize("name", ONLINE)
+def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, tokenizer, tmp_path):
+    method, data = method_of(name), make_rows()
+    current = load(base, 2)
+    models = {"reference": load(base, 1), "history": load(base, 3), "current": current}
+    trainer = trainer_for(
+        base, tokenizer, tmp_path, method, data, models, current,
+        learning_rate=0.0, per_device_train_batch_size=1, gradient_accumulation_steps=8,
+    )  # fmt: skip
+    trainer.train()
+    offline = measured(method, data, models)
+    if name == "talr":  # tau is the median loss of what is given: of each example here
+        return
+    kept = method.rule.keep(method.score(offline), offline)
+    expected = method.weights(offline, kept, 0.0)
+    by_labels = {
+        tuple(offline.labels[a:b]): (kept[a:b], expected[a:b]) for a, b in itertools.pairwise(offline.cu_seqlens)
+    }
+    assert len(trainer.seen) == len(LENGTHS)
+    for statistics, decided, weights_ in trainer.seen:
+        want_kept, want_weights = by_labels[tuple(statistics.labels)]
+        assert np.array_equal(decided, want_kept)
+        np.testing.assert_allclose(weights_, want_weights, rtol=1e-4, atol=1e-5)
+    if name not in ("dft", "eaft"):
+        assert 0 < trainer.counts.kept < trainer.counts.trainable
+
+
+@pytest.mark.parametrize("name", [*ONLINE[:-1], "toss", "forgetting"])
+def test_accumulation_gives_the_step_of_the_whole_batch(name, base, tokenizer, tmp_path):
+    data = make_rows()
+    models = {role: load(base, seed) for seed, role in enumerate(("reference", "history", "utility", "unsafe", "base"))}
+    if name in ("toss", "forgetting"):
+        offline = get_method(name)
+        statistics = measured(offline, data, models)
+        kept = offline.rule.keep(offline.score(statistics), statistics)
+        data = data.add_column("kept", np.split(kept, statistics.cu_seqlens[1:-1]))  # pyright: ignore[reportCallIssue]
+    trained = {}
+    for size, steps in ((8, 1), (1, 8), (2, 4)):
+        arguments: dict[str, Any] = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps}
+        trainer = trainer_for(
+            base, tokenizer, tmp_path / f"{size}", method_of(name), data, models, **arguments, max_grad_norm=0.5
+        )
+        before = weights(trainer)
+        result = trainer.train()
+        trained[size] = (weights(trainer), result.training_loss)
+    whole, loss = trained[8]
+    assert max((whole[key] - before[key]).abs().max().item() for key in before) > 1e-4
+    for size in (1, 2):
+        assert trained[size][1] == pytest.approx(loss, rel=1e-5)
+        for key, value in whole.items():
+            torch.testing.assert_close(trained[size][0][key], value, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "divide_by"), [("dft", "kept"), ("profit", "kept"), ("toss", "trainable")])
+def test_the_step_is_the_gradient_of_the_weighted_mean(name, divide_by, base, tokenizer, tmp_path):
+    models = {"utility": load(base, 1), "unsafe": load(base, 2)}
+    method = method_of(name, discard=0.5) if name == "toss" else method_of(name)
+    assert method.divide_by == divide_by
+    trainer = trainer_for(base, tokenizer, tmp_path, method, models=models)
+    trainer.train()
+    ((statistics, kept, factors),) = trainer.seen
+    by_hand = load(base)
+    total = torch.zeros(())
+    offset = 0
+    ids_by_labels = {tuple(row["labels"]): row["input_ids"] for row in make_rows()}  # pyright: ignore[reportArgumentType, reportCallIssue]
+    for a, b in itertools.pairwise(statistics.cu_seqlens):
+        ids = torch.tensor(ids_by_labels[tuple(statistics.labels[a:b])])
+        log_p = by_hand(ids[None]).logits[0, :-1].log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
+        total = total - (torch.from_numpy(factors[a + 1 : b]) * log_p).sum()
+        offset = b
+    assert offset == len(factors)
+    (total / int(kept.sum() if divide_by == "kept" else statistics.trainable.sum())).backward()
+    trained = weights(trainer)
+    for key, parameter in by_hand.named_parameters():
+        expected = parameter - 0.1 * parameter.grad  # pyright: ignore[reportOperatorIssue]
+        torch.testing.assert_close(trained[key], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_column_of_weights_is_honoured(base, tokenizer, tmp_path):
+    data = make_rows()
+    factors = [np.linspace(0, 2, len(ids), dtype=np.float32) for ids in data["input_ids"]]
+    trainer = trainer_for(
+        base,
+        tokenizer,
+        tmp_path,
+        "full",
+        data.add_column("weights", factors),  # pyright: ignore[reportCallIssue]
+    )
+    trainer.train()
+    ((statistics, _, used),) = trainer.seen
+    by_length = {len(row): row for row in factors}
+    for a, b in itertools.pairwise(statistics.cu_seqlens):
+        expected = np.where(statistics.trainable[a:b], by_length[b - a], 0)
+        np.testing.assert_allclose(used[a:b], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sstoken", "eaft", "rho-1"])
+def test_lora_with_gradient_checkpointing_and_bfloat16(name, base, tokenizer, tmp_path):
+    from peft import LoraConfig
+
+    trainer = trainer_for(
+        base, tokenizer, tmp_path, method_of(name), peft_config=LoraConfig(target_modules="all-linear"),
+        gradient_checkpointing=True, bf16=True, max_steps=2,
+    )  # fmt: skip
+    before = weights(trainer)
+    result = trainer.train()
+    assert np.isfinite(result.training_loss)
+    after = weights(trainer)
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert moved
+    assert all("lora_" in key for key in moved)
+
+
+def test_what_is_logged(base, tokenizer, tmp_path):
+    trainer = trainer_for(base, tokenizer, tmp_path, method_of("rho-1", fraction=0.5))
+    trainer.train()
+    logged = next(entry for entry in trainer.state.log_history if "selection/kept_share" in entry)
+    ((statistics, kept, _),) = trainer.seen
+    scores = method_of("rho-1").score(statistics)
+    assert logged["selection/kept_share"] == pytest.approx(kept.sum() / statistics.trainable.sum())
+    assert logged["selection/denominator"] == kept.sum()
+    assert logged["selection/score_kept"] == pytest.approx(scores[kept].mean(), rel=1e-5)
+    assert logged["selection/score_dropped"] == pytest.approx(scores[statistics.trainable & ~kept].mean(), rel=1e-5)
+
+
+def test_a_batch_of_which_nothing_is_kept_moves_nothing(base, tokenizer, tmp_path):
+    trainer = trainer_for(base, tokenizer, tmp_path, get_method("profit", probability=1.0))
+    trainer._turn_end_ids = ()
+    before = weights(trainer)
+    result = trainer.train()
+    assert result.training_loss == 0
+    assert trainer.counts.empty_batches == 1
+    for key, value in weights(trainer).items():
+        assert torch.equal(value, before[key])
+
+
+def test_turn_ends_are_kept(base, tokenizer, tmp_path):
+    data = make_rows().map(lambda row: {"input_ids": [*row["input_ids"][:-1], 1], "labels": [*row["labels"][:-1], 1]})
+    trainer = trainer_for(base, tokenizer, tmp_path, get_method("profit", probability=1.0), data)
+    trainer.train()
+    assert trainer.counts.kept == len(data)
+
+
+def test_the_history_is_an_average_of_the_trained_weights(base, tokenizer, tmp_path):
+    method = get_method("sstoken", history="ema", ema_decay=0.9)
+    trainer = trainer_for(base, tokenizer, tmp_path, method, max_steps=3)
+    expected = {name: value.clone() for name, value in weights(trainer).items()}
+    steps = []
+
+    update = trainer._history.update  # pyright: ignore[reportOptionalMemberAccess]
+
+    def recording():
+        steps.append(weights(trainer))
+        update()
+
+    trainer._history.update = recording  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    trainer.train()
+    assert len(steps) == 3
+    for step in steps:
+        expected = {name: 0.9 * value + 0.1 * step[name] for name, value in expected.items()}
+    for name, value in trainer._history.average.items():  # pyright: ignore[reportOptionalMemberAccess]
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+    first, *_, last = trainer.seen
+    history, current = (("history", "loss"), ("current", "loss"))
+    np.testing.assert_allclose(first[0].values[history], first[0].values[current], atol=1e-5)
+    assert np.abs(last[0].values[history] - last[0].values[current]).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["sstoken", "uds", "rho-1"])
+def test_a_checkpoint_brings_everything_back(name, base, tokenizer, tmp_path):
+    parameters = {"sstoken": {"history": "ema", "ema_decay": 0.8}, "uds": {"examples": 1}, "rho-1": {}}[name]
+    arguments: dict[str, Any] = {
+        "per_device_train_batch_size": 2,
+        "max_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 2,
+    }
+    whole = trainer_for(base, tokenizer, tmp_path / "whole", method_of(name, **parameters), **arguments)
+    whole.train()
+    resumed = trainer_for(base, tokenizer, tmp_path / "whole", method_of(name, **parameters), **arguments)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
+    assert dataclasses.asdict(resumed.counts) == dataclasses.asdict(whole.counts)
+    for key, value in weights(whole).items():
+        torch.testing.assert_close(weights(resumed)[key], value, rtol=1e-6, atol=1e-7)
+    if whole._figures is not None:
+        torch.testing.assert_close(resumed._figures.chosen, whole._figures.chosen)  # pyright: ignore[reportOptionalMemberAccess]
+        assert len(whole._figures.chosen) == 4
+    if whole._history is not None:
+        for key, value in whole._history.average.items():
+            torch.testing.assert_close(resumed._history.average[key], value)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_checkpoint_of_another_trainer_is_refused(base, tokenizer, tmp_path):
+    (tmp_path / "checkpoint-1").mkdir()
+    trainer = trainer_for(base, tokenizer, tmp_path, "dft")
+    with pytest.raises(TokensieveError, match="no state of a token selection"):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_uds_trains_on_the_best_examples_alone(base, tokenizer, tmp_path):
+    trainer = trainer_for(base, tokenizer, tmp_path, get_method("uds", examples=3, alpha=0.0))
+    trainer.train()
+    ((statistics, kept, _),) = trainer.seen
+    assert len(statistics) == 3
+    assert np.array_equal(kept, statistics.trainable)
+    model, norms = load(base), []
+    for row in make_rows():
+        with torch.no_grad():
+            norms.append(torch.linalg.matrix_norm(model(torch.tensor([row["input_ids"]])).logits[0], ord="nuc").item())  # pyright: ignore[reportArgumentType, reportCallIssue]
+    best = sorted(LENGTHS[i] for i in np.argsort(norms)[-3:])
+    assert sorted(np.diff(statistics.cu_seqlens)) == best
+
+
+_SCRIPT = """
+import sys
+import torch
+sys.path.insert(0, {tests!r})
+from test_token_selection import load, make_rows, method_of, trainer_for, weights
+from types import SimpleNamespace
+from transformers import AutoTokenizer
+base = SimpleNamespace(path={base!r})
+tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
+trainer = trainer_for(base, tokenizer, {output!r}, method_of({name!r}), per_device_train_batch_size=2,
+                      gradient_accumulation_steps=2)
+trainer.train()
+if trainer.accelerator.is_main_process:
+    torch.save(weights(trainer), {output!r} + "/weights.pt")
+    assert trainer.accelerator.num_processes == 2
+"""
+
+
+@pytest.mark.parametrize("name", ["sstoken", "profit"])
+def test_two_processes_are_one(name, base, tokenizer, tmp_path):
+    """Two processes with two micro-batches of two rows each take the step of one batch of eight."""
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    output = tmp_path / "two"
+    output.mkdir()
+    script = tmp_path / "script.py"
+    names = {"tests": str(Path(__file__).parent), "base": base.path, "tokenizer": str(tmp_path / "tokenizer")}
+    script.write_text(_SCRIPT.format(**names, output=str(output), name=name))
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one = trainer_for(base, tokenizer, tmp_path / "one", method_of(name))
+    one.train()
+    two = torch.load(output / "weights.pt", weights_only=True)
+    for key, value in weights(one).items():
+        torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_packing(base, tokenizer, tmp_path):
+    with pytest.raises(TokensieveError, match="'sstoken' cannot be packed"):
+        trainer_for(base, tokenizer, tmp_path, "sstoken", packing=True)
+    with pytest.raises(TokensieveError, match="'rho-1' cannot be packed"):
+        trainer_for(base, tokenizer, tmp_path, method_of("rho-1"), packing=True)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters", "match"),
+    [
+        ("rho-1", {"current": "current"}, "needs loss of a model in the role 'reference'"),
+        ("sstoken", {"layer": 7}, "there is no layer 7: the model has 2"),
+        ("uds", {"examples": 9}, "9 examples are to be kept of a batch of 8"),
+    ],
+)
+def test_bad_input(method, parameters, match, base, tokenizer, tmp_path):
+    with pytest.raises(TokensieveError, match=match):
+        trainer_for(base, tokenizer, tmp_path, get_method(method, **parameters), models={"none": None})
+
+
+def test_an_average_of_frozen_weights_is_refused(base, tokenizer, tmp_path):
+    model = load(base).requires_grad_(False)
+    with pytest.raises(TokensieveError, match="no weight is trained"):
+        trainer_for(base, tokenizer, tmp_path, get_method("sstoken", history="ema"), model=model)

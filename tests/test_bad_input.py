@@ -232,3 +232,23 @@ def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
             main([command, str(tmp_path)])
         assert stop.value.code == 2
         assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["method={name: sstoken, gamma: 1.5}"], "gamma is 1.5, it must be a number from 0 to 1"),
+        (["method={name: uds, alpha: -1}"], "alpha is -1"),
+        (["method={name: eaft, alpha: .inf}"], "alpha is inf"),
+        (["method={name: sstoken, layer: 9}"], "there is no layer 9: the model has 4"),
+        (["method={name: xtf, layer: -5}"], "there is no layer -5: the model has 4"),
+        (["method={name: xtf, mode: publishd}"], "mode is 'publishd'"),
+        (["method=toss"], "needs loss of a model in the role 'unsafe', and none is given"),
+        (["method={name: rho-1, current: current}"], "needs loss of a model in the role 'reference'"),
+        (["method={name: uds, examples: 9}"], "keeps 9 examples of a batch of 8"),
+        (["method=sstoken", "train.packing=true"], "'sstoken' cannot be packed"),
+        (["method=uds", "train.packing=true"], "'uds' cannot be packed"),
+    ],
+)
+def test_methods_that_cannot_work(fails, overrides, says):
+    assert says in fails([GOOD] * 3, "train.per_device_train_batch_size=8", *overrides)

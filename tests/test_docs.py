@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import warnings
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,21 @@ def test_the_python_of_the_docs(desk, capsys):
     printed = capsys.readouterr().out
     assert "[ 0.  1. -1.  4.  0.  0.]" in printed
     assert "[-100    7 -100    9 -100 -100]" in printed
+    assert "[-100    7 -100    9 -100    3]" in printed
+
+
+def test_the_trainer_of_the_docs(desk, capsys):
+    (source,) = blocks("docs/trainer.md", "python")
+    source = source.replace("Qwen/Qwen2.5-0.5B-Instruct", str(MODEL)).replace(
+        "max_length=1024", "max_length=256, max_steps=2, logging_steps=1, bf16=False, use_cpu=True, report_to='none'"
+    )
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(compile(source, "docs/trainer.md", "exec"), names)
+    logged = [entry for entry in names["trainer"].state.log_history if "selection/kept_share" in entry]
+    assert len(logged) == 2
+    assert 0.5 < logged[0]["selection/kept_share"] < 0.8
 
 
 def test_the_reference_pages_are_those_of_the_code():

@@ -166,3 +166,94 @@ def test_the_scores_are_the_difference_of_the_losses(finished):
     score = table["score"].combine_chunks().flatten().to_numpy()
     np.testing.assert_array_equal(score, loss["base"] - loss["reference"])
     assert np.abs(score).max() > 0.1
+
+
+def selection_of(folder: Path, arm: str) -> dict:
+    return read_json(folder / "arms" / arm / "selection.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "share"),
+    [
+        ("sstoken", (0.6, 0.75)),
+        ("{name: rho-1, current: current, scope: batch}", (0.55, 0.61)),
+        ("{name: uds, examples: 2}", (0.1, 0.5)),
+        ("{name: profit, probability: 0.5}", (0.05, 0.9)),
+        ("eaft", (1, 1)),
+    ],
+)
+def test_a_method_that_selects_while_the_model_trains(method, share, arguments, tmp_path):
+    recipe = load_recipe(None, arguments(tmp_path / "run", f"method={method}", "controls=[full, random]"))
+    folder = pipeline.run(recipe)
+    name = recipe.method["name"]
+    assert selection_of(folder, name)["online"]
+    training = read_json(folder / "arms" / name / "model/training.json")
+    assert any("selection/kept_share" in entry for entry in training["log"])
+    assert share[0] <= training["selection"]["kept"] / training["selection"]["trainable"] <= share[1]
+    columns = pq.read_schema(next((folder / f"arms/{name}/training/data").iterdir())).names
+    assert columns[:2] == ["input_ids", "labels"]
+    assert not [column for column in columns if column.startswith("current.")]
+    losses = {
+        arm: read_json(folder / "arms" / arm / "evaluation.json")["held_out"]["loss"]
+        for arm in ("base", name, "full", "random")
+    }
+    assert losses[name] < losses["base"]
+    assert losses[name] != losses["full"]
+    from tokensieve.report.view import load_run
+
+    shown = load_run(folder).row(name).selection
+    assert shown is not None
+    assert shown.kept == training["selection"]["kept"]
+
+
+def test_the_offline_variant_of_an_online_method(arguments, finished, tmp_path):
+    """With a fixed model for the role `current`, nothing is left to choose in training."""
+    tuned = finished / "arms/full/model"
+    recipe = load_recipe(
+        None, arguments(tmp_path / "run", "method=sstoken", f"models.current.adapter={tuned}", "controls=[]")
+    )
+    folder = pipeline.run(recipe, until="train")
+    selection = selection_of(folder, "sstoken")
+    assert not selection["online"]
+    assert selection["statistics"]["current.loss"] != selection["statistics"]["history.loss"]
+    assert not (folder / "arms/sstoken/training").exists()
+    assert "selection" not in read_json(folder / "arms/sstoken/model/training.json")
+
+
+def test_offline_weights_are_in_the_training_data(arguments, finished, tmp_path):
+    tuned = finished / "arms/full/model"
+    recipe = load_recipe(
+        None, arguments(tmp_path / "run", "method=dft", f"models.current.adapter={tuned}", "controls=[]")
+    )
+    folder = pipeline.run(recipe, until="train")
+    (path,) = (folder / "arms/dft/training/data").iterdir()
+    rows = pq.read_table(path).to_pylist()
+    weights = np.concatenate([row["weights"] for row in rows])
+    trainable = np.concatenate([row["labels"] for row in rows]) != -100
+    assert set(rows[0]) == {"input_ids", "labels", "kept", "weights"}
+    assert (weights[~trainable] == 0).all()
+    assert 0 < weights[trainable].min() < weights[trainable].max() <= 1
+
+
+def test_what_speaks_against_a_token_is_kept_and_shown(arguments, tmp_path, capsys):
+    from tokensieve.cli import main
+    from tokensieve.report.view import load_run
+
+    recipe = load_recipe(None, arguments(tmp_path / "run", "method=xtf", "controls=[]", "train=null"))
+    folder = pipeline.run(recipe)
+    view = load_run(folder)
+    reasons = view.shard(0).reasons["xtf"]
+    kept, trainable = view.shard(0).kept["xtf"], view.shard(0).trainable
+    assert (reasons[trainable & ~kept] > 0).all()
+    assert (trainable & ~kept).any()
+    names = selection_of(folder, "xtf")["reasons"]
+    number = next(n for n in range(len(view)) if any(view.example(n).reasons("xtf", names)))
+    against = {reason for token in view.example(number).reasons("xtf", names) for reason in token}
+    main(["show", str(folder), "--example", str(number)])
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert any(f"dropped as {reason}" in shown for reason in against)
+    assert any(f"dropped: {name}" in (folder / "report.html").read_text() for name in names)
+    assert selection_of(folder, "xtf")["fitted"]["relevance_threshold"] is not None
+    words = list((tmp_path / "store/statistics").rglob("domain_words.json"))
+    assert len(words) == 1
+    assert len(read_json(words[0])) > 10

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tokensieve.report.page import write_page
     from tokensieve.report.view import load_run
     from tokensieve.select.labels import select_labels
+    from tokensieve.train.token_selection import TokenSelectionTrainer
     from tokensieve.types import IGNORE_INDEX, Statistics
 
 __version__ = "0.1.0"
@@ -35,6 +36,7 @@ __all__ = [
     "Recipe",
     "Statistics",
     "Threshold",
+    "TokenSelectionTrainer",
     "TokensieveError",
     "TopFraction",
     "all_methods",
@@ -58,6 +60,7 @@ _HOMES = {
     "report.page": ("write_page",),
     "report.view": ("load_run",),
     "select.labels": ("select_labels",),
+    "train.token_selection": ("TokenSelectionTrainer",),
     "types": ("IGNORE_INDEX", "Statistics"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,7 +17,7 @@ from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
-from tokensieve.measure.models import check_model, context_of, local_folder
+from tokensieve.measure.models import check_model, context_of, load_config, local_folder
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
@@ -120,6 +120,8 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     base = _base(recipe)
     if recipe.train is not None:
         check_arguments(recipe.train.arguments)
+        for arm in arms:
+            _check_training(recipe, arm.method)
     if recipe.evaluate.tasks:
         from tokensieve.evaluate.harness import check_tasks
 
@@ -146,6 +148,7 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
             warm_ups[role] = _prepare(recipe, data, encoder, f"tokenise warm-up of {role}", progress)
     for role in {"base", *needs} & models.keys():
         _check_role(recipe, role, models[role], base, encoder, examples)
+        _check_layers(needs.get(role, ()), models[role])
     plan = Plan(recipe, encoder, examples, held_out, questions, warm_ups, arms, needs, models)
     _check_disk(plan)
     return plan
@@ -227,6 +230,39 @@ def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[Figure, ...
     for role in recipe.models if recipe.measure.statistics else ():
         needs.setdefault(role, set()).update(Figure(name) for name in recipe.measure.statistics)
     return {role: tuple(sorted(needs[role], key=lambda f: f.key)) for role in recipe.models if role in needs}
+
+
+def _check_training(recipe: Recipe, method: Method) -> None:
+    """Refuse training settings that a method which selects while the model trains cannot work with."""
+    assert recipe.train is not None
+    arguments = recipe.train.arguments
+    rule, size = method.rule, arguments.get("per_device_train_batch_size")
+    if isinstance(rule, TopExamples) and isinstance(size, int) and rule.examples > size:
+        raise TokensieveError(
+            f"method '{method.name}' keeps {rule.examples} examples of a batch of {size}",
+            where="recipe: train.per_device_train_batch_size",
+            mend=f"train.per_device_train_batch_size: {2 * rule.examples}, or method.examples: {max(1, size // 2)}",
+        )
+    packed = arguments.get("packing") or arguments.get("padding_free")
+    if packed and method.online and "current" not in recipe.models and len(method.needs) > 1:
+        raise TokensieveError(
+            f"method '{method.name}' cannot be packed: it reads figures of whole examples or of other models",
+            where="recipe: train.packing",
+            mend="train.packing: false",
+        )
+
+
+def _check_layers(figures: tuple[Figure, ...], model: ModelSettings) -> None:
+    """Refuse a layer that the model does not have."""
+    layers = getattr(load_config(model).get_text_config(), "num_hidden_layers", None)
+    for figure in figures:
+        layer = figure.option("layer", None)
+        if layer is not None and layers is not None and not -layers <= layer < layers:
+            raise TokensieveError(
+                f"there is no layer {layer}: the model has {layers}",
+                where="recipe: method.layer",
+                mend=f"method.layer: {-layers} to {layers - 1}",
+            )
 
 
 def _base(recipe: Recipe) -> ModelSettings:

@@ -16,11 +16,9 @@ import docstring_parser
 from tokensieve.config import Recipe
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction
+from tokensieve.ops.rules import in_words
 
 DOCS = Path(__file__).parent
-_WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each example"}
-_ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
 
 def recipe_page() -> str:
@@ -36,6 +34,12 @@ def recipe_page() -> str:
         "",
         "Short spellings: `base: FOLDER` for `base: {path: FOLDER}`, `method: NAME` for `method: {name: NAME}`,",
         "`data: FILE` for `data: {files: [FILE]}`. Keys of `train` that are not listed here go to TRL's `SFTConfig`.",
+        "",
+        "`tokensieve run RECIPE --dry-run` checks everything but the weights, shows what would be done and writes no",
+        "run. It fetches nothing: a model or data set that is not on this machine is named, with what was not checked.",
+        "",
+        "The folder `recipes/` has a short recipe for each method, and in `recipes/papers/` the set-ups of the papers,",
+        "on their models, as far as they are known.",
         "",
         *_table(Recipe, ""),
     ]
@@ -60,7 +64,7 @@ def methods_page() -> str:
         cells = [
             f"[`{name}`](#{name})",
             cls.summary,
-            _rule(method.rule),
+            in_words(method.rule),
             _when(method),
             _needs(method),
             str(_passes(method)),
@@ -79,7 +83,7 @@ def _method_section(cls: type[Method]) -> list[str]:
         "Score" if cls.weights is Method.weights else "Score and weights": f"`{cls.formula}`",
         "Needs": _needs(method),
         "Extra passes": str(_passes(method)),
-        "Default rule": _rule(method.rule),
+        "Default rule": in_words(method.rule),
         "Selects": _when(method),
         "Loss is divided by": {"kept": "the number of kept tokens", "trainable": "the number of all trainable tokens"}[
             cls.divide_by
@@ -104,20 +108,6 @@ def _needs(method: Method) -> str:
 def _passes(method: Method) -> int:
     """Return how many models are run over the data set besides the one in training."""
     return len({role for role, _ in method.needs} - {"current"})
-
-
-def _rule(rule: Rule) -> str:
-    match rule:
-        case DropFraction(fraction, scope, rounding):
-            return f"all but the lowest {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
-        case TopFraction(fraction=1.0):
-            return "every trainable token"
-        case TopFraction(fraction, scope, rounding):
-            return f"top {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
-        case Threshold(value):
-            return f"score of at least {value:g}"
-        case TopExamples(examples):
-            return f"top {examples} examples of each batch"
 
 
 def _when(method: Method) -> str:

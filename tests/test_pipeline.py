@@ -15,6 +15,7 @@ from tokensieve.config import load_recipe
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as measure_module
+from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 
 MODEL = Path(__file__).parents[1] / "src/tokensieve/demo/model"
@@ -133,9 +134,9 @@ def test_another_method_and_ratio_measure_nothing_again(finished, arguments, mon
     )
     clean, control = (read_json(thresholded / "arms" / arm / "selection.json") for arm in ("token-cleaning", "random"))
     assert clean["kept"] == control["kept"]
-    scores = pq.read_table(thresholded / "arms/token-cleaning/scores/shard-00000.parquet").to_pylist()
-    flat = [(s, k) for row in scores for s, k in zip(row["score"], row["kept"], strict=True)]
-    assert all(kept for score, kept in flat if score > 0)
+    scores, kept = read_selection(thresholded / "arms/token-cleaning/scores", 0)
+    assert kept[scores > 0].all()
+    assert not kept.all()
 
 
 def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arguments):

@@ -19,6 +19,7 @@ from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
+from tokensieve.train.self_evolving import read_rounds, write_round_scores
 from tokensieve.types import Figure, Statistics
 
 Measurements = Mapping[str, Measurement]
@@ -29,7 +30,8 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
     """Score and choose tokens for an arm, and write its cleaned data; or read what an earlier call chose.
 
     An arm that selects while the model trains is shown as it would select before the first step, with the base in the
-    place of the model in training; its training data holds every token.
+    place of the model in training; its training data holds every token. An arm with rounds of training
+    (`train.self_evolving`) has chosen in them, and what it chose is put together here.
 
     Args:
         plan: the checked run.
@@ -70,8 +72,12 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
         return selection
     examples = plan.examples
     method = method.fit(lambda: (statistics for statistics, _ in loader))
+    in_rounds = arm.method.schedule == "self-evolving"
     with atomic_folder(folder / "scores") as scores:
-        counts = select_shards(method, rule, loader.read, examples.shards, scores)
+        if in_rounds:
+            counts = write_round_scores(examples, folder / "rounds", scores)
+        else:
+            counts = select_shards(method, rule, loader.read, examples.shards, scores)
     with atomic_folder(folder / "cleaned") as cleaned:
         written = write_cleaned(examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl)
     if plan.selects_in_training(arm.method):
@@ -80,6 +86,7 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
     fitted = fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None
     selection = {**identity, "fitted": fitted, "reasons": list(method.reason_names), **counts}
     selection |= {"source_rows": examples.counts.rows, "examples_written": written}
+    selection |= {"rounds": read_rounds(folder / "rounds")} if in_rounds else {}
     write_json(path, selection)
     return selection
 

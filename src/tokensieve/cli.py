@@ -44,13 +44,14 @@ def _stage(until: str, arguments: Sequence[str], dry_run: bool = False) -> None:
 
     recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
     _quiet()
-    from tokensieve import pipeline
-    from tokensieve.report.progress import StageProgress
-
     if dry_run:
-        plan = pipeline.check_run(recipe, StageProgress())
-        print(f"ok: {plan.examples.counts.examples} examples, {plan.examples.counts.trainable_tokens} trainable tokens")
+        from tokensieve import dry_run as dry
+        from tokensieve.report.progress import StageProgress
+
+        print("\n".join(dry.dry_run(recipe, StageProgress())))
         return
+    from tokensieve import pipeline
+
     folder = pipeline.run(recipe, until)
     _summary(folder, until)
 
@@ -61,11 +62,13 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
     For example:
       tokensieve run recipe.yaml
       tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+      tokensieve run recipe.yaml --dry-run
       tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
 
     Args:
         arguments: recipe and overrides.
-        dry_run: check everything but the weights, and stop.
+        dry_run: check everything but the weights, show what would be done, and stop. Models and data that are not on
+            this machine are named and left out.
     """
     _stage("report", arguments, dry_run)
 

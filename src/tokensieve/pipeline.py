@@ -8,6 +8,7 @@ A run folder:
     arms/<arm>/selection.json       counts, rule and what they were made from
     arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
     arms/<arm>/training/data/       data with figures, where tokens are chosen or weighed while the model trains
+    arms/<arm>/rounds/<t>/          rounds of an arm that selects with the model that it trains (`train.self_evolving`)
     arms/<arm>/model/               adapter or model fine-tuned on it
     arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
     report.html
@@ -18,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,23 +28,30 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tokensieve.arms import select_arm, training_method
+from tokensieve.arms import Loader, select_arm, training_method
 from tokensieve.config import Recipe, dump_recipe, recipe_values, train_settings
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.evaluate.held_out import held_out_loss
 from tokensieve.measure.measure import Measurement, locate, measure
 from tokensieve.measure.models import ModelPool, model_identity, pick_device
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods._base import Method
-from tokensieve.plan import Plan, check
+from tokensieve.methods.self_evolving import SelfEvolving
+from tokensieve.methods.toss_pro import TossPro
+from tokensieve.plan import Arm, Plan, check
 from tokensieve.report.progress import StageProgress
 from tokensieve.select.cleaned import write_subset
+from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.train.self_evolving import SelfEvolution
 from tokensieve.train.settings import WarmUp
-from tokensieve.train.trainer import train, trained_model
+from tokensieve.train.toss_pro import Added, refine
+from tokensieve.train.trainer import on_steps, train, trained_model
+from tokensieve.types import Figure
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
 _FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
@@ -123,19 +131,16 @@ class _Stages:
 
     def measure(self) -> None:
         """Make the models that are to be made, and measure every role's statistics."""
+        refined = {arm.method.refines: arm.method for arm in self.plan.arms if arm.method.refines is not None}
         for role, settings in self.recipe.models.items():
-            if settings.warm_up is not None and (role in self.plan.needs):
+            if settings.warm_up is not None and role in self.plan.needs and role not in refined:
                 self.models[role] = self._make(role, settings.warm_up)
-        for role, names in self.plan.needs.items():
-            examples, model = self.plan.examples, self.models[role]
-            done = locate(examples, model, self.store).complete(names)
-            with (
-                self._timed(f"measure {role}", done),
-                self.progress.stage(f"measure {role}", examples.counts.tokens, "tokens") as advance,
-            ):
-                self.measurements[role] = measure(
-                    examples, model, names, self.recipe.measure, self.store, self.pool, advance
-                )
+        # Refining a model takes the statistics of the others.
+        for role in sorted(self.plan.needs, key=lambda role: role in refined):
+            if role in refined:
+                self.models[role] = self._refine(role, refined[role])
+            self.measurements[role] = self._measure(role, self.models[role], self.plan.needs[role])
+        self.measurements = {role: self.measurements[role] for role in self.plan.needs}
         self._write_state()
 
     def select(self) -> None:
@@ -143,6 +148,8 @@ class _Stages:
         kept = None
         for arm in self.plan.arms:
             folder = self._arm(arm.name)
+            if arm.method.schedule == "self-evolving":
+                self._evolve(arm, kept)
             done = (folder / "selection.json").is_file()
             with (
                 self._timed(f"select {arm.name}", done),
@@ -189,9 +196,27 @@ class _Stages:
 
         write_page(load_run(self.folder), self.folder / "report.html", self.recipe.report.examples)
 
-    def _make(self, role: str, warm_up: WarmUp) -> ModelSettings:
-        """Fine-tune the base on a warm-up subset, once for the same base, subset and settings."""
-        examples = self.plan.warm_ups.get(role, self.plan.examples)
+    def _measure(
+        self, role: str, model: ModelSettings, figures: Sequence[Figure], description: str | None = None
+    ) -> Measurement:
+        """Measure a role's figures over the pool, as far as they are missing."""
+        examples, description = self.plan.examples, description or f"measure {role}"
+        done = locate(examples, model, self.store).complete(figures)
+        with (
+            self._timed(description, done),
+            self.progress.stage(description, examples.counts.tokens, "tokens") as advance,
+        ):
+            return measure(examples, model, figures, self.recipe.measure, self.store, self.pool, advance)
+
+    def _make(self, role: str, warm_up: WarmUp, rounds: Sequence[Added] = ()) -> ModelSettings:
+        """Fine-tune the base on a warm-up subset, once for the same base, subset and settings.
+
+        Args:
+            role: for the description.
+            warm_up: the subset.
+            rounds: examples of the pool that join it, round by round.
+        """
+        examples, pool = self.plan.warm_ups.get(role, self.plan.examples), self.plan.examples
         settings = train_settings(self.plan.train, warm_up.train)
         identity = {
             "base": model_identity(self.plan.base),
@@ -201,15 +226,74 @@ class _Stages:
             "train": dataclasses.asdict(settings),
             "seed": self.recipe.seed,
         }
+        added = sorted(example for one in rounds for example in one.examples)
+        if added:
+            identity["added"] = {"examples": pool.fingerprint, "numbers": added}
         folder = self.store / "models" / fingerprint.of_value(identity)[:16]
         if not (folder / "manifest.json").is_file():
             with locked(folder):
-                with atomic_folder(folder / "warm-up") as subset:
-                    write_subset(examples, _pick(examples, warm_up, self.recipe.seed), subset)
-                files = sorted((folder / "warm-up" / "data").glob("train-*.parquet"))
-                self._train(f"make {role}", self.plan.base, files, settings, folder / "model")
+                parts = {"warm-up": (examples, _pick(examples, warm_up, self.recipe.seed))}
+                if added:
+                    parts["added"] = (pool, np.isin(np.arange(pool.counts.examples), added))
+                    write_json(folder / "added.json", {"rounds": [dataclasses.asdict(one) for one in rounds]})
+                for name, (source, picked) in parts.items():
+                    with atomic_folder(folder / name) as subset:
+                        write_subset(source, picked, subset)
+                files = [path for name in parts for path in sorted((folder / name / "data").glob("train-*.parquet"))]
+                description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
+                self._train(description, self.plan.base, files, settings, folder / "model")
                 write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})
         return trained_model(self.plan.base, settings, folder / "model")
+
+    def _refine(self, role: str, method: Method) -> ModelSettings:
+        """Make the model of a role, and make it anew in each round with what it found in the pool."""
+        warm_up = self.recipe.models[role].warm_up  # type: ignore[index]
+        assert isinstance(method, TossPro)
+        assert warm_up is not None
+        figures = [figure for _, source, figure in self.plan.figures(method) if source == role]
+
+        def make(rounds: Sequence[Added]) -> ModelSettings:
+            self.pool = ModelPool(self.device)  # frees what measuring held
+            return self._make(role, warm_up, rounds)
+
+        def load(done: int, model: ModelSettings) -> LoadStatistics:
+            found = self._measure(role, model, figures, f"measure {role}, round {done + 1}")
+            return Loader(self.plan, method, {**self.measurements, role: found}).read
+
+        return refine(method, self.plan.examples.shards, make, load)
+
+    def _evolve(self, arm: Arm, kept: int | None) -> None:
+        """Carry out the rounds of an arm that selects with the model that it trains."""
+        plan, method = self.plan, arm.method
+        assert isinstance(method, SelfEvolving)
+        self.pool = ModelPool(self.device)  # frees what measuring held
+        budget, held_out = self.recipe.measure.batch_tokens(self.device.type), plan.held_out
+
+        def stage(description: str, total: int | None, unit: str) -> Any:
+            return self.progress.stage(f"{arm.name}: {description}", total, unit)
+
+        def held_out_of(model: Any) -> float:
+            assert held_out is not None
+            with stage("held-out loss", held_out.counts.tokens, "tokens") as advance:
+                return held_out_loss(model, held_out, budget, advance).loss
+
+        folder = self._arm(arm.name)
+        with self._timed(f"train {arm.name}", (folder / "model" / "training.json").is_file()):
+            SelfEvolution(
+                method,
+                plan.rule(arm, kept),
+                plan.examples,
+                Loader(plan, method, self.measurements).read,
+                plan.base,
+                plan.encoder.tokenizer,
+                plan.train,
+                self.recipe.data.max_length or DEFAULT_MAX_LENGTH,
+                self.recipe.seed,
+                self.device,
+                budget,
+                stage,
+                held_out_of if held_out is not None else None,
+            ).run(folder)
 
     def _train(
         self,
@@ -221,13 +305,6 @@ class _Stages:
         method: Method | None = None,
     ) -> None:
         with self._timed(description, False), self.progress.stage(description, None, "steps") as advance:
-            done = 0
-
-            def on_step(step: int, _: int) -> None:
-                nonlocal done
-                advance(step - done)
-                done = step
-
             train(
                 base,
                 files,
@@ -237,7 +314,7 @@ class _Stages:
                 max_length=self.recipe.data.max_length or DEFAULT_MAX_LENGTH,
                 seed=self.recipe.seed,
                 device=self.device,
-                on_step=on_step,
+                on_step=on_steps(advance),
                 method=method,
                 turn_end_ids=self.plan.encoder.turn_end_ids if self.recipe.select.keep_turn_end else (),
             )

@@ -15,16 +15,22 @@ from tokensieve.data.inspect import Inspection, Problem, inspect_data
 from tokensieve.data.prepare import ExampleStore, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.measure.models import check_model, context_of, load_config, local_folder
+from tokensieve.measure.relevance import RELEVANCE
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
+from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction
+from tokensieve.ops.token_loss import LOSS_STATISTICS
 from tokensieve.report.progress import StageProgress
+from tokensieve.schedules import check_pool, check_schedules, check_training
 from tokensieve.train.settings import TrainSettings, check_arguments
 from tokensieve.types import Figure
+
+_STATISTICS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS, RELEVANCE)
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,45 @@ class Plan:
         if not arm.follows or kept is None:
             return own
         leader = self.arms[0].method.rule
-        if threshold is None and isinstance(leader, TopFraction):
+        # What a self-evolving leader keeps is not its fraction of the whole: its first part is kept entirely.
+        whole = self.arms[0].method.schedule != "self-evolving"
+        if threshold is None and whole and isinstance(leader, TopFraction):
             # Offline there is no training batch to rank within.
             return dataclasses.replace(leader, scope="dataset") if leader.scope == "batch" else leader
         # Half a token more, so that rounding down gives the very count.
         return TopFraction(min(1.0, (kept + 0.5) / self.examples.counts.trainable_tokens))
+
+
+def check_recipe(recipe: Recipe) -> tuple[tuple[Arm, ...], dict[str, tuple[Figure, ...]]]:
+    """Check what a recipe says by itself: methods, roles and the trainer's arguments. Reads no model and no data.
+
+    Returns:
+        The arms, and the figures to measure by the role of a model of the recipe.
+
+    Raises:
+        TokensieveError: the first thing that would make the run fail.
+    """
+    arms = _arms(recipe)
+    check_schedules(recipe, [arm.method for arm in arms])
+    needs = _needs(recipe, arms)
+    base_model(recipe)
+    for arm in arms:
+        _check_scope(recipe, arm)
+    for name in recipe.measure.statistics:
+        if name not in _STATISTICS:
+            raise TokensieveError(
+                f"unknown statistic '{name}'{did_you_mean(name, _STATISTICS)}",
+                where="recipe: measure.statistics",
+                mend=f"one or more of: {', '.join(_STATISTICS)}",
+            )
+    if recipe.train is not None:
+        check_arguments(recipe.train.arguments)
+        for arm in arms:
+            check_training(recipe, arm.method)
+    for settings in recipe.models.values():
+        if settings.warm_up is not None:
+            check_arguments(train_settings(recipe.train or TrainSettings(), settings.warm_up.train).arguments)
+    return arms, needs
 
 
 def check(recipe: Recipe, progress: StageProgress) -> Plan:
@@ -115,22 +155,18 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
-    arms = _arms(recipe)
-    needs = _needs(recipe, arms)
-    base = _base(recipe)
-    if recipe.train is not None:
-        check_arguments(recipe.train.arguments)
-        for arm in arms:
-            _check_training(recipe, arm.method)
+    arms, needs = check_recipe(recipe)
+    base = base_model(recipe)
     if recipe.evaluate.tasks:
         from tokensieve.evaluate.harness import check_tasks
 
         check_tasks(recipe.evaluate.tasks, recipe.evaluate.task_folder)
-    recipe = dataclasses.replace(recipe, data=_with_max_length(recipe.data, base))
-    models = {role: _named(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
+    recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
+    models = {role: role_model(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
     tokenizer = recipe.data.tokenizer or base.path
     encoder = load_encoder(str(local_folder(tokenizer, base.revision, weights=False)), recipe.data.chat_template)
     examples = _prepare(recipe, recipe.data, encoder, "tokenise", progress)
+    check_pool([arm.method for arm in arms], examples)
     held_out = None
     if recipe.evaluate.held_out:
         held_out = _prepare(recipe, _data_of(recipe, recipe.evaluate.held_out), encoder, "tokenise held-out", progress)
@@ -141,8 +177,6 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
         questions = tuple(read_questions(data, encoder, match.extract))
     warm_ups = {}
     for role, settings in recipe.models.items():
-        if settings.warm_up is not None:
-            check_arguments(train_settings(recipe.train or TrainSettings(), settings.warm_up.train).arguments)
         if settings.warm_up is not None and settings.warm_up.files:
             data = _data_of(recipe, settings.warm_up.files)
             warm_ups[role] = _prepare(recipe, data, encoder, f"tokenise warm-up of {role}", progress)
@@ -173,7 +207,7 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
         return found, encoder
     model = ModelSettings(str(folder))
     try:
-        _with_max_length(data, model)
+        with_max_length(data, model)
         check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
     except TokensieveError as error:
         problem = Problem("error", error.what, error.where, error.mend)
@@ -209,7 +243,7 @@ def _figures(recipe: Recipe, method: Method) -> list[tuple[str, str, Figure]]:
     found = []
     for role, name in sorted(method.needs):
         source = "base" if role in ("history", "current") and role not in recipe.models else role
-        if not isinstance(method.rule, TopExamples):
+        if not isinstance(method.rule, TopExamples) and role not in method.provides:
             found.append((role, source, Figure.of(name, method.options(name))))
     return found
 
@@ -232,23 +266,17 @@ def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[Figure, ...
     return {role: tuple(sorted(needs[role], key=lambda f: f.key)) for role in recipe.models if role in needs}
 
 
-def _check_training(recipe: Recipe, method: Method) -> None:
-    """Refuse training settings that a method which selects while the model trains cannot work with."""
-    assert recipe.train is not None
-    arguments = recipe.train.arguments
-    rule, size = method.rule, arguments.get("per_device_train_batch_size")
-    if isinstance(rule, TopExamples) and isinstance(size, int) and rule.examples > size:
+def _check_scope(recipe: Recipe, arm: Arm) -> None:
+    """Refuse to rank within training batches where there are none."""
+    offline = not arm.method.online or "current" in recipe.models
+    own_rule = not arm.follows and recipe.select.threshold is None
+    if offline and own_rule and getattr(arm.method.rule, "scope", None) == "batch":
         raise TokensieveError(
-            f"method '{method.name}' keeps {rule.examples} examples of a batch of {size}",
-            where="recipe: train.per_device_train_batch_size",
-            mend=f"train.per_device_train_batch_size: {2 * rule.examples}, or method.examples: {max(1, size // 2)}",
-        )
-    packed = arguments.get("packing") or arguments.get("padding_free")
-    if packed and method.online and "current" not in recipe.models and len(method.needs) > 1:
-        raise TokensieveError(
-            f"method '{method.name}' cannot be packed: it reads figures of whole examples or of other models",
-            where="recipe: train.packing",
-            mend="train.packing: false",
+            f"method '{arm.method.name}' is to rank within each training batch, and offline there is none",
+            where=f"recipe: {'models.current' if arm.method.online else 'scope'}",
+            mend="leave out models.current, so that it selects while the model trains"
+            if arm.method.online
+            else "scope: dataset or scope: example",
         )
 
 
@@ -265,14 +293,20 @@ def _check_layers(figures: tuple[Figure, ...], model: ModelSettings) -> None:
             )
 
 
-def _base(recipe: Recipe) -> ModelSettings:
+def base_model(recipe: Recipe) -> ModelSettings:
+    """Return the model that is fine-tuned.
+
+    Raises:
+        TokensieveError: none is given.
+    """
     base = recipe.models.get("base")
     if base is None or base.path is None or base.warm_up is not None:
         raise TokensieveError("no base model", where="recipe: models.base", mend="models: {base: FOLDER_OR_HUB_ID}")
-    return _named(base, None)
+    return role_model(base, None)
 
 
-def _named(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
+def role_model(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
+    """Return the model of a role that exists; what it does not say, the base says where the weights are the same."""
     path = settings.path or (base.path if base else None)
     assert path is not None
     inherit = base is not None and settings.path is None
@@ -285,7 +319,12 @@ def _named(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
     )
 
 
-def _with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:
+def with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:
+    """Return the settings with the length of examples decided.
+
+    Raises:
+        TokensieveError: a length beyond the context of the base.
+    """
     context = context_of(base)
     if data.max_length is None:
         return dataclasses.replace(data, max_length=min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH))

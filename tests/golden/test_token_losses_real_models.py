@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tokensieve.cli import main
+from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import read_shard
 
@@ -46,6 +47,6 @@ def test_losses_and_both_selections(rows, shared, tmp_path):
         for role in ("base", "reference"):
             _, columns = read_shard(Path(state["statistics"][role]) / "loss" / "shard-00000.parquet")
             np.testing.assert_allclose(columns["loss"], golden[f"{role}_loss"], rtol=0, atol=1e-4)
-        _, columns = read_shard(run / "arms" / method / "scores" / "shard-00000.parquet")
-        np.testing.assert_array_equal(columns["kept"], golden[f"{scope}_0.6_selected_labels"] != -100)
+        _, kept = read_selection(run / "arms" / method / "scores", 0)
+        np.testing.assert_array_equal(kept, golden[f"{scope}_0.6_selected_labels"] != -100)
     assert len(list((tmp_path / "store/statistics").glob("[!.]*"))) == 2, "the second method measured again"

@@ -6,10 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tokensieve.ops.cutoff import find_cutoff
+from tokensieve.ops.cutoff import Cutoff, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import order_keys
 
 SCORES = st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 1e-45, -1e-45]) | st.floats(width=32, allow_nan=False)
+
+
+def cutoff_of(shards, count) -> Cutoff:
+    upper = sum((count_upper(keys) for keys in shards), np.zeros(2**16, dtype=np.int64))
+    return find_cutoff(upper, lambda bucket: sum(count_lower(keys, bucket) for keys in shards), count)  # pyright: ignore[reportArgumentType]
 
 
 def naive(scores, count):
@@ -25,7 +30,7 @@ def test_equals_a_sort_whatever_the_shards(scores, data):
     count = data.draw(st.integers(0, len(scores)))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(scores)), max_size=5)))
     shards = np.split(order_keys(scores), cuts)
-    cutoff = find_cutoff(lambda: iter(shards), count)
+    cutoff = cutoff_of(shards, count)
     kept = np.concatenate([cutoff.keep(shard) for shard in shards])
     assert kept.sum() == count
     assert np.array_equal(kept, naive(scores, count))
@@ -36,7 +41,7 @@ def test_equals_a_sort_whatever_the_shards(scores, data):
 def test_many_keys(count, distinct):
     keys = np.random.default_rng(count).integers(0, distinct, 200_000, dtype=np.uint64).astype(np.uint32)
     shards = np.array_split(keys, 7)
-    cutoff = find_cutoff(lambda: shards, count)
+    cutoff = cutoff_of(shards, count)
     kept = np.concatenate([cutoff.keep(shard) for shard in shards])
     expected = np.zeros(len(keys), dtype=bool)
     expected[np.lexsort((np.arange(len(keys)), -keys.astype(np.int64)))[:count]] = True
@@ -46,11 +51,11 @@ def test_many_keys(count, distinct):
 def test_the_largest_and_smallest_keys():
     keys = np.array([0, 2**32 - 1, 2**32 - 1, 0], dtype=np.uint32)
     for count, expected in ((0, [0, 0, 0, 0]), (1, [0, 1, 0, 0]), (3, [1, 1, 1, 0]), (4, [1, 1, 1, 1])):
-        assert find_cutoff(lambda: [keys], count).keep(keys).tolist() == [bool(bit) for bit in expected]
+        assert cutoff_of([keys], count).keep(keys).tolist() == [bool(bit) for bit in expected]
 
 
 def test_keys_are_not_changed():
     keys = np.arange(10, dtype=np.uint32)
     before = keys.copy()
-    find_cutoff(lambda: [keys], 3).keep(keys)
+    cutoff_of([keys], 3).keep(keys)
     assert np.array_equal(keys, before)

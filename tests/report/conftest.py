@@ -101,14 +101,12 @@ def demo_source(tmp_path_factory, tokenizer) -> Demo:
         for arm in ("full", "random", "token-cleaning"):
             choice = chosen if arm == "token-cleaning" else flat["labels"] != -100
             value = score if arm == "token-cleaning" else np.zeros_like(score)
-            write_shard(run / "arms" / arm / "scores" / shard_name(number), cu_seqlens, _scores(value, choice), rows)
+            folder = run / "arms" / arm / "scores"
+            write_shard(folder / shard_name(number), cu_seqlens, {"score": value}, rows)
+            write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
     tokenizer.save_pretrained(examples / "tokenizer")
     _write_json_files(run, examples, list(statistics), labels, kept)
     return Demo(run, ids, labels, kept, scores)
-
-
-def _scores(score: np.ndarray, kept: np.ndarray) -> dict[str, np.ndarray]:
-    return {"score": score, "kept": kept}
 
 
 def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept) -> None:

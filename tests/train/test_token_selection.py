@@ -19,7 +19,8 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.train.token_selection import TokenSelectionTrainer, _measure_rows
+from tokensieve.train.frozen import measure_rows
+from tokensieve.train.token_selection import TokenSelectionTrainer
 from tokensieve.types import Figure, Statistics
 
 LENGTHS = [3, 40, 7, 22, 5, 31, 12, 60]
@@ -101,7 +102,7 @@ def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistic
     values = {}
     for role, name in method.needs:
         values[role, name] = np.concatenate(
-            _measure_rows(models[role], data, [Figure.of(name, method.options(name))])[name]
+            measure_rows(models[role], data, [Figure.of(name, method.options(name))])[name]
         )
     labels = np.concatenate(data["labels"])
     cu_seqlens = offsets([len(row) for row in data["input_ids"]])

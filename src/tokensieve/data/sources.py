@@ -57,6 +57,20 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
     return itertools.islice(rows, settings.limit)
 
 
+def sources_elsewhere(settings: DataSettings) -> list[str]:
+    """Return the Hub ids among the sources whose data sets are not in the cache of this machine."""
+    from datasets import config
+    from datasets.naming import camelcase_to_snakecase
+
+    cache = Path(config.HF_DATASETS_CACHE)
+
+    def cached(source: str) -> bool:
+        owner, name = source.split("/")
+        return (cache / f"{owner}___{camelcase_to_snakecase(name)}").is_dir()
+
+    return [source for source in settings.files if _is_hub_id(source) and not cached(source)]
+
+
 def source_fingerprint(settings: DataSettings) -> str:
     """Return a fingerprint of the sources' contents, and of how rows are picked from them."""
     picked = [settings.form, settings.columns, settings.limit]

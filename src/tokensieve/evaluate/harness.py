@@ -37,6 +37,17 @@ def check_tasks(tasks: Sequence[str], task_folder: str | None) -> None:
         _load(manager, task, task_folder)
 
 
+def check_task_names(tasks: Sequence[str], task_folder: str | None) -> None:
+    """Check tasks as far as it goes without their data.
+
+    Raises:
+        TokensieveError: as `check_tasks`, but for data that cannot be had.
+    """
+    manager = _manager(tasks, task_folder)
+    for task in tasks:
+        _check_name(manager, task, task_folder)
+
+
 def run_tasks(
     model: Any,
     tokenizer: Any,
@@ -117,16 +128,7 @@ class _Counter:
 
 def _load(manager: Any, task: str, task_folder: str | None) -> list[Any]:
     """Return the group or the tasks of a name, data included."""
-    known = manager.all_tasks
-    if task not in known:
-        own = sorted(_index(_resolved(task_folder), False).all_tasks) if task_folder else []
-        raise TokensieveError(
-            f"lm-evaluation-harness knows no task '{task}'{did_you_mean(task, known)}",
-            where=_WHERE,
-            mend=f"{task_folder} defines {', '.join(own) or 'no task'}"
-            if task_folder
-            else "`lm-eval ls tasks` lists them; evaluate.task_folder adds definitions of your own",
-        )
+    _check_name(manager, task, task_folder)
     try:
         with _quiet(), _inside(task_folder):
             loaded = manager.load([task])
@@ -140,6 +142,19 @@ def _load(manager: Any, task: str, task_folder: str | None) -> list[Any]:
         ) from error
     group = loaded.get("groups", {}).get(task)
     return [group] if group is not None else list(loaded["tasks"].values())
+
+
+def _check_name(manager: Any, task: str, task_folder: str | None) -> None:
+    known = manager.all_tasks
+    if task not in known:
+        own = sorted(_index(_resolved(task_folder), False).all_tasks) if task_folder else []
+        raise TokensieveError(
+            f"lm-evaluation-harness knows no task '{task}'{did_you_mean(task, known)}",
+            where=_WHERE,
+            mend=f"{task_folder} defines {', '.join(own) or 'no task'}"
+            if task_folder
+            else "`lm-eval ls tasks` lists them; evaluate.task_folder adds definitions of your own",
+        )
 
 
 def _manager(tasks: Sequence[str], task_folder: str | None) -> Any:

@@ -45,6 +45,26 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
         raise TokensieveError(f"neither a folder here nor a model that the Hub gives: {reason}", where=path) from error
 
 
+def is_here(path: str, revision: str | None = None) -> bool:
+    """Whether a model or adapter is on this machine, as far as its configuration goes: a folder, or cached by the Hub.
+
+    Raises:
+        TokensieveError: neither a folder nor the form of a Hub id.
+    """
+    if Path(path).expanduser().is_dir():
+        return True
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise TokensieveError("no such model folder", where=path)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    names = ("config.json", "adapter_config.json", "tokenizer_config.json")
+    try:
+        return any(isinstance(try_to_load_from_cache(path, name, revision=revision), str) for name in names)
+    except HFValidationError as error:
+        raise TokensieveError("neither a folder here nor the form of a Hub id", where=path) from error
+
+
 def load_config(model: ModelSettings) -> Any:
     """Return the text configuration of a model.
 

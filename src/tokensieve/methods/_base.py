@@ -15,10 +15,11 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 
 from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
-from tokensieve.types import Bool, Float32, Int64, Needs, Rounding, Scope, Statistics, UInt8
+from tokensieve.types import Bool, Float32, Int64, Needs, Role, Rounding, Scope, Statistics, UInt8
 
 Corpus = Callable[[], Iterable[Statistics]]
 """Returns a fresh iterator over the statistics of every shard of a data set."""
+Schedule = Literal["once", "self-evolving", "refined-reference"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Method(ABC):
         reason_names: what bit 0, 1, ... of `reasons` stands for.
         divide_by: the loss of an optimizer step is the weighted sum divided by the number of ``kept`` or of
             all ``trainable`` tokens in it.
+        schedule: how scoring and training take turns: ``once``, first all scoring and then all training;
+            ``self-evolving``, part by part of the data, each scored with the model trained on the earlier ones
+            (`train.self_evolving`); ``refined-reference``, the model of a role is trained again on what it finds before
+            it scores (`train.toss_pro`).
+        provides: roles whose model the schedule itself makes, so that a recipe gives none.
+        refines: the role whose model the schedule trains again.
     """
 
     name: ClassVar[str]
@@ -45,6 +52,9 @@ class Method(ABC):
     differences: ClassVar[str] = ""
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
+    schedule: ClassVar[Schedule] = "once"
+    provides: ClassVar[frozenset[Role]] = frozenset()
+    refines: ClassVar[Role | None] = None
 
     @property
     @abstractmethod

@@ -11,8 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.methods._base import Schedule
 from tokensieve.methods.toss import Toss
 from tokensieve.ops.rules import check_range
+from tokensieve.types import Role
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class TossPro(Toss):
     summary: ClassVar[str] = "as toss, with the safety-degraded model refined on the riskiest examples"
     formula: ClassVar[str] = "loss_unsafe(round) - loss_utility"
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
+    schedule: ClassVar[Schedule] = "refined-reference"
+    refines: ClassVar[Role | None] = "unsafe"
 
     rounds: int = 3
     added: int = 50

@@ -7,7 +7,7 @@ bucket. What is left to decide are ties at the cut-off: the earliest positions w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,23 +39,28 @@ class Cutoff:
         return kept
 
 
-def find_cutoff(shards: Callable[[], Iterable[NDArray[np.uint32]]], count: int) -> Cutoff:
+def count_upper(keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Return int64 ``[65536]``, how many keys have which upper 16 bits."""
+    return np.bincount(keys >> 16, minlength=_BUCKETS)
+
+
+def count_lower(keys: NDArray[np.uint32], bucket: int) -> NDArray[np.int64]:
+    """Return int64 ``[65536]``, how many keys with these upper 16 bits have which lower 16 bits."""
+    return np.bincount(keys[keys >> 16 == bucket] & 0xFFFF, minlength=_BUCKETS)
+
+
+def find_cutoff(upper: NDArray[np.int64], lower: Callable[[int], NDArray[np.int64]], count: int) -> Cutoff:
     """Find the cut-off that keeps exactly ``count`` keys.
 
     Args:
-        shards: returns a fresh iterator over the uint32 keys of each shard; called twice.
+        upper: sum of `count_upper` over all shards.
+        lower: returns the sum of `count_lower` over all shards for a bucket; called once.
         count: keys to keep, at most the number of keys.
     """
     if count == 0:
         return Cutoff(key=_BUCKETS * _BUCKETS, ties=0)
-    upper = np.zeros(_BUCKETS, dtype=np.int64)
-    for keys in shards():
-        upper += np.bincount(keys >> 16, minlength=_BUCKETS)
     bucket, above = _bucket_of(upper, count)
-    lower = np.zeros(_BUCKETS, dtype=np.int64)
-    for keys in shards():
-        lower += np.bincount(keys[keys >> 16 == bucket] & 0xFFFF, minlength=_BUCKETS)
-    rest, above_in_bucket = _bucket_of(lower, count - above)
+    rest, above_in_bucket = _bucket_of(lower(bucket), count - above)
     return Cutoff(key=(bucket << 16) | rest, ties=count - above - above_in_bucket)
 
 

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.cutoff import find_cutoff
+from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 
 _FORCED = np.uint32(0xFFFFFFFF)  # above the key of every finite score
 _SPARED = np.uint32(0)  # below it
+_WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each example"}
+_ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,9 @@ class TopFraction:
         exact = trainable * self.fraction
         return int(exact) if self.rounding == "floor" else math.ceil(exact)
 
-    def keys(self, scores: Float32, statistics: Statistics) -> NDArray[np.uint32]:
-        """Return uint32 ``[trainable tokens]``; the `picks` highest are decided upon, the earlier one of equals.
-
-        Raises:
-            TokensieveError: a NaN or infinite score on a trainable token, with its examples.
-        """
-        return self._keys(scores, statistics, _FORCED)
+    def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
+        """Return uint32 ``[trainable tokens]``; the `picks` highest are decided upon, the earlier one of equals."""
+        return _keys(scores, trainable, forced, _FORCED)
 
     def picks(self, trainable: int, forced: int) -> int:
         """Return how many of ``trainable`` tokens the ranking picks, ``forced`` of which must be kept."""
@@ -71,11 +69,13 @@ class TopFraction:
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
         """Return bool ``[tokens]``, True for kept tokens, from float32 ``[tokens]`` scores."""
         trainable, forced = statistics.trainable, forced_tokens(statistics)
-        keys = self.keys(scores, statistics)
+        check_finite(scores, trainable, statistics.cu_seqlens, "score")
+        keys = self.keys(scores, trainable, forced)
         keep = np.zeros(len(trainable), dtype=bool)
         if self.scope != "example":
             count = self.picks(len(keys), int(forced.sum()))
-            keep[trainable] = self.decide(find_cutoff(lambda: [keys], count).keep(keys))
+            cutoff = find_cutoff(count_upper(keys), lambda bucket: count_lower(keys, bucket), count)
+            keep[trainable] = self.decide(cutoff.keep(keys))
             return keep
         counts = zip(
             *(segment_counts(mask, statistics.cu_seqlens).tolist() for mask in (trainable, forced)), strict=True
@@ -84,13 +84,6 @@ class TopFraction:
         example = segment_ids(statistics.cu_seqlens)[trainable]
         keep[trainable] = self.decide(rank_in_segments(keys, example) < picks[example])
         return keep
-
-    def _keys(self, scores: Float32, statistics: Statistics, forced_key: np.uint32) -> NDArray[np.uint32]:
-        trainable = statistics.trainable
-        check_finite(scores, trainable, statistics.cu_seqlens, "score")
-        keys = order_keys(scores[trainable])
-        keys[forced_tokens(statistics)[trainable]] = forced_key
-        return keys
 
 
 @dataclass(frozen=True)
@@ -107,9 +100,9 @@ class DropFraction(TopFraction):
         """Return how many of ``trainable`` tokens are kept."""
         return trainable - super().count(trainable)
 
-    def keys(self, scores: Float32, statistics: Statistics) -> NDArray[np.uint32]:
+    def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
         """Return uint32 ``[trainable tokens]``, highest for the lowest score."""
-        return self._keys(-scores, statistics, _SPARED)
+        return _keys(-scores, trainable, forced, _SPARED)
 
     def picks(self, trainable: int, forced: int) -> int:
         """Return how many of ``trainable`` tokens are dropped, none of them ``forced``."""
@@ -175,6 +168,31 @@ Rule = TopFraction | Threshold | TopExamples
 def apply_rule(rule: Rule, scores: Float32, statistics: Statistics) -> Int64:
     """Return int64 ``[tokens]`` labels: those of ``statistics`` with the dropped tokens at -100."""
     return np.where(rule.keep(scores, statistics), statistics.labels, IGNORE_INDEX)
+
+
+def in_words(rule: Rule) -> str:
+    """Return a rule in words.
+
+    >>> in_words(TopFraction(0.6))
+    'top 0.6 of the data set, rounded down'
+    """
+    match rule:
+        case DropFraction(fraction, scope, rounding):
+            return f"all but the lowest {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
+        case TopFraction(fraction=1.0):
+            return "every trainable token"
+        case TopFraction(fraction, scope, rounding):
+            return f"top {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
+        case Threshold(value):
+            return f"score of at least {value:g}"
+        case TopExamples(examples):
+            return f"top {examples} examples of each batch"
+
+
+def _keys(scores: Float32, trainable: Bool, forced: Bool, forced_key: np.uint32) -> NDArray[np.uint32]:
+    keys = order_keys(scores[trainable])
+    keys[forced[trainable]] = forced_key
+    return keys
 
 
 def forced_tokens(statistics: Statistics) -> Bool:

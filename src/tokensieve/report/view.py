@@ -179,8 +179,10 @@ class RunView:
         }
         scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
-            columns = _aligned(self.folder / "arms" / arm / "scores" / shard_name(number), examples)
-            scores[arm], kept[arm] = columns["score"], columns["kept"]
+            folder = self.folder / "arms" / arm / "scores"
+            columns = _aligned(folder / shard_name(number), examples)
+            scores[arm] = columns["score"]
+            kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
             if "reasons" in columns:
                 reasons[arm] = columns["reasons"]
         return ShardView(examples, _plain_names(statistics), scores, kept, reasons)

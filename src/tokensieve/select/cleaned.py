@@ -80,9 +80,10 @@ def write_training(examples: ExampleStore, columns: Iterable[Mapping[str, NDArra
 def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl: bool) -> int:
     written = 0
     for number, (shard, keep) in enumerate(zip(examples, kept, strict=True)):
-        cu_seqlens, columns = _rows(shard, keep)
+        cu_seqlens, columns = cleaned_rows(shard, keep)
         name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
-        write_shard(folder / "data" / name, cu_seqlens, columns)
+        if len(cu_seqlens) > 1:  # `datasets` refuses a file without rows
+            write_shard(folder / "data" / name, cu_seqlens, columns)
         written += len(cu_seqlens) - 1
         if jsonl:
             (folder / "jsonl").mkdir(exist_ok=True)
@@ -95,8 +96,16 @@ def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl:
     return written
 
 
-def _rows(shard: Examples, kept: Bool) -> tuple[Int64, dict[str, NDArray[Any]]]:
-    """Return offsets and columns of the examples of a shard that keep a token."""
+def cleaned_rows(shard: Examples, kept: Bool) -> tuple[Int64, dict[str, NDArray[Any]]]:
+    """Return offsets and columns of the examples that keep a token.
+
+    Args:
+        shard: the tokens.
+        kept: bool ``[tokens]``.
+
+    Returns:
+        int64 ``[examples that keep a token + 1]`` offsets, and the columns named above, flat.
+    """
     order = np.flatnonzero(np.add.reduceat(kept.astype(np.int64), shard.cu_seqlens[:-1]))
     labels = np.where(kept, shard.labels, IGNORE_INDEX).astype(np.int32)
     labels = gather_segments(labels, shard.cu_seqlens, order)

@@ -41,8 +41,18 @@ def write_shard(
     columns: dict[str, pa.Array] = {name: pa.array(value) for name, value in (scalars or {}).items()}
     for name, value in ragged.items():
         columns[name] = pa.ListArray.from_arrays(offsets, pa.array(value))
+    # Figures are noise to a dictionary and to a compressor, which would only take time.
+    compression = {name: "NONE" if np.issubdtype(v.dtype, np.floating) else "ZSTD" for name, v in ragged.items()}
+    paths = {f"{name}.list.element": how for name, how in compression.items()}
+    dictionary = [f"{name}.list.element" for name, v in ragged.items() if v.dtype == np.int32]
     with atomic_file(path) as partial:
-        pq.write_table(pa.table(columns), partial, compression="zstd")
+        pq.write_table(pa.table(columns), partial, compression=paths, use_dictionary=dictionary)  # type: ignore[arg-type]
+
+
+def read_column(path: Path, name: str) -> NDArray:
+    """Read one list column of a file, flat: ``[tokens]``."""
+    column = pq.ParquetFile(path).read(columns=[name])[name].combine_chunks()
+    return column.values.to_numpy(zero_copy_only=False)
 
 
 def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:

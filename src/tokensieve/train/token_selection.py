@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,41 +23,20 @@ from trl import SFTTrainer
 
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.attention import AttentionTap
-from tokensieve.measure.forward import Forward, Head
-from tokensieve.measure.measure import measure_shard
-from tokensieve.measure.settings import MeasureSettings
+from tokensieve.measure.forward import Head
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.attention import ATTENTION_STATISTICS
-from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import TopExamples
 from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.train.accounting import Counts, Selected, StepSum
 from tokensieve.train.batches import KEPT, WEIGHTS, Batch, ColumnCollator
 from tokensieve.train.candidates import ExampleFigures
+from tokensieve.train.frozen import measure_rows
 from tokensieve.train.history import MovingAverage
-from tokensieve.types import IGNORE_INDEX, Bool, Examples, Figure, Float32
+from tokensieve.types import IGNORE_INDEX, Figure, Float32
 
 _OF_EXAMPLES = ("nuclear_norm", "diversity")
-_ROWS_AT_ONCE = 2000
-
-
-@dataclass
-class _Step:
-    """What the micro-batches of an optimizer step have added up to so far."""
-
-    kept: int = 0
-    loss: Tensor | float = 0.0
-    micro_batches: int = 0
-
-
-@dataclass
-class _Counts:
-    """What is counted over a whole training; part of every checkpoint."""
-
-    examples: int = 0
-    trainable: int = 0
-    kept: int = 0
-    empty_batches: int = 0
 
 
 class TokenSelectionTrainer(SFTTrainer):
@@ -106,7 +85,7 @@ class TokenSelectionTrainer(SFTTrainer):
             eos = getattr(self.processing_class, "eos_token_id", None)
             turn_end_ids = [] if eos is None else [eos]
         self._turn_end_ids = tuple(turn_end_ids)
-        self.counts, self._step = _Counts(), _Step()
+        self.counts, self._step = Counts(), StepSum()
         self._own = [
             Figure.of(name, self.method.options(name)) for role, name in sorted(self.method.needs) if role == "current"
         ]
@@ -141,7 +120,7 @@ class TokenSelectionTrainer(SFTTrainer):
         columns = {name: inputs.pop(name) for name in self._columns if name in inputs}
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        selected = _Selected(offered=int((inputs["labels"][:, 1:] != IGNORE_INDEX).sum()))
+        selected = Selected(offered=int((inputs["labels"][:, 1:] != IGNORE_INDEX).sum()))
         if self._figures is not None:
             inputs = self._choose_examples(model, inputs)
 
@@ -216,7 +195,7 @@ class TokenSelectionTrainer(SFTTrainer):
             values["history", "loss"] = batch.gather(torch.nn.functional.pad(-outputs.log_probs.float(), (1, 0)))
         return values
 
-    def _weights(self, statistics: Any, batch: Batch, columns: Mapping[str, Tensor], selected: _Selected) -> Float32:
+    def _weights(self, statistics: Any, batch: Batch, columns: Mapping[str, Tensor], selected: Selected) -> Float32:
         method = self.method.at(self.counts.examples)
         trainable = statistics.trainable
         scores = method.score(statistics) if self._figures is None else np.zeros(len(trainable), dtype=np.float32)
@@ -233,39 +212,26 @@ class TokenSelectionTrainer(SFTTrainer):
         self.counts.examples += len(statistics) * self.accelerator.num_processes
         return weights
 
-    def _divided(self, loss: Tensor, selected: _Selected, num_items: Any) -> Tensor:
-        """Divide by the kept tokens of the whole optimizer step, where TRL divided by the labels of it.
-
-        How many are kept is known when the last micro-batch was seen; what earlier ones left in the gradients is
-        rescaled then.
-        """
+    def _divided(self, loss: Tensor, selected: Selected, num_items: Any) -> Tensor:
+        """Divide by the kept, or all trainable, tokens of the step, where TRL divided by the labels of it."""
         if num_items is None:
             selected.denominator = float(selected.offered if self.method.divide_by == "trainable" else selected.kept)
             return loss * (selected.labelled / selected.denominator) if selected.denominator else loss * 0.0
         if self.method.divide_by == "trainable":
             selected.denominator = float(num_items)
             return loss
-        step = self._step
-        step.kept += selected.kept
-        step.micro_batches += 1
+        self._step.add(loss, selected)
         if not self.accelerator.sync_gradients:
-            step.loss = step.loss + loss.detach()
             return loss
-        counted: Any = torch.tensor(float(step.kept), device=loss.device)
+        counted: Any = torch.tensor(float(self._step.kept), device=loss.device)
         if self.args.average_tokens_across_devices:
             counted = self.accelerator.reduce(counted, "sum")
-        kept = float(counted)
-        ratio = float(num_items) / kept if kept else 0.0
-        if step.micro_batches > 1:
-            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]  # type: ignore[union-attr]
-            torch._foreach_mul_(gradients, ratio)
-        selected.denominator = kept
-        # The constant makes the reported loss that of the whole step; it has no gradient.
-        total = loss * ratio + (ratio - 1) * step.loss
-        self._step = _Step()
-        return total
+        selected.denominator = float(counted)
+        loss = self._step.finish(loss, float(num_items), selected.denominator, self.model)
+        self._step = StepSum()
+        return loss
 
-    def _record(self, selected: _Selected) -> None:
+    def _record(self, selected: Selected) -> None:
         self.counts.trainable += selected.offered
         self.counts.kept += selected.kept
         self.counts.empty_batches += selected.kept == 0
@@ -361,7 +327,7 @@ class TokenSelectionTrainer(SFTTrainer):
                     where=f"TokenSelectionTrainer: models['{role}']",
                     mend=f"pass models={{'{role}': MODEL}}, or a data column '{role}.{figures[0].name}'",
                 )
-            for name, column in _measure_rows(model, dataset, figures).items():
+            for name, column in measure_rows(model, dataset, figures).items():
                 dataset = dataset.add_column(f"{role}.{name}", column)
         self.train_dataset = dataset
         carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
@@ -393,55 +359,12 @@ class TokenSelectionTrainer(SFTTrainer):
                 mend="resume one that TokenSelectionTrainer wrote, with as many processes",
             )
         tensors = load_file(path)
-        self.counts = _Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(_Counts)})
+        self.counts = Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(Counts)})
         if self._history is not None:
             prefix = "history."
             self._history.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
         if self._figures is not None:
             self._figures.chosen = tensors["chosen"]
-
-
-@dataclass
-class _Selected:
-    """What was decided of one micro-batch.
-
-    Attributes:
-        offered: trainable tokens of the batch as it came.
-        scores: of the tokens that went through the model.
-        decided: which of them were kept.
-        labels: which of them are trainable.
-        denominator: what the loss was divided by, where that is known.
-    """
-
-    offered: int
-    scores: Float32 | None = None
-    decided: Bool | None = None
-    labels: Bool | None = None
-    denominator: float | None = None
-
-    def take(self, scores: Float32, kept: Bool, trainable: Bool) -> None:
-        self.scores, self.decided, self.labels = scores, kept, trainable
-
-    @property
-    def kept(self) -> int:
-        return 0 if self.decided is None else int(self.decided.sum())
-
-    @property
-    def labelled(self) -> int:
-        return 0 if self.labels is None else int(self.labels.sum())
-
-    def metrics(self) -> dict[str, float]:
-        assert self.scores is not None
-        assert self.decided is not None
-        assert self.labels is not None
-        dropped = self.labels & ~self.decided
-        found = {"kept_share": self.kept / max(1, self.offered)}
-        for name, mask in (("score_kept", self.decided), ("score_dropped", dropped)):
-            if mask.any():
-                found[name] = float(self.scores[mask].mean())
-        if self.denominator is not None:
-            found["denominator"] = self.denominator
-        return found
 
 
 class _KeepState(TrainerCallback):
@@ -464,25 +387,3 @@ _OF_TRL: dict[str, Callable[[Any], Tensor]] = {
     "top1": lambda outputs: outputs.is_top1,
 }
 """Statistics that TRL's fused head computes on the way, ``[B, S - 1]``."""
-
-
-def _measure_rows(model: Any, dataset: Any, figures: Sequence[Figure]) -> dict[str, list[Float32]]:
-    """Measure a data set of token ids: for each statistic, the figures of each row."""
-    found: dict[str, list[Float32]] = {figure.name: [] for figure in figures}
-    training = model.training
-    model.eval()
-    try:
-        with Forward(model, figures) as forward:
-            budget = MeasureSettings().batch_tokens(forward.device.type)
-            for start in range(0, len(dataset), _ROWS_AT_ONCE):
-                rows = dataset[start : start + _ROWS_AT_ONCE]
-                cu_seqlens = offsets([len(ids) for ids in rows["input_ids"]])
-                ids, labels = (np.concatenate(rows[name]).astype(np.int32) for name in ("input_ids", "labels"))
-                labels[cu_seqlens[:-1]] = IGNORE_INDEX
-                shard = Examples(ids, labels, cu_seqlens, np.arange(start, start + len(cu_seqlens) - 1))
-                measured = measure_shard(forward, shard, budget, lambda _: None)
-                for figure in figures:
-                    found[figure.name] += np.split(measured[figure.key], cu_seqlens[1:-1])
-    finally:
-        model.train(training)
-    return found

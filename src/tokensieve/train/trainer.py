@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,20 +62,89 @@ def train(
     Raises:
         TokensieveError: an adapter that fits no layer of the model.
     """
+    checkpoints = checkpoints_of(output)
+    fitted = fit(
+        load_model(base, device).requires_grad_(True),
+        data_files,
+        tokenizer,
+        settings,
+        checkpoints,
+        max_length=max_length,
+        seed=seed,
+        device=device,
+        on_step=on_step,
+        method=method,
+        turn_end_ids=turn_end_ids,
+        adapt=True,
+    )
+    with atomic_folder(output) as partial:
+        write_model(fitted.model, tokenizer, settings, partial)
+        write_json(partial / "training.json", fitted.record)
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return trained_model(base, settings, output)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training gave.
+
+    Attributes:
+        model: the model, wrapped by PEFT where it has an adapter.
+        record: ``metrics``, ``log`` (the loss curve) and, where tokens were chosen on the way, ``selection``.
+        loss: mean training loss.
+    """
+
+    model: Any
+    record: dict[str, Any]
+    loss: float
+
+
+def fit(
+    model: Any,
+    data_files: list[Path],
+    tokenizer: Any,
+    settings: TrainSettings,
+    checkpoints: Path,
+    *,
+    max_length: int,
+    seed: int,
+    device: torch.device,
+    on_step: OnStep,
+    method: Method | None = None,
+    turn_end_ids: Sequence[int] = (),
+    adapt: bool,
+) -> Fitted:
+    """Train a loaded model in place, with an optimizer and a schedule of its own; arguments as for `train`.
+
+    Args:
+        model: what is trained further.
+        data_files: as for `train`.
+        tokenizer: as for `train`.
+        settings: as for `train`.
+        checkpoints: folder of the trainer's checkpoints; the last one there is resumed.
+        max_length: as for `train`.
+        seed: as for `train`.
+        device: as for `train`.
+        on_step: as for `train`.
+        method: as for `train`.
+        turn_end_ids: as for `train`.
+        adapt: put the adapter of ``settings`` on the model first; False where the model has it already.
+
+    Raises:
+        TokensieveError: an adapter that fits no layer of the model.
+    """
     from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
-    checkpoints = output.with_name(f".{output.name}.checkpoints")
-    model = load_model(base, device).requires_grad_(True)
     given: dict[str, Any] = {
         "model": model,
         "args": _arguments(settings, checkpoints, max_length, seed, device),
         "train_dataset": _load_rows(data_files, further=method is not None),
         "processing_class": _with_pad_token(tokenizer),
-        "peft_config": _peft_config(settings),
+        "peft_config": _peft_config(settings) if adapt else None,
         "callbacks": [_progress(on_step)],
     }
     try:
@@ -89,19 +159,36 @@ def train(
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     result = trainer.train(resume_from_checkpoint=last)
-    trained: Any = trainer.model
-    with atomic_folder(output) as partial:
-        trained.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        if settings.lora and settings.merge_adapter:
-            trained.merge_and_unload().save_pretrained(partial / "merged")
-            tokenizer.save_pretrained(partial / "merged")
-        record = {"metrics": result.metrics, "log": trainer.state.log_history}
-        if isinstance(trainer, TokenSelectionTrainer):
-            record["selection"] = dataclasses.asdict(trainer.counts)
-        write_json(partial / "training.json", record)
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return trained_model(base, settings, output)
+    record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
+    if isinstance(trainer, TokenSelectionTrainer):
+        record["selection"] = dataclasses.asdict(trainer.counts)
+    return Fitted(trainer.model, record, float(result.training_loss))
+
+
+def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:
+    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged, and gone, after."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if settings.lora and settings.merge_adapter:
+        model.merge_and_unload().save_pretrained(folder / "merged")
+        tokenizer.save_pretrained(folder / "merged")
+
+
+def on_steps(advance: Callable[[int], None]) -> OnStep:
+    """Return what tells ``advance`` of the steps since it was last told."""
+    done = 0
+
+    def on_step(step: int, _: int) -> None:
+        nonlocal done
+        advance(step - done)
+        done = step
+
+    return on_step
+
+
+def checkpoints_of(output: Path) -> Path:
+    """Return where the checkpoints of a training lie until its output is there."""
+    return output.with_name(f".{output.name}.checkpoints")
 
 
 def trained_model(base: ModelSettings, settings: TrainSettings, output: Path) -> ModelSettings:

@@ -1,0 +1,335 @@
+"""The rounds of self-evolving cleaning, against the same with separate plain calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tokensieve import pipeline
+from tokensieve.config import load_recipe
+from tokensieve.data import prepare as prepare_module
+from tokensieve.data.prepare import open_examples
+from tokensieve.errors import TokensieveError
+from tokensieve.measure import measure as measure_module
+from tokensieve.measure import models as models_module
+from tokensieve.measure.settings import ModelSettings
+from tokensieve.ops.ragged import offsets
+from tokensieve.report.view import load_run
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.atomic import read_json
+from tokensieve.store.shards import read_shard, write_shard
+from tokensieve.train import self_evolving as rounds_module
+from tokensieve.train.self_evolving import part_bounds
+from tokensieve.train.settings import LoraSettings, TrainSettings
+from tokensieve.train.trainer import train
+
+WORDS = ["apples", "Paris", "the sea", "72", "cold wind", "a small model", "two", "France", "gives one to Ben"]
+ARGUMENTS: dict[str, Any] = {
+    "learning_rate": 0.02,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "num_train_epochs": 2,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": False,
+    "report_to": "none",
+}
+LORA = {"lora": "{r: 4, dropout: 0.1}"}
+FULL = {"lora": "null"}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Eleven rows, some with two turns."""
+    import json
+
+    folder = tmp_path_factory.mktemp("data")
+    for name, count, seed in (("pool", 11, 0), ("held_out", 4, 1)):
+        generator = np.random.default_rng(seed)
+
+        def say(generator=generator) -> str:
+            return " ".join(generator.choice(WORDS, generator.integers(2, 6)))
+
+        with (folder / f"{name}.jsonl").open("w") as lines:
+            for _ in range(count):
+                roles = ["user", "assistant"] * int(generator.integers(1, 3))
+                lines.write(json.dumps({"messages": [{"role": role, "content": say()} for role in roles]}) + "\n")
+    return folder
+
+
+@pytest.fixture
+def run(data, tiny_model_folder, monkeypatch):
+    monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 60)  # parts begin and end within shards
+
+    def make(output: Path, *more: str, until: str = "report", **train_section: Any) -> Path:
+        section = {**ARGUMENTS, **LORA, **train_section}
+        arguments = [
+            f"output={output}",
+            f"data.files=[{data / 'pool.jsonl'}]",
+            f"models.base={tiny_model_folder('llama')}",
+            "method={name: self-evolving, subsets: 3}",
+            "controls=[random]",
+            *(f"train.{name}={value}" for name, value in section.items()),
+            *more,
+        ]
+        return pipeline.run(load_recipe(None, arguments), until)
+
+    return make
+
+
+def store_of(folder: Path):
+    return open_examples(Path(read_json(folder / "run.json")["examples"]))
+
+
+def weights_of(folder: Path) -> dict[str, torch.Tensor]:
+    (path,) = (folder / "arms/self-evolving/model").glob("*.safetensors")
+    return load_file(path)
+
+
+def losses(model: Any, ids: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        logits = model.eval()(torch.from_numpy(ids.astype(np.int64))[None]).logits[0, :-1]
+    targets = torch.from_numpy(ids[1:].astype(np.int64))
+    return np.concatenate([[0], torch.nn.functional.cross_entropy(logits, targets, reduction="none").numpy()])
+
+
+def naive(folder: Path, base: Path, work: Path, *, lora: bool) -> tuple[list[list[np.ndarray]], dict[str, Any]]:
+    """Do the rounds with a separate load, pass and training each; return the kept tokens of each round and weights."""
+    from peft import LoraConfig, PeftModel
+    from trl import SFTConfig, SFTTrainer
+
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    pool = []
+    for shard in store_of(folder):
+        pool += [
+            (shard.input_ids[a:b], shard.labels[a:b])
+            for a, b in zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True)
+        ]
+    model_path, kept_of_rounds = base, []
+    for number, numbers in enumerate(np.array_split(np.arange(len(pool)), 3)):
+        part = [pool[n] for n in numbers]
+        keep = [labels != -100 for _, labels in part]
+        if number:
+            before = AutoModelForCausalLM.from_pretrained(base)
+            after = AutoModelForCausalLM.from_pretrained(base if lora else model_path)
+            after = PeftModel.from_pretrained(after, model_path) if lora else after
+            tokens = []
+            for example, (ids, labels) in enumerate(part):
+                excess = losses(before, ids) - losses(after, ids)
+                tokens += [
+                    (ids[t] != end, -excess[t], example, t) for t in range(len(ids)) if labels[t] != -100
+                ]  # turn ends come first, then the highest scores, then the earlier token
+            keep = [np.zeros(len(ids), dtype=bool) for ids, _ in part]
+            for *_, example, t in sorted(tokens)[: int(len(tokens) * 0.6)]:
+                keep[example][t] = True
+        kept_of_rounds.append(keep)
+        rows = [(ids, np.where(k, labels, -100)) for (ids, labels), k in zip(part, keep, strict=True) if k.any()]
+        path = work / f"{number}/train.parquet"
+        columns = [np.concatenate(column).astype(np.int32) for column in zip(*rows, strict=True)]
+        write_shard(
+            path, offsets([len(ids) for ids, _ in rows]), dict(zip(("input_ids", "labels"), columns, strict=True))
+        )
+        output = work / f"model-{number}"
+        if lora:
+            import datasets
+
+            loaded = AutoModelForCausalLM.from_pretrained(base)
+            config = LoraConfig(
+                r=4, lora_alpha=16, lora_dropout=0.1, target_modules="all-linear", task_type="CAUSAL_LM"
+            )
+            if number:
+                loaded = PeftModel.from_pretrained(loaded, model_path, is_trainable=True)
+            trainer = SFTTrainer(
+                loaded,
+                SFTConfig(str(work / "out"), max_length=128, seed=0, use_cpu=True, bf16=False, disable_tqdm=True,
+                          dataloader_pin_memory=False, weight_decay=0.0, **ARGUMENTS),
+                train_dataset=datasets.load_dataset("parquet", data_files=str(path), split="train"),
+                processing_class=tokenizer,
+                peft_config=None if number else config,
+            )  # fmt: skip
+            trainer.train()
+            trained: Any = trainer.model
+            trained.save_pretrained(output)
+        else:
+            train(
+                ModelSettings(str(model_path)), [path], tokenizer,
+                TrainSettings(None, arguments={**ARGUMENTS, "weight_decay": 0.0}), output,
+                max_length=128, seed=0, device=torch.device("cpu"), on_step=lambda *_: None,
+            )  # fmt: skip
+        model_path = output
+    (path,) = model_path.glob("*.safetensors")
+    return kept_of_rounds, load_file(path)
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_rounds_are_those_of_separate_plain_calls(run, tiny_model_folder, tmp_path, kind):
+    folder = run(tmp_path / "run", until="train", **(LORA if kind == "lora" else FULL))
+    kept, expected = naive(folder, tiny_model_folder("llama"), tmp_path / "naive", lora=kind == "lora")
+    arm = folder / "arms/self-evolving"
+    for number, part in enumerate(kept):
+        cu_seqlens, columns = read_shard(arm / f"rounds/{number}/tokens.parquet")
+        assert np.diff(cu_seqlens).tolist() == [len(mask) for mask in part]
+        np.testing.assert_array_equal(columns["kept"], np.concatenate(part))
+    found = weights_of(folder)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_a_whole_run_is_recorded_evaluated_and_shown(run, data, tmp_path, monkeypatch):
+    measured = []
+    plain = measure_module.measure_shard
+    for module, who in ((measure_module, "store"), (rounds_module, "rounds")):
+
+        def counted(forward, shard, *rest, who=who):
+            measured.append((who, len(shard.input_ids)))
+            return plain(forward, shard, *rest)
+
+        monkeypatch.setattr(module, "measure_shard", counted)
+    folder = run(tmp_path / "run", f"evaluate.held_out=[{data / 'held_out.jsonl'}]", gradient_checkpointing="true")
+    store, arm = store_of(folder), folder / "arms/self-evolving"
+    assert store.shards > 3
+    lengths = np.concatenate([shard.lengths for shard in store])
+    bounds = part_bounds(11, 3)
+    assert bounds == [(0, 4), (4, 8), (8, 11)]
+    assert [n for who, n in measured if who == "store"] == [len(shard.input_ids) for shard in store], "the base, once"
+    assert [n for who, n in measured if who == "rounds"] == [int(lengths[a:b].sum()) for a, b in bounds[1:]]
+
+    selection = read_json(arm / "selection.json")
+    rounds = selection["rounds"]
+    assert [one["round"] for one in rounds] == [0, 1, 2]
+    assert [(one["first_example"], one["examples"]) for one in rounds] == [(0, 4), (4, 4), (8, 3)]
+    assert rounds[0]["kept"] == rounds[0]["trainable"]
+    for one in rounds[1:]:
+        assert one["kept"] == int(one["trainable"] * 0.6)
+        assert one["mean_score_kept"] > one["mean_score_dropped"]
+    assert selection["kept"] == sum(one["kept"] for one in rounds)
+    assert selection["trainable"] == sum(one["trainable"] for one in rounds) == store.counts.trainable_tokens
+    assert all(np.isfinite([one["training_loss"], one["held_out_loss"]]).all() for one in rounds)
+    evaluation = read_json(arm / "evaluation.json")
+    assert rounds[-1]["held_out_loss"] == pytest.approx(evaluation["held_out"]["loss"], rel=1e-5)
+
+    flat: dict[str, list[np.ndarray]] = {"score": [], "kept": []}
+    for number, shard in enumerate(store):
+        cu_seqlens, columns = read_shard(arm / f"scores/shard-{number:05d}.parquet")
+        np.testing.assert_array_equal(cu_seqlens, shard.cu_seqlens)
+        np.testing.assert_array_equal(columns["row"], shard.rows)
+        for values, found in zip(flat.values(), read_selection(arm / "scores", number), strict=True):
+            values.append(found)
+    for name, parts in flat.items():
+        of_rounds = [read_shard(arm / f"rounds/{number}/tokens.parquet")[1][name] for number in range(3)]
+        np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(of_rounds))
+    rows = [row for path in sorted((arm / "cleaned/data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
+    assert sum(label != -100 for row in rows for label in row["labels"]) == selection["kept"]
+
+    random = read_json(folder / "arms/random/selection.json")
+    assert random["kept"] == selection["kept"], "the control keeps as many tokens"
+    view = load_run(folder)
+    assert view.row("self-evolving").selection is not None
+    assert (folder / "report.html").is_file()
+    log = read_json(arm / "model/training.json")["log"]
+    assert {entry["round"] for entry in log} == {0, 1, 2}
+
+    monkeypatch.setattr(rounds_module, "fit", lambda *_, **__: pytest.fail("trained again"))
+    run(tmp_path / "run", f"evaluate.held_out=[{data / 'held_out.jsonl'}]", gradient_checkpointing="true")
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+@pytest.mark.parametrize("where", ["training", "writing"])
+def test_a_run_cut_in_round_two_ends_as_an_uninterrupted_one(run, tmp_path, monkeypatch, kind, where):
+    section = {**(LORA if kind == "lora" else FULL), "save_strategy": "no"}
+    whole = run(tmp_path / "whole", until="select", **section)
+    fit, loads = rounds_module.fit, []
+
+    def cut(*arguments, **keywords):
+        if len(calls) == 2:
+            if where == "training":
+                keywords["on_step"] = lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            else:
+                fit(*arguments, **keywords)
+                raise KeyboardInterrupt
+        calls.append(1)
+        return fit(*arguments, **keywords)
+
+    calls: list[int] = []
+    monkeypatch.setattr(rounds_module, "fit", cut)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", until="select", **section)
+    arm = tmp_path / "cut/arms/self-evolving"
+    assert {path.name for path in (arm / "rounds").glob("[0-9]*")} == {"0", "1"}
+    assert not (arm / "model").exists()
+    load = models_module.load_model
+    monkeypatch.setattr(rounds_module, "fit", fit)
+    monkeypatch.setattr(rounds_module, "load_model", lambda *a: loads.append(a) or load(*a))
+    resumed = run(tmp_path / "cut", until="select", **section)
+    assert len(loads) == 1
+    assert {path.name for path in (arm / "rounds").iterdir()} == {"0", "1", "2", "manifest.json"}
+    expected, found = weights_of(whole), weights_of(resumed)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    for path in sorted((whole / "arms/self-evolving").rglob("*.parquet")):
+        assert (tmp_path / "cut" / path.relative_to(whole)).read_bytes() == path.read_bytes()
+    kept = [read_json(one / "arms/random/selection.json")["kept"] for one in (whole, resumed)]
+    assert kept[0] == kept[1]
+
+
+def test_a_round_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
+    section = {"save_strategy": "steps", "save_steps": 1}
+    whole = run(tmp_path / "whole", until="select", **section)
+    fit, steps = rounds_module.fit, []
+
+    def watched(*arguments, on_step, **keywords):
+        def told(step: int, total: int) -> None:
+            steps.append(step)
+            on_step(step, total)
+            if len(steps) == 7:  # four steps of round 0, three of round 1
+                raise KeyboardInterrupt
+
+        return fit(*arguments, on_step=told, **keywords)
+
+    monkeypatch.setattr(rounds_module, "fit", watched)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", until="select", **section)
+    resumed = run(tmp_path / "cut", until="select", **section)
+    assert steps == [1, 2, 3, 4, 1, 2, 3, 3, 4, 1, 2, 3, 4]
+    for name, value in weights_of(whole).items():
+        torch.testing.assert_close(weights_of(resumed)[name], value, rtol=1e-5, atol=1e-7)
+
+
+def test_rounds_of_other_data_are_refused(run, data, tmp_path):
+    run(tmp_path / "run", until="select")
+    rounds = tmp_path / "run/arms/self-evolving/rounds/manifest.json"
+    rounds.write_text(rounds.read_text().replace('"seed": 0', '"seed": 7'))
+    with pytest.raises(TokensieveError, match="seed: 7 there, 0 here"):
+        run(tmp_path / "run", until="select")
+
+
+def test_what_cannot_work_is_refused_before_a_model_is_loaded(run, tmp_path, monkeypatch):
+    for module in (models_module, rounds_module):
+        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(TokensieveError, match="12 subsets, and it has 11 examples"):
+        run(tmp_path / "a", "method={name: self-evolving, subsets: 12}")
+    with pytest.raises(TokensieveError, match="trains as it selects, and the recipe trains nothing"):
+        pipeline.run(load_recipe(None, [
+            f"output={tmp_path / 'b'}", "data.files=[x.jsonl]", "models.base=y", "method=self-evolving", "train=null",
+        ]))  # fmt: skip
+    with pytest.raises(TokensieveError, match="within each training batch"):
+        run(tmp_path / "c", "method={name: self-evolving, scope: batch}")
+
+
+def test_parts_are_those_of_array_split():
+    for examples in range(2, 20):
+        for parts in range(2, examples + 1):
+            split = np.array_split(np.arange(examples), parts)
+            assert part_bounds(examples, parts) == [(int(one[0]), int(one[-1]) + 1) for one in split]
+
+
+def test_settings_of_the_tests_are_those_of_the_recipe():
+    assert LoraSettings(r=4, dropout=0.1).alpha == 16

@@ -29,7 +29,7 @@ docs: $(READY)  ## the documentation site, into site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## speed, side by side with a naive baseline
-	$(BIN)/python benchmarks/speed/measure.py
+	$(BIN)/python benchmarks/speed/everything.py
 
 clean:
 	rm -rf .venv site runs dist

@@ -10,16 +10,17 @@ of every position in float32, the loss computed by the model and once more per t
 from __future__ import annotations
 
 import argparse
+import copy
+import dataclasses
 import json
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from harness import Row, interleaved, ratios, seconds
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -30,6 +31,7 @@ from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
+from tokensieve.select.labels import select_labels
 from tokensieve.types import IGNORE_INDEX, LOSS, Examples, Float32
 
 NAIVE_BATCH = 6
@@ -94,11 +96,78 @@ def naive(model: Any, examples: Examples) -> Float32:
     return out
 
 
-def timed(work: Callable[[], Float32]) -> tuple[float, Float32]:
-    """Return the seconds that a call takes, and its result."""
-    start = time.perf_counter()
-    result = work()
-    return time.perf_counter() - start, result
+def matrix_product_rate(dtype: torch.dtype) -> float:
+    """Return the floating-point operations a second of a large matrix product, the best of several."""
+    a, b = torch.randn(1024, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
+    return 2 * 1024**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(30))
+
+
+def least_operations(model: Any, examples: Examples) -> float:
+    """Return the operations of the matrix products that no way of measuring can do without."""
+    head = model.get_output_embeddings().weight
+    linear = [p for name, p in model.named_parameters() if p.dim() == 2 and "embed" not in name and p is not head]
+    body = sum(p.numel() for p in linear)
+    with Forward(model, [LOSS]) as forward:
+        lengths = forward.needed_lengths(examples).astype(float)
+    config = model.config
+    width = config.num_attention_heads * config.head_dim
+    attention = 2 * (lengths**2).sum() * width * config.num_hidden_layers
+    trainable = int((examples.labels != IGNORE_INDEX).sum())
+    return 2 * body * lengths.sum() + attention + 2 * head.numel() * trainable
+
+
+def compare(model: Any, examples: Examples, dtype: str, runs: int, baseline: Any = None) -> tuple[Row, dict[str, Any]]:
+    """Measure naive and ours in turn; also against a baseline model of another precision, where one is given."""
+    budget, found = MeasureSettings().batch_tokens("cpu"), {}
+
+    def slow() -> None:
+        found["naive"] = naive(baseline or model, examples)
+
+    def fast() -> None:
+        with Forward(model, [LOSS]) as forward:
+            found["ours"] = measure_shard(forward, examples, budget, lambda _: None)[LOSS.key]
+
+    naive_seconds, our_seconds = interleaved(slow, fast, runs)
+    tokens = len(examples.input_ids)
+    difference = float(np.abs(found["naive"] - found["ours"]).max())
+    limit = least_operations(model, examples) / matrix_product_rate(getattr(torch, dtype))
+    share = limit / statistics.median(our_seconds)
+    rates = {
+        name: [round(tokens / s) for s in values]
+        for name, values in (("naive", naive_seconds), ("tokensieve", our_seconds))
+    }
+    speeds = {name: round(statistics.median(values)) for name, values in rates.items()}
+    row = Row(
+        f"measure loss, {model.num_parameters() / 1e6:.0f}M-parameter Llama, vocabulary {model.config.vocab_size:,}, "
+        f"{dtype}",
+        "batches of 6, full logits, double cross-entropy",
+        "",
+        ratios(naive_seconds, our_seconds),
+        f"{speeds['naive']:,} to {speeds['tokensieve']:,} tokens/s; {share:.0%} of the matrix-product limit; "
+        f"largest difference {difference:.1e}",
+    )
+    labels = examples.labels.astype(np.int64)
+    kept = [select_labels(-found[name], labels, examples.cu_seqlens, fraction=0.6) for name in ("naive", "ours")]
+    trainable = examples.labels != IGNORE_INDEX
+    agreement = float(((kept[0] == kept[1]) & trainable).sum() / trainable.sum())
+    figures = {"tokens": tokens, "tokens_per_second": rates, "ratio": row.ratio, "roofline_share": share}
+    return row, {**figures, "largest_difference": difference, "selection_agreement": agreement}
+
+
+def rows(runs: int) -> list[Row]:
+    """Measure float32, and bfloat16 against the float32 baseline."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE_15M)).eval().requires_grad_(False)
+    examples = random_examples(120, SHAPE_15M["vocab_size"])
+    single, _ = compare(model, examples, "float32", runs)
+    half, figures = compare(copy.deepcopy(model).to(torch.bfloat16), examples, "bfloat16", runs, model)
+    agreement = f"; the selection at 0.6 agrees on {figures['selection_agreement']:.2%} of tokens"
+    return [
+        dataclasses.replace(single, target="8x, 60 % of the limit"),
+        dataclasses.replace(
+            half, target="25x, 99 % agree", baseline="the same, in float32", detail=half.detail + agreement
+        ),
+    ]
 
 
 def main() -> None:
@@ -125,47 +194,17 @@ def main() -> None:
             examples = prepare(data, load_encoder(arguments.model), Path(folder), lambda _: None).read(0)
     else:
         examples = random_examples(arguments.examples, model.config.vocab_size)
-    tokens = len(examples.input_ids)
-    budget = MeasureSettings().batch_tokens("cpu")
-
-    def ours() -> Float32:
-        with Forward(model, [LOSS]) as forward:
-            return measure_shard(forward, examples, budget, lambda _: None)[LOSS.key]
-
-    figures: dict[str, list[float]] = {"naive": [], "tokensieve": []}
-    naive(model, examples)  # warm-up
-    ours()
-    difference = 0.0
-    for _ in range(arguments.runs):
-        slow, expected = timed(lambda: naive(model, examples))
-        fast, found = timed(ours)
-        figures["naive"].append(slow)
-        figures["tokensieve"].append(fast)
-        difference = max(difference, float(np.abs(expected - found).max()))
-    ratios = [slow / fast for slow, fast in zip(figures["naive"], figures["tokensieve"], strict=True)]
-    result = {
-        "model": Path(arguments.model).name if arguments.model else "random Llama, 15M parameters",
-        "vocabulary": model.config.vocab_size,
-        "dtype": arguments.dtype,
-        "examples": len(examples),
-        "tokens": tokens,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "tokens_per_second": {name: [round(tokens / s) for s in seconds] for name, seconds in figures.items()},
-        "ratio": {"median": statistics.median(ratios), "low": min(ratios), "high": max(ratios)},
-        "largest_difference": difference,
-    }
-    print(
-        f"{result['model']}, vocabulary {result['vocabulary']:,}, {arguments.dtype}, {tokens:,} tokens, "
-        f"{result['threads']} threads, {arguments.runs} runs interleaved"
-    )
-    for name, seconds in figures.items():
-        rates = sorted(tokens / s for s in seconds)
-        print(f"  {name:<12} {statistics.median(rates):>10,.0f} tokens/s   ({rates[0]:,.0f} to {rates[-1]:,.0f})")
-    print(f"  ratio        {statistics.median(ratios):>10.2f}x           ({min(ratios):.2f} to {max(ratios):.2f})")
-    print(f"  largest difference of a loss: {difference:.1e}")
+    row, figures = compare(model, examples, arguments.dtype, arguments.runs)
+    threads = torch.get_num_threads()
+    print(f"{row.what}, {figures['tokens']:,} tokens, {threads} threads, {arguments.runs} runs interleaved")
+    for name, rates in figures["tokens_per_second"].items():
+        print(f"  {name:<12} {statistics.median(rates):>10,.0f} tokens/s   ({min(rates):,} to {max(rates):,})")
+    ratio = figures["ratio"]
+    print(f"  ratio        {statistics.median(ratio):>10.2f}x           ({min(ratio):.2f} to {max(ratio):.2f})")
+    print(f"  {figures['roofline_share']:.0%} of the limit that the matrix products set")
+    print(f"  largest difference of a loss: {figures['largest_difference']:.1e}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

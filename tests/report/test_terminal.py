@@ -150,6 +150,12 @@ def test_methods_are_listed():
     assert {"full", "random", "token-cleaning"} <= set(names)
     text = printed(print_methods)
     assert all(f"{name}: " in text for name in names)
+    by_name = {row["name"]: row for row in method_rows()}
+    assert by_name["toss"]["rule"] == "all but the lowest 0.1 of the data set, rounded down"
+    assert by_name["toss"]["divided_by"] == "trainable"
+    assert by_name["sstoken"]["selects"] == "online"
+    assert by_name["xtf"]["differences"]
+    assert "rule:  every trainable token; selects online; loss divided by kept tokens" in text.replace("\n", " ")
 
 
 def test_importing_is_cheap():

@@ -150,8 +150,9 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> Non
 
 
 def method_rows() -> list[dict[str, Any]]:
-    """Return every method with its summary, formula, needs and paper, ready for JSON."""
+    """Return what there is to know of every method at its defaults, ready for JSON."""
     from tokensieve.methods import all_methods
+    from tokensieve.ops.rules import in_words
 
     return [
         {
@@ -159,6 +160,10 @@ def method_rows() -> list[dict[str, Any]]:
             "summary": method.summary,
             "formula": method.formula,
             "needs": sorted(f"{role}.{statistic}" for role, statistic in method().needs),
+            "rule": in_words(method().rule),
+            "selects": "online" if method().online else "offline",
+            "divided_by": method.divide_by,
+            "differences": method.differences,
             "paper": method.paper,
         }
         for name, method in all_methods().items()
@@ -166,13 +171,15 @@ def method_rows() -> list[dict[str, Any]]:
 
 
 def print_methods(console: Console) -> None:
-    """Print every method with its summary, formula, needs and paper."""
+    """Print what there is to know of every method at its defaults."""
     for row in method_rows():
         _say(console, f"{row['name']}: {row['summary']}")
         _say(console, f"  score: {row['formula']}")
         _say(console, f"  needs: {', '.join(row['needs']) or 'nothing'}")
-        if row["paper"]:
-            _say(console, f"  paper: {row['paper']}")
+        _say(console, f"  rule:  {row['rule']}; selects {row['selects']}; loss divided by {row['divided_by']} tokens")
+        for label in ("paper", "differences"):
+            if row[label]:
+                _say(console, f"  {label}: {row[label]}")
 
 
 def _say(console: Console, text: str) -> None:

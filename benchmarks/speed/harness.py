@@ -68,10 +68,10 @@ def main(rows: Callable[[int], list[Row]], description: str | None) -> None:
     """Print a script's rows, and write them as JSON when asked."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--rows", type=Path, help="write the rows as JSON to this file")
     arguments = parser.parse_args()
     found = rows(arguments.runs)
     print("| what | baseline | reach | ratio, median (spread) | figures |\n|---|---|---|---|---|")
     print("\n".join(row.line() for row in found))
-    if arguments.json:
-        arguments.json.write_text(json.dumps([asdict(row) for row in found], indent=2) + "\n", encoding="utf-8")
+    if arguments.rows:
+        arguments.rows.write_text(json.dumps([asdict(row) for row in found], indent=2) + "\n", encoding="utf-8")

@@ -179,7 +179,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--rows", type=Path, help="write the rows of the table (random Llama, both precisions) instead")
     arguments = parser.parse_args()
+    if arguments.rows:
+        arguments.rows.write_text(json.dumps([dataclasses.asdict(row) for row in rows(arguments.runs)]))
+        return
 
     dtype = getattr(torch, arguments.dtype)
     torch.manual_seed(0)

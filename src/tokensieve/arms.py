@@ -22,6 +22,7 @@ from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.train.self_evolving import read_rounds, write_round_scores
 from tokensieve.types import Figure, Statistics
 
+_LAYOUT = 2  # of the files below an arm; raised when they change
 Measurements = Mapping[str, Measurement]
 """The statistics of each model, by its role in the recipe."""
 
@@ -50,6 +51,7 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
     method, rule = _before_training(plan, arm, plan.rule(arm, kept))
     loader = Loader(plan, arm.method, measurements)
     identity = {
+        "layout": _LAYOUT,
         "data": plan.examples.fingerprint,
         "method": arm.method.name,
         "parameters": fingerprint.jsonable(dataclasses.asdict(arm.method)),

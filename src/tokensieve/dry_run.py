@@ -67,7 +67,7 @@ def _models(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
         if settings.adapter is not None:
             found[f"models.{role}.adapter"] = settings.adapter, None
     if recipe.data.tokenizer is not None:
-        found["data.tokenizer"] = recipe.data.tokenizer, base_model(recipe).revision
+        found["data.tokenizer"] = recipe.data.tokenizer, None
     return found
 
 
@@ -112,7 +112,8 @@ def _check_what_is_here(
         with_max_length(recipe.data, base)
     tokenizer = recipe.data.tokenizer or base.path
     if tokenizer not in away:
-        load_encoder(str(local_folder(tokenizer, base.revision, weights=False)), recipe.data.chat_template)
+        revision = base.revision if tokenizer == base.path else None
+        load_encoder(str(local_folder(tokenizer, revision, weights=False)), recipe.data.chat_template)
     for role, settings in recipe.models.items():
         given = [f"models.{role}", f"models.{role}.adapter"]
         paths = [models[key][0] for key in given if key in models]

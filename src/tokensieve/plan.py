@@ -164,7 +164,9 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
     models = {role: role_model(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
     tokenizer = recipe.data.tokenizer or base.path
-    encoder = load_encoder(str(local_folder(tokenizer, base.revision, weights=False)), recipe.data.chat_template)
+    # A tokenizer of its own is another repository, with revisions of its own.
+    revision = base.revision if tokenizer == base.path else None
+    encoder = load_encoder(str(local_folder(tokenizer, revision, weights=False)), recipe.data.chat_template)
     examples = _prepare(recipe, recipe.data, encoder, "tokenise", progress)
     check_pool([arm.method for arm in arms], examples)
     held_out = None

@@ -378,6 +378,16 @@ def test_packing(base, tokenizer, tmp_path):
         trainer_for(base, tokenizer, tmp_path, method_of("rho-1"), packing=True)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["dft", "profit"])
+def test_packed_rows_are_examples_of_their_own(name, base, tokenizer, tmp_path):
+    trainer = trainer_for(base, tokenizer, tmp_path, method_of(name), packing=True, per_device_train_batch_size=8)
+    trainer.train()
+    lengths = sorted(length for statistics, _, _ in trainer.seen for length in np.diff(statistics.cu_seqlens).tolist())
+    assert [length for length in lengths if length > 1] == sorted(LENGTHS)
+    assert 0 < trainer.counts.kept <= trainer.counts.trainable
+
+
 @pytest.mark.parametrize(
     ("method", "parameters", "match"),
     [

@@ -17,7 +17,7 @@ _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
 @dataclass(frozen=True)
-class Figure:
+class Estimate:
     """One result with its 95 % interval, where there is one.
 
     Attributes:
@@ -42,10 +42,10 @@ class Evaluation:
         tasks: figures of lm-evaluation-harness by task and metric.
     """
 
-    loss: Figure | None = None
-    perplexity: Figure | None = None
-    exact_match: Figure | None = None
-    tasks: Mapping[tuple[str, str], Figure] = field(default_factory=dict)
+    loss: Estimate | None = None
+    perplexity: Estimate | None = None
+    exact_match: Estimate | None = None
+    tasks: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,9 @@ def _arm(folder: Path, name: str, noise: Mapping[str, Any]) -> Row:
 def _evaluation(found: Mapping[str, Any]) -> Evaluation:
     held_out, exact = found.get("held_out"), found.get("exact_match")
     return Evaluation(
-        loss=Figure(held_out["loss"], held_out["low"], held_out["high"]) if held_out else None,
-        perplexity=Figure(held_out["perplexity"]) if held_out else None,
-        exact_match=Figure(exact["score"], exact["low"], exact["high"]) if exact else None,
+        loss=Estimate(held_out["loss"], held_out["low"], held_out["high"]) if held_out else None,
+        perplexity=Estimate(held_out["perplexity"]) if held_out else None,
+        exact_match=Estimate(exact["score"], exact["low"], exact["high"]) if exact else None,
         tasks={
             (task, metric): _task_figure(metrics, metric)
             for task, metrics in (found.get("tasks") or {}).items()
@@ -182,10 +182,10 @@ def _evaluation(found: Mapping[str, Any]) -> Evaluation:
     )
 
 
-def _task_figure(metrics: Mapping[str, float], metric: str) -> Figure:
+def _task_figure(metrics: Mapping[str, float], metric: str) -> Estimate:
     name, comma, filtered = metric.partition(",")
     value, error = metrics[metric], metrics.get(f"{name}_stderr{comma}{filtered}")
-    return Figure(value) if error is None else Figure(value, value - _Z * error, value + _Z * error)
+    return Estimate(value) if error is None else Estimate(value, value - _Z * error, value + _Z * error)
 
 
 def _noise(found: Mapping[str, Any] | None) -> PlantedNoise | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tokensieve.report.results import POINTS_OF_REFERENCE, Figure, Row
+from tokensieve.report.results import POINTS_OF_REFERENCE, Estimate, Row
 from tokensieve.report.view import RunView
 
 
@@ -93,7 +93,7 @@ def _column(view: RunView, title: str, cell: Callable[[Row], Cell], derived: boo
     return Column(title, tuple(cell(row) for row in view.rows), derived)
 
 
-def _figure(figure: Figure | None, text: Callable[[float], str]) -> Cell:
+def _figure(figure: Estimate | None, text: Callable[[float], str]) -> Cell:
     if figure is None:
         return Cell()
     if figure.low is None or figure.high is None:

@@ -49,6 +49,14 @@ def write_shard(
         pq.write_table(pa.table(columns), partial, compression=paths, use_dictionary=dictionary)  # type: ignore[arg-type]
 
 
+def count_values(path: Path, name: str) -> int:
+    """Return the number of tokens of one list column, from the file's footer alone; no example may be empty."""
+    metadata = pq.ParquetFile(path).metadata
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    columns = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
+
+
 def read_column(path: Path, name: str) -> NDArray:
     """Read one list column of a file, flat: ``[tokens]``."""
     column = pq.ParquetFile(path).read(columns=[name])[name].combine_chunks()

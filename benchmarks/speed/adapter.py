@@ -36,9 +36,9 @@ def rows(runs: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         base, adapter = Path(temporary) / "base", Path(temporary) / "adapter"
         model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE_15M))
-        model.save_pretrained(base)
+        model.save_pretrained(str(base))
         lora = LoraConfig(r=64, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
-        get_peft_model(model, lora).save_pretrained(adapter)
+        get_peft_model(model, lora).save_pretrained(str(adapter))
         bare, adapted = ModelSettings(str(base)), ModelSettings(str(base), str(adapter))
         held = ModelPool(device)
 

@@ -64,14 +64,23 @@ def middle(values: Sequence[float], unit: str = "s") -> str:
     return f"{statistics.median(values):.3g} {unit}"
 
 
-def main(rows: Callable[[int], list[Row]], description: str | None) -> None:
-    """Print a script's rows, and write them as JSON when asked."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--rows", type=Path, help="write the rows as JSON to this file")
-    arguments = parser.parse_args()
-    found = rows(arguments.runs)
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return what every script reads of its command line."""
+    found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    found.add_argument("--runs", type=int, default=5)
+    found.add_argument("--rows", type=Path, help="write the rows as JSON to this file")
+    return found
+
+
+def finish(found: Sequence[Row], output: Path | None) -> None:
+    """Print rows as a table, and write them as JSON when asked."""
     print("| what | baseline | reach | ratio, median (spread) | figures |\n|---|---|---|---|---|")
     print("\n".join(row.line() for row in found))
-    if arguments.rows:
-        arguments.rows.write_text(json.dumps([asdict(row) for row in found], indent=2) + "\n", encoding="utf-8")
+    if output:
+        output.write_text(json.dumps([asdict(row) for row in found], indent=2) + "\n", encoding="utf-8")
+
+
+def main(rows: Callable[[int], list[Row]], description: str | None) -> None:
+    """Print a script's rows, and write them as JSON when asked."""
+    arguments = parser(description).parse_args()
+    finish(rows(arguments.runs), arguments.rows)

@@ -6,7 +6,8 @@ A run folder:
     run.json                        where data and statistics are, seconds of each stage, versions
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       counts, rule and what they were made from
-    arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines; README.md its card
+    arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
+    arms/<arm>/cleaned/README.md    its card
     arms/<arm>/training/data/       data with figures, where tokens are chosen or weighed while the model trains
     arms/<arm>/rounds/<t>/          rounds of an arm that selects with the model that it trains (`train.self_evolving`)
     arms/<arm>/model/               adapter or model fine-tuned on it

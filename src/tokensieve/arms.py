@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.config import recipe_values
+from tokensieve.export.card import cleaned_card
 from tokensieve.measure.measure import Measurement
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
@@ -18,7 +20,7 @@ from tokensieve.plan import Arm, Plan
 from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, read_json, write_json
+from tokensieve.store.atomic import atomic_folder, read_json, write_json, write_text
 from tokensieve.train.self_evolving import read_rounds, write_round_scores
 from tokensieve.types import Figure, Statistics
 
@@ -80,14 +82,17 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
             counts = write_round_scores(examples, folder / "rounds", scores)
         else:
             counts = select_shards(method, rule, loader.read, examples.shards, scores)
+    fitted = fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None
+    selection = {**identity, "fitted": fitted, "reasons": list(method.reason_names), **counts}
+    selection |= {"source_rows": examples.counts.rows}
     with atomic_folder(folder / "cleaned") as cleaned:
-        written = write_cleaned(examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl)
+        selection["examples_written"] = write_cleaned(
+            examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl
+        )
+        write_text(cleaned / "README.md", cleaned_card(recipe_values(plan.recipe), selection))
     if plan.selects_in_training(arm.method):
         with atomic_folder(folder / "training") as training:
             write_training(examples, _training_columns(plan, method, loader, folder / "scores"), training)
-    fitted = fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None
-    selection = {**identity, "fitted": fitted, "reasons": list(method.reason_names), **counts}
-    selection |= {"source_rows": examples.counts.rows, "examples_written": written}
     selection |= {"rounds": read_rounds(folder / "rounds")} if in_rounds else {}
     write_json(path, selection)
     return selection

@@ -13,6 +13,7 @@ import tyro
 
 from tokensieve.data.settings import DataSettings, Form
 from tokensieve.errors import TokensieveError
+from tokensieve.export.settings import TargetName
 
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.
 
@@ -213,6 +214,78 @@ def show(
     show_example(view, number, arm or view.method, value, Console())
 
 
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    to: TargetName,
+    arm: str | None = None,
+    output: Path | None = None,
+    push_to_hub: str | None = None,
+) -> None:
+    """Write what an arm chose as a trainer reads it, and print the lines to paste into its config.
+
+    For example:
+      tokensieve export runs/a --to axolotl
+      tokensieve export runs/a --to trl --arm random --output exported --push-to-hub you/your-data
+
+    Args:
+        run: the run folder.
+        to: the trainer, or a plain format.
+        arm: whose choice to write; the method's when not given.
+        output: the folder to write; exports/ARM-TO in the run folder when not given.
+        push_to_hub: upload it with its card to this data set; one that does not exist is made, private.
+    """
+    if push_to_hub is not None:
+        from tokensieve.export.hub import check_push
+
+        check_push(push_to_hub)
+    _quiet()
+    from tokensieve.export.write import export_arm
+
+    exported = export_arm(run, to, arm, output)
+    print(exported.folder)
+    for snippet in exported.snippets:
+        print(f"\n# for {snippet.where}:\n{snippet.text}", end="")
+    for note in exported.notes:
+        print(f"\nnote: {note}", end="")
+    print()
+    if push_to_hub is not None:
+        from tokensieve.export.hub import push
+
+        print(f"pushed: {push(exported.folder, push_to_hub)}")
+
+
+def import_(
+    run: Annotated[Path, tyro.conf.Positional],
+    file: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    name: str,
+    fraction: float | None = None,
+) -> None:
+    """Make an arm of scores, labels or masks that were made elsewhere.
+
+    For example:
+      tokensieve import runs/a scores.parquet --name theirs --fraction 0.6
+      tokensieve import runs/a labels.jsonl --name theirs
+
+    Args:
+        run: the run folder.
+        file: JSON lines or Parquet, a row an example, with `row` (number of the source row) or `input_ids`, and
+            `scores`, `labels` or `kept`, a number for each token.
+        name: of the arm.
+        fraction: share of the trainable tokens to keep by their scores; labels and masks are taken as they are.
+    """
+    from tokensieve.imported import import_arm
+
+    arm = import_arm(run, file, name, fraction)
+    selection = arm.selection
+    if selection["examples_absent"]:
+        print(f"note: {selection['examples_absent']:,} examples are not in the file: nothing of them is kept")
+    print(f"{name}: {selection['kept']:,} of {selection['trainable']:,} tokens kept\n{arm.folder}")
+
+
 def methods(*, json: bool = False) -> None:
     """List the methods with their scores, what they need and where they come from.
 
@@ -242,14 +315,14 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0) -> None:
     run_demo(output, seed)
 
 
-_COMMANDS = (run, demo, inspect, measure, select, train, evaluate, report, show, methods)
+_COMMANDS = (run, demo, inspect, measure, select, train, evaluate, report, show, export, import_, methods)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 on input that cannot be used."""
     app = tyro.extras.SubcommandApp()
     for command in _COMMANDS:
-        app.command(command)
+        app.command(name=command.__name__.rstrip("_"))(command)  # `import` is a word of Python
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         app.cli(prog="tokensieve", description=_USAGE, args=list(arguments) or ["--help"], config=())

@@ -7,11 +7,15 @@ A run folder:
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       counts, rule and what they were made from
     arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
+    arms/<arm>/cleaned/README.md    its card
     arms/<arm>/training/data/       data with figures, where tokens are chosen or weighed while the model trains
     arms/<arm>/rounds/<t>/          rounds of an arm that selects with the model that it trains (`train.self_evolving`)
     arms/<arm>/model/               adapter or model fine-tuned on it
     arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
+    exports/                        what an arm chose, as other trainers read it (`export`)
     report.html
+
+Folders in ``arms/`` whose method is `imported` are not of the recipe (`imported`).
 """
 
 from __future__ import annotations

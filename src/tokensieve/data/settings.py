@@ -32,6 +32,8 @@ class DataSettings:
             base model's context, whichever is less.
         truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.
         limit: read this many rows at most.
+        license: licence of the data, for the card of what comes of it, such as `apache-2.0`; `unknown` when not
+            given.
 
     Raises:
         TokensieveError: a `max_length` below 2 (nothing predicts the first token), or a `limit` below 1.
@@ -48,6 +50,7 @@ class DataSettings:
     max_length: int | None = None
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
+    license: str | None = None
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 2:

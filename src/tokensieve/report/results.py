@@ -13,6 +13,8 @@ from tokensieve.store.atomic import read_json
 
 POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring model"}
 """Models that are evaluated beside the arms, and what they are."""
+IMPORTED = "imported"
+"""What stands for the method of an arm that was brought into the run."""
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
@@ -126,6 +128,22 @@ def read_rows(folder: Path, arms: list[str]) -> tuple[Row, ...]:
         if figures and name not in arms:
             rows.append(Row(name, None, _evaluation(figures), None))
     return tuple(rows)
+
+
+def imported_arms(folder: Path, own: list[str]) -> list[str]:
+    """Return the names of the arms that were brought into a run folder, in alphabetical order.
+
+    Args:
+        folder: the run folder.
+        own: the arms of the run's recipe.
+    """
+    found = (path.parent.name for path in folder.glob("arms/*/selection.json"))
+    return [name for name in sorted(found) if name not in own and is_imported(folder, name)]
+
+
+def is_imported(folder: Path, arm: str) -> bool:
+    """Return whether an arm was brought into a run folder, and not made by its recipe."""
+    return read_optional(folder / "arms" / arm / "selection.json").get("method") == IMPORTED
 
 
 def read_object(path: Path, what: str, mend: str) -> dict[str, Any]:

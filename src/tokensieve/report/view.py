@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tokensieve.data.prepare import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.report.heatmap import TokenDecoder
-from tokensieve.report.results import Row, read_object, read_rows
+from tokensieve.report.results import Row, imported_arms, read_object, read_rows
 from tokensieve.store.shards import read_shard, shard_name
 from tokensieve.types import IGNORE_INDEX, Bool, Examples, Float32, Int64, UInt8
 
@@ -231,7 +231,8 @@ def load_run(folder: Path) -> RunView:
     """
     state = read_object(folder / "run.json", "this folder holds no run", "give the folder of a run, such as runs/a")
     try:
-        method, controls = state["method"], [name for name in state["arms"] if name != state["method"]]
+        method = state["method"]
+        controls = [name for name in state["arms"] if name != method] + imported_arms(folder, state["arms"])
         return RunView(
             folder,
             str(state["name"]),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.ragged import gather_segments, offsets
+from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import write_shard
 from tokensieve.types import IGNORE_INDEX, Bool, Examples, Int64, segments
@@ -96,17 +96,20 @@ def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl:
     return written
 
 
-def cleaned_rows(shard: Examples, kept: Bool) -> tuple[Int64, dict[str, NDArray[Any]]]:
+def cleaned_rows(
+    shard: Examples, kept: Bool, further: Mapping[str, NDArray[Any]] | None = None
+) -> tuple[Int64, dict[str, NDArray[Any]]]:
     """Return offsets and columns of the examples that keep a token.
 
     Args:
         shard: the tokens.
         kept: bool ``[tokens]``.
+        further: ``[tokens]`` arrays that become columns too.
 
     Returns:
-        int64 ``[examples that keep a token + 1]`` offsets, and the columns named above, flat.
+        int64 ``[examples that keep a token + 1]`` offsets, and the columns named above and those of ``further``, flat.
     """
-    order = np.flatnonzero(np.add.reduceat(kept.astype(np.int64), shard.cu_seqlens[:-1]))
+    order = examples_with_kept(shard, kept)
     labels = np.where(kept, shard.labels, IGNORE_INDEX).astype(np.int32)
     labels = gather_segments(labels, shard.cu_seqlens, order)
     columns = {
@@ -115,4 +118,10 @@ def cleaned_rows(shard: Examples, kept: Bool) -> tuple[Int64, dict[str, NDArray[
         "labels": labels,
         "assistant_masks": (labels != IGNORE_INDEX).astype(np.int8),
     }
+    columns |= {name: gather_segments(value, shard.cu_seqlens, order) for name, value in (further or {}).items()}
     return offsets(shard.lengths[order]), columns
+
+
+def examples_with_kept(shard: Examples, kept: Bool) -> Int64:
+    """Return int64, the numbers in the shard of the examples that keep a token."""
+    return np.flatnonzero(segment_counts(kept, shard.cu_seqlens))

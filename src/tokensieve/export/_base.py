@@ -1,0 +1,127 @@
+"""What a target is: a way to write rows, and the lines to paste into the trainer's config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """The examples of one shard of which a token is trained.
+
+    Attributes:
+        number: of the shard, from 0.
+        total: number of shards.
+        cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
+        input_ids: int32 ``[tokens]``.
+        labels: int32 ``[tokens]``, unshifted; -100 for prompts and dropped tokens.
+        weights: float32 ``[tokens]``, the weight of each token's loss, where the method gives one; else None.
+        rows: int64 ``[examples]``, the number of each example's source row.
+    """
+
+    number: int
+    total: int
+    cu_seqlens: Int64
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    weights: Float32 | None
+    rows: Int64
+
+    @property
+    def name(self) -> str:
+        """Its file name without a suffix, in the numbering that `datasets` knows."""
+        return f"train-{self.number:05d}-of-{self.total:05d}"
+
+    @property
+    def trained(self) -> Bool:
+        """Bool ``[tokens]``, True where a token is trained."""
+        return self.labels != IGNORE_INDEX
+
+    @property
+    def loss_scale(self) -> Float32:
+        """float32 ``[tokens]``, what each token's loss is multiplied by: its weight, or 1 where it is trained."""
+        return self.trained.astype(np.float32) if self.weights is None else self.weights
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What config lines are made of.
+
+    Attributes:
+        folder: of the export, absolute.
+        max_length: tokens that the longest example may have.
+        model: folder or Hub id of the base model.
+        tokenizer: folder of the tokenizer.
+        largest_id: the largest token id of the data.
+        weighted: whether tokens have weights of their own.
+    """
+
+    folder: Path
+    max_length: int
+    model: str
+    tokenizer: Path
+    largest_id: int
+    weighted: bool
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """Lines to paste.
+
+    Attributes:
+        where: what to paste them into.
+        language: ``yaml``, ``python`` or ``console``.
+        text: the lines.
+    """
+
+    where: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A trainer, or a plain format.
+
+    Attributes:
+        name: what ``--to`` calls it.
+        write: writes the shards into an empty folder and returns what the user should know of it, one line each.
+        config: the lines to paste, from an export that is written.
+        layout: what is in the folder, for its card.
+        carries_weights: whether it trains with a float weight for each token.
+        loads_with_datasets: whether `datasets.load_dataset` reads the folder.
+        note: what the user must know of this trainer.
+    """
+
+    name: str
+    write: Callable[[Iterable[Shard], Path, Facts], tuple[str, ...]]
+    config: Callable[[Facts], tuple[Snippet, ...]]
+    layout: str
+    carries_weights: bool = False
+    loads_with_datasets: bool = False
+    note: str = ""
+
+
+def yaml_lines(values: Any) -> str:
+    """Return YAML with keys in the order given."""
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def quoted(value: object) -> str:
+    """Return a Python string literal in double quotes."""
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def write_json_line(handle: TextIO, row: Any) -> None:
+    """Write one row of JSON lines, without spaces."""
+    handle.write(json.dumps(row, separators=(",", ":")) + "\n")

@@ -1,0 +1,100 @@
+"""What an arm of a run trains on, shard by shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.export._base import Shard
+from tokensieve.methods import all_methods
+from tokensieve.methods._base import Method
+from tokensieve.report.view import RunView
+from tokensieve.select.cleaned import cleaned_rows, examples_with_kept
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.shards import read_column
+
+_WEIGHTS = "weights"
+
+
+@dataclass(frozen=True)
+class ArmData:
+    """The tokens that an arm trains, with their weights.
+
+    Attributes:
+        name: of the arm.
+        store: the run's examples.
+        scores: folder of the arm's decisions.
+        weights: files of the weights, one a shard; empty where every trained token weighs the same.
+        note: how its training differs from that of a trainer that averages over trained tokens; empty where it does
+            not.
+    """
+
+    name: str
+    store: ExampleStore
+    scores: Path
+    weights: tuple[Path, ...]
+    note: str
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Read shard after shard; those without a trained token are left out."""
+        for number, examples in enumerate(self.store):
+            _, kept = read_selection(self.scores, number)
+            weights = {_WEIGHTS: read_column(self.weights[number], _WEIGHTS)} if self.weights else {}
+            cu_seqlens, columns = cleaned_rows(examples, kept, weights)
+            if len(cu_seqlens) > 1:
+                yield Shard(
+                    number,
+                    self.store.shards,
+                    cu_seqlens,
+                    columns["input_ids"],
+                    columns["labels"],
+                    columns.get(_WEIGHTS),
+                    examples.rows[examples_with_kept(examples, kept)],
+                )
+
+
+def open_arm(view: RunView, name: str) -> ArmData:
+    """Open what an arm trains on.
+
+    Raises:
+        TokensieveError: no such arm, or one whose choice is made while the model trains.
+    """
+    if name not in view.arms:
+        raise TokensieveError(
+            f"the run has no arm '{name}'{did_you_mean(name, view.arms)}",
+            where=str(view.folder),
+            mend=f"one of: {', '.join(view.arms)}",
+        )
+    selection = view.row(name).selection
+    assert selection is not None
+    method = all_methods().get(selection.method)  # None for an arm that was imported
+    files = tuple(sorted((view.folder / "arms" / name / "training" / "data").glob("train-*.parquet")))
+    weights = files if files and _WEIGHTS in pq.read_schema(files[0]).names else ()
+    if selection.online or (method is not None and _weighted(method) and not weights):
+        does = "chooses" if selection.online else "weighs"
+        fixed = (
+            "; or give models.current, a fixed model in the place of the one in training" if selection.online else ""
+        )
+        raise TokensieveError(
+            f"arm '{name}' {does} tokens while the model trains: no file holds what it decides, so none can be "
+            "exported",
+            where=str(view.folder / "arms" / name),
+            mend="train it with `tokensieve train`, or with TokenSelectionTrainer in a script of your own "
+            f"(docs/trainer.md){fixed}",
+        )
+    note = ""
+    if method is not None and method.divide_by == "trainable":
+        note = (
+            f"{selection.method} divides the loss of a step by all trainable tokens, other trainers by the trained "
+            f"ones: the same learning rate takes steps about {1 / max(selection.share, 1e-9):.2g} times as large there"
+        )
+    return ArmData(name, view.store, view.folder / "arms" / name / "scores", weights, note)
+
+
+def _weighted(method: type[Method]) -> bool:
+    return method.weights is not Method.weights

@@ -1,0 +1,121 @@
+"""Targets that open a folder of `datasets.save_to_disk`: LLaMA-Factory and open-instruct.
+
+Both skip their own tokenisation when they find such a folder where a tokenised data set would be. It is written here
+and not by `datasets`, for three reasons: `datasets` would copy everything through its cache; what version 4 and later
+write, version 3 cannot read, and LLaMA-Factory takes both; and the same data then gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tokensieve.export._base import Facts, Shard, Snippet, Target, yaml_lines
+from tokensieve.export.rows import labelled
+from tokensieve.store.atomic import write_json
+
+_TYPES = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
+# `Sequence` is the name that every version of `datasets` reads; 4 and later write `List`.
+_FEATURES = {
+    name: {"feature": {"dtype": dtype, "_type": "Value"}, "_type": "Sequence"} for name, dtype in _TYPES.items()
+}
+
+
+def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
+    """Write a data set that `datasets.load_from_disk` opens.
+
+    Args:
+        shards: the examples.
+        folder: to create; gets ``data-*.arrow``, ``dataset_info.json`` and ``state.json``.
+    """
+    folder.mkdir(parents=True)
+    schema = pa.schema([(name, pa.list_(pa.type_for_alias(dtype))) for name, dtype in _TYPES.items()])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+    files = []
+    for shard in shards:
+        cu_seqlens, columns = labelled(shard)
+        files.append({"filename": f"data-{shard.number:05d}-of-{shard.total:05d}.arrow"})
+        arrays = [_lists(cu_seqlens, columns[name]) for name in _TYPES]
+        batch = pa.record_batch(arrays, schema=schema)
+        with pa.OSFile(str(folder / files[-1]["filename"]), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+            for start in range(0, batch.num_rows, 1000):  # as `datasets` does, so that one row is read cheaply
+                writer.write_batch(batch.slice(start, 1000))
+    write_json(folder / "dataset_info.json", {"citation": "", "description": "", "features": _FEATURES})
+    state = {
+        "_data_files": files,
+        "_fingerprint": "tokensieve",
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": "train",
+    }
+    write_json(folder / "state.json", state)
+
+
+def _lists(cu_seqlens: NDArray[np.int64], values: NDArray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(cu_seqlens, type=pa.int32()), pa.array(values))
+
+
+def _write_dict(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+    del facts
+    write_arrow(shards, folder / "train")
+    write_json(folder / "dataset_dict.json", {"splits": ["train"]})
+    return ()
+
+
+def _write_one(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+    del facts
+    write_arrow(shards, folder / "data")
+    return ()
+
+
+def _llama_factory_config(facts: Facts) -> tuple[Snippet, ...]:
+    values = {
+        "model_name_or_path": facts.model,
+        "stage": "sft",
+        "do_train": True,
+        "dataset": "tokensieve",
+        "tokenized_path": str(facts.folder),
+        "cutoff_len": facts.max_length,
+    }
+    return (Snippet("the LLaMA-Factory config", "yaml", yaml_lines(values)),)
+
+
+def _open_instruct_config(facts: Facts) -> tuple[Snippet, ...]:
+    arguments = {
+        "model_name_or_path": facts.model,
+        "max_seq_length": str(facts.max_length),
+        "dataset_cache_mode": "local",
+        "dataset_local_cache_dir": str(facts.folder),
+        "dataset_config_hash": "data",
+    }
+    lines = [f"  --{name} {shlex.quote(value)}" for name, value in arguments.items()]
+    text = " \\\n".join(["accelerate launch open_instruct/finetune.py", *lines]) + "\n"
+    return (Snippet("the command that starts open-instruct", "console", text),)
+
+
+_LAYOUT = "`input_ids`, `attention_mask`, `labels` (unshifted, -100 where a token is not trained)"
+
+TARGETS = (
+    Target(
+        "llama-factory",
+        _write_dict,
+        _llama_factory_config,
+        f"A DatasetDict for `datasets.load_from_disk` with the split `train`: {_LAYOUT}.",
+        note="dataset must name something and is not read: tokenized_path goes before it",
+    ),
+    Target(
+        "open-instruct",
+        _write_one,
+        _open_instruct_config,
+        f"In `data/`, a data set for `datasets.load_from_disk`: {_LAYOUT}.",
+        note="finetune.py takes the folder dataset_config_hash of its cache for rows that it tokenised itself",
+    ),
+)

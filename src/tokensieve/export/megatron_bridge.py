@@ -1,0 +1,93 @@
+"""Megatron-Bridge: packed rows for `GPTSFTPackedParquetDataset`.
+
+A row holds several examples: their ``input_ids`` one after the other, ``seq_start_id`` where each starts, and
+``loss_mask`` shifted left by one within each, so that position ``t`` says whether the prediction of ``t + 1`` is
+trained. The loss mask is made integers when rows are collated. (Megatron-Bridge, ``data/packing``.)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted
+from tokensieve.ops.ragged import gather_segments, offsets
+from tokensieve.types import Int64
+
+
+def pack(lengths: Int64, capacity: int) -> list[list[int]]:
+    """Return examples in packs of at most ``capacity`` tokens, by best-fit decreasing; a longer one goes alone."""
+    packs: list[list[int]] = []
+    rooms: list[tuple[int, int]] = []  # what is left in a pack, and its number; sorted
+    for example in np.argsort(-lengths, kind="stable").tolist():
+        length = int(lengths[example])
+        fit = bisect_left(rooms, (length, -1))
+        if fit == len(rooms):
+            packs.append([example])
+            insort(rooms, (capacity - length, len(packs) - 1))
+        else:
+            room, number = rooms.pop(fit)
+            packs[number].append(example)
+            insort(rooms, (room - length, number))
+    return packs
+
+
+def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+    (folder / "data").mkdir()
+    for shard in shards:
+        lengths = np.diff(shard.cu_seqlens)
+        packs = pack(lengths, facts.max_length)
+        order = np.concatenate([np.array(examples) for examples in packs])
+        starts = offsets(lengths[order])
+        # Within an example the mask moves left by one; its last position predicts nothing.
+        mask = np.append(shard.trained[1:], False)
+        mask[shard.cu_seqlens[1:] - 1] = False
+        firsts = offsets(np.array([len(examples) for examples in packs]))
+        in_pack = starts[:-1] - np.repeat(starts[firsts[:-1]], np.diff(firsts))
+        rows = {
+            "input_ids": (starts[firsts], gather_segments(shard.input_ids, shard.cu_seqlens, order)),
+            "loss_mask": (starts[firsts], gather_segments(mask.astype(np.int8), shard.cu_seqlens, order)),
+            "seq_start_id": (firsts, in_pack.astype(np.int32)),
+        }
+        columns = {
+            name: pa.ListArray.from_arrays(pa.array(bounds, type=pa.int32()), pa.array(values))
+            for name, (bounds, values) in rows.items()
+        }
+        pq.write_table(pa.table(columns), folder / "data" / f"{shard.name}.idx.parquet")
+    return ()
+
+
+def _config(facts: Facts) -> tuple[Snippet, ...]:
+    text = (
+        "from megatron.bridge.data.builders import GPTSFTDatasetConfig\n"
+        "from megatron.bridge.data.packing.config import PackedSequenceSpecs\n\n"
+        "dataset = GPTSFTDatasetConfig(\n"
+        f"    dataset_root={quoted(facts.folder)},\n"
+        f"    seq_length={facts.max_length},\n"
+        "    enable_offline_packing=True,\n"
+        "    offline_packing_specs=PackedSequenceSpecs(\n"
+        f"        packed_sequence_size={facts.max_length},\n"
+        f"        packed_train_data_path={quoted(facts.folder / 'data')},\n"
+        "    ),\n"
+        "    do_validation=False,\n"
+        "    do_test=False,\n"
+        ")\n"
+    )
+    return (Snippet("the recipe's dataset, in place of its own", "python", text),)
+
+
+TARGETS = (
+    Target(
+        "megatron-bridge",
+        _write,
+        _config,
+        "Packed rows: `input_ids`, `loss_mask` (shifted left by one within each example) and `seq_start_id`.",
+        loads_with_datasets=True,
+        note="packed rows train with a micro batch size of 1",
+    ),
+)

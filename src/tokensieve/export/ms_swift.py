@@ -1,0 +1,57 @@
+"""ms-swift: one assistant message of token ids an example, with a loss scale for each token.
+
+The documented ``loss_scale`` of a message is one number for all of its text. Rows of token ids take one for each token:
+it is what ms-swift gives its own trainer for answers that it generated. The prompt is then part of the message, with a
+scale of 0, and no chat template is to be applied: it was when the ids were made.
+(ms-swift 4.0 to 4.6, ``loss_scale/base.py`` and ``template/base.py``; not in its documentation.)
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokensieve.export._base import Facts, Shard, Snippet, Target, write_json_line
+from tokensieve.types import segments
+
+
+def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+    del facts
+    (folder / "data").mkdir()
+    with (folder / "data" / "train.jsonl").open("w", encoding="utf-8") as lines:
+        for shard in shards:
+            for span in segments(shard.cu_seqlens):
+                content = {"token_ids": shard.input_ids[span].tolist(), "loss_scale": shard.loss_scale[span].tolist()}
+                # Without `add_eos` an EOS token would be appended and trained where the text does not end with one.
+                row = {"messages": [{"role": "assistant", "content": content}], "add_eos": False}
+                write_json_line(lines, row)
+    return ()
+
+
+def _config(facts: Facts) -> tuple[Snippet, ...]:
+    arguments = {
+        "model": facts.model,
+        "dataset": str(facts.folder / "data" / "train.jsonl"),
+        "max_length": str(facts.max_length),
+        "template": "dummy",
+        "use_chat_template": "false",
+        "remove_unused_columns": "false",
+        "loss_scale": "default",
+        **({"is_binary_loss_scale": "false"} if facts.weighted else {}),
+    }
+    lines = [f"  --{name} {shlex.quote(value)}" for name, value in arguments.items()]
+    return (Snippet("the command that starts ms-swift", "console", " \\\n".join(["swift sft", *lines]) + "\n"),)
+
+
+TARGETS = (
+    Target(
+        "ms-swift",
+        _write,
+        _config,
+        "JSON lines with one assistant message of `token_ids` and the `loss_scale` of each; prompts have 0.",
+        carries_weights=True,
+        loads_with_datasets=True,
+        note="needs ms-swift 4 or later; remove_unused_columns must stay false, or an EOS token is added and trained",
+    ),
+)

@@ -1,0 +1,109 @@
+"""One arm of a run, written for one trainer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tokensieve.errors import TokensieveError
+from tokensieve.export._base import Facts, Snippet
+from tokensieve.export.arm import ArmData, open_arm
+from tokensieve.export.card import dataset_card
+from tokensieve.export.settings import TargetName
+from tokensieve.export.targets import TARGETS
+from tokensieve.report.view import RunView, load_run
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+
+_LAYOUT = 1  # of the files of an export; raised when they change
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was exported.
+
+    Attributes:
+        folder: where it is.
+        snippets: lines to paste into the trainer's config.
+        notes: what the user should know, one line each.
+    """
+
+    folder: Path
+    snippets: tuple[Snippet, ...]
+    notes: tuple[str, ...]
+
+
+def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path | None = None) -> Export:
+    """Write what an arm chose as a trainer reads it, or find that an earlier call did.
+
+    A shard is in memory at a time. The folder appears whole or not at all.
+
+    Args:
+        run: the run folder.
+        to: the trainer.
+        arm: the arm; the method's when not given.
+        output: the folder to write; ``exports/ARM-TO`` in the run folder when not given.
+
+    Raises:
+        TokensieveError: no such run or arm, a choice that no file holds or that the trainer cannot carry, or a folder
+            that holds something else.
+    """
+    view, target = load_run(run), TARGETS[to]
+    data = open_arm(view, arm or view.method)
+    if data.weights and not target.carries_weights:
+        carriers = ", ".join(name for name, other in TARGETS.items() if other.carries_weights)
+        raise TokensieveError(
+            f"arm '{data.name}' gives every token a weight of its own, and {to} takes labels alone",
+            where="--to",
+            mend=f"one of: {carriers}; or train it with `tokensieve train`",
+        )
+    folder = (output or run / "exports" / f"{data.name}-{to}").absolute()
+    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
+    selection = read_json(view.folder / "arms" / data.name / "selection.json")
+    facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
+    identity = {"layout": _LAYOUT, "target": to, "arm": data.name, "selection": fingerprint.of_value(selection)}
+    with locked(folder):
+        manifest = folder / "export.json"
+        _check_folder(folder, identity)
+        if not manifest.is_file():
+            with atomic_folder(folder) as partial:
+                notes = target.write(data, partial, facts)
+                card = dataset_card(
+                    recipe, selection, layout=target.layout, loads_with_datasets=target.loads_with_datasets, tags=(to,)
+                )
+                write_text(partial / "README.md", card)
+                write_json(partial / "export.json", {**identity, "notes": list(notes)})
+        notes = read_json(manifest)["notes"]
+    return Export(folder, target.config(facts), tuple(note for note in (*notes, data.note, target.note) if note))
+
+
+def _facts(view: RunView, data: ArmData, model: str, folder: Path) -> Facts:
+    counts = view.store.counts
+    longest = read_json(view.store.folder / "manifest.json")["settings"]["max_length"]
+    return Facts(
+        folder,
+        longest or counts.lengths["1"],
+        model,
+        view.store.folder / "tokenizer",
+        counts.largest_id,
+        bool(data.weights),
+    )
+
+
+def _check_folder(folder: Path, identity: dict) -> None:
+    """Refuse a folder that holds anything but this very export."""
+    manifest = folder / "export.json"
+    if manifest.is_file():
+        found = read_json(manifest)
+        fingerprint.check_same(
+            {name: found.get(name) for name in identity},
+            identity,
+            where=str(manifest),
+            mend="give another --output, or delete the folder",
+        )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise TokensieveError(
+            "the output folder is not empty and holds no export", where=str(folder), mend="give another --output"
+        )

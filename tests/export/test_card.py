@@ -1,0 +1,116 @@
+"""The card of a data set: its header, what it tells, and what it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pytest
+import yaml
+from trained_examples import MODEL
+
+from tokensieve.export.card import dataset_card
+from tokensieve.export.write import export_arm
+from tokensieve.report.view import load_run
+
+RECIPE = {
+    "data": {"files": ["/home/me/secret/pool.jsonl", "you/data"], "tokenizer": None, "max_length": 256},
+    "models": {
+        "base": {"path": "/home/me/model", "adapter": None, "warm_up": None},
+        "reference": {"path": None, "adapter": None, "warm_up": {"rows": 1000, "files": []}},
+        "unsafe": {"path": "you/model", "adapter": "/home/me/unsafe", "warm_up": None},
+    },
+}
+SELECTION = {
+    "method": "token-cleaning",
+    "parameters": {"fraction": 0.6},
+    "rule": {"name": "TopFraction", "fraction": 0.6},
+    "data": "f" * 64,
+    "online": False,
+    "kept": 12001,
+    "trainable": 20002,
+    "examples_without_kept": 3,
+    "examples_written": 1397,
+    "source_rows": 1400,
+}
+
+
+def card(recipe=RECIPE, **changes) -> str:
+    return dataset_card(recipe, {**SELECTION, **changes}, layout="Rows.", loads_with_datasets=True)
+
+
+def header(text: str) -> dict:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_header():
+    assert header(card()) == {
+        "license": "unknown",
+        "pretty_name": "Tokens chosen by token-cleaning",
+        "task_categories": ["text-generation"],
+        "tags": ["tokensieve", "token-selection", "supervised-fine-tuning"],
+        "size_categories": ["1K<n<10K"],
+    }
+    licensed = {**RECIPE, "data": {**RECIPE["data"], "license": "apache-2.0"}}
+    assert header(card(licensed))["license"] == "apache-2.0"
+
+
+@pytest.mark.parametrize(
+    ("examples", "size"), [(1, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**6, "1M<n<10M"), (10**10, "n>1B")]
+)
+def test_sizes(examples, size):
+    assert header(card(examples_written=examples))["size_categories"] == [size]
+
+
+def test_it_tells_the_method_its_parameters_the_counts_and_the_models_and_no_path():
+    text = card()
+    for row in (
+        "| method | token-cleaning |",
+        "| parameters | fraction 0.6 |",
+        "| trained tokens | 12,001 of 20,002 (60.0 %) |",
+        "| examples | 1,397 |",
+        "| examples without a kept token | 3, left out |",
+        "| source | pool.jsonl, you/data |",
+        f"| source fingerprint | {'f' * 64} |",
+        "| base model | model |",
+        "| reference model | model, fine-tuned on 1,000 rows of this data |",
+        "| unsafe model | you/model with the adapter unsafe |",
+    ):
+        assert row in text
+    assert "/home" not in text
+    assert "before the first" not in text
+    assert "what it would choose before the first" in card(online=True)
+
+
+def test_data_cannot_break_the_table():
+    assert "| a\\|b &lt;script> c |" in card(parameters={"x": 1}, rule={"name": "r"}, method="a|b <script>\nc")
+
+
+def test_every_arm_has_one_beside_its_cleaned_data(finished, tmp_path):
+    view = load_run(finished)
+    for arm in view.arms:
+        cleaned = finished / "arms" / arm / "cleaned"
+        text = (cleaned / "README.md").read_text()
+        selection = view.row(arm).selection
+        assert selection is not None
+        assert f"| trained tokens | {selection.kept:,} of {selection.trainable:,} (" in text
+        assert str(finished) not in text
+        assert str(MODEL.parent) not in text
+        # One cache for all arms: `datasets` must not take one for another.
+        whole = datasets.load_dataset(str(cleaned), split="train", cache_dir=str(tmp_path / "a"))
+        plain = datasets.load_dataset(str(cleaned / "data"), split="train", cache_dir=str(tmp_path / "b"))
+        assert whole["labels"] == plain["labels"]  # type: ignore[index]
+
+
+def test_the_licence_of_the_recipe(make_run, tmp_path):
+    run = make_run(tmp_path / "run", "method=loss", "controls=[]", "data.license=cc-by-4.0")
+    for folder in (run / "arms/loss/cleaned", export_arm(run, "axolotl").folder):
+        text = Path(folder / "README.md").read_text()
+        assert header(text)["license"] == "cc-by-4.0"
+    assert "axolotl" in header(text)["tags"]
+
+
+def test_equal_runs_have_equal_cards(make_run, finished, tmp_path):
+    again = make_run(tmp_path / "again", "method={name: loss, fraction: 0.06}", "select.keep_turn_end=false")
+    one, other = (folder / "arms/loss/cleaned/README.md" for folder in (finished, again))
+    assert one.read_bytes() == other.read_bytes()

@@ -1,0 +1,242 @@
+"""Scores, labels and masks made elsewhere become an arm; what does not fit is refused by its row."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from trained_examples import trained_examples
+
+from tokensieve.cli import main
+from tokensieve.config import load_recipe
+from tokensieve.errors import TokensieveError
+from tokensieve.export.write import export_arm
+from tokensieve.imported import import_arm
+from tokensieve.pipeline import run as carry_out
+from tokensieve.report.page import write_page
+from tokensieve.report.view import load_run
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.atomic import read_json
+
+Row = dict[str, Any]
+
+
+def rows_of(run: Path, arm: str = "loss") -> list[Row]:
+    """Return one row an example with everything that can be said of it."""
+    view, found = load_run(run), []
+    for number, examples in enumerate(view.store):
+        scores, kept = read_selection(run / "arms" / arm / "scores", number)
+        for example, row in enumerate(examples.rows.tolist()):
+            span = slice(*examples.cu_seqlens[example : example + 2].tolist())
+            ids, chosen = examples.input_ids[span].tolist(), kept[span].tolist()
+            labels = [token if is_kept else -100 for token, is_kept in zip(ids, chosen, strict=True)]
+            found.append(
+                {"row": row, "input_ids": ids, "scores": scores[span].tolist(), "labels": labels, "kept": chosen}
+            )
+    return found
+
+
+def only(rows: list[Row], *names: str) -> list[Row]:
+    return [{name: row[name] for name in names} for row in rows]
+
+
+@pytest.fixture
+def write_rows(tmp_path) -> Callable[..., Path]:
+    def write(rows: list[Row], name: str = "theirs.jsonl") -> Path:
+        path = tmp_path / name
+        if name.endswith(".parquet"):
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        else:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+
+    return write
+
+
+def files(run: Path, arm: str) -> dict[str, bytes]:
+    """Return the files of an arm that hold tokens, scores and decisions."""
+    folder = run / "arms" / arm
+    found = [path for part in ("scores", "cleaned/data", "cleaned/jsonl") for path in (folder / part).rglob("*.*")]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("keys", [("row",), ("input_ids",), ("row", "input_ids")])
+@pytest.mark.parametrize("name", ["theirs.jsonl", "theirs.parquet"])
+def test_the_scores_of_a_method_give_its_own_arm(keys, name, run, write_rows):
+    rows = only(rows_of(run), *keys, "scores")
+    random.Random(0).shuffle(rows)
+    arm = import_arm(run, write_rows(rows, name), "theirs", fraction=0.06)
+    assert files(run, "theirs") == files(run, "loss")
+    own = read_json(run / "arms/loss/selection.json")
+    for field in ("trainable", "kept", "examples", "examples_without_kept", "threshold", "examples_written", "rule"):
+        assert arm.selection[field] == own[field]
+
+
+def test_turn_ends_are_kept_as_the_recipe_says(make_run, write_rows, tmp_path):
+    run = make_run(tmp_path / "run", "method={name: loss, fraction: 0.3}", "controls=[]")
+    import_arm(run, write_rows(only(rows_of(run), "row", "scores")), "theirs", fraction=0.3)
+    assert files(run, "theirs") == files(run, "loss")
+    import_arm(run, write_rows(only(rows_of(run), "row", "kept"), "kept.jsonl"), "masks")
+    assert trained_examples(run, "masks") == trained_examples(run, "loss")
+
+
+@pytest.mark.parametrize(
+    ("columns", "name"),
+    [
+        (("row", "labels"), "theirs.jsonl"),
+        (("input_ids", "labels"), "theirs.jsonl"),  # a tokenised data set, as the authors of methods publish them
+        (("row", "kept"), "theirs.parquet"),
+    ],
+)
+def test_labels_and_masks_are_taken_as_they_are(columns, name, run, write_rows):
+    arm = import_arm(run, write_rows(only(rows_of(run), *columns), name), "theirs")
+    assert trained_examples(run, "theirs") == trained_examples(run, "loss")
+    assert arm.selection["kept"] == read_json(run / "arms/loss/selection.json")["kept"]
+    assert not arm.selection["keep_turn_end"]
+
+
+def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys):
+    (cleaned, *others) = sorted((run / "arms/loss/cleaned/jsonl").iterdir())
+    assert not others
+    main(["import", str(run), str(cleaned), "--name", "again"])
+    assert trained_examples(run, "again") == trained_examples(run, "loss")
+    absent = 40 - len(trained_examples(run, "loss"))
+    printed = capsys.readouterr().out
+    assert f"note: {absent} examples are not in the file: nothing of them is kept" in printed
+    assert f"again: {read_json(run / 'arms/loss/selection.json')['kept']} of" in printed
+
+
+def test_scores_shards_of_a_run_can_be_imported(run, write_rows):
+    shards = sorted((run / "arms/loss/scores").glob("shard-*.parquet"))
+    rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+    import_arm(run, write_rows(only(rows, "row", "score")), "theirs", fraction=0.06)
+    assert files(run, "theirs") == files(run, "loss")
+
+
+def test_it_is_an_arm_like_any_other(run, write_rows, capsys):
+    import_arm(run, write_rows(only(rows_of(run, "random"), "row", "labels")), "theirs")
+    view = load_run(run)
+    assert view.arms == ("full", "random", "theirs", "loss")
+    selection = view.row("theirs").selection
+    assert selection is not None
+    assert (selection.method, selection.parameters["file"]) == ("imported", "theirs.jsonl")
+    main(["show", str(run), "--example", "0", "--arm", "theirs"])
+    assert "theirs" in capsys.readouterr().out
+    write_page(view, run / "report.html", 2)
+    assert "theirs" in (run / "report.html").read_text()
+    exported = export_arm(run, "axolotl", "theirs").folder
+    other = export_arm(run, "axolotl", "random").folder
+    name = next((other / "data").iterdir()).name
+    assert (exported / "data" / name).read_bytes() == (other / "data" / name).read_bytes()
+    assert "Tokens chosen by imported" in (run / "arms/theirs/cleaned/README.md").read_text()
+
+
+def test_a_later_run_of_the_recipe_leaves_it_alone(run, write_rows):
+    import_arm(run, write_rows(only(rows_of(run, "random"), "row", "labels")), "theirs")
+    before = {path: path.read_bytes() for path in (run / "arms/theirs").rglob("*.*") if path.is_file()}
+    recipe = load_recipe(run / "recipe.yaml", [f"output={run}"])
+    carry_out(recipe, "select")
+    assert load_run(run).arms == ("full", "random", "theirs", "loss")
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_same_import_twice_and_another_of_the_same_name(run, write_rows):
+    rows = only(rows_of(run), "row", "scores")
+    path = write_rows(rows)
+    first = import_arm(run, path, "theirs", 0.06)
+    stamp = (first.folder / "selection.json").stat().st_mtime_ns
+    assert import_arm(run, path, "theirs", 0.06) == first
+    assert (first.folder / "selection.json").stat().st_mtime_ns == stamp
+    with pytest.raises(TokensieveError, match=r"rule\.fraction: 0\.06 there, 0\.5 here"):
+        import_arm(run, path, "theirs", 0.5)
+    with pytest.raises(TokensieveError, match="sha256"):
+        import_arm(run, write_rows(rows[::-1]), "theirs", 0.06)
+
+
+def changed(rows: list[Row], number: int, **values: Any) -> list[Row]:
+    return [{**row, **values} if position == number else row for position, row in enumerate(rows)]
+
+
+def with_nan(row: Row) -> Row:
+    """A score of null where a token is trained."""
+    trained = next(t for t, score in enumerate(row["scores"]) if score)
+    return {"scores": [None if t == trained else score for t, score in enumerate(row["scores"])]}
+
+
+BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] = [
+    ("length", 0.5, lambda r: changed(only(r, "row", "scores"), 7, scores=[1.0]), "1 scores for the", "jsonl:8"),
+    ("no such row", 0.5, lambda r: changed(only(r, "row", "scores"), 3, row=99), "of source row 99", "jsonl:4"),
+    ("row twice", 0.5, lambda r: changed(only(r, "row", "scores"), 3, row=2), "source row 2 came before", "jsonl:4"),
+    ("row of text", 0.5, lambda r: changed(only(r, "row", "scores"), 3, row="a"), "'row' is missing, or", "jsonl:4"),
+    ("missing", 0.5, lambda r: only(r[:-2], "row", "scores"), "2 of 40 examples have no scores: those of", "38, 39"),
+    ("no key", 0.5, lambda r: only(r, "scores"), "do not say which example", "jsonl:1"),
+    ("no figures", 0.5, lambda r: only(r, "row", "labels"), "with --fraction scores are read", "jsonl:1"),
+    ("scores alone", None, lambda r: only(r, "row", "scores"), "without --fraction labels", "jsonl:1"),
+    ("text", 0.5, lambda r: changed(only(r, "row", "scores"), 1, scores="x"), "'scores' is no list of", "jsonl:2"),
+    ("null", 0.5, lambda r: changed(only(r, "row", "scores"), 5, **with_nan(r[5])), "no finite score for", "row 5"),
+    ("other ids", None, lambda r: changed(only(r, "row", "input_ids", "labels"), 4, input_ids=[1, 2]), "token ids are "
+     "not those of source row 4", "jsonl:5"),
+    ("unknown ids", None, lambda r: changed(only(r, "input_ids", "labels"), 4, input_ids=[1, 2]), "is of these token "
+     "ids", "jsonl:5"),
+    ("prompts", None, lambda r: changed(only(r, "row", "labels"), 6, labels=r[6]["input_ids"]), "it trains what the "
+     "run does not: token 0 of source row 6", "theirs.jsonl"),
+    ("shifted", None, lambda r: changed(only(r, "row", "labels"), 6, labels=[*r[6]["input_ids"][1:], -100]), "neither "
+     "-100 nor the id of token 0 of source row 6", "theirs.jsonl"),
+    ("mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[2] * len(r[6]["kept"])), "neither 0 nor 1 for "
+     "token 0 of source row 6", "theirs.jsonl"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fraction", "change", "says", "where"), [case[1:] for case in BAD], ids=[c[0] for c in BAD])
+def test_what_does_not_fit_is_refused_and_nothing_is_written(fraction, change, says, where, run, write_rows, capsys):
+    before = sorted((run / "arms").rglob("*"))
+    arguments = ["import", str(run), str(write_rows(change(rows_of(run)))), "--name", "theirs"]
+    with pytest.raises(SystemExit) as stop:
+        main([*arguments, *([] if fraction is None else ["--fraction", str(fraction)])])
+    assert stop.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.count("error: ") == 1
+    assert says in printed
+    assert where in printed
+    assert sorted((run / "arms").rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["loss", "random", "base", "reference", "../out", "a b", ""])
+def test_names_that_cannot_be_used(name, run, write_rows):
+    with pytest.raises(TokensieveError, match=r"has '|is no name of an arm"):
+        import_arm(run, write_rows(only(rows_of(run), "row", "labels")), name)
+
+
+def test_files_and_fractions_that_cannot_be_used(run, write_rows, tmp_path):
+    path = write_rows(only(rows_of(run), "row", "scores"))
+    with pytest.raises(TokensieveError, match=r"fraction is 1\.5"):
+        import_arm(run, path, "theirs", 1.5)
+    with pytest.raises(TokensieveError, match="no such file"):
+        import_arm(run, tmp_path / "nowhere.jsonl", "theirs", 0.5)
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(TokensieveError, match="the file is empty"):
+        import_arm(run, tmp_path / "empty.jsonl", "theirs", 0.5)
+    with pytest.raises(TokensieveError, match="holds no run"):
+        import_arm(tmp_path, path, "theirs", 0.5)
+    odd = tmp_path / "odd[1]*.jsonl"
+    odd.write_bytes(path.read_bytes())
+    assert import_arm(run, odd, "odd", 0.5).selection["kept"] > 0
+
+
+def test_examples_alike_are_taken_in_their_order(make_run, tmp_path, write_rows):
+    data = tmp_path / "twice.jsonl"
+    data.write_text('{"prompt": "Who?", "completion": " Ann and Ben."}\n' * 3)
+    run = make_run(tmp_path / "run", "method={name: random, fraction: 0.5}", "controls=[]", f"data.files=[{data}]")
+    rows = rows_of(run, "random")
+    assert len({tuple(row["input_ids"]) for row in rows}) == 1
+    assert len({tuple(row["labels"]) for row in rows}) > 1
+    import_arm(run, write_rows(only(rows, "input_ids", "labels")), "theirs")
+    assert trained_examples(run, "theirs") == trained_examples(run, "random")
+    with pytest.raises(TokensieveError, match="these token ids came before, more often than in the run"):
+        import_arm(run, write_rows(only([*rows, rows[0]], "input_ids", "labels"), "more.jsonl"), "more")

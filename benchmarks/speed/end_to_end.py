@@ -2,10 +2,10 @@
 
     python benchmarks/speed/end_to_end.py [--data FILE]
 
-Two random 15M-parameter Llamas with a vocabulary of 32,000 stand for base and reference. The rows are 2,000 of FILE, in
-any form that `data.files` takes, or those of the demo's pool. The naive way loads both models, makes one call per message
-prefix to tokenise, measures in batches of 6 with full logits, sorts Python tuples and writes JSON lines; its measuring is
-timed on some rows and multiplied.
+Two random 15M-parameter Llamas with a vocabulary of 32,000 stand for base and reference. The rows are 2,000 of FILE,
+in any form that `data.files` takes, or those of the demo's pool. The naive way loads both models, makes one call per
+message prefix to tokenise, measures in batches of 6 with full logits, sorts Python tuples and writes JSON lines; its
+measuring is timed on some rows and multiplied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import load_encoder
-from tokensieve.demo.dataset import Sizes, write
+from tokensieve.demo.dataset import Sizes, generate
 from tokensieve.ops.ragged import offsets
 from tokensieve.pipeline import run
 from tokensieve.types import IGNORE_INDEX, Examples
@@ -95,8 +95,9 @@ def rows(runs: int, data: str | None = None) -> list[Row]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if data is None:
-            write(0, folder, Sizes(pool=ROWS))
             data = str(folder / "pool.jsonl")
+            pool = generate(0, Sizes(pool=ROWS))["pool"]
+            Path(data).write_text("".join(json.dumps(row) + "\n" for row in pool), encoding="utf-8")
         folders = [folder / "base", folder / "reference"]
         for seed, path in enumerate(folders):
             torch.manual_seed(seed)

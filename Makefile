@@ -26,7 +26,7 @@ fix: $(READY)  ## mend style
 
 docs: $(READY)  ## the documentation site, into site/
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## speed, side by side with a naive baseline
 	$(BIN)/python benchmarks/speed/everything.py

@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: recipe.md and methods.md.
+"""Write the reference pages that come from the code: cli.md, recipe.md, methods.md and recipes.md.
 
 python docs/generate.py
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
+import yaml
 
+from tokensieve import cli
 from tokensieve.config import Recipe
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
@@ -39,8 +43,7 @@ def recipe_page() -> str:
         "run. No model or data set is fetched for it: one that is not on this machine is named, with what was not",
         "checked. Tasks of the evaluation are loaded where everything else is here.",
         "",
-        "The folder `recipes/` has a short recipe for each method, and in `recipes/papers/` the set-ups of the papers,",
-        "on their models, as far as they are known.",
+        "[Recipes](recipes.md) that are ready to use, one for each method and one for each paper, are in `recipes/`.",
         "",
         *_table(Recipe, ""),
     ]
@@ -100,6 +103,124 @@ def _method_section(cls: type[Method]) -> list[str]:
     )
     meanings = {name: text for part in reversed(cls.__mro__) for name, text in _meanings(part).items()}
     return lines + [f"| `{field.name}` | {_default(field)} | {meanings.get(field.name, '')} |" for field in fields]
+
+
+def cli_page() -> str:
+    """Return the page with every command."""
+    lines = [
+        "# Command line",
+        "",
+        "`tokensieve COMMAND --help` shows the same.",
+        "",
+        "Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.",
+    ]
+    for command in cli._COMMANDS:
+        lines += ["", *_command_section(command)]
+    return "\n".join(lines) + "\n"
+
+
+def _command_section(command: Callable[..., None]) -> list[str]:
+    """Return a command's usage, text, arguments and examples."""
+    parsed = docstring_parser.parse(command.__doc__ or "")
+    texts = {item.arg_name: re.sub(r"\s+", " ", item.description or "") for item in parsed.params}
+    hints = get_type_hints(command, include_extras=True)
+    name = command.__name__.rstrip("_").replace("_", "-")
+    usage, rows = [f"tokensieve {name}"], []
+    for key, parameter in inspect.signature(command).parameters.items():
+        given = [item for item in getattr(hints[key], "__metadata__", ()) if hasattr(item, "metavar")]
+        shown = _spelled_argument(key, parameter, hints[key], given)
+        required = parameter.default is inspect.Parameter.empty
+        optional = parameter.kind is not parameter.POSITIONAL_ONLY and not required
+        usage.append(f"[{shown}]" if optional else shown)
+        text = next((item.help for item in given if item.help), texts.get(key, ""))
+        empty = parameter.default is None or parameter.default is False or parameter.default == ()
+        default = "required" if required else "" if empty else f"`{_spelled(parameter.default)}`"
+        label = shown.replace("|", "\\|")
+        rows.append(f"| `{label}` | {default} | {_markdown(text)} |")
+    description = parsed.long_description or ""
+    examples = re.findall(r"^ *(tokensieve .*|eval .*)$", description, re.MULTILINE)
+    lines = [f"## {name}", "", parsed.short_description or "", "", "```text", " ".join(usage), "```", ""]
+    lines += ["| argument | default | meaning |", "|---|---|---|", *rows, ""] if rows else []
+    if examples:
+        lines += ["```console", *("$ " + re.sub(r"\s{2,}\((.*)\)$", r"  # \1", line) for line in examples), "```"]
+    return lines if lines[-1] else lines[:-1]
+
+
+def _spelled_argument(name: str, parameter: inspect.Parameter, hint: Any, given: list[Any]) -> str:
+    """Return an argument as the command line takes it: `RUN`, `--flag` or `--option VALUE`."""
+    hint = get_args(hint)[0] if given or hasattr(hint, "__metadata__") else hint
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        several = get_origin(hint) is tuple
+        return next((g.metavar for g in given if g.metavar), name.upper() + (" ..." if several else ""))
+    option = "--" + next((g.name for g in given if g.name), name).replace("_", "-")
+    if hint is bool:
+        return option
+    choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
+    kinds = {part for part in (hint, *get_args(hint)) if part is not type(None)}
+    value = {int: "INT", float: "FLOAT", Path: "PATH"}.get(
+        next((k for k in (int, float, Path) if k in kinds), str), "TEXT"
+    )
+    return f"{option} {'|'.join(choices) or value}"
+
+
+def recipes_page() -> str:
+    """Return the page with the recipes in `recipes/`, from the comments on top of each."""
+    root = DOCS.parent / "recipes"
+    lines = [
+        "# Recipes",
+        "",
+        "Every recipe is checked by a test. Copy one and change it, or override what you need on the command line.",
+        "",
+        "## One for each method",
+        "",
+        "| recipe | what it does | method |",
+        "|---|---|---|",
+    ]
+    for path in sorted(root.glob("*.yaml")):
+        comment, values = _head(path)
+        lines.append(
+            f"| `{path.name}` | {comment.split('tokensieve run ')[0].strip()} | `{_spelled(values['method'])}` |"
+        )
+    lines += [
+        "",
+        "The comment on top of each says what to type:",
+        "",
+        "```console",
+        "$ tokensieve run recipes/xtf.yaml data=train.jsonl models.base=MODEL output=runs/xtf",
+        "$ tokensieve run recipes/toss.yaml data=train.jsonl models.base=MODEL \\",
+        "    'models.unsafe.warm_up.files=[harmful.jsonl]' output=runs/toss",
+        "```",
+        "",
+        "## Set-ups of the papers",
+        "",
+        "On the papers' models, data and settings as far as they are known, in `recipes/papers/`. They need a GPU that",
+        "holds the model, and the Hub. `--dry-run` says what is missing on this machine and downloads nothing:",
+        "",
+        "```console",
+        "$ tokensieve run recipes/papers/token-cleaning.yaml --dry-run",
+        "```",
+        "",
+        "| recipe | what it follows | base | data |",
+        "|---|---|---|---|",
+    ]
+    for path in sorted((root / "papers").glob("*.yaml")):
+        comment, values = _head(path)
+        data = values["data"]["files"][0] if isinstance(values["data"], dict) else values["data"]
+        lines.append(f"| `papers/{path.name}` | {comment} | `{_base(values)}` | `{data}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _head(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return the comment on top of a recipe, on one line, and its values."""
+    text = path.read_text(encoding="utf-8")
+    comment = re.match(r"(#.*\n)*", text)
+    assert comment is not None
+    return " ".join(line.lstrip("# ") for line in comment[0].splitlines()), yaml.safe_load(text)
+
+
+def _base(values: dict[str, Any]) -> str:
+    base = values["models"]["base"]
+    return base if isinstance(base, str) else base["path"]
 
 
 def _needs(method: Method) -> str:
@@ -188,7 +309,7 @@ def _markdown(text: str) -> str:
     return text.strip().replace("``", "`")
 
 
-PAGES = {"recipe.md": recipe_page, "methods.md": methods_page}
+PAGES = {"cli.md": cli_page, "recipe.md": recipe_page, "methods.md": methods_page, "recipes.md": recipes_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -1,0 +1,126 @@
+"""README and docs as their readers take them: fenced blocks in order, and a desk to type them at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "src/tokensieve/demo/model"
+MODEL_NAMES = ("MODEL", "BETTER_MODEL", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct")
+PAGES = tuple(sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]))
+LANGUAGES = ("console", "python", "yaml")
+
+NOT_RUN = {
+    r"^pip install ": "changes the environment",
+    r"^make ": "sets up an environment; `make demo` is tests/demo, `make test` is this",
+    r"^accelerate launch ": "several processes on several devices; the script itself is run here",
+    r"^tokensieve evaluate .*evaluate\.tasks=": "tasks of the harness read their data from the Hub",
+}
+"""Commands that cannot be run here, and why."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block.
+
+    Attributes:
+        language: behind the opening fence.
+        text: what is in it.
+        line: of its first line in the page, from 1.
+        file: the name that its first line gives it (`# recipe.yaml`), or None.
+    """
+
+    language: str
+    text: str
+    line: int
+    file: str | None
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    found = []
+    for match in re.finditer(r"^```(\w+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
+        name = re.match(r"# ([\w./-]+\.(?:yaml|py))$", match[2], re.MULTILINE)
+        found.append(Block(match[1], match[2], text[: match.start(2)].count("\n") + 1, name and name[1]))
+    return found
+
+
+def commands(block: Block) -> Iterator[str]:
+    """Yield the commands of a console block: what follows a prompt, continued lines joined."""
+    for line in re.sub(r"\\\n\s*", "", block.text).splitlines():
+        if line.startswith("$ "):
+            yield line[2:]
+
+
+def why_not_run(command: str) -> str | None:
+    """Return why a command is not run here, or None."""
+    return next((why for pattern, why in NOT_RUN.items() if re.search(pattern, command)), None)
+
+
+def small(recipe: Any) -> Any:
+    """Return a recipe that takes seconds: few rows, one step, float32."""
+    models = {role: _small_model(settings) for role, settings in recipe.models.items()}
+    train = recipe.train
+    if train is not None:
+        arguments = {**train.arguments, "max_steps": 1, "per_device_train_batch_size": 4, "bf16": False}
+        train = dataclasses.replace(train, arguments={**arguments, "gradient_accumulation_steps": 1})
+    evaluate = recipe.evaluate
+    if evaluate.exact_match is not None:
+        match = dataclasses.replace(evaluate.exact_match, limit=4, max_new_tokens=4)
+        evaluate = dataclasses.replace(evaluate, exact_match=match)
+    data = dataclasses.replace(recipe.data, limit=min(recipe.data.limit or 24, 24))
+    return dataclasses.replace(recipe, data=data, models=models, train=train, evaluate=evaluate)
+
+
+def _small_model(settings: Any) -> Any:
+    if settings.warm_up is None or settings.warm_up.rows is None:
+        return settings
+    return dataclasses.replace(settings, warm_up=dataclasses.replace(settings.warm_up, rows=8))
+
+
+def lay_out(desk: Path) -> None:
+    """Put on a desk what the pages take for granted: data, models and the recipes of the source."""
+    from tokensieve.demo.dataset import write
+
+    write(0, desk)
+    (desk / "pool.jsonl").rename(desk / "train.jsonl")
+    for name in ("test.jsonl", "train.jsonl"):
+        rows = (desk / name).read_text().splitlines(keepends=True)
+        (desk / name).write_text("".join(rows[:24]))
+    for name in ("trusted", "harmful"):
+        (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
+    (desk / "recipes").symlink_to(ROOT / "recipes")
+    for name in MODEL_NAMES:
+        (desk / name).parent.mkdir(exist_ok=True)
+        (desk / name).symlink_to(MODEL)
+    (desk / "data").mkdir()
+
+
+def made_elsewhere(run: Path, desk: Path) -> None:
+    """Put files on a desk with scores and labels of a run's examples that were made elsewhere."""
+    import pyarrow
+    import pyarrow.parquet
+
+    from tokensieve.report.view import load_run
+
+    rows: Mapping[str, list[dict[str, Any]]] = {"scores": [], "labels": []}
+    for examples in load_run(run).store:
+        for number, row in enumerate(examples.rows.tolist()):
+            span = slice(*examples.cu_seqlens[number : number + 2].tolist())
+            ids, labels = examples.input_ids[span].tolist(), examples.labels[span].tolist()
+            rows["scores"].append({"row": row, "scores": ids})
+            rows["labels"].append({"input_ids": ids, "labels": labels})
+    for name, lines in rows.items():
+        (desk / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows["scores"]), desk / "scores.parquet")
+    conversations = [json.loads(line) for line in (desk / "train.jsonl").read_text().splitlines()]
+    pyarrow.parquet.write_table(
+        pyarrow.Table.from_pylist([{"messages": row["messages"]} for row in conversations]), desk / "data/rows.parquet"
+    )

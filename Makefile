@@ -29,7 +29,9 @@ docs: $(READY)  ## the documentation site, into site/
 	$(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## speed, side by side with a naive baseline
-	$(BIN)/python benchmarks/speed/everything.py
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/speed/everything.py --rows runs/speed.json
+	$(BIN)/python benchmarks/speed/figure.py runs/speed.json docs/images/speed.svg
 
 clean:
 	rm -rf .venv site runs dist

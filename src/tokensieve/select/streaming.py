@@ -31,7 +31,7 @@ from tokensieve.types import Bool, Float32, Int64, Statistics, check_finite
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
-_KEYS_IN_MEMORY = 2**27  # 512 MB
+_KEYS_IN_MEMORY = 2**26  # 256 MB
 
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""

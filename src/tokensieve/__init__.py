@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokensieve.data.inspect import inspect_data
     from tokensieve.errors import TokensieveError
     from tokensieve.methods import all_methods, get_method
+    from tokensieve.methods._base import FractionMethod, Method, WeightMethod
     from tokensieve.ops.rules import Threshold, TopFraction
     from tokensieve.pipeline import STAGES, run
     from tokensieve.report.page import write_page
@@ -33,12 +34,15 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE_INDEX",
     "STAGES",
+    "FractionMethod",
+    "Method",
     "Recipe",
     "Statistics",
     "Threshold",
     "TokenSelectionTrainer",
     "TokensieveError",
     "TopFraction",
+    "WeightMethod",
     "all_methods",
     "get_method",
     "inspect_data",
@@ -55,6 +59,7 @@ _HOMES = {
     "data.inspect": ("inspect_data",),
     "errors": ("TokensieveError",),
     "methods": ("all_methods", "get_method"),
+    "methods._base": ("FractionMethod", "Method", "WeightMethod"),
     "ops.rules": ("Threshold", "TopFraction"),
     "pipeline": ("STAGES", "run"),
     "report.page": ("write_page",),

@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import segment_counts
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
 from tokensieve.store.shards import read_column, read_shard, shard_name, write_shard
-from tokensieve.types import Bool, Float32, Int64, Statistics, UInt8, check_finite
+from tokensieve.types import Advance, Bool, Float32, Int64, Statistics, UInt8, check_finite
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
@@ -34,7 +35,19 @@ LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
 
 
-def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int, folder: Path) -> dict[str, Any]:
+Stage = Callable[[str], AbstractContextManager[Advance]]
+"""Opens a progress bar, in trainable tokens, for what it is told: ``score`` or ``select``."""
+
+
+@contextmanager
+def unseen(_: str) -> Iterator[Advance]:
+    """Show no progress."""
+    yield lambda amount, /, *, total=None, note=None: None
+
+
+def select_shards(
+    method: Method, rule: Rule, load: LoadStatistics, shards: int, folder: Path, stage: Stage = unseen
+) -> dict[str, Any]:
     """Score every shard, decide which tokens are kept, and write both.
 
     Args:
@@ -44,6 +57,7 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
         shards: number of shards.
         folder: gets one file a shard, with ``row``, ``score`` and, where the method gives them, ``reasons``, and one in
             ``kept/`` with the decisions.
+        stage: shows progress, and the kept share so far.
 
     Returns:
         Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
@@ -58,7 +72,7 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
         )
     with ThreadPoolExecutor(_workers()) as pool:
         if isinstance(rule, TopFraction) and rule.scope == "dataset":
-            return _select_dataset(method, rule, load, shards, folder, pool)
+            return _select_dataset(method, rule, load, shards, folder, pool, stage)
         counts = _Counts()
 
         def work(number: int) -> _Counts:
@@ -67,8 +81,9 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
             _write_kept(folder, number, statistics.cu_seqlens, kept)
             return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens)
 
-        for part in in_order(pool, work, shards):
-            counts.add(part)
+        with stage("select") as advance:
+            for part in in_order(pool, work, shards):
+                counts.add(part, advance)
         return {**asdict(counts), "threshold": None}
 
 
@@ -101,9 +116,10 @@ class _Counts:
         without = int((segment_counts(kept, cu_seqlens) == 0).sum())
         return cls(int(trainable.sum()), int(kept.sum()), len(cu_seqlens) - 1, without)
 
-    def add(self, other: _Counts) -> None:
+    def add(self, other: _Counts, advance: Advance) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        advance(other.trainable, note=f"{100 * self.kept / max(1, self.trainable):.1f} % kept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +142,13 @@ class _Masks:
 
 
 def _select_dataset(
-    method: Method, rule: TopFraction, load: LoadStatistics, shards: int, folder: Path, pool: ThreadPoolExecutor
+    method: Method,
+    rule: TopFraction,
+    load: LoadStatistics,
+    shards: int,
+    folder: Path,
+    pool: ThreadPoolExecutor,
+    stage: Stage,
 ) -> dict[str, Any]:
     """Score every shard, find the cut-off by two counts of the scores, and decide: three passes."""
 
@@ -137,9 +159,11 @@ def _select_dataset(
 
     masks: list[_Masks] = []
     upper = np.zeros(0, dtype=np.int64)
-    for mask, counted in in_order(pool, first, shards):
-        masks.append(mask)
-        upper = counted + (upper if len(upper) else 0)
+    with stage("score") as advance:
+        for mask, counted in in_order(pool, first, shards):
+            masks.append(mask)
+            upper = counted + (upper if len(upper) else 0)
+            advance(_set_bits(mask.trainable))
 
     def keys(number: int) -> NDArray[np.uint32]:
         return rule.keys(read_column(folder / shard_name(number), "score"), *masks[number].unpacked())
@@ -148,10 +172,7 @@ def _select_dataset(
         parts = in_order(pool, lambda number: count_lower(keys(number), bucket), shards)
         return functools.reduce(np.add, parts)
 
-    trainable, forced = (
-        sum(int(np.bitwise_count(getattr(mask, name)).sum(dtype=np.int64)) for mask in masks)
-        for name in ("trainable", "forced")
-    )
+    trainable, forced = (sum(_set_bits(getattr(mask, name)) for mask in masks) for name in ("trainable", "forced"))
     cutoff = find_cutoff(upper, lower, rule.picks(trainable, forced))
 
     def third(number: int) -> tuple[Int64, Float32, NDArray[np.uint32]]:
@@ -169,12 +190,13 @@ def _select_dataset(
     counts, lowest = _Counts(), np.float32(np.inf)
     # Ties are shared out in the order of the shards; reading and writing need no order.
     writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
-    for number, (cu_seqlens, scores, shard_keys) in enumerate(in_order(pool, third, shards)):
-        writing.append(pool.submit(finish, number, cu_seqlens, scores, cutoff.keep(shard_keys)))
-        while writing and (len(writing) > _workers() or number == shards - 1):
-            part, least = writing.popleft().result()
-            counts.add(part)
-            lowest = min(lowest, least)
+    with stage("select") as advance:
+        for number, (cu_seqlens, scores, shard_keys) in enumerate(in_order(pool, third, shards)):
+            writing.append(pool.submit(finish, number, cu_seqlens, scores, cutoff.keep(shard_keys)))
+            while writing and (len(writing) > _workers() or number == shards - 1):
+                part, least = writing.popleft().result()
+                counts.add(part, advance)
+                lowest = min(lowest, least)
     return {**asdict(counts), "threshold": float(lowest) if np.isfinite(lowest) else None}
 
 
@@ -187,6 +209,10 @@ def _score(method: Method, load: LoadStatistics, number: int, folder: Path) -> t
         columns["reasons"] = reasons
     write_shard(folder / shard_name(number), statistics.cu_seqlens, columns, {"row": rows})
     return statistics, scores
+
+
+def _set_bits(packed: UInt8) -> int:
+    return int(np.bitwise_count(packed).sum(dtype=np.int64))
 
 
 def _write_kept(folder: Path, number: int, cu_seqlens: Int64, kept: Bool) -> None:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check fix docs bench clean
+.PHONY: demo test slow check fix docs bench dist try-dist release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -30,6 +30,21 @@ docs: $(READY)  ## the documentation site, into site/
 
 bench: $(READY)  ## speed, side by side with a naive baseline
 	$(BIN)/python benchmarks/speed/everything.py
+
+dist: $(READY)  ## wheel and source archive, built and checked
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[release]"
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+try-dist: dist  ## the wheel in a fresh environment, and the demo in it, outside this folder
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
+	$(PYTHON) -m venv $$folder/venv; \
+	$$folder/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl; \
+	cd $$folder; venv/bin/tokensieve demo; test -s runs/demo/report.html
+
+release: check test try-dist  ## everything that must hold before an upload
+	@echo "ready: $(BIN)/twine upload dist/*"
 
 clean:
 	rm -rf .venv site runs dist

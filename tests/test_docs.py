@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -94,6 +99,63 @@ def test_the_trainer_of_the_docs_as_it_is_written(desk):
     trainer = names["trainer"]
     assert trainer.state.global_step == 6  # three epochs of two batches
     assert 0.5 < trainer.counts.kept / trainer.counts.trainable < 0.7
+
+
+def test_the_plug_in_of_the_docs(tmp_path, monkeypatch):
+    (project,) = blocks("docs/ecosystem.md", "toml")
+    method, check, _ = blocks("docs/ecosystem.md", "python")
+    (tmp_path / "calm_tokens.py").write_text(method)
+    info = tmp_path / "calm_tokens-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: calm-tokens\nVersion: 1.0\n")
+    ((group, points),) = tomllib.loads(project)["project"]["entry-points"].items()
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    code = f"from calm_tokens import Calm\n{check}\nimport tokensieve\nassert tokensieve.get_method('calm') == Calm()"
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_callback_of_the_docs(desk):
+    main(["select", "recipe.yaml", *SMALL])
+    source = blocks("docs/ecosystem.md", "python")[2]
+    if not torch.cuda.is_available():
+        source = source.replace("max_length=2048", "max_length=2048, use_cpu=True")
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(compile(source, "docs/ecosystem.md", "exec"), names)
+    logged = [entry for entry in names["trainer"].state.log_history if "loss" in entry]
+    described = set(re.findall(r"^\| `(selection/\w+)`", (ROOT / "docs/ecosystem.md").read_text(), re.MULTILINE))
+    assert {name for name in logged[0] if name.startswith("selection/")} == described
+    kept = json.loads((desk / "runs/mine/arms/token-cleaning/selection.json").read_text())["kept"]
+    assert logged[-1]["selection/trained_tokens"] == 3 * kept  # three epochs
+
+
+def test_the_commands_of_the_ecosystem_page(desk, capsys):
+    text = (ROOT / "docs/ecosystem.md").read_text()
+    questions = "evaluate.exact_match={files: [test.jsonl], limit: 4, max_new_tokens: 8}"
+    main(["run", "recipe.yaml", *SMALL, questions])
+    commands = [
+        *re.findall(r"`(tokensieve (?:methods|lm-eval|compare)[^`]*)`", text),
+        *re.findall(r"tokensieve completion \w+", text),
+    ]
+    assert len(commands) >= 6
+    for command in dict.fromkeys(commands):
+        capsys.readouterr()
+        arguments = shlex.split(command.replace("RUN RUN ...", "runs/mine").replace("RUN", "runs/mine"))[1:]
+        main(arguments)
+        assert capsys.readouterr().out
+    assert (desk / "tasks/my_task.yaml").is_file()
+
+
+def test_the_exit_codes_are_the_same_everywhere():
+    pages = [(ROOT / name).read_text() for name in ("docs/index.md", "docs/ecosystem.md", "src/tokensieve/cli.py")]
+    codes = set(re.findall(r"^\| (\d+) \|", pages[1], re.MULTILINE))
+    assert codes == {"0", "1", "2", "130"}
+    for page in (pages[0], pages[2]):
+        (line,) = re.findall(r"Exit codes: (.*)", page)
+        assert set(re.findall(r"\d+", line)) == codes
 
 
 def test_the_reference_pages_are_those_of_the_code():

@@ -75,10 +75,12 @@ class _Done(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         done = f"{task.completed:,.0f}" if task.total is None else f"{task.percentage:>3.0f}%"
-        return Text(f"{done} {_rate(task.finished_speed or task.speed)} {self._unit}/s")
+        overall = task.completed / task.elapsed if task.elapsed else 0.0
+        # rich knows no speed before the second step.
+        return Text(f"{done} {_rate(task.finished_speed or task.speed or overall)} {self._unit}/s")
 
 
-def _rate(speed: float | None) -> str:
+def _rate(speed: float) -> str:
     """Spell a rate in few characters, since it stands beside the rest of the line."""
     if not speed:
         return "-"

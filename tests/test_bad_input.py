@@ -202,6 +202,19 @@ def test_an_unknown_training_argument(fails):
     assert "no argument 'learning_rat'; did you mean 'learning_rate'?" in fails([GOOD], "train.learning_rat=1")
 
 
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("train.learning_rate=fast", "train.learning_rate is 'fast': Input should be a valid number"),
+        ("train.num_train_epochs=[2]", "train.num_train_epochs is [2]"),
+        ("train.lr_scheduler_type=liner", "liner is not a valid SchedulerType"),
+        ("train.save_strategy=sometimes", "sometimes is not a valid SaveStrategy"),
+    ],
+)
+def test_a_training_argument_with_a_bad_value(fails, override, says):
+    assert says in fails([GOOD], override)
+
+
 def test_no_disk_space(fails, monkeypatch):
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
@@ -248,6 +261,10 @@ def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
         (["method={name: uds, examples: 9}"], "keeps 9 examples of a batch of 8"),
         (["method=sstoken", "train.packing=true"], "'sstoken' cannot be packed"),
         (["method=uds", "train.packing=true"], "'uds' cannot be packed"),
+        (
+            ["method=forgetting", "models.reference.warm_up.rows=1", "train.packing=true"],
+            "packing loses the column 'kept'",
+        ),
     ],
 )
 def test_methods_that_cannot_work(fails, overrides, says):

@@ -24,9 +24,9 @@ from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.train.self_evolving import read_rounds, write_round_scores
 from tokensieve.types import Advance, Figure, Statistics
 
-_LAYOUT = 2  # of the files below an arm; raised when they change
 Measurements = Mapping[str, Measurement]
 """The statistics of each model, by its role in the recipe."""
+_LAYOUT = 2  # of the files below an arm; raised when they change
 
 
 def select_arm(
@@ -121,7 +121,6 @@ class Loader:
 
     def __init__(self, plan: Plan, method: Method, measurements: Measurements) -> None:
         self._plan, self._measurements = plan, measurements
-        self._starts = np.cumsum([0, *(len(shard.input_ids) for shard in plan.examples)])
         self.figures: list[tuple[str, str, Figure]] = plan.figures(method)
 
     def read(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
@@ -132,7 +131,7 @@ class Loader:
             (role, figure.name): self._measurements[source].read(figure, number)
             for role, source, figure in self.figures
         }
-        statistics = examples.statistics(shard, values, int(self._starts[number]))
+        statistics = examples.statistics(shard, values, int(examples.starts[number]))
         if not self._plan.recipe.select.keep_turn_end:
             statistics = dataclasses.replace(statistics, turn_end=None)
         return statistics, shard.rows

@@ -168,7 +168,7 @@ class _Stages:
             in_training = self.plan.selects_in_training(arm.method)
             files = sorted((folder / ("training" if in_training else "cleaned") / "data").glob("train-*.parquet"))
             method = training_method(self.plan, arm.method) if in_training else None
-            self._train(f"train {arm.name}", self.plan.base, files, self.plan.train, folder / "model", method)
+            self._train(f"train {arm.name}", files, self.plan.train, folder / "model", method)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -237,7 +237,7 @@ class _Stages:
                         write_subset(source, picked, subset)
                 files = [path for name in parts for path in sorted((folder / name / "data").glob("train-*.parquet"))]
                 description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
-                self._train(description, self.plan.base, files, settings, folder / "model")
+                self._train(description, files, settings, folder / "model")
                 write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})
         return trained_model(self.plan.base, settings, folder / "model")
 
@@ -294,7 +294,6 @@ class _Stages:
     def _train(
         self,
         description: str,
-        base: ModelSettings,
         files: list[Path],
         settings: Any,
         output: Path,
@@ -302,7 +301,7 @@ class _Stages:
     ) -> None:
         with self._timed(description, False), self.progress.stage(description, None, "steps") as advance:
             train(
-                base,
+                self.plan.base,
                 files,
                 self.plan.encoder.tokenizer,
                 settings,

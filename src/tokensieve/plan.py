@@ -26,7 +26,7 @@ from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction
 from tokensieve.ops.token_loss import LOSS_STATISTICS
 from tokensieve.report.progress import StageProgress
-from tokensieve.schedules import check_pool, check_schedules, check_training
+from tokensieve.schedules import check_pool, check_schedules, check_training, is_online, selects_in_training
 from tokensieve.train.settings import TrainSettings, check_arguments
 from tokensieve.types import Figure
 
@@ -86,11 +86,11 @@ class Plan:
 
     def online(self, method: Method) -> bool:
         """Whether a method reads the model in training: the recipe gives no fixed model for the role `current`."""
-        return method.online and "current" not in self.recipe.models
+        return is_online(self.recipe, method)
 
     def selects_in_training(self, method: Method) -> bool:
         """Whether an arm is trained by `TokenSelectionTrainer`: the cleaned labels alone do not say all of it."""
-        return self.online(method) or method.weighted or method.divide_by == "trainable"
+        return selects_in_training(self.recipe, method)
 
     def figures(self, method: Method) -> list[tuple[str, str, Figure]]:
         """Return what a method reads, as role, the recipe's role that is measured for it, and figure."""

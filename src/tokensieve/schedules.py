@@ -10,7 +10,8 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.toss_pro import TossPro
-from tokensieve.ops.rules import TopExamples
+from tokensieve.train.batch_needs import KEPT, check_batches
+from tokensieve.train.settings import DEFAULT_ARGUMENTS
 
 
 def check_schedules(recipe: Recipe, methods: Sequence[Method]) -> None:
@@ -54,6 +55,16 @@ def check_pool(methods: Sequence[Method], examples: ExampleStore) -> None:
             )
 
 
+def is_online(recipe: Recipe, method: Method) -> bool:
+    """Whether a method reads the model in training: the recipe gives no fixed model for the role `current`."""
+    return method.online and "current" not in recipe.models
+
+
+def selects_in_training(recipe: Recipe, method: Method) -> bool:
+    """Whether an arm is trained by `TokenSelectionTrainer`: the cleaned labels alone do not say all of it."""
+    return is_online(recipe, method) or method.weighted or method.divide_by == "trainable"
+
+
 def check_training(recipe: Recipe, method: Method) -> None:
     """Refuse training settings that a method which selects while the model trains cannot work with.
 
@@ -61,21 +72,12 @@ def check_training(recipe: Recipe, method: Method) -> None:
         TokensieveError: fewer examples in a batch than the method keeps, or packing of rows that it must see whole.
     """
     assert recipe.train is not None
-    arguments = recipe.train.arguments
-    rule, size = method.rule, arguments.get("per_device_train_batch_size")
-    if isinstance(rule, TopExamples) and isinstance(size, int) and rule.examples > size:
-        raise TokensieveError(
-            f"method '{method.name}' keeps {rule.examples} examples of a batch of {size}",
-            where="recipe: train.per_device_train_batch_size",
-            mend=f"train.per_device_train_batch_size: {2 * rule.examples}, or method.examples: {max(1, size // 2)}",
-        )
-    packed = arguments.get("packing") or arguments.get("padding_free")
-    if packed and method.online and "current" not in recipe.models and len(method.needs) > 1:
-        raise TokensieveError(
-            f"method '{method.name}' cannot be packed: it reads figures of whole examples or of other models",
-            where="recipe: train.packing",
-            mend="train.packing: false",
-        )
+    if not selects_in_training(recipe, method):
+        return
+    arguments = {**DEFAULT_ARGUMENTS, **recipe.train.arguments}
+    packed = bool(arguments.get("packing") or arguments.get("padding_free"))
+    columns = () if is_online(recipe, method) else (KEPT,)
+    check_batches(method, arguments["per_device_train_batch_size"], packed, columns, "recipe: train.")
 
 
 def _check_refined(recipe: Recipe, method: Method, methods: Sequence[Method]) -> None:

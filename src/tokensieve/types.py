@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -145,7 +146,7 @@ class Statistics:
     def __len__(self) -> int:
         return len(self.cu_seqlens) - 1
 
-    @property
+    @cached_property
     def trainable(self) -> Bool:
         """Bool ``[tokens]``, True where a token carries a label."""
         return self.labels != IGNORE_INDEX

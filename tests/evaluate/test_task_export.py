@@ -45,6 +45,7 @@ def model(tmp_path_factory):
         AutoModelForCausalLM.from_pretrained(MODEL), arguments, train_dataset=rows, processing_class=tokenizer
     )
     trainer.train()
+    assert trainer.model is not None
     return trainer.model.eval()
 
 

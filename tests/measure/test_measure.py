@@ -11,7 +11,8 @@ from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
 from tokensieve.measure import models
-from tokensieve.measure.measure import Measurement, measure
+from tokensieve.measure.forward import Forward
+from tokensieve.measure.measure import Measurement, measure, measure_shard
 from tokensieve.measure.models import ModelPool, check_model, model_identity
 from tokensieve.measure.settings import MeasureSettings, ModelSettings
 from tokensieve.types import IGNORE_INDEX, LOSS, Figure
@@ -197,14 +198,32 @@ def test_base_and_adapter_share_one_loaded_base(model_folder, example_store, tmp
     losses = {}
     for key, model in (("base", bare), ("reference", adapted)):
         losses[key] = read(measure(examples, model, [LOSS], settings, tmp_path / "s", pool, lambda _: None), "loss")
-    again = read(measure(examples, bare, [LOSS], settings, tmp_path / "t", pool, lambda _: None), "loss")
     assert len(loads) == 1
-    np.testing.assert_array_equal(again, losses["base"])
+    again = read(measure(examples, bare, [LOSS], settings, tmp_path / "t", pool, lambda _: None), "loss")
+    np.testing.assert_array_equal(again, losses["base"])  # nothing of the adapter is left in the weights
+    with pool.use(adapted) as apart, Forward(apart, [LOSS]) as forward:
+        shard = examples.read(0)
+        unmerged = measure_shard(forward, shard, 512, lambda _: None)[LOSS.key]
+    np.testing.assert_allclose(losses["reference"][: len(unmerged)], unmerged, rtol=1e-5, atol=2e-5)
     merged = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder), tmp_path / "adapter")
     merged.merge_and_unload().save_pretrained(tmp_path / "merged")
     np.testing.assert_allclose(losses["base"], plain(examples, folder)["loss"], rtol=1e-5, atol=2e-5)
     np.testing.assert_allclose(losses["reference"], plain(examples, tmp_path / "merged")["loss"], rtol=1e-4, atol=1e-4)
     assert np.abs(losses["base"] - losses["reference"]).max() > 0.1
+
+
+@pytest.mark.parametrize(("dtype", "merges"), [("float32", True), ("bfloat16", False)])
+def test_an_adapter_is_merged_where_the_sum_loses_nothing(dtype, merges, model_folder, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    folder = model_folder("llama")
+    lora = LoraConfig(target_modules="all-linear", init_lora_weights=False)
+    get_peft_model(AutoModelForCausalLM.from_pretrained(folder), lora).save_pretrained(tmp_path)
+    pool = ModelPool(CPU)
+    with pool.use(ModelSettings(str(folder), str(tmp_path), dtype=dtype), merge=True) as model:
+        layers = [module for module in model.modules() if hasattr(module, "merged")]
+        assert layers
+        assert all(layer.merged == merges for layer in layers)
 
 
 def test_a_finished_measurement_is_reused_and_a_new_statistic_is_added(

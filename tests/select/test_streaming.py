@@ -14,6 +14,7 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, apply_rule
+from tokensieve.select import streaming
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.types import IGNORE_INDEX, Statistics
 
@@ -48,6 +49,14 @@ def ragged_statistics(draw) -> Statistics:
     values = {("base", "loss"): losses, ("reference", "loss"): np.zeros_like(losses)}
     turn_end = generator.random(tokens) < 0.2 if draw(st.booleans()) else None
     return Statistics(cu_seqlens, labels, values, turn_end)
+
+
+@pytest.fixture(autouse=True, params=[2**27, 0, 7], ids=["in memory", "in files", "in both"])
+def keys_in_memory(request):
+    """Where ranking keys are kept must not matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "_KEYS_IN_MEMORY", request.param)
+        yield
 
 
 def stream(method: Method, rule: Rule, shards: list[Statistics]) -> tuple[np.ndarray, dict]:

@@ -57,6 +57,7 @@ def test_what_is_trained_on_is_counted_by_hand(base, tokenizer, tmp_path):
     assert all(entry["trained_tokens_per_second"] > 0 for entry in entries)
     logged = [entry for entry in trainer.state.log_history if f"{PREFIX}trained_share" in entry]
     assert all("loss" in entry for entry in logged), "one entry a step, with the loss"
+    assert trainer.model is not None
     assert not trainer.model._forward_pre_hooks
 
 

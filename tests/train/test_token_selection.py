@@ -58,9 +58,9 @@ class Watched(TokenSelectionTrainer):
     """Keeps what was decided of each micro-batch."""
 
     def _weights(self, statistics, batch, columns, selected):
-        weights = super()._weights(statistics, batch, columns, selected)
+        weights, selected = super()._weights(statistics, batch, columns, selected)
         self.seen = [*getattr(self, "seen", []), (statistics, selected.decided, weights)]
-        return weights
+        return weights, selected
 
 
 def trainer_for(base, tokenizer, output, method, data=None, models=None, model=None, **arguments) -> Watched:
@@ -312,15 +312,26 @@ def test_a_checkpoint_of_another_trainer_is_refused(base, tokenizer, tmp_path):
 def test_uds_trains_on_the_best_examples_alone(base, tokenizer, tmp_path):
     trainer = trainer_for(base, tokenizer, tmp_path, get_method("uds", examples=3, alpha=0.0))
     trainer.train()
-    ((statistics, kept, _),) = trainer.seen
+    ((statistics, _, weighed),) = trainer.seen
     assert len(statistics) == 3
-    assert np.array_equal(kept, statistics.trainable)
+    assert np.array_equal(weighed > 0, statistics.trainable)
     model, norms = load(base), []
     for row in make_rows():
         with torch.no_grad():
             norms.append(torch.linalg.matrix_norm(model(torch.tensor([row["input_ids"]])).logits[0], ord="nuc").item())  # pyright: ignore[reportArgumentType, reportCallIssue]
     best = sorted(LENGTHS[i] for i in np.argsort(norms)[-3:])
     assert sorted(np.diff(statistics.cu_seqlens)) == best
+    logged = next(entry for entry in trainer.state.log_history if "selection/kept_share" in entry)
+    # Each token counts with the score of its example; the first token of a row has no label.
+    of_tokens = {True: [], False: []}
+    labels: Any = make_rows()["labels"]
+    for number, (norm, row) in enumerate(zip(norms, labels, strict=True)):
+        trainable = sum(label != -100 for label in row[1:])
+        of_tokens[number in np.argsort(norms)[-3:]] += [norm] * trainable
+    assert logged["selection/score_kept"] == pytest.approx(np.mean(of_tokens[True]), rel=1e-4)
+    assert logged["selection/score_dropped"] == pytest.approx(np.mean(of_tokens[False]), rel=1e-4)
+    assert logged["selection/kept_share"] == pytest.approx(len(of_tokens[True]) / sum(map(len, of_tokens.values())))
+    assert logged["selection/denominator"] == len(of_tokens[True])
 
 
 _SCRIPT = """
@@ -376,6 +387,10 @@ def test_packing(base, tokenizer, tmp_path):
         trainer_for(base, tokenizer, tmp_path, "sstoken", packing=True)
     with pytest.raises(TokensieveError, match="'rho-1' cannot be packed"):
         trainer_for(base, tokenizer, tmp_path, method_of("rho-1"), packing=True)
+    rows = make_rows()
+    rows = rows.add_column("kept", [[1] * len(ids) for ids in rows["input_ids"]])
+    with pytest.raises(TokensieveError, match="packing loses the column 'kept'"):
+        trainer_for(base, tokenizer, tmp_path, "full", data=rows, packing=True)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -393,7 +408,7 @@ def test_packed_rows_are_examples_of_their_own(name, base, tokenizer, tmp_path):
     [
         ("rho-1", {"current": "current"}, "needs loss of a model in the role 'reference'"),
         ("sstoken", {"layer": 7}, "there is no layer 7: the model has 2"),
-        ("uds", {"examples": 9}, "9 examples are to be kept of a batch of 8"),
+        ("uds", {"examples": 9}, "keeps 9 examples of a batch of 8"),
     ],
 )
 def test_bad_input(method, parameters, match, base, tokenizer, tmp_path):

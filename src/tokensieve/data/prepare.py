@@ -6,6 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
-from tokensieve.store.shards import read_shard, shard_name, write_shard
-from tokensieve.types import IGNORE_INDEX, Examples, Statistics
+from tokensieve.store.shards import count_values, read_shard, shard_name, write_shard
+from tokensieve.types import IGNORE_INDEX, Examples, Int64, Statistics
 
 SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
@@ -108,6 +109,11 @@ class ExampleStore:
 
     def __iter__(self) -> Iterator[Examples]:
         return (self.read(number) for number in range(self.shards))
+
+    @cached_property
+    def starts(self) -> Int64:
+        """int64 ``[shards + 1]``, number of the first token of each shard, and of all tokens."""
+        return offsets([count_values(self.folder / shard_name(number), "input_ids") for number in range(self.shards)])
 
     def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
         """Join a shard's labels with its figures."""

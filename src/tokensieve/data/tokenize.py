@@ -150,18 +150,11 @@ class Encoder:
     def _tokenise(self, texts: list[str], special_tokens: bool) -> list[tuple[list[int], NDArray[np.int64]]]:
         if not texts:
             return []
-        encoded = self.tokenizer(
-            texts,
-            add_special_tokens=special_tokens,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return [
-            (ids, np.array(places, dtype=np.int64).reshape(-1, 2))
-            for ids, places in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        encodings = backend.encode_batch(texts, add_special_tokens=special_tokens)
+        return [(encoding.ids, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)) for encoding in encodings]
 
     def _render(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
         """Return the text and the character spans of the trainable answers."""

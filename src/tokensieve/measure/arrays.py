@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
@@ -23,7 +24,7 @@ from tokensieve.types import IGNORE_INDEX, Examples, Figure, Float32, Statistics
 _ROWS_AT_ONCE = 2000
 _OF_A_PASS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS)
 
-Rows = Sequence[Sequence[int]]
+Rows = Sequence[Sequence[int] | NDArray[Any]]
 
 
 def measure_tokens(

@@ -93,7 +93,7 @@ def measure(
         if not lacking:
             on_tokens(examples.counts.tokens)
             return measurement
-        with pool.use(model) as loaded:
+        with pool.use(model, merge=True) as loaded:
             _measure_tables(measurement, loaded, lacking)
             passes = [figure for figure in lacking if figure.name != RELEVANCE]
             if passes:

@@ -204,14 +204,24 @@ class ModelPool:
         self._peft: Any = None
 
     @contextmanager
-    def use(self, model: ModelSettings) -> Iterator[Any]:
-        """Give the `transformers` model with its adapter active, or with none."""
+    def use(self, model: ModelSettings, *, merge: bool = False) -> Iterator[Any]:
+        """Give the `transformers` model with its adapter active, or with none.
+
+        Args:
+            model: which.
+            merge: add a float32 LoRA adapter to the weights first, so that a pass costs no more than one of the base;
+                the next use then loads the base anew, as taking it out again would leave rounding errors. In half
+                precision the sum would lose the adapter's small numbers: there it stays apart.
+        """
         bare = ModelSettings(model.path, None, model.revision, model.dtype, model.trust_remote_code)
         if self._held != bare:
             self._model = self._peft = None
             self._model, self._held = load_model(bare, self.device), bare
         if model.adapter is not None:
-            self._activate(model.adapter)
+            name = self._activate(model.adapter)
+            if merge and self._model.dtype == torch.float32 and self._peft.peft_config[name].peft_type == "LORA":
+                self._held = None
+                self._peft.merge_adapter([name])
             yield self._model
         elif self._peft is not None:
             with self._peft.disable_adapter():
@@ -219,7 +229,8 @@ class ModelPool:
         else:
             yield self._model
 
-    def _activate(self, adapter: str) -> None:
+    def _activate(self, adapter: str) -> str:
+        """Make an adapter the active one, and return its name."""
         from peft import PeftModel
 
         name = fingerprint.of_value(adapter)[:16]
@@ -230,6 +241,7 @@ class ModelPool:
             self._peft.load_adapter(folder, name)
         self._peft.set_adapter(name)
         self._peft.eval().requires_grad_(False)
+        return name
 
 
 def _check_weights(folder: Path) -> None:

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from tokensieve.types import Bool, Float32, Int64
 
+_SIGN = np.int32(-(2**31))
+
 
 def offsets(lengths: Sequence[int] | NDArray[np.integer]) -> Int64:
     """Return int64 ``[segments + 1]`` offsets that start at 0, from the segments' lengths."""
@@ -42,9 +44,16 @@ def order_keys(values: Float32) -> NDArray[np.uint32]:
     The sign bit is flipped for positive numbers and all bits for negative ones. Both zeros map to one
     key, as ``-0.0 == 0.0``. NaN is not ordered and must be refused before.
     """
-    bits = (np.ascontiguousarray(values, dtype=np.float32) + np.float32(0)).view(np.uint32)
-    negative = bits >> 31 == 1
-    return np.where(negative, ~bits, bits | np.uint32(0x80000000))
+    bits = (np.ascontiguousarray(values, dtype=np.float32) + np.float32(0)).view(np.int32)
+    flips = bits >> 31  # 0, or all bits where negative
+    flips |= _SIGN
+    return np.bitwise_xor(bits, flips, out=flips).view(np.uint32)
+
+
+def key_values(keys: NDArray[np.uint32]) -> Float32:
+    """Return the float32 values that `order_keys` made the keys from."""
+    positive = keys >> 31 == 1
+    return np.where(positive, keys ^ np.uint32(0x80000000), ~keys).view(np.float32)
 
 
 def rank_in_segments(keys: NDArray[np.uint32], segment: Int64) -> Int64:

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
-from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
+from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 
-_FORCED = np.uint32(0xFFFFFFFF)  # above the key of every finite score
-_SPARED = np.uint32(0)  # below it
+# Keys that no finite score has: above all of them and below.
+_FORCED, _SPARED, _ABSENT = np.uint32(0xFFFFFFFF), np.uint32(1), np.uint32(0)
 _WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each example"}
 _ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
@@ -55,35 +55,41 @@ class TopFraction:
         return int(exact) if self.rounding == "floor" else math.ceil(exact)
 
     def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
-        """Return uint32 ``[trainable tokens]``; the `picks` highest are decided upon, the earlier one of equals."""
+        """Return uint32 ``[tokens]``; the `picks` highest are decided upon, the earlier one of equals.
+
+        The key of a token that is not trainable is 0, and of no other.
+        """
         return _keys(scores, trainable, forced, _FORCED)
 
     def picks(self, trainable: int, forced: int) -> int:
         """Return how many of ``trainable`` tokens the ranking picks, ``forced`` of which must be kept."""
         return max(self.count(trainable), forced)
 
-    def decide(self, picked: Bool) -> Bool:
-        """Return which tokens are kept: those that the ranking picked."""
+    def decide(self, picked: Bool, keys: NDArray[np.uint32]) -> Bool:
+        """Return bool ``[tokens]``, which are kept: those that the ranking picked."""
+        del keys
         return picked
+
+    def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
+        """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
+        ranked = keys[kept & (keys != _FORCED)]
+        return key_values(ranked.min(keepdims=True))[0] if len(ranked) else np.float32(np.inf)
 
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
         """Return bool ``[tokens]``, True for kept tokens, from float32 ``[tokens]`` scores."""
         trainable, forced = statistics.trainable, forced_tokens(statistics)
         check_finite(scores, trainable, statistics.cu_seqlens, "score")
         keys = self.keys(scores, trainable, forced)
-        keep = np.zeros(len(trainable), dtype=bool)
         if self.scope != "example":
-            count = self.picks(len(keys), int(forced.sum()))
+            count = self.picks(int(trainable.sum()), int(forced.sum()))
             cutoff = find_cutoff(count_upper(keys), lambda bucket: count_lower(keys, bucket), count)
-            keep[trainable] = self.decide(cutoff.keep(keys))
-            return keep
+            return self.decide(cutoff.keep(keys), keys)
         counts = zip(
             *(segment_counts(mask, statistics.cu_seqlens).tolist() for mask in (trainable, forced)), strict=True
         )
         picks = np.array([self.picks(*both) for both in counts], dtype=np.int64)
-        example = segment_ids(statistics.cu_seqlens)[trainable]
-        keep[trainable] = self.decide(rank_in_segments(keys, example) < picks[example])
-        return keep
+        example = segment_ids(statistics.cu_seqlens)
+        return self.decide(rank_in_segments(keys, example) < picks[example], keys)
 
 
 @dataclass(frozen=True)
@@ -101,16 +107,21 @@ class DropFraction(TopFraction):
         return trainable - super().count(trainable)
 
     def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
-        """Return uint32 ``[trainable tokens]``, highest for the lowest score."""
+        """Return uint32 ``[tokens]``, highest for the lowest score."""
         return _keys(-scores, trainable, forced, _SPARED)
 
     def picks(self, trainable: int, forced: int) -> int:
         """Return how many of ``trainable`` tokens are dropped, none of them ``forced``."""
         return min(super().count(trainable), trainable - forced)
 
-    def decide(self, picked: Bool) -> Bool:
-        """Return which tokens are kept: those that the ranking did not pick."""
-        return ~picked
+    def decide(self, picked: Bool, keys: NDArray[np.uint32]) -> Bool:
+        """Return bool ``[tokens]``, which are kept: the trainable ones that the ranking did not pick."""
+        return ~picked & (keys != _ABSENT)
+
+    def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
+        """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
+        ranked = keys[kept & (keys != _SPARED)]
+        return -key_values(ranked.max(keepdims=True))[0] if len(ranked) else np.float32(np.inf)
 
 
 @dataclass(frozen=True)
@@ -190,8 +201,9 @@ def in_words(rule: Rule) -> str:
 
 
 def _keys(scores: Float32, trainable: Bool, forced: Bool, forced_key: np.uint32) -> NDArray[np.uint32]:
-    keys = order_keys(scores[trainable])
-    keys[forced[trainable]] = forced_key
+    keys = order_keys(scores)
+    keys[forced] = forced_key
+    keys *= trainable
     return keys
 
 

@@ -1,7 +1,8 @@
 """A method and a rule over the shards of a store: scores and decisions on disk, a few shards in memory.
 
 Only a ranking over the whole data set needs to see every score before it can decide the first token. It gets by with
-two counts of the stored scores (`ops.cutoff`) and two bits a token in memory; every other rule decides a shard alone.
+two counts of the scores' ranking keys (`ops.cutoff`), which lie in memory or, where they are many, in scratch files;
+every other rule decides a shard alone.
 Shards are worked on side by side, and the result does not depend on how many at once.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,11 +27,12 @@ from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import segment_counts
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
-from tokensieve.store.shards import read_column, read_shard, shard_name, write_shard
-from tokensieve.types import Advance, Bool, Float32, Int64, Statistics, UInt8, check_finite
+from tokensieve.store.shards import read_column, shard_name, write_shard
+from tokensieve.types import Advance, Bool, Float32, Int64, Statistics, check_finite
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
+_KEYS_IN_MEMORY = 2**27  # 512 MB
 
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
@@ -122,23 +125,28 @@ class _Counts:
         advance(other.trainable, note=f"{100 * self.kept / max(1, self.trainable):.1f} % kept")
 
 
-@dataclass(frozen=True, eq=False)
-class _Masks:
-    """Which tokens of a shard are trainable and which of them must be kept: two bits a token, held for every shard."""
+class _Keys:
+    """Ranking keys and offsets of every shard: the first in memory, further ones in scratch files.
 
-    tokens: int
-    trainable: UInt8
-    forced: UInt8
+    Plain arrays, not shards: they outlive no call.
+    """
 
-    @classmethod
-    def of(cls, statistics: Statistics) -> _Masks:
-        forced = forced_tokens(statistics)
-        return cls(len(forced), np.packbits(statistics.trainable), np.packbits(forced))
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._room = folder, _KEYS_IN_MEMORY
+        self._held: dict[int, tuple[Int64, NDArray[np.uint32]]] = {}
 
-    def unpacked(self) -> tuple[Bool, Bool]:
-        both = (np.unpackbits(bits, count=self.tokens).view(bool) for bits in (self.trainable, self.forced))
-        trainable, forced = both
-        return trainable, forced
+    def write(self, number: int, cu_seqlens: Int64, keys: NDArray[np.uint32]) -> None:
+        self._room -= len(keys)
+        if self._room >= 0:
+            self._held[number] = cu_seqlens, keys
+            return
+        np.save(self._folder / f"{number}-offsets.npy", cu_seqlens)
+        np.save(self._folder / f"{number}-keys.npy", keys)
+
+    def read(self, number: int) -> tuple[Int64, NDArray[np.uint32]]:
+        if number in self._held:
+            return self._held[number]
+        return np.load(self._folder / f"{number}-offsets.npy"), np.load(self._folder / f"{number}-keys.npy")
 
 
 def _select_dataset(
@@ -150,53 +158,50 @@ def _select_dataset(
     pool: ThreadPoolExecutor,
     stage: Stage,
 ) -> dict[str, Any]:
-    """Score every shard, find the cut-off by two counts of the scores, and decide: three passes."""
+    """Score every shard, find the cut-off by two counts of the ranking keys, and decide: three passes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".keys-") as scratch:
+        stored = _Keys(Path(scratch))
 
-    def first(number: int) -> tuple[_Masks, NDArray[np.int64]]:
-        statistics, scores = _score(method, load, number, folder)
-        masks = _Masks.of(statistics)
-        return masks, count_upper(rule.keys(scores, *masks.unpacked()))
+        def first(number: int) -> tuple[int, int, NDArray[np.int64]]:
+            statistics, scores = _score(method, load, number, folder)
+            trainable, forced = statistics.trainable, forced_tokens(statistics)
+            keys = rule.keys(scores, trainable, forced)
+            stored.write(number, statistics.cu_seqlens, keys)
+            return int(trainable.sum()), int(forced.sum()), count_upper(keys)
 
-    masks: list[_Masks] = []
-    upper = np.zeros(0, dtype=np.int64)
-    with stage("score") as advance:
-        for mask, counted in in_order(pool, first, shards):
-            masks.append(mask)
-            upper = counted + (upper if len(upper) else 0)
-            advance(_set_bits(mask.trainable))
+        trainable = forced = 0
+        upper = np.zeros(0, dtype=np.int64)
+        with stage("score") as advance:
+            for some_trainable, some_forced, counted in in_order(pool, first, shards):
+                trainable, forced = trainable + some_trainable, forced + some_forced
+                upper = counted + (upper if len(upper) else 0)
+                advance(some_trainable)
 
-    def keys(number: int) -> NDArray[np.uint32]:
-        return rule.keys(read_column(folder / shard_name(number), "score"), *masks[number].unpacked())
+        def lower(bucket: int) -> NDArray[np.int64]:
+            parts = in_order(pool, lambda number: count_lower(stored.read(number)[1], bucket), shards)
+            return functools.reduce(np.add, parts)
 
-    def lower(bucket: int) -> NDArray[np.int64]:
-        parts = in_order(pool, lambda number: count_lower(keys(number), bucket), shards)
-        return functools.reduce(np.add, parts)
+        cutoff = find_cutoff(upper, lower, rule.picks(trainable, forced))
 
-    trainable, forced = (sum(_set_bits(getattr(mask, name)) for mask in masks) for name in ("trainable", "forced"))
-    cutoff = find_cutoff(upper, lower, rule.picks(trainable, forced))
+        def finish(
+            number: int, cu_seqlens: Int64, keys: NDArray[np.uint32], picked: Bool
+        ) -> tuple[_Counts, np.float32]:
+            kept = rule.decide(picked, keys)
+            _write_kept(folder, number, cu_seqlens, kept)
+            return _Counts.of(keys != 0, kept, cu_seqlens), rule.lowest(kept, keys)
 
-    def third(number: int) -> tuple[Int64, Float32, NDArray[np.uint32]]:
-        cu_seqlens, columns = read_shard(folder / shard_name(number))
-        return cu_seqlens, columns["score"], rule.keys(columns["score"], *masks[number].unpacked())
-
-    def finish(number: int, cu_seqlens: Int64, scores: Float32, picked: Bool) -> tuple[_Counts, np.float32]:
-        trainable, forced = masks[number].unpacked()
-        kept = np.zeros(len(trainable), dtype=bool)
-        kept[trainable] = rule.decide(picked)
-        _write_kept(folder, number, cu_seqlens, kept)
-        by_rank = scores[kept & ~forced]
-        return _Counts.of(trainable, kept, cu_seqlens), by_rank.min() if len(by_rank) else np.float32(np.inf)
-
-    counts, lowest = _Counts(), np.float32(np.inf)
-    # Ties are shared out in the order of the shards; reading and writing need no order.
-    writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
-    with stage("select") as advance:
-        for number, (cu_seqlens, scores, shard_keys) in enumerate(in_order(pool, third, shards)):
-            writing.append(pool.submit(finish, number, cu_seqlens, scores, cutoff.keep(shard_keys)))
-            while writing and (len(writing) > _workers() or number == shards - 1):
-                part, least = writing.popleft().result()
-                counts.add(part, advance)
-                lowest = min(lowest, least)
+        counts, lowest = _Counts(), np.float32(np.inf)
+        # Ties are shared out in the order of the shards; writing needs no order.
+        writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
+        with stage("select") as advance:
+            for number in range(shards):
+                cu_seqlens, keys = stored.read(number)
+                writing.append(pool.submit(finish, number, cu_seqlens, keys, cutoff.keep(keys)))
+                while writing and (len(writing) > _workers() or number == shards - 1):
+                    part, least = writing.popleft().result()
+                    counts.add(part, advance)
+                    lowest = min(lowest, least)
     return {**asdict(counts), "threshold": float(lowest) if np.isfinite(lowest) else None}
 
 
@@ -211,13 +216,9 @@ def _score(method: Method, load: LoadStatistics, number: int, folder: Path) -> t
     return statistics, scores
 
 
-def _set_bits(packed: UInt8) -> int:
-    return int(np.bitwise_count(packed).sum(dtype=np.int64))
-
-
 def _write_kept(folder: Path, number: int, cu_seqlens: Int64, kept: Bool) -> None:
     write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": kept})
 
 
 def _workers() -> int:
-    return min(_MOST_WORKERS, os.cpu_count() or 1)
+    return min(_MOST_WORKERS, 1 + (os.cpu_count() or 1))  # one waits for the disk

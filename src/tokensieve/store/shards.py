@@ -39,14 +39,29 @@ def write_shard(
     """
     offsets = pa.array(cu_seqlens, type=pa.int32())
     columns: dict[str, pa.Array] = {name: pa.array(value) for name, value in (scalars or {}).items()}
-    for name, value in ragged.items():
-        columns[name] = pa.ListArray.from_arrays(offsets, pa.array(value))
+    columns |= {name: pa.ListArray.from_arrays(offsets, pa.array(value)) for name, value in ragged.items()}
+    # Nothing is ever missing, and saying so spares a third of the time of a file.
+    schema = pa.schema([_present(name, column.type) for name, column in columns.items()])
     # Figures are noise to a dictionary and to a compressor, which would only take time.
     compression = {name: "NONE" if np.issubdtype(v.dtype, np.floating) else "ZSTD" for name, v in ragged.items()}
     paths = {f"{name}.list.element": how for name, how in compression.items()}
     dictionary = [f"{name}.list.element" for name, v in ragged.items() if v.dtype == np.int32]
     with atomic_file(path) as partial:
-        pq.write_table(pa.table(columns), partial, compression=paths, use_dictionary=dictionary)  # type: ignore[arg-type]
+        pq.write_table(pa.table(columns, schema=schema), partial, compression=paths, use_dictionary=dictionary)  # type: ignore[arg-type]
+
+
+def _present(name: str, kind: pa.DataType) -> pa.Field:
+    if pa.types.is_list(kind):
+        kind = pa.list_(pa.field("element", kind.value_type, nullable=False))
+    return pa.field(name, kind, nullable=False)
+
+
+def count_values(path: Path, name: str) -> int:
+    """Return the number of tokens of one list column, from the file's footer alone; no example may be empty."""
+    metadata = pq.ParquetFile(path).metadata
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    columns = (group.column(number) for group in groups for number in range(group.num_columns))
+    return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
 
 
 def read_column(path: Path, name: str) -> NDArray:

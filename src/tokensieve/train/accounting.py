@@ -23,44 +23,34 @@ class Counts:
 
 @dataclass
 class Selected:
-    """What was decided of one micro-batch.
+    """What was decided of one micro-batch, as it came.
 
     Attributes:
-        offered: trainable tokens of the batch as it came.
-        scores: of the tokens that went through the model.
-        decided: which of them were kept.
-        labels: which of them are trainable.
+        scores: float32 ``[tokens]``.
+        decided: bool ``[tokens]``, which were kept.
+        trainable: bool ``[tokens]``, which carry a label.
         denominator: what the loss was divided by, where that is known.
     """
 
-    offered: int
-    scores: Float32 | None = None
-    decided: Bool | None = None
-    labels: Bool | None = None
+    scores: Float32
+    decided: Bool
+    trainable: Bool
     denominator: float | None = None
 
-    def take(self, scores: Float32, kept: Bool, trainable: Bool) -> None:
-        """Note what was decided."""
-        self.scores, self.decided, self.labels = scores, kept, trainable
+    @property
+    def offered(self) -> int:
+        """Trainable tokens."""
+        return int(self.trainable.sum())
 
     @property
     def kept(self) -> int:
         """Kept tokens."""
-        return 0 if self.decided is None else int(self.decided.sum())
-
-    @property
-    def labelled(self) -> int:
-        """Trainable tokens of those that went through the model."""
-        return 0 if self.labels is None else int(self.labels.sum())
+        return int(self.decided.sum())
 
     def metrics(self) -> dict[str, float]:
         """Return what is logged of the micro-batch."""
-        assert self.scores is not None
-        assert self.decided is not None
-        assert self.labels is not None
-        dropped = self.labels & ~self.decided
         found = {"kept_share": self.kept / max(1, self.offered)}
-        for name, mask in (("score_kept", self.decided), ("score_dropped", dropped)):
+        for name, mask in (("score_kept", self.decided), ("score_dropped", self.trainable & ~self.decided)):
             if mask.any():
                 found[name] = float(self.scores[mask].mean())
         if self.denominator is not None:
@@ -70,11 +60,11 @@ class Selected:
 
 @dataclass
 class StepSum:
-    """What the micro-batches of an optimizer step have added up to so far.
+    """What the micro-batches of an optimizer step have added up to, all but the last.
 
     Attributes:
         kept: tokens kept.
-        loss: sum of the losses of all micro-batches but the last.
+        loss: sum of their losses.
         micro_batches: how many there were.
     """
 
@@ -82,12 +72,11 @@ class StepSum:
     loss: Tensor | float = 0.0
     micro_batches: int = 0
 
-    def add(self, loss: Tensor, selected: Selected) -> None:
+    def add(self, loss: Tensor, kept: int) -> None:
         """Count a micro-batch."""
-        self.kept += selected.kept
-        self.micro_batches += 1
-        self._last = self.loss
+        self.kept += kept
         self.loss = self.loss + loss.detach()
+        self.micro_batches += 1
 
     def finish(self, loss: Tensor, divided_by: float, denominator: float, model: Any) -> Tensor:
         """Return the loss of the last micro-batch such that the whole step is divided by its kept tokens.
@@ -101,7 +90,7 @@ class StepSum:
             model: whose gradients hold the earlier micro-batches.
         """
         ratio = divided_by / denominator if denominator else 0.0
-        if self.micro_batches > 1:
+        if self.micro_batches:
             torch._foreach_mul_([p.grad for p in model.parameters() if p.grad is not None], ratio)
         # The constant makes the reported loss that of the whole step; it has no gradient.
-        return loss * ratio + (ratio - 1) * self._last
+        return loss * ratio + (ratio - 1) * self.loss

@@ -14,12 +14,7 @@ from torch import Tensor
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.types import Float32, Int64, Statistics
-
-KEPT = "kept"
-"""Column of a training data set: what an offline selection decided of each token."""
-WEIGHTS = "weights"
-"""Column of a training data set: a factor for each token's loss."""
+from tokensieve.types import IGNORE_INDEX, Float32, Int64, Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +23,7 @@ class Batch:
 
     Attributes:
         input_ids: int64 ``[tokens]``.
-        labels: int64 ``[tokens]``.
+        labels: int64 ``[tokens]``; -100 at the first token of an example, which nothing predicts.
         cu_seqlens: int64 ``[examples + 1]``.
         places: int64 ``[tokens]``, where each token lies in the flattened tensors.
         shape: of the tensors.
@@ -55,9 +50,11 @@ class Batch:
         table = torch.stack([ids, labels, real.long(), starts.long()]).flatten(1).cpu().numpy()
         places = np.flatnonzero(table[2])
         begins = np.flatnonzero(table[3][places])
+        trainable = table[1][places]
+        trainable[begins] = IGNORE_INDEX
         return cls(
             table[0][places],
-            table[1][places],
+            trainable,
             offsets(np.diff(np.append(begins, len(places)))),
             places,
             (ids.shape[0], ids.shape[1]),

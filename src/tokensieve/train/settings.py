@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_type_hints
 
 from tokensieve.errors import TokensieveError, did_you_mean
+
+if TYPE_CHECKING:
+    import torch
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "learning_rate": 1e-4,
@@ -75,12 +79,16 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     """Check the arguments for `SFTConfig` before anything is loaded.
 
     Raises:
-        TokensieveError: an argument that TRL does not know, or one that tokensieve sets itself.
+        TokensieveError: an argument that TRL does not know or refuses, a value of another type, or an argument that
+            tokensieve sets itself.
     """
+    import torch
+    from pydantic import TypeAdapter, ValidationError
     from trl import SFTConfig
 
     known = {item.name for item in fields(SFTConfig) if item.init}
-    for name in arguments:
+    types = get_type_hints(SFTConfig)
+    for name, value in arguments.items():
         if name in _OURS:
             raise TokensieveError(
                 f"train.{name} is set by tokensieve",
@@ -94,3 +102,38 @@ def check_arguments(arguments: dict[str, Any]) -> None:
                 f"TRL's SFTConfig has no argument '{name}'{did_you_mean(name, known)}",
                 where=f"recipe: train.{name}",
             )
+        try:
+            TypeAdapter(types[name]).validate_python(value)
+        except ValidationError as error:
+            raise TokensieveError(
+                f"train.{name} is {value!r}: {error.errors()[0]['msg']}", where=f"recipe: train.{name}"
+            ) from error
+    try:
+        sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")
+    except (ValueError, ImportError) as error:
+        raise TokensieveError(f"TRL's SFTConfig refuses the arguments: {error}", where="recipe: train") from error
+
+
+def sft_config(arguments: Mapping[str, Any], device: torch.device, **ours: Any) -> Any:
+    """Return TRL's `SFTConfig`.
+
+    Args:
+        arguments: what a recipe says.
+        device: where the model is trained.
+        ours: what tokensieve sets itself.
+
+    Raises:
+        ValueError, ImportError: what TRL and transformers find wrong with the arguments.
+    """
+    import torch
+    from trl import SFTConfig
+
+    on_cpu = device.type == "cpu"
+    defaults = {
+        # TRL would autocast to bfloat16 everywhere; most CPUs emulate it, slowly.
+        "bf16": not on_cpu and torch.cuda.is_bf16_supported() and not arguments.get("fp16"),
+        "dataloader_pin_memory": not on_cpu,
+        "disable_tqdm": True,
+        "save_total_limit": 1,
+    }
+    return SFTConfig(**{**defaults, **arguments}, **ours, use_cpu=on_cpu)

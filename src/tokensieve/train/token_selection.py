@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
@@ -31,10 +31,11 @@ from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import TopExamples
 from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
 from tokensieve.train.accounting import Counts, Selected, StepSum
-from tokensieve.train.batches import KEPT, WEIGHTS, Batch, ColumnCollator
+from tokensieve.train.batch_needs import KEPT, WEIGHTS, check_batches
+from tokensieve.train.batches import Batch, ColumnCollator
 from tokensieve.train.candidates import ExampleFigures
 from tokensieve.train.history import MovingAverage
-from tokensieve.types import IGNORE_INDEX, Figure, Float32
+from tokensieve.types import IGNORE_INDEX, Figure, Float32, Statistics
 
 _OF_EXAMPLES = ("nuclear_norm", "diversity")
 
@@ -80,6 +81,10 @@ class TokenSelectionTrainer(SFTTrainer):
         **keywords: Any,
     ) -> None:
         self.method = get_method(method) if isinstance(method, str) else method
+        given: Any = args or SFTConfig
+        columns = getattr(keywords.get("train_dataset"), "column_names", None) or ()
+        packed = given.packing or given.padding_free
+        check_batches(self.method, given.per_device_train_batch_size, packed, columns, "SFTConfig: ")
         super().__init__(model, args, **keywords)
         if turn_end_ids is None:
             eos = getattr(self.processing_class, "eos_token_id", None)
@@ -120,24 +125,28 @@ class TokenSelectionTrainer(SFTTrainer):
         columns = {name: inputs.pop(name) for name in self._columns if name in inputs}
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        selected = Selected(offered=int((inputs["labels"][:, 1:] != IGNORE_INDEX).sum()))
+        selected: Selected | None = None
         if self._figures is not None:
-            inputs = self._choose_examples(model, inputs)
+            inputs, selected = self._choose_examples(model, inputs)
+
+        labels = inputs["labels"]
 
         def selecting(**arguments: Any) -> Any:
+            nonlocal selected
             if not arguments.get("fused_lm_head"):
                 return model(**arguments)
             batch = Batch.of(inputs)
             values = self._values(batch, columns, model, inputs)
             outputs = self._forward(model, arguments, batch, values)
             statistics = batch.statistics(values, self._turn_end_ids)
-            weights = self._weights(statistics, batch, columns, selected)
+            weights, selected = self._weights(statistics, batch, columns, selected)
             outputs.log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
             return outputs
 
         loss = super().compute_loss(cast(Any, selecting), inputs, return_outputs, num_items_in_batch)
+        assert selected is not None
         loss, rest = (loss[0], loss[1:]) if return_outputs else (loss, None)
-        loss = self._divided(loss, selected, num_items_in_batch)
+        loss = self._divided(loss, selected, num_items_in_batch, labels)
         self._record(selected)
         return loss if rest is None else (loss, *rest)
 
@@ -195,41 +204,43 @@ class TokenSelectionTrainer(SFTTrainer):
             values["history", "loss"] = batch.gather(torch.nn.functional.pad(-outputs.log_probs.float(), (1, 0)))
         return values
 
-    def _weights(self, statistics: Any, batch: Batch, columns: Mapping[str, Tensor], selected: Selected) -> Float32:
+    def _weights(
+        self, statistics: Statistics, batch: Batch, columns: Mapping[str, Tensor], selected: Selected | None
+    ) -> tuple[Float32, Selected]:
+        """Decide upon the tokens of a batch, where that is not done (``selected``), and weigh them."""
         method = self.method.at(self.counts.examples)
         trainable = statistics.trainable
-        scores = method.score(statistics) if self._figures is None else np.zeros(len(trainable), dtype=np.float32)
-        if self._figures is not None:
+        if selected is not None:
             kept = trainable  # the others have left the batch
-        elif KEPT in columns:
-            kept = trainable & (batch.gather(columns[KEPT]) > 0)
         else:
-            kept = method.rule.keep(scores, statistics)
+            scores = method.score(statistics)
+            decided = KEPT in columns
+            kept = trainable & (batch.gather(columns[KEPT]) > 0) if decided else method.rule.keep(scores, statistics)
+            selected = Selected(scores, kept, trainable)
         weights = method.weights(statistics, kept, self.state.global_step / max(1, self.state.max_steps))
         if WEIGHTS in columns:
             weights = weights * batch.gather(columns[WEIGHTS])
-        selected.take(scores, kept, trainable)
         self.counts.examples += len(statistics) * self.accelerator.num_processes
-        return weights
+        return weights, selected
 
-    def _divided(self, loss: Tensor, selected: Selected, num_items: Any) -> Tensor:
+    def _divided(self, loss: Tensor, selected: Selected, num_items: Any, labels: Tensor) -> Tensor:
         """Divide by the kept, or all trainable, tokens of the step, where TRL divided by the labels of it."""
         if num_items is None:
             selected.denominator = float(selected.offered if self.method.divide_by == "trainable" else selected.kept)
-            return loss * (selected.labelled / selected.denominator) if selected.denominator else loss * 0.0
+            counted = (labels[:, 1:] != IGNORE_INDEX).sum()  # TRL has divided by these
+            return loss * (counted / selected.denominator) if selected.denominator else loss * 0.0
         if self.method.divide_by == "trainable":
             selected.denominator = float(num_items)
             return loss
-        self._step.add(loss, selected)
         if not self.accelerator.sync_gradients:
+            self._step.add(loss, selected.kept)
             return loss
-        counted: Any = torch.tensor(float(self._step.kept), device=loss.device)
+        step, self._step = self._step, StepSum()
+        counted: Any = torch.tensor(float(step.kept + selected.kept), device=loss.device)
         if self.args.average_tokens_across_devices:
             counted = self.accelerator.reduce(counted, "sum")
         selected.denominator = float(counted)
-        loss = self._step.finish(loss, float(num_items), selected.denominator, self.model)
-        self._step = StepSum()
-        return loss
+        return step.finish(loss, float(num_items), selected.denominator, self.model)
 
     def _record(self, selected: Selected) -> None:
         self.counts.trainable += selected.offered
@@ -240,8 +251,8 @@ class TokenSelectionTrainer(SFTTrainer):
             metrics[f"selection/{name}"].append(value)
 
     @torch.no_grad()
-    def _choose_examples(self, model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Score a candidate batch with a pass of its own and return the rows that are trained on."""
+    def _choose_examples(self, model: Any, inputs: dict[str, Any]) -> tuple[dict[str, Any], Selected]:
+        """Score a candidate batch with a pass of its own; return the rows that are trained on, and what was decided."""
         assert self._figures is not None
         batch = Batch.of(inputs)
         backbone = self.accelerator.unwrap_model(model).get_decoder()
@@ -259,15 +270,17 @@ class TokenSelectionTrainer(SFTTrainer):
             for name, figure in zip(_OF_EXAMPLES, (norms, distances), strict=True)
         }
         statistics = batch.statistics(values, ())
-        kept = self.method.rule.keep(self.method.score(statistics), statistics)
+        scores = self.method.score(statistics)
+        kept = self.method.rule.keep(scores, statistics)
         rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
         chosen = torch.from_numpy(rows)
         self._figures.choose(projections[chosen])
         longest = int(batch.lengths[rows].max())
-        return {
+        rest = {
             name: value[chosen.to(value.device), :longest] if isinstance(value, Tensor) and value.dim() == 2 else value
             for name, value in inputs.items()
         }
+        return rest, Selected(scores, kept, statistics.trainable)
 
     def _frozen_needs(self) -> list[tuple[str, str]]:
         without = {("history", "loss")} if self._history is not None else set()
@@ -277,27 +290,10 @@ class TokenSelectionTrainer(SFTTrainer):
         unknown = [f.name for f in self._own if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}]
         if unknown:
             raise TokensieveError(f"'{unknown[0]}' of the model in training cannot be read from its training pass")
-        args: Any = self.args
-        if args.packing or args.padding_free:
-            reads_rows = self._tap is not None or self._frozen_needs() or isinstance(self.method.rule, TopExamples)
-            if reads_rows or self._history is not None:
-                raise TokensieveError(
-                    f"method '{self.method.name}' cannot be packed: it reads figures of whole examples or of other "
-                    "models",
-                    where="SFTConfig: packing, padding_free",
-                    mend="packing=False",
-                )
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
                 mend="gradient_accumulation_steps=1 with a larger batch, or FSDP",
-            )
-        rule = self.method.rule
-        if isinstance(rule, TopExamples) and rule.examples > self.args.per_device_train_batch_size:
-            raise TokensieveError(
-                f"{rule.examples} examples are to be kept of a batch of {self.args.per_device_train_batch_size}",
-                where="SFTConfig: per_device_train_batch_size",
-                mend="raise the batch size, or keep fewer",
             )
 
     def _example_figures(self) -> ExampleFigures | None:

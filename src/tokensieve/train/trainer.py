@@ -20,7 +20,7 @@ from tokensieve.measure.models import load_model
 from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods._base import Method
 from tokensieve.store.atomic import atomic_folder, write_json
-from tokensieve.train.settings import TrainSettings
+from tokensieve.train.settings import TrainSettings, sft_config
 from tokensieve.types import Advance
 
 OnStep = Callable[[int, int], None]
@@ -142,7 +142,7 @@ def fit(
 
     given: dict[str, Any] = {
         "model": model,
-        "args": _arguments(settings, checkpoints, max_length, seed, device),
+        "args": sft_config(settings.arguments, device, output_dir=str(checkpoints), max_length=max_length, seed=seed),
         "train_dataset": _load_rows(data_files, further=method is not None),
         "processing_class": _with_pad_token(tokenizer),
         "peft_config": _peft_config(settings) if adapt else None,
@@ -197,26 +197,6 @@ def trained_model(base: ModelSettings, settings: TrainSettings, output: Path) ->
     if settings.lora is None:
         return ModelSettings(str(output), None, None, base.dtype, base.trust_remote_code)
     return ModelSettings(base.path, str(output), base.revision, base.dtype, base.trust_remote_code)
-
-
-def _arguments(settings: TrainSettings, folder: Path, max_length: int, seed: int, device: torch.device) -> Any:
-    from trl import SFTConfig
-
-    on_cpu = device.type == "cpu"
-    defaults = {
-        # TRL would autocast to bfloat16 everywhere; most CPUs emulate it, slowly.
-        "bf16": not on_cpu and torch.cuda.is_bf16_supported() and not settings.arguments.get("fp16"),
-        "dataloader_pin_memory": not on_cpu,
-        "disable_tqdm": True,
-        "save_total_limit": 1,
-    }
-    return SFTConfig(
-        **{**defaults, **settings.arguments},
-        output_dir=str(folder),
-        max_length=max_length,
-        seed=seed,
-        use_cpu=on_cpu,
-    )
 
 
 def _peft_config(settings: TrainSettings) -> Any:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 import warnings
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from tokensieve.cli import main
@@ -40,6 +46,9 @@ def desk(tmp_path, monkeypatch) -> Path:
     assert recipe["models"]["base"] == "Qwen/Qwen2.5-0.5B"
     recipe["models"]["base"] = str(MODEL)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "Qwen").mkdir()
+    for name in ("Qwen2.5-0.5B", "Qwen2.5-0.5B-Instruct"):
+        (tmp_path / "Qwen" / name).symlink_to(MODEL)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -73,20 +82,80 @@ def test_the_python_of_the_docs(desk, capsys):
     assert "[ 0.  1. -1.  4.  0.  0.]" in printed
     assert "[-100    7 -100    9 -100 -100]" in printed
     assert "[-100    7 -100    9 -100    3]" in printed
+    assert "[array([-100, -100,    7, -100]), array([-100, -100])]" in printed  # one of three; the two models are one
 
 
-def test_the_trainer_of_the_docs(desk, capsys):
+def test_the_trainer_of_the_docs_as_it_is_written(desk):
     (source,) = blocks("docs/trainer.md", "python")
-    source = source.replace("Qwen/Qwen2.5-0.5B-Instruct", str(MODEL)).replace(
-        "max_length=1024", "max_length=256, max_steps=2, logging_steps=1, bf16=False, use_cpu=True, report_to='none'"
-    )
+    assert len(source.strip().splitlines()) <= 12
+    if not torch.cuda.is_available():
+        source = source.replace("max_length=1024", "max_length=1024, use_cpu=True")  # as the page says
+    rows = (desk / "train.jsonl").read_text().splitlines(keepends=True)
+    (desk / "train.jsonl").write_text("".join(rows[:16]))
     names: dict = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         exec(compile(source, "docs/trainer.md", "exec"), names)
-    logged = [entry for entry in names["trainer"].state.log_history if "selection/kept_share" in entry]
-    assert len(logged) == 2
-    assert 0.5 < logged[0]["selection/kept_share"] < 0.8
+    trainer = names["trainer"]
+    assert trainer.state.global_step == 6  # three epochs of two batches
+    assert 0.5 < trainer.counts.kept / trainer.counts.trainable < 0.7
+
+
+def test_the_plug_in_of_the_docs(tmp_path, monkeypatch):
+    (project,) = blocks("docs/ecosystem.md", "toml")
+    method, check, _ = blocks("docs/ecosystem.md", "python")
+    (tmp_path / "calm_tokens.py").write_text(method)
+    info = tmp_path / "calm_tokens-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: calm-tokens\nVersion: 1.0\n")
+    ((group, points),) = tomllib.loads(project)["project"]["entry-points"].items()
+    (info / "entry_points.txt").write_text(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    code = f"from calm_tokens import Calm\n{check}\nimport tokensieve\nassert tokensieve.get_method('calm') == Calm()"
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_callback_of_the_docs(desk):
+    main(["select", "recipe.yaml", *SMALL])
+    source = blocks("docs/ecosystem.md", "python")[2]
+    if not torch.cuda.is_available():
+        source = source.replace("max_length=2048", "max_length=2048, use_cpu=True")
+    names: dict = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        exec(compile(source, "docs/ecosystem.md", "exec"), names)
+    logged = [entry for entry in names["trainer"].state.log_history if "loss" in entry]
+    described = set(re.findall(r"^\| `(selection/\w+)`", (ROOT / "docs/ecosystem.md").read_text(), re.MULTILINE))
+    assert {name for name in logged[0] if name.startswith("selection/")} == described
+    kept = json.loads((desk / "runs/mine/arms/token-cleaning/selection.json").read_text())["kept"]
+    assert logged[-1]["selection/trained_tokens"] == 3 * kept  # three epochs
+
+
+def test_the_commands_of_the_ecosystem_page(desk, capsys):
+    text = (ROOT / "docs/ecosystem.md").read_text()
+    questions = "evaluate.exact_match={files: [test.jsonl], limit: 4, max_new_tokens: 8}"
+    main(["run", "recipe.yaml", *SMALL, questions])
+    commands = [
+        *re.findall(r"`(tokensieve (?:methods|lm-eval|compare)[^`]*)`", text),
+        *re.findall(r"tokensieve completion \w+", text),
+    ]
+    assert len(commands) >= 6
+    for command in dict.fromkeys(commands):
+        capsys.readouterr()
+        arguments = shlex.split(command.replace("RUN RUN ...", "runs/mine").replace("RUN", "runs/mine"))[1:]
+        main(arguments)
+        assert capsys.readouterr().out
+    assert (desk / "tasks/my_task.yaml").is_file()
+
+
+def test_the_exit_codes_are_the_same_everywhere():
+    pages = [(ROOT / name).read_text() for name in ("docs/index.md", "docs/ecosystem.md", "src/tokensieve/cli.py")]
+    codes = set(re.findall(r"^\| (\d+) \|", pages[1], re.MULTILINE))
+    assert codes == {"0", "1", "2", "130"}
+    for page in (pages[0], pages[2]):
+        (line,) = re.findall(r"Exit codes: (.*)", page)
+        assert set(re.findall(r"\d+", line)) == codes
 
 
 def test_the_reference_pages_are_those_of_the_code():

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check fix docs bench clean
+.PHONY: demo test slow check fix docs bench dist try-dist release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -29,7 +29,24 @@ docs: $(READY)  ## the documentation site, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## speed, side by side with a naive baseline
-	$(BIN)/python benchmarks/speed/everything.py
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python benchmarks/speed/everything.py --rows runs/speed.json
+	$(BIN)/python benchmarks/speed/figure.py runs/speed.json docs/images/speed.svg
+
+dist: $(READY)  ## wheel and source archive, built and checked
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[release]"
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+try-dist: dist  ## the wheel in a fresh environment, and the demo in it, outside this folder
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
+	$(PYTHON) -m venv $$folder/venv; \
+	$$folder/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl; \
+	cd $$folder; venv/bin/tokensieve demo; test -s runs/demo/report.html
+
+release: check test try-dist  ## everything that must hold before an upload
+	@echo "ready: $(BIN)/twine upload dist/*"
 
 clean:
 	rm -rf .venv site runs dist

@@ -33,7 +33,7 @@ def recipe_page() -> str:
         "A recipe is YAML. Every key can be overridden on the command line as `key.path=value`, the value in YAML:",
         "",
         "```console",
-        "$ tokensieve run recipe.yaml method.fraction=0.5 train.lora.r=16 output=runs/half",
+        "$ tokensieve run recipe.yaml method.fraction=0.5 train.lora.r=16 output=runs/half-16",
         "```",
         "",
         "Short spellings: `base: FOLDER` for `base: {path: FOLDER}`, `method: NAME` for `method: {name: NAME}`,",

@@ -27,6 +27,7 @@ SCRIPTS = {
     "tokenising": 5,
     "end_to_end": 1,
     "start": 5,
+    "gpu": 5,
 }
 """Name of each script and how often it is run."""
 

@@ -86,20 +86,22 @@ def naive(model: Any, examples: Examples) -> Float32:
             ids[row, :length] = torch.from_numpy(examples.input_ids[span].astype(np.int64))
             labels[row, :length] = torch.from_numpy(examples.labels[span].astype(np.int64))
             mask[row, :length] = 1
+        ids, mask, labels = ids.to(model.device), mask.to(model.device), labels.to(model.device)
         outputs = model(input_ids=ids, attention_mask=mask, labels=labels)
         logits = outputs.logits.float()[:, :-1].contiguous()
         losses = F.cross_entropy(
             logits.view(-1, logits.shape[-1]), labels[:, 1:].reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
-        ).view(len(spans), -1)
+        )
+        losses = losses.view(len(spans), -1).cpu()
         for row, span in enumerate(spans):
             out[span.start + 1 : span.stop] = losses[row, : span.stop - span.start - 1].numpy()
     return out
 
 
-def matrix_product_rate(dtype: torch.dtype) -> float:
+def matrix_product_rate(dtype: torch.dtype, device: str = "cpu", size: int = 1024) -> float:
     """Return the floating-point operations a second of a large matrix product, the best of several."""
-    a, b = torch.randn(1024, 1024).to(dtype), torch.randn(1024, 1024).to(dtype)
-    return 2 * 1024**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(30))
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(30))
 
 
 def least_operations(model: Any, examples: Examples) -> float:

@@ -9,6 +9,7 @@ second model at each step.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,50 +21,57 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from trl import SFTConfig, SFTTrainer
 
 from tokensieve.train.token_selection import TokenSelectionTrainer
+from tokensieve.types import IGNORE_INDEX, Examples
 
 
-def rows(runs: int) -> list[Row]:
-    """Measure both lines."""
-    examples = random_examples(8, SHAPE_15M["vocab_size"])
+def steps_of(config: Any, examples: Examples, folder: str) -> tuple[dict[str, Callable[[], None]], Any]:
+    """Return a plain SFT step and an ssToken step on the same batch, and that batch."""
     bounds = examples.cu_seqlens[1:-1]
     table = {
         name: [row.tolist() for row in np.split(getattr(examples, name), bounds)] for name in ("input_ids", "labels")
     }
+    steps: dict[str, Callable[[], None]] = {}
+    batch: Any = None
+    for name in ("plain", "sstoken"):
+        arguments = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=len(examples),
+            report_to="none",
+            use_cpu=not torch.cuda.is_available(),
+            bf16=torch.cuda.is_available(),
+            gradient_checkpointing=False,
+            max_length=2048,
+            disable_tqdm=True,
+        )
+        given: dict[str, Any] = {
+            "model": AutoModelForCausalLM.from_config(config),
+            "args": arguments,
+            "train_dataset": Dataset.from_dict(table),
+            "processing_class": _tokenizer(),
+        }
+        if name == "sstoken":
+            trainer: Any = TokenSelectionTrainer(**given, method="sstoken", turn_end_ids=[])
+        else:
+            trainer = SFTTrainer(**given)
+        batch = next(iter(trainer.get_train_dataloader()))
+        trainer.state.max_steps = 1
+
+        def step(trainer: Any = trainer, batch: Any = batch) -> None:
+            trainer.model.train()
+            labels = (batch["labels"] != IGNORE_INDEX).sum()
+            trainer.training_step(trainer.model, dict(batch), num_items_in_batch=labels)
+            trainer.model.zero_grad()
+
+        steps[name] = step
+    return steps, batch
+
+
+def rows(runs: int) -> list[Row]:
+    """Measure both lines."""
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPE_15M)
-    steps: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name in ("plain", "sstoken"):
-            arguments = SFTConfig(
-                output_dir=folder,
-                per_device_train_batch_size=len(examples),
-                report_to="none",
-                use_cpu=not torch.cuda.is_available(),
-                bf16=torch.cuda.is_available(),
-                gradient_checkpointing=False,
-                max_length=2048,
-                disable_tqdm=True,
-            )
-            given: dict[str, Any] = {
-                "model": AutoModelForCausalLM.from_config(config),
-                "args": arguments,
-                "train_dataset": Dataset.from_dict(table),
-                "processing_class": _tokenizer(),
-            }
-            if name == "sstoken":
-                trainer: Any = TokenSelectionTrainer(**given, method="sstoken", turn_end_ids=[])
-            else:
-                trainer = SFTTrainer(**given)
-            batch = next(iter(trainer.get_train_dataloader()))
-            labels = (batch["labels"] != -100).sum()
-            trainer.state.max_steps = 1
-
-            def step(trainer: Any = trainer, batch: Any = batch, labels: Any = labels) -> None:
-                trainer.model.train()
-                trainer.training_step(trainer.model, dict(batch), num_items_in_batch=labels)
-                trainer.model.zero_grad()
-
-            steps[name] = step
+        steps, batch = steps_of(config, random_examples(8, config.vocab_size), folder)
         eager = AutoModelForCausalLM.from_config(config, attn_implementation="eager").train()
         history = AutoModelForCausalLM.from_config(config).eval()
 

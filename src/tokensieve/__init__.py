@@ -1,9 +1,10 @@
 """Choose, token by token, what a language model is fine-tuned on.
 
-On plain arrays:
+On token ids, with loaded models, or on figures of your own (`Statistics`):
 
-    statistics = tokensieve.Statistics(cu_seqlens=..., labels=..., values={("base", "loss"): ...})
-    labels = tokensieve.get_method("token-cleaning", fraction=0.6).select(statistics)
+    method = tokensieve.get_method("token-cleaning", fraction=0.6)
+    statistics = tokensieve.measure_tokens({"base": model, "reference": other}, input_ids, labels, method)
+    labels = method.select(statistics)
 
 The whole job, with the stages of the command line (`tokensieve run`):
 
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from tokensieve.config import Recipe, load_recipe
     from tokensieve.data.inspect import inspect_data
     from tokensieve.errors import TokensieveError
+    from tokensieve.measure.arrays import measure_tokens
     from tokensieve.methods import all_methods, get_method
+    from tokensieve.methods._base import FractionMethod, Method, WeightMethod
     from tokensieve.ops.rules import Threshold, TopFraction
     from tokensieve.pipeline import STAGES, run
     from tokensieve.report.page import write_page
     from tokensieve.report.view import load_run
     from tokensieve.select.labels import select_labels
+    from tokensieve.train.callback import TokenSelectionCallback
     from tokensieve.train.token_selection import TokenSelectionTrainer
     from tokensieve.types import IGNORE_INDEX, Statistics
 
@@ -33,17 +37,22 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE_INDEX",
     "STAGES",
+    "FractionMethod",
+    "Method",
     "Recipe",
     "Statistics",
     "Threshold",
+    "TokenSelectionCallback",
     "TokenSelectionTrainer",
     "TokensieveError",
     "TopFraction",
+    "WeightMethod",
     "all_methods",
     "get_method",
     "inspect_data",
     "load_recipe",
     "load_run",
+    "measure_tokens",
     "run",
     "select_labels",
     "write_page",
@@ -54,12 +63,15 @@ _HOMES = {
     "config": ("Recipe", "load_recipe"),
     "data.inspect": ("inspect_data",),
     "errors": ("TokensieveError",),
+    "measure.arrays": ("measure_tokens",),
     "methods": ("all_methods", "get_method"),
+    "methods._base": ("FractionMethod", "Method", "WeightMethod"),
     "ops.rules": ("Threshold", "TopFraction"),
     "pipeline": ("STAGES", "run"),
     "report.page": ("write_page",),
     "report.view": ("load_run",),
     "select.labels": ("select_labels",),
+    "train.callback": ("TokenSelectionCallback",),
     "train.token_selection": ("TokenSelectionTrainer",),
     "types": ("IGNORE_INDEX", "Statistics"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,26 @@ from numpy.typing import NDArray
 from tokensieve.config import recipe_values
 from tokensieve.export.card import cleaned_card
 from tokensieve.measure.measure import Measurement
-from tokensieve.methods import get_method
+from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction
 from tokensieve.plan import Arm, Plan
+from tokensieve.report.progress import StageProgress
 from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json, write_text
 from tokensieve.train.self_evolving import read_rounds, write_round_scores
-from tokensieve.types import Figure, Statistics
+from tokensieve.types import Advance, Figure, Statistics
 
 Measurements = Mapping[str, Measurement]
 """The statistics of each model, by its role in the recipe."""
 _LAYOUT = 2  # of the files below an arm; raised when they change
 
 
-def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurements, folder: Path) -> dict[str, Any]:
+def select_arm(
+    plan: Plan, arm: Arm, kept: int | None, measurements: Measurements, folder: Path, progress: StageProgress
+) -> dict[str, Any]:
     """Score and choose tokens for an arm, and write its cleaned data; or read what an earlier call chose.
 
     An arm that selects while the model trains is shown as it would select before the first step, with the base in the
@@ -43,6 +47,7 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
         measurements: where the statistics are.
         folder: of the arm; gets ``scores/``, ``cleaned/``, ``training/`` where the trainer selects, and
             ``selection.json``.
+        progress: where progress is shown.
 
     Returns:
         What ``selection.json`` holds.
@@ -64,6 +69,8 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
             f"{role}.{figure.name}": measurements[source].folder.name for role, source, figure in loader.figures
         },
     }
+    package = package_of(arm.method.name)
+    identity |= {"package": package} if package is not None else {}
     path = folder / "selection.json"
     if path.is_file():
         selection = read_json(path)
@@ -76,20 +83,24 @@ def select_arm(plan: Plan, arm: Arm, kept: int | None, measurements: Measurement
         return selection
     examples = plan.examples
     method = method.fit(lambda: (statistics for statistics, _ in loader))
+
+    def stage(what: str) -> AbstractContextManager[Advance]:
+        return progress.stage(f"{what} {arm.name}", examples.counts.trainable_tokens, "tokens")
+
     in_rounds = arm.method.schedule == "self-evolving"
     with atomic_folder(folder / "scores") as scores:
         if in_rounds:
             counts = write_round_scores(examples, folder / "rounds", scores)
         else:
-            counts = select_shards(method, rule, loader.read, examples.shards, scores)
+            counts = select_shards(method, rule, loader.read, examples.shards, scores, stage)
     fitted = fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None
     selection = {**identity, "fitted": fitted, "reasons": list(method.reason_names), **counts}
     selection |= {"source_rows": examples.counts.rows}
-    with atomic_folder(folder / "cleaned") as cleaned:
-        selection["examples_written"] = write_cleaned(
-            examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl
-        )
+    with atomic_folder(folder / "cleaned") as cleaned, progress.stage(f"write {arm.name}", None, "examples") as advance:
+        written = write_cleaned(examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl)
+        selection["examples_written"] = written
         write_text(cleaned / "README.md", cleaned_card(recipe_values(plan.recipe), selection))
+        advance(written)
     if plan.selects_in_training(arm.method):
         with atomic_folder(folder / "training") as training:
             write_training(examples, _training_columns(plan, method, loader, folder / "scores"), training)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
+from tokensieve.completion import Shell, completion_script
 from tokensieve.data.settings import DataSettings, Form
 from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
@@ -23,8 +25,10 @@ Examples:
   tokensieve run recipe.yaml                         score, select, train, evaluate, show
   tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
   tokensieve show runs/half --example 3
+  tokensieve compare runs/a runs/half
 
 Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.
+Results go to the output stream (--json: as JSON), progress, warnings and errors to the error stream.
 """
 
 Overrides = Annotated[
@@ -37,7 +41,10 @@ Overrides = Annotated[
 ]
 
 
-def _stage(until: str, arguments: Sequence[str], dry_run: bool = False) -> None:
+Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
+
+
+def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
     recipes = [argument for argument in arguments if "=" not in argument]
     if len(recipes) > 1:
         raise TokensieveError(f"{len(recipes)} recipes given: {', '.join(recipes)}", where="command line")
@@ -49,15 +56,16 @@ def _stage(until: str, arguments: Sequence[str], dry_run: bool = False) -> None:
         from tokensieve import dry_run as dry
         from tokensieve.report.progress import StageProgress
 
-        print("\n".join(dry.dry_run(recipe, StageProgress())))
+        lines = dry.dry_run(recipe, StageProgress())
+        _print_json({"dry_run": lines}) if as_json else print("\n".join(lines))
         return
     from tokensieve import pipeline
 
     folder = pipeline.run(recipe, until)
-    _summary(folder, until)
+    _summary(folder, until, as_json)
 
 
-def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
+def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = False) -> None:
     """Carry out a recipe: score, select, train, evaluate, show. What is done is skipped.
 
     For example:
@@ -70,48 +78,49 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False) -> None:
         arguments: recipe and overrides.
         dry_run: check everything but the weights, show what would be done, and stop. Models and data that are not on
             this machine are named and left out.
+        as_json: print JSON.
     """
-    _stage("report", arguments, dry_run)
+    _stage("report", arguments, as_json, dry_run)
 
 
-def measure(arguments: Overrides = (), /) -> None:
+def measure(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     """Measure per-token statistics with every model that the method needs.
 
     For example:
       tokensieve measure recipe.yaml
       tokensieve measure output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
     """
-    _stage("measure", arguments)
+    _stage("measure", arguments, as_json)
 
 
-def select(arguments: Overrides = (), /) -> None:
+def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     """Score and choose tokens, and write the cleaned data.
 
     For example:
       tokensieve select recipe.yaml
       tokensieve select recipe.yaml method=rho-1 output=runs/rho     (measures nothing again)
     """
-    _stage("select", arguments)
+    _stage("select", arguments, as_json)
 
 
-def train(arguments: Overrides = (), /) -> None:
+def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     """Fine-tune the base on the cleaned data and on that of the controls.
 
     For example:
       tokensieve train recipe.yaml
-      tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16
+      tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16 output=runs/r16
     """
-    _stage("train", arguments)
+    _stage("train", arguments, as_json)
 
 
-def evaluate(arguments: Overrides = (), /) -> None:
+def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     """Evaluate the fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks.
 
     For example:
       tokensieve evaluate recipe.yaml
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
-    _stage("evaluate", arguments)
+    _stage("evaluate", arguments, as_json)
 
 
 def inspect(
@@ -125,7 +134,7 @@ def inspect(
     split: str = "train",
     chat_template: str | None = None,
     compare_with: str | None = None,
-    json: bool = False,
+    as_json: Json = False,
 ) -> None:
     """Show what of a data set would be trained on, and every problem it has. Exits with 1 on errors.
 
@@ -142,7 +151,7 @@ def inspect(
         split: split of a Hub data set or saved DatasetDict.
         chat_template: file with a Jinja chat template.
         compare_with: a second tokenizer that must give the same ids, such as the reference model's.
-        json: print JSON.
+        as_json: print JSON.
     """
     _quiet()
     from tokensieve.plan import inspect as inspect_data
@@ -151,14 +160,12 @@ def inspect(
         files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
     )
     found, encoder = inspect_data(settings, tokenizer, examples, compare_with)
-    if json:
+    if as_json:
         _print_json(found.to_json())
     else:
-        from rich.console import Console
+        from tokensieve.report.terminal import output_console, print_inspection
 
-        from tokensieve.report.terminal import print_inspection
-
-        print_inspection(found, encoder.tokenizer, Console())
+        print_inspection(found, encoder.tokenizer, output_console())
     if found.has_errors:
         raise SystemExit(1)
 
@@ -190,6 +197,7 @@ def show(
     row: int | None = None,
     arm: str | None = None,
     value: str = "score",
+    as_json: Json = False,
 ) -> None:
     """Show one example's tokens in the terminal: kept underlined, dropped struck through.
 
@@ -203,15 +211,20 @@ def show(
         row: number of its source row instead, from 0; rows that were dropped have no example.
         arm: whose selection to show; the method's when not given.
         value: what the colour stands for: score, or a statistic such as base.loss.
+        as_json: print every token with all its figures as JSON.
     """
-    from rich.console import Console
-
-    from tokensieve.report.terminal import show_example
     from tokensieve.report.view import load_run
 
     view = load_run(run)
     number = example if row is None else view.number_of_row(row)
-    show_example(view, number, arm or view.method, value, Console())
+    if as_json:
+        from tokensieve.report.table import example_json
+
+        _print_json(example_json(view, number, arm or view.method))
+        return
+    from tokensieve.report.terminal import output_console, show_example
+
+    show_example(view, number, arm or view.method, value, output_console())
 
 
 def export(
@@ -286,46 +299,122 @@ def import_(
     print(f"{name}: {selection['kept']:,} of {selection['trainable']:,} tokens kept\n{arm.folder}")
 
 
-def methods(*, json: bool = False) -> None:
-    """List the methods with their scores, what they need and where they come from.
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")],
+    /,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Compare the arms of runs: figures, differences with intervals, and how far they kept the same tokens.
+
+    For example:
+      tokensieve compare runs/a runs/half
+      tokensieve compare runs/* --json
 
     Args:
-        json: print JSON.
+        runs: the run folders.
+        as_json: print JSON.
     """
-    from tokensieve.report.terminal import method_rows, print_methods
+    from tokensieve.report.comparison import compare_runs
 
-    if json:
+    found = compare_runs(runs)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    from tokensieve.report.comparison_text import print_comparison
+    from tokensieve.report.terminal import output_console
+
+    print_comparison(found, output_console())
+
+
+def lm_eval(run: Annotated[Path, tyro.conf.Positional], /, *, output: Path, name: str = "tokensieve") -> None:
+    """Write the exact-match questions of a run as a task of lm-evaluation-harness.
+
+    For example:
+      tokensieve lm-eval runs/a --output tasks --name my_task
+
+    Args:
+        run: the run folder.
+        output: folder for the task's YAML and data.
+        name: of the task.
+    """
+    _quiet()
+    from tokensieve.config import load_recipe
+    from tokensieve.lm_eval_task import write_recipe_task
+
+    print("\n".join(write_recipe_task(load_recipe(run / "recipe.yaml", []), output, name)))
+
+
+def methods(*, as_json: Json = False) -> None:
+    """List the methods with their scores, what they need and where they come from."""
+    from tokensieve.report.terminal import method_rows, output_console, print_methods
+
+    if as_json:
         _print_json(method_rows())
     else:
-        from rich.console import Console
-
-        print_methods(Console())
+        print_methods(output_console())
 
 
-def demo(*, output: Path = Path("runs/demo"), seed: int = 0) -> None:
+def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
     """Run the whole job on the embedded model and data, in about three minutes on two cores.
 
     Args:
         output: folder of the run.
         seed: of the data, the training and the random control.
+        as_json: print JSON.
     """
     _quiet()
-    from tokensieve.demo.run import run_demo
+    from tokensieve.demo.run import print_demo, run_demo
 
-    run_demo(output, seed)
+    folder, seconds = run_demo(output, seed)
+    if as_json:
+        _summary(folder, "report", as_json)
+    else:
+        print_demo(folder, seconds)
 
 
-_COMMANDS = (run, demo, inspect, measure, select, train, evaluate, report, show, export, import_, methods)
+def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
+    """Print the script that lets a shell complete commands and options.
+
+    For example:
+      eval "$(tokensieve completion bash)"                          (in ~/.bashrc)
+      tokensieve completion zsh > "${fpath[1]}/_tokensieve"
+
+    Args:
+        shell: which one.
+    """
+    print(completion_script(shell, main))
+
+
+_COMMANDS = (
+    run,
+    demo,
+    inspect,
+    measure,
+    select,
+    train,
+    evaluate,
+    report,
+    show,
+    compare,
+    export,
+    import_,
+    lm_eval,
+    methods,
+    completion,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 on input that cannot be used."""
     app = tyro.extras.SubcommandApp()
     for command in _COMMANDS:
-        app.command(name=command.__name__.rstrip("_"))(command)  # `import` is a word of Python
+        app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)  # `import` is a word of Python
     arguments = sys.argv[1:] if arguments is None else arguments
+    show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         app.cli(prog="tokensieve", description=_USAGE, args=list(arguments) or ["--help"], config=())
+        sys.stdout.flush()
     except TokensieveError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -334,23 +423,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        warnings.showwarning = show_warning
 
 
-def _summary(folder: Path, until: str) -> None:
+def _summary(folder: Path, until: str, as_json: bool) -> None:
     if until == "measure":
         from tokensieve.store.atomic import read_json
 
-        for role, statistics in read_json(folder / "run.json")["statistics"].items():
-            print(f"{role}: {statistics}")
+        statistics = read_json(folder / "run.json")["statistics"]
+        if as_json:
+            _print_json({"run": str(folder), "statistics": statistics})
+        else:
+            print("\n".join(f"{role}: {path}" for role, path in statistics.items()))
         return
-    from rich.console import Console
-
-    from tokensieve.report.terminal import results_table
     from tokensieve.report.view import load_run
 
-    Console().print(results_table(load_run(folder)))
+    view, page = load_run(folder), folder / "report.html"
+    if as_json:
+        from tokensieve.report.table import results_json
+
+        _print_json({**results_json(view), "page": str(page) if until == "report" else None})
+        return
+    from tokensieve.report.terminal import output_console, print_results
+
+    print_results(view, output_console())
     if until == "report":
-        print(f"page: {folder / 'report.html'}")
+        print(f"page: {page}")
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as the user's business, without the line of code that it came from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def _print_json(value: Any) -> None:
@@ -359,8 +463,6 @@ def _print_json(value: Any) -> None:
 
 def _quiet() -> None:
     """Silence the progress bars and chatter of the libraries; ours shows the same."""
-    import warnings
-
     # transformers renames gradient checkpointing; TRL and PEFT still use the old name.
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     import datasets

@@ -13,11 +13,10 @@ from tokensieve.config import Recipe
 from tokensieve.data.prepare import Counts, converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
-from tokensieve.data.tokenize import load_encoder
-from tokensieve.measure.models import check_model, is_here, local_folder
+from tokensieve.measure.models import check_model, is_here
 from tokensieve.ops.rules import in_words
 from tokensieve.pipeline import check_folder, check_run
-from tokensieve.plan import Arm, Plan, base_model, check_recipe, role_model, with_max_length
+from tokensieve.plan import Arm, Plan, base_model, check_recipe, recipe_encoder, role_model, with_max_length
 from tokensieve.report.progress import StageProgress
 from tokensieve.types import Figure
 
@@ -112,8 +111,7 @@ def _check_what_is_here(
         with_max_length(recipe.data, base)
     tokenizer = recipe.data.tokenizer or base.path
     if tokenizer not in away:
-        revision = base.revision if tokenizer == base.path else None
-        load_encoder(str(local_folder(tokenizer, revision, weights=False)), recipe.data.chat_template)
+        recipe_encoder(recipe, base)
     for role, settings in recipe.models.items():
         given = [f"models.{role}", f"models.{role}.adapter"]
         paths = [models[key][0] for key in given if key in models]

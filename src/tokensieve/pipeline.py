@@ -11,7 +11,7 @@ A run folder:
     arms/<arm>/training/data/       data with figures, where tokens are chosen or weighed while the model trains
     arms/<arm>/rounds/<t>/          rounds of an arm that selects with the model that it trains (`train.self_evolving`)
     arms/<arm>/model/               adapter or model fine-tuned on it
-    arms/<arm>/evaluation.json       and predictions.jsonl, the answers of exact match
+    arms/<arm>/evaluation.json       with predictions.jsonl, the answers of exact match, and held_out.jsonl, losses
     exports/                        what an arm chose, as other trainers read it (`export`)
     report.html
 
@@ -155,12 +155,8 @@ class _Stages:
             if arm.method.schedule == "self-evolving":
                 self._evolve(arm, kept)
             done = (folder / "selection.json").is_file()
-            with (
-                self._timed(f"select {arm.name}", done),
-                self.progress.stage(f"select {arm.name}", None, "examples") as advance,
-            ):
-                selection = select_arm(self.plan, arm, kept, self.measurements, folder)
-                advance(selection["examples_written"])
+            with self._timed(f"select {arm.name}", done):
+                selection = select_arm(self.plan, arm, kept, self.measurements, folder, self.progress)
             kept = kept if kept is not None else selection["kept"]
         self._write_state()
 
@@ -337,12 +333,12 @@ class _Stages:
         with self._timed(f"evaluate {name}", False), self.pool.use(model) as loaded:
             plan, settings = self.plan, self.recipe.evaluate
             budget = self.recipe.measure.batch_tokens(self.pool.device.type)
-            figures, predictions = evaluate_model(
+            figures, details = evaluate_model(
                 loaded, plan.encoder, settings, plan.held_out, plan.questions, budget, stage
             )
-        if predictions:
-            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in predictions)
-            write_text(self._arm(name) / "predictions.jsonl", lines)
+        for what, rows in details.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self._arm(name) / f"{what}.jsonl", lines)
         write_json(path, {**identity, **figures})
 
     def _arm(self, name: str) -> Path:

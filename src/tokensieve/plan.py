@@ -163,20 +163,13 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
         check_tasks(recipe.evaluate.tasks, recipe.evaluate.task_folder)
     recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
     models = {role: role_model(settings, base) for role, settings in recipe.models.items() if settings.warm_up is None}
-    tokenizer = recipe.data.tokenizer or base.path
-    # A tokenizer of its own is another repository, with revisions of its own.
-    revision = base.revision if tokenizer == base.path else None
-    encoder = load_encoder(str(local_folder(tokenizer, revision, weights=False)), recipe.data.chat_template)
+    encoder = recipe_encoder(recipe, base)
     examples = _prepare(recipe, recipe.data, encoder, "tokenise", progress)
     check_pool([arm.method for arm in arms], examples)
     held_out = None
     if recipe.evaluate.held_out:
         held_out = _prepare(recipe, _data_of(recipe, recipe.evaluate.held_out), encoder, "tokenise held-out", progress)
-    questions: tuple[Question, ...] = ()
-    if recipe.evaluate.exact_match is not None:
-        match = recipe.evaluate.exact_match
-        data = dataclasses.replace(_data_of(recipe, match.files), limit=match.limit)
-        questions = tuple(read_questions(data, encoder, match.extract))
+    questions = recipe_questions(recipe, encoder)
     warm_ups = {}
     for role, settings in recipe.models.items():
         if settings.warm_up is not None and settings.warm_up.files:
@@ -188,6 +181,21 @@ def check(recipe: Recipe, progress: StageProgress) -> Plan:
     plan = Plan(recipe, encoder, examples, held_out, questions, warm_ups, arms, needs, models)
     _check_disk(plan)
     return plan
+
+
+def recipe_encoder(recipe: Recipe, base: ModelSettings) -> Encoder:
+    """Load a recipe's tokenizer and chat template."""
+    tokenizer = recipe.data.tokenizer or base.path  # one of its own is another repository, with revisions of its own
+    revision = base.revision if tokenizer == base.path else None
+    return load_encoder(str(local_folder(tokenizer, revision, weights=False)), recipe.data.chat_template)
+
+
+def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
+    """Read a recipe's prompts and answers; none where it asks for no exact match."""
+    if (match := recipe.evaluate.exact_match) is None:
+        return ()
+    data = dataclasses.replace(_data_of(recipe, match.files), limit=match.limit)
+    return tuple(read_questions(data, encoder, match.extract))
 
 
 def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:

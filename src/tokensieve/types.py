@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,20 @@ Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 UInt8 = NDArray[np.uint8]
+
+
+class Advance(Protocol):
+    """Moves the bar of a stage on."""
+
+    def __call__(self, amount: int, /, *, total: int | None = None, note: str | None = None) -> None:
+        """Count further units.
+
+        Args:
+            amount: units done since the last call.
+            total: units in all, where only the work itself tells.
+            note: what to show beside the bar from now on, such as the kept share so far.
+        """
+        ...
 
 
 @dataclass(frozen=True)

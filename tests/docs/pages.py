@@ -5,10 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import trl
+
+from tokensieve.demo.dataset import write
+from tokensieve.report.view import load_run
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "src/tokensieve/demo/model"
@@ -40,6 +48,20 @@ class Block:
     text: str
     line: int
     file: str | None
+
+
+class CpuConfig(trl.SFTConfig):
+    """A training on the CPU, in float32."""
+
+    def __init__(self, **given):
+        super().__init__(**{"use_cpu": True, "bf16": False, "report_to": "none", **given})
+
+
+class SmallConfig(CpuConfig):
+    """One step of four rows."""
+
+    def __init__(self, **given):
+        super().__init__(**{"max_steps": 1, "per_device_train_batch_size": 4, "logging_steps": 1, **given})
 
 
 def blocks(page: str) -> list[Block]:
@@ -87,8 +109,6 @@ def _small_model(settings: Any) -> Any:
 
 def lay_out(desk: Path) -> None:
     """Put on a desk what the pages take for granted: data, models and the recipes of the source."""
-    from tokensieve.demo.dataset import write
-
     write(0, desk)
     (desk / "pool.jsonl").rename(desk / "train.jsonl")
     for name in ("test.jsonl", "train.jsonl"):
@@ -97,19 +117,17 @@ def lay_out(desk: Path) -> None:
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
     (desk / "recipes").symlink_to(ROOT / "recipes")
+    shutil.copytree(MODEL, desk / ".model")
+    config = json.loads((desk / ".model/config.json").read_text())
+    (desk / ".model/config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))  # as Qwen's
     for name in MODEL_NAMES:
         (desk / name).parent.mkdir(exist_ok=True)
-        (desk / name).symlink_to(MODEL)
+        (desk / name).symlink_to(desk / ".model")
     (desk / "data").mkdir()
 
 
 def made_elsewhere(run: Path, desk: Path) -> None:
     """Put files on a desk with scores and labels of a run's examples that were made elsewhere."""
-    import pyarrow
-    import pyarrow.parquet
-
-    from tokensieve.report.view import load_run
-
     rows: Mapping[str, list[dict[str, Any]]] = {"scores": [], "labels": []}
     for examples in load_run(run).store:
         for number, row in enumerate(examples.rows.tolist()):

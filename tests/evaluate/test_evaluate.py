@@ -34,19 +34,23 @@ def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model
     questions = read_questions(DataSettings((str(rows),)), encoder)
     stages = _Stages()
     store = make_store(rows)
-    figures, predictions = evaluate_model(make_model("llama"), encoder, settings, store, questions, 512, stages)
+    figures, details = evaluate_model(make_model("llama"), encoder, settings, store, questions, 512, stages)
     assert list(figures) == ["held_out", "exact_match"]
     assert set(figures["held_out"]) == {"loss", "perplexity", "tokens", "examples", "low", "high"}
     assert set(figures["exact_match"]) == {"score", "correct", "examples", "low", "high", "truncated"}
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    assert json.loads(json.dumps(predictions)) == predictions
-    assert [row["row"] for row in predictions] == list(range(6))
+    assert json.loads(json.dumps(details)) == details
+    assert [row["row"] for row in details["predictions"]] == list(range(6))
+    losses = details["held_out"]
+    assert [row["rows"] for row in losses] == list(range(6))
+    mean = sum(row["losses"] for row in losses) / sum(row["tokens"] for row in losses)
+    assert mean == pytest.approx(figures["held_out"]["loss"], rel=1e-12)
     tokens = store.counts.tokens
     assert stages.done == {"held-out loss": (tokens, tokens, "tokens"), "exact match": (6, 6, "prompts")}
 
 
 def test_what_is_not_asked_for_is_left_out(make_model, encoder):
-    assert evaluate_model(make_model("llama"), encoder, EvaluateSettings(), None, [], 512, _Stages()) == ({}, [])
+    assert evaluate_model(make_model("llama"), encoder, EvaluateSettings(), None, [], 512, _Stages()) == ({}, {})
 
 
 def test_tasks_have_a_stage_each(make_model, encoder, monkeypatch):

@@ -12,7 +12,7 @@ from rich.console import Console
 from tokensieve.data.inspect import Inspection, Preview, Problem
 from tokensieve.data.prepare import Counts
 from tokensieve.errors import TokensieveError
-from tokensieve.report.terminal import method_rows, print_inspection, print_methods, results_table, show_example
+from tokensieve.report.terminal import method_rows, print_inspection, print_methods, print_results, show_example
 from tokensieve.report.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
@@ -34,10 +34,10 @@ def shown(demo, number, value="score", arm="token-cleaning", **options) -> str:
 COLOUR = {"force_terminal": True, "color_system": "truecolor", "no_color": False}
 
 
-@pytest.mark.parametrize("width", [80, 200])
-def test_results_fit_80_columns(demo, width):
-    text = printed(lambda console: console.print(results_table(load_run(demo.folder))), width=width)
-    assert max(map(cell_len, text.splitlines())) <= 80
+@pytest.mark.parametrize("width", [50, 80, 200])
+def test_results_fit_the_terminal_and_80_columns(demo, width):
+    text = printed(lambda console: print_results(load_run(demo.folder), console), width=width)
+    assert max(map(cell_len, text.splitlines())) <= min(width, 80)
     for part in ("full", "token-cleaning", "1.300 to 1.500", "boolq", "75.0 %", "before fine-tuning", "30 of 40"):
         assert part in text
     assert "…" not in text
@@ -48,7 +48,7 @@ def test_long_names_and_markup_in_results(demo):
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
     run = demo.folder / "run.json"
     write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
-    text = printed(lambda console: console.print(results_table(load_run(demo.folder))))
+    text = printed(lambda console: print_results(load_run(demo.folder), console))
     assert "[red]" in text
     assert max(map(cell_len, text.splitlines())) <= 80
 
@@ -56,7 +56,7 @@ def test_long_names_and_markup_in_results(demo):
 def test_a_run_without_evaluation_has_results(demo):
     for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
         path.unlink()
-    text = printed(lambda console: console.print(results_table(load_run(demo.folder))))
+    text = printed(lambda console: print_results(load_run(demo.folder), console))
     assert "74.4 %" in text
     assert "loss" not in text
 
@@ -69,7 +69,7 @@ def test_decisions_without_colour(demo):
 @pytest.mark.parametrize("options", [{}, {**COLOUR, "no_color": True}])
 def test_no_color_has_no_escapes(demo, options):
     assert "\x1b" not in shown(demo, 1, **options)
-    assert "\x1b" not in printed(lambda console: console.print(results_table(load_run(demo.folder))), **options)
+    assert "\x1b" not in printed(lambda console: print_results(load_run(demo.folder), console), **options)
 
 
 def test_no_color_is_read_from_the_environment(demo, monkeypatch):

@@ -16,10 +16,10 @@ from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 
 from tokensieve.errors import TokensieveError
+from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.train.frozen import measure_rows
 from tokensieve.train.token_selection import TokenSelectionTrainer
 from tokensieve.types import Figure, Statistics
 

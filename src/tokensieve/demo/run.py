@@ -5,41 +5,46 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from rich.console import Console
-
 from tokensieve.config import load_recipe
 from tokensieve.demo.audit import audit
 from tokensieve.demo.dataset import write
 from tokensieve.pipeline import run
 from tokensieve.report.page import write_page
-from tokensieve.report.terminal import results_table
+from tokensieve.report.terminal import output_console, print_results
 from tokensieve.report.view import load_run
 
 _HERE = Path(__file__).parent
 
 
-def run_demo(output: Path, seed: int) -> None:
-    """Generate the data, carry out the recipe and show what came of it.
+def run_demo(output: Path, seed: int) -> tuple[Path, float]:
+    """Generate the data, carry out the recipe and write the page.
 
     Args:
         output: folder of the run; the data lies beside it.
         seed: of the data, the training and the random control.
 
+    Returns:
+        The run folder, and the seconds that it took.
+
     Raises:
         TokensieveError: an output folder that holds something else.
     """
     start = time.perf_counter()
-    console = Console()
     data = output.with_name(f"{output.name}-data-{seed}")
     if not data.is_dir():
         write(seed, data)
     folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)), "evaluate")
     audit(load_run(folder), data / "pool.jsonl")
-    view = load_run(folder)
-    write_page(view, folder / "report.html", 12)
-    console.print(results_table(view))
-    console.print(f"took {time.perf_counter() - start:.0f} s; page: {folder / 'report.html'}", highlight=False)
-    console.print(f"look at a noisy answer:  tokensieve show {output} --example 0", highlight=False, soft_wrap=True)
+    write_page(load_run(folder), folder / "report.html", 12)
+    return folder, time.perf_counter() - start
+
+
+def print_demo(folder: Path, seconds: float) -> None:
+    """Show what came of the demo, and what to try next."""
+    console = output_console()
+    print_results(load_run(folder), console)
+    console.print(f"took {seconds:.0f} s; page: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"look at a noisy answer:  tokensieve show {folder} --example 0", highlight=False, soft_wrap=True)
     console.print("on your own data:", highlight=False)
     console.print(
         "  tokensieve run output=runs/mine data.files=YOUR.jsonl models.base=YOUR_MODEL "

@@ -11,7 +11,7 @@ from tokensieve.data.prepare import ExampleStore
 from tokensieve.data.tokenize import Encoder
 from tokensieve.evaluate.exact_match import Question, exact_match
 from tokensieve.evaluate.harness import run_tasks
-from tokensieve.evaluate.held_out import held_out_loss
+from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.settings import EvaluateSettings
 
 Stage = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
@@ -26,7 +26,7 @@ def evaluate_model(
     questions: Sequence[Question],
     token_budget: int,
     stage: Stage,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """Evaluate a loaded model.
 
     Args:
@@ -40,20 +40,23 @@ def evaluate_model(
 
     Returns:
         ``held_out`` (fields of `HeldOut`), ``exact_match`` (fields of `ExactMatch`) and ``tasks`` (figures by
-        task and metric), as far as asked for, ready for JSON; and one dictionary a question with what was
-        answered.
+        task and metric), as far as asked for; and what stands behind them, one dictionary an example:
+        ``predictions`` (of `exact_match`) and ``held_out`` (fields of `ExampleLosses`). All ready for JSON.
 
     Raises:
         TokensieveError: what `held_out_loss`, `exact_match` or `run_tasks` refuses.
     """
     figures: dict[str, Any] = {}
-    predictions: list[dict[str, Any]] = []
+    details: dict[str, list[dict[str, Any]]] = {}
     if held_out is not None:
         with stage("held-out loss", held_out.counts.tokens, "tokens") as advance:
-            figures["held_out"] = asdict(held_out_loss(model, held_out, token_budget, advance))
+            losses = held_out_losses(model, held_out, token_budget, advance)
+        figures["held_out"] = asdict(losses.mean())
+        columns = {name: value.tolist() for name, value in vars(losses).items()}
+        details["held_out"] = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     if questions and settings.exact_match is not None:
         with stage("exact match", len(questions), "prompts") as advance:
-            match, predictions = exact_match(
+            match, details["predictions"] = exact_match(
                 model, encoder, questions, settings.exact_match, settings.batch_size, advance
             )
             figures["exact_match"] = asdict(match)
@@ -71,4 +74,4 @@ def evaluate_model(
                     on_requests=advance,
                 )
             )
-    return figures, predictions
+    return figures, details

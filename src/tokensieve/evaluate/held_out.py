@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
@@ -14,7 +15,7 @@ from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.ops.ragged import segment_counts
-from tokensieve.types import IGNORE_INDEX, LOSS, check_finite
+from tokensieve.types import IGNORE_INDEX, LOSS, Int64, check_finite
 
 # exp of a float64 beyond this overflows, and JSON has no infinity.
 _LARGEST_EXPONENT = 700.0
@@ -41,8 +42,37 @@ class HeldOut:
     high: float
 
 
+@dataclass(frozen=True, eq=False)
+class ExampleLosses:
+    """The loss of each held-out example that has a response.
+
+    Attributes:
+        rows: int64 ``[examples]``, numbers of the source rows.
+        losses: float64 ``[examples]``, summed over the response tokens, in nats.
+        tokens: int64 ``[examples]``, response tokens.
+    """
+
+    rows: Int64
+    losses: NDArray[np.float64]
+    tokens: Int64
+
+    def mean(self) -> HeldOut:
+        """Return the mean over all response tokens, with its interval."""
+        loss = float(self.losses.sum() / self.tokens.sum())
+        low, high = bootstrap_ratio(self.losses, self.tokens)
+        perplexity = float(np.exp(min(loss, _LARGEST_EXPONENT)))
+        return HeldOut(loss, perplexity, int(self.tokens.sum()), len(self.tokens), low, high)
+
+
 def held_out_loss(model: Any, examples: ExampleStore, token_budget: int, on_tokens: Callable[[int], None]) -> HeldOut:
-    """Measure the mean loss of response tokens.
+    """Measure the mean loss of response tokens; arguments and errors as for `held_out_losses`."""
+    return held_out_losses(model, examples, token_budget, on_tokens).mean()
+
+
+def held_out_losses(
+    model: Any, examples: ExampleStore, token_budget: int, on_tokens: Callable[[int], None]
+) -> ExampleLosses:
+    """Measure the loss of response tokens, example by example.
 
     Args:
         model: a loaded `transformers` model.
@@ -53,19 +83,16 @@ def held_out_loss(model: Any, examples: ExampleStore, token_budget: int, on_toke
     Raises:
         TokensieveError: a loss that is NaN or infinite (with its examples), or data without a response.
     """
-    sums, counts = [], []
+    rows, sums, counts = [], [], []
     with Forward(model, [LOSS]) as forward:
         for shard in examples:
             trainable = shard.labels != IGNORE_INDEX
             losses = measure_shard(forward, shard, token_budget, on_tokens)[LOSS.key]
             check_finite(losses, trainable, shard.cu_seqlens, "held-out loss")
+            rows.append(shard.rows)
             sums.append(np.add.reduceat(losses.astype(np.float64), shard.cu_seqlens[:-1]))
             counts.append(segment_counts(trainable, shard.cu_seqlens))
     answered = np.concatenate(counts) > 0 if counts else np.zeros(0, dtype=bool)
     if not answered.any():
         raise TokensieveError("the held-out data has no response tokens", where=str(examples.folder))
-    total, tokens = np.concatenate(sums)[answered], np.concatenate(counts)[answered]
-    loss = float(total.sum() / tokens.sum())
-    low, high = bootstrap_ratio(total, tokens)
-    perplexity = float(np.exp(min(loss, _LARGEST_EXPONENT)))
-    return HeldOut(loss, perplexity, int(tokens.sum()), len(tokens), low, high)
+    return ExampleLosses(*(np.concatenate(parts)[answered] for parts in (rows, sums, counts)))

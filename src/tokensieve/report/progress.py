@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from rich.text import Text
 
-Advance = Callable[[int], None]
+from tokensieve.types import Advance
+
+_ROOM_FOR_A_BAR = 60  # columns; on a narrower terminal the words need them
 
 
 class StageProgress:
@@ -31,33 +34,56 @@ class StageProgress:
             total: units in all, None where unknown.
             unit: plural name of what is counted, such as tokens.
         """
-        with Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-        ) as progress:
-            task = progress.add_task(description, total=total)
-            yield lambda amount: progress.advance(task, amount)
-            elapsed = progress.tasks[0].elapsed or 0.0
-            done = progress.tasks[0].completed
-        if not self.console.is_terminal:
-            self.console.print(f"{description}: {done:,.0f} {unit} in {elapsed:.1f} s", markup=False, highlight=False)
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, min_width=10, no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
+            _Done(unit, table_column=Column(no_wrap=True)),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
+        ]
+        if self.console.width < _ROOM_FOR_A_BAR:
+            del columns[1]
+        plain = not self.console.is_terminal
+        with Progress(*columns, console=self.console, disable=plain, expand=True) as progress:
+            task = progress.add_task(description, total=total, note="")
+
+            def advance(amount: int, /, *, total: int | None = None, note: str | None = None) -> None:
+                if total is not None:
+                    progress.update(task, total=total)
+                if note is not None:
+                    progress.update(task, note=note)
+                progress.advance(task, amount)
+
+            yield advance
+            shown = progress.tasks[0]
+        if plain:
+            note = f", {shown.fields['note']}" if shown.fields["note"] else ""
+            told = f"{description}: {shown.completed:,.0f} {unit} in {shown.elapsed or 0.0:.1f} s{note}"
+            self.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-class _Rate(ProgressColumn):
-    def __init__(self, unit: str) -> None:
-        super().__init__()
+class _Done(ProgressColumn):
+    """The share that is done, or the count where nothing is known of the whole, and the rate."""
+
+    def __init__(self, unit: str, table_column: Column) -> None:
+        super().__init__(table_column)
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} {self._unit}/s" if speed else f"- {self._unit}/s")
+        done = f"{task.completed:,.0f}" if task.total is None else f"{task.percentage:>3.0f}%"
+        overall = task.completed / task.elapsed if task.elapsed else 0.0
+        # rich knows no speed before the second step.
+        return Text(f"{done} {_rate(task.finished_speed or task.speed or overall)} {self._unit}/s")
+
+
+def _rate(speed: float) -> str:
+    """Spell a rate in few characters, since it stands beside the rest of the line."""
+    if not speed:
+        return "-"
+    if speed < 10:
+        return f"{speed:.2g}"
+    return f"{speed / 1e6:.1f}M" if speed >= 1e6 else f"{speed:,.0f}"

@@ -1,9 +1,12 @@
-"""The table of results as text, for the page and the terminal alike."""
+"""Results as a table of text, for the page and the terminal alike, and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 
 from tokensieve.report.results import POINTS_OF_REFERENCE, Estimate, Row
 from tokensieve.report.view import RunView
@@ -54,24 +57,76 @@ class ResultTable:
 
 def result_table(view: RunView) -> ResultTable:
     """Lay out the results of a run; columns without any figure are left out."""
-    tasks = dict.fromkeys(key for row in view.rows for key in row.evaluation.tasks)
+    notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
+    return ResultTable(tuple(row.name for row in view.rows), notes, result_columns(view.rows))
+
+
+def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return the columns that hold a figure of any row."""
+    tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
     columns = [
-        _column(view, "tokens kept", _kept),
-        _column(view, "held-out loss", lambda row: _figure(row.evaluation.loss, number)),
-        _column(view, "perplexity", lambda row: _figure(row.evaluation.perplexity, number), derived=True),
-        _column(view, "exact match", lambda row: _figure(row.evaluation.exact_match, percent)),
+        _column(rows, "tokens kept", _kept),
+        _column(rows, "held-out loss", lambda row: figure_cell(row.evaluation.loss, number)),
+        _column(rows, "perplexity", lambda row: figure_cell(row.evaluation.perplexity, number), derived=True),
+        _column(rows, "exact match", lambda row: figure_cell(row.evaluation.exact_match, percent)),
         *(
-            _column(view, " ".join(key), lambda row, key=key: _figure(row.evaluation.tasks.get(key), number))
+            _column(rows, " ".join(key), lambda row, key=key: figure_cell(row.evaluation.tasks.get(key), number))
             for key in tasks
         ),
-        _column(view, "planted noise removed", _noise_removed),
-        _column(view, "clean tokens lost", _clean_lost),
+        _column(rows, "planted noise removed", _noise_removed),
+        _column(rows, "clean tokens lost", _clean_lost),
     ]
-    return ResultTable(
-        tuple(row.name for row in view.rows),
-        tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows),
-        tuple(column for column in columns if any(cell.text for cell in column.cells)),
-    )
+    return tuple(column for column in columns if any(cell.text for cell in column.cells))
+
+
+def results_json(view: RunView) -> dict[str, Any]:
+    """Return the results of a run, ready for JSON; None stands for what was not measured."""
+    return {"run": str(view.folder), "method": view.method, "results": [row_json(row) for row in view.rows]}
+
+
+def row_json(row: Row) -> dict[str, Any]:
+    """Return one line of the results, ready for JSON."""
+    evaluation = asdict(row.evaluation)
+    tasks: dict[str, dict[str, Any]] = {}
+    for (task, metric), estimate in evaluation.pop("tasks").items():
+        tasks.setdefault(task, {})[metric] = estimate
+    selection = asdict(row.selection) | {"share": row.selection.share} if row.selection else None
+    noise = asdict(row.noise) if row.noise else None
+    return {"name": row.name, "selection": selection, **evaluation, "tasks": tasks, "planted_noise": noise}
+
+
+def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
+    """Return every token of an example with an arm's decisions and all figures, ready for JSON.
+
+    Figures of a token that is not trainable say nothing, and are None.
+
+    Args:
+        view: the run.
+        number: of the example, from 0.
+        arm: whose decisions, score and reasons to give.
+
+    Raises:
+        TokensieveError: an unknown example or arm.
+    """
+    example = view.example(number)
+    values = {"score": example.value(arm, "score")}
+    values |= {name: example.value(arm, name) for name in example.shard.statistics}
+    ids, trainable, kept = example.token_ids, example.trainable.tolist(), example.kept(arm).tolist()
+    row = view.row(arm)
+    reasons = example.reasons(arm, row.selection.reasons if row.selection else ())
+    tokens = [
+        {
+            "position": at,
+            "id": token,
+            "text": view.decoder.name(token),
+            "trainable": trainable[at],
+            "kept": trainable[at] and kept[at],
+            **{name: _finite(value[at]) if trainable[at] else None for name, value in values.items()},
+            "reasons": reasons[at],
+        }
+        for at, token in enumerate(ids)
+    ]
+    return {"example": number, "row": example.row, "arm": arm, "tokens": tokens}
 
 
 def percent(share: float) -> str:
@@ -89,16 +144,21 @@ def plain_value(value: float) -> str:
     return f"{value:.4g}".replace("-", "\u2212")
 
 
-def _column(view: RunView, title: str, cell: Callable[[Row], Cell], derived: bool = False) -> Column:
-    return Column(title, tuple(cell(row) for row in view.rows), derived)
-
-
-def _figure(figure: Estimate | None, text: Callable[[float], str]) -> Cell:
+def figure_cell(figure: Estimate | None, text: Callable[[float], str]) -> Cell:
+    """Return a figure with its interval, as ``text`` spells both."""
     if figure is None:
         return Cell()
     if figure.low is None or figure.high is None:
         return Cell(text(figure.value))
     return Cell(text(figure.value), f"{text(figure.low).removesuffix(' %')} to {text(figure.high)}")
+
+
+def _column(rows: Sequence[Row], title: str, cell: Callable[[Row], Cell], derived: bool = False) -> Column:
+    return Column(title, tuple(cell(row) for row in rows), derived)
+
+
+def _finite(value: np.float32) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _kept(row: Row) -> Cell:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
-from rich.console import Console, Group
+from rich.console import Console
 from rich.style import Style as Look
 from rich.table import Table
 from rich.text import Text
@@ -61,12 +61,34 @@ _FLAT = Scale(0.0, 0.0, signed=False)
 Segment = tuple[str, Look]
 
 
-def results_table(view: RunView) -> Group:
-    """Return the results of a run, in tables of at most 80 columns."""
-    table = result_table(view)
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would exit with 1, which says that `inspect` found errors
+
+
+def output_console() -> Console:
+    """Return the console of the output stream; a reader that goes away raises `BrokenPipeError`."""
+    return _Output()
+
+
+def print_results(view: RunView, console: Console) -> None:
+    """Print the results of a run."""
+    print_table(result_table(view), console)
+
+
+def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:
+    """Print a table in parts that fit the terminal, 80 columns at most; derived columns are left out.
+
+    Args:
+        table: what to print.
+        console: where.
+        name_width: columns of the names at most; they are folded.
+    """
+    width = min(_WIDTH, console.width)
+    name_width = min(name_width, width // 2)
     columns = [column for column in table.columns if not column.derived]
     parts: list[list[Column]] = [[]]
-    room = free = _WIDTH - _NAME_WIDTH - _PADDING
+    room = free = width - name_width - _PADDING
     for column in columns:
         needed = _column_width(column) + _PADDING
         if needed > free and parts[-1]:
@@ -74,8 +96,10 @@ def results_table(view: RunView) -> Group:
             free = room
         parts[-1].append(column)
         free -= needed
-    tables = [_table(table, part) for part in parts]
-    return Group(tables[0], *(item for further in tables[1:] for item in ("", further)))
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        console.print(_table(table, part, name_width))
 
 
 def show_example(view: RunView, number: int, arm: str, value: str, console: Console) -> None:
@@ -100,14 +124,14 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
     runs = styled_runs(pieces, trainable, kept, values, scale)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
-    _say(console, title + (f" ({percent(chosen / total)})" if total else ""))
+    print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
     console.print(_legend(value, scale, console))
     console.print()
     _print_lines(_segments(runs, scale, console), console)
     console.print()
     names = view.decoder.names(example.token_ids, pieces)
     for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
-        _say(console, line)
+        print_line(console, line)
 
 
 def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
@@ -128,30 +152,30 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> Non
         console: where to print.
     """
     decoder = TokenDecoder(tokenizer.backend_tokenizer)
-    _say(console, found.source)
+    print_line(console, found.source)
     for line in _count_lines(found.counts, found.unusable):
-        _say(console, f"  {line}")
+        print_line(console, f"  {line}")
     template = "the tokenizer's or given chat template" if found.template == "own" else "the built-in chat template"
     blocks = "{% generation %} blocks" if found.answers_by == "generation" else "comparing prefixes"
     ends = ", ".join(found.turn_ends) or "no token"
-    _say(console, f"  {template}; answers found by {blocks}; a turn ends with {ends}")
+    print_line(console, f"  {template}; answers found by {blocks}; a turn ends with {ends}")
     for preview in found.previews:
         trainable = np.array(preview.trainable, dtype=bool)
         console.print()
         count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
-        _say(console, f"row {preview.row} ({preview.where}): {count}")
+        print_line(console, f"row {preview.row} ({preview.where}): {count}")
         nothing = np.zeros(len(trainable), dtype=np.float32)
         runs = styled_runs(decoder.pieces(preview.token_ids), trainable, trainable, nothing, _FLAT)
         _print_lines(_segments(runs, None, console), console)
     if found.previews:
         console.print()
-        _say(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))
+        print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))
     _print_problems(found.problems, console)
 
 
 def method_rows() -> list[dict[str, Any]]:
     """Return what there is to know of every method at its defaults, ready for JSON."""
-    from tokensieve.methods import all_methods
+    from tokensieve.methods import all_methods, package_of
     from tokensieve.ops.rules import in_words
 
     return [
@@ -165,6 +189,7 @@ def method_rows() -> list[dict[str, Any]]:
             "divided_by": method.divide_by,
             "differences": method.differences,
             "paper": method.paper,
+            "package": package_of(name),
         }
         for name, method in all_methods().items()
     ]
@@ -173,16 +198,18 @@ def method_rows() -> list[dict[str, Any]]:
 def print_methods(console: Console) -> None:
     """Print what there is to know of every method at its defaults."""
     for row in method_rows():
-        _say(console, f"{row['name']}: {row['summary']}")
-        _say(console, f"  score: {row['formula']}")
-        _say(console, f"  needs: {', '.join(row['needs']) or 'nothing'}")
-        _say(console, f"  rule:  {row['rule']}; selects {row['selects']}; loss divided by {row['divided_by']} tokens")
-        for label in ("paper", "differences"):
+        print_line(console, f"{row['name']}: {row['summary']}")
+        print_line(console, f"  score: {row['formula']}")
+        print_line(console, f"  needs: {', '.join(row['needs']) or 'nothing'}")
+        print_line(
+            console, f"  rule:  {row['rule']}; selects {row['selects']}; loss divided by {row['divided_by']} tokens"
+        )
+        for label in ("paper", "differences", "package"):
             if row[label]:
-                _say(console, f"  {label}: {row[label]}")
+                print_line(console, f"  {label}: {row[label]}")
 
 
-def _say(console: Console, text: str) -> None:
+def print_line(console: Console, text: str) -> None:
     """Print a line of text."""
     console.print(Text(_harmless(text)))
 
@@ -201,11 +228,11 @@ def _column_width(column: Column) -> int:
     return max(*map(cell_len, cells), *map(cell_len, column.title.split()))
 
 
-def _table(results: ResultTable, columns: Sequence[Column]) -> Table:
+def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="", show_edge=False)
     names = [(_harmless(name), note and f"  {note}") for name, note in zip(results.names, results.notes, strict=True)]
     longest = max(cell_len(part) for lines in names for part in lines)
-    table.add_column("", width=min(longest, _NAME_WIDTH), overflow="fold")
+    table.add_column("", width=min(longest, name_width), overflow="fold")
     for column in columns:
         table.add_column(Text(_harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
     for index, lines in enumerate(names):
@@ -306,7 +333,7 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
 def _print_problems(problems: Sequence[Problem], console: Console) -> None:
     console.print()
     if not problems:
-        _say(console, "no problems found")
+        print_line(console, "no problems found")
     for problem in problems:
         colour = "red" if problem.level == "error" else "yellow"
         line = Text(f"{problem.level}: ", Look() if _is_plain(console) else Look(color=colour, bold=True))
@@ -314,4 +341,4 @@ def _print_problems(problems: Sequence[Problem], console: Console) -> None:
         console.print(line.append(_harmless(problem.message + rows), Look()))
         for name, text in (("at", problem.where), ("mend", problem.mend)):
             if text:
-                _say(console, f"  {name}: {text}")
+                print_line(console, f"  {name}: {text}")

@@ -14,6 +14,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,17 +28,29 @@ from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import segment_counts
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
 from tokensieve.store.shards import read_column, shard_name, write_shard
-from tokensieve.types import Bool, Float32, Int64, Statistics, check_finite
+from tokensieve.types import Advance, Bool, Float32, Int64, Statistics, check_finite
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
-_KEYS_IN_MEMORY = 2**27  # 512 MB
+_KEYS_IN_MEMORY = 2**26  # 256 MB
 
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
 
 
-def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int, folder: Path) -> dict[str, Any]:
+Stage = Callable[[str], AbstractContextManager[Advance]]
+"""Opens a progress bar, in trainable tokens, for what it is told: ``score`` or ``select``."""
+
+
+@contextmanager
+def unseen(_: str) -> Iterator[Advance]:
+    """Show no progress."""
+    yield lambda amount, /, *, total=None, note=None: None
+
+
+def select_shards(
+    method: Method, rule: Rule, load: LoadStatistics, shards: int, folder: Path, stage: Stage = unseen
+) -> dict[str, Any]:
     """Score every shard, decide which tokens are kept, and write both.
 
     Args:
@@ -47,6 +60,7 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
         shards: number of shards.
         folder: gets one file a shard, with ``row``, ``score`` and, where the method gives them, ``reasons``, and one in
             ``kept/`` with the decisions.
+        stage: shows progress, and the kept share so far.
 
     Returns:
         Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
@@ -61,7 +75,7 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
         )
     with ThreadPoolExecutor(_workers()) as pool:
         if isinstance(rule, TopFraction) and rule.scope == "dataset":
-            return _select_dataset(method, rule, load, shards, folder, pool)
+            return _select_dataset(method, rule, load, shards, folder, pool, stage)
         counts = _Counts()
 
         def work(number: int) -> _Counts:
@@ -70,8 +84,9 @@ def select_shards(method: Method, rule: Rule, load: LoadStatistics, shards: int,
             _write_kept(folder, number, statistics.cu_seqlens, kept)
             return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens)
 
-        for part in in_order(pool, work, shards):
-            counts.add(part)
+        with stage("select") as advance:
+            for part in in_order(pool, work, shards):
+                counts.add(part, advance)
         return {**asdict(counts), "threshold": None}
 
 
@@ -104,9 +119,10 @@ class _Counts:
         without = int((segment_counts(kept, cu_seqlens) == 0).sum())
         return cls(int(trainable.sum()), int(kept.sum()), len(cu_seqlens) - 1, without)
 
-    def add(self, other: _Counts) -> None:
+    def add(self, other: _Counts, advance: Advance) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+        advance(other.trainable, note=f"{100 * self.kept / max(1, self.trainable):.1f} % kept")
 
 
 class _Keys:
@@ -134,7 +150,13 @@ class _Keys:
 
 
 def _select_dataset(
-    method: Method, rule: TopFraction, load: LoadStatistics, shards: int, folder: Path, pool: ThreadPoolExecutor
+    method: Method,
+    rule: TopFraction,
+    load: LoadStatistics,
+    shards: int,
+    folder: Path,
+    pool: ThreadPoolExecutor,
+    stage: Stage,
 ) -> dict[str, Any]:
     """Score every shard, find the cut-off by two counts of the ranking keys, and decide: three passes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,9 +172,11 @@ def _select_dataset(
 
         trainable = forced = 0
         upper = np.zeros(0, dtype=np.int64)
-        for some_trainable, some_forced, counted in in_order(pool, first, shards):
-            trainable, forced = trainable + some_trainable, forced + some_forced
-            upper = counted + (upper if len(upper) else 0)
+        with stage("score") as advance:
+            for some_trainable, some_forced, counted in in_order(pool, first, shards):
+                trainable, forced = trainable + some_trainable, forced + some_forced
+                upper = counted + (upper if len(upper) else 0)
+                advance(some_trainable)
 
         def lower(bucket: int) -> NDArray[np.int64]:
             parts = in_order(pool, lambda number: count_lower(stored.read(number)[1], bucket), shards)
@@ -170,13 +194,14 @@ def _select_dataset(
         counts, lowest = _Counts(), np.float32(np.inf)
         # Ties are shared out in the order of the shards; writing needs no order.
         writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
-        for number in range(shards):
-            cu_seqlens, keys = stored.read(number)
-            writing.append(pool.submit(finish, number, cu_seqlens, keys, cutoff.keep(keys)))
-            while writing and (len(writing) > _workers() or number == shards - 1):
-                part, least = writing.popleft().result()
-                counts.add(part)
-                lowest = min(lowest, least)
+        with stage("select") as advance:
+            for number in range(shards):
+                cu_seqlens, keys = stored.read(number)
+                writing.append(pool.submit(finish, number, cu_seqlens, keys, cutoff.keep(keys)))
+                while writing and (len(writing) > _workers() or number == shards - 1):
+                    part, least = writing.popleft().result()
+                    counts.add(part, advance)
+                    lowest = min(lowest, least)
     return {**asdict(counts), "threshold": float(lowest) if np.isfinite(lowest) else None}
 
 

@@ -48,9 +48,9 @@ from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.store.shards import read_shard, write_shard
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import checkpoints_of, fit, on_steps, trained_model, write_model
-from tokensieve.types import Bool, Examples, Figure, Float32, Int64, Statistics
+from tokensieve.types import Advance, Bool, Examples, Figure, Float32, Int64, Statistics
 
-Stage = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]
+Stage = Callable[[str, int | None, str], AbstractContextManager[Advance]]
 """Shows progress: description, units in all and their name; gives the function that advances it."""
 HeldOutLoss = Callable[[Any], float]
 """A loaded model to its mean loss on held-out data, in nats."""

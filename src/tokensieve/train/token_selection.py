@@ -22,6 +22,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
 from tokensieve.errors import TokensieveError
+from tokensieve.measure.arrays import measure_rows
 from tokensieve.measure.attention import AttentionTap
 from tokensieve.measure.forward import Head
 from tokensieve.methods import get_method
@@ -33,7 +34,6 @@ from tokensieve.train.accounting import Counts, Selected, StepSum
 from tokensieve.train.batch_needs import KEPT, WEIGHTS, check_batches
 from tokensieve.train.batches import Batch, ColumnCollator
 from tokensieve.train.candidates import ExampleFigures
-from tokensieve.train.frozen import measure_rows
 from tokensieve.train.history import MovingAverage
 from tokensieve.types import IGNORE_INDEX, Figure, Float32, Statistics
 

@@ -21,6 +21,7 @@ from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods._base import Method
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.train.settings import TrainSettings, sft_config
+from tokensieve.types import Advance
 
 OnStep = Callable[[int, int], None]
 """Told the optimizer steps done and in all."""
@@ -174,13 +175,13 @@ def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Pat
         tokenizer.save_pretrained(folder / "merged")
 
 
-def on_steps(advance: Callable[[int], None]) -> OnStep:
-    """Return what tells ``advance`` of the steps since it was last told."""
+def on_steps(advance: Advance) -> OnStep:
+    """Return what tells ``advance`` of the steps since it was last told, and of how many there are."""
     done = 0
 
-    def on_step(step: int, _: int) -> None:
+    def on_step(step: int, steps: int) -> None:
         nonlocal done
-        advance(step - done)
+        advance(step - done, total=steps)
         done = step
 
     return on_step

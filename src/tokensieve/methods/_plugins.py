@@ -1,0 +1,88 @@
+"""Methods of other packages: entry points of the group `GROUP`, imported when they are asked for.
+
+[project.entry-points."tokensieve.methods"]
+my-method = "my_package.my_module:MyMethod"
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from tokensieve.errors import TokensieveError
+from tokensieve.methods._base import Method
+
+GROUP = "tokensieve.methods"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # it becomes the name of a folder
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A method that an installed package offers.
+
+    Attributes:
+        name: of the method.
+        package: distribution that offers it, with its version.
+        target: where the class is, as ``module:attribute``.
+    """
+
+    name: str
+    package: str
+    target: str
+
+    def load(self) -> type[Method]:
+        """Import the class.
+
+        Raises:
+            TokensieveError: it cannot be imported, or is no method; the package is named.
+        """
+        try:
+            found = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
+        except Exception as error:  # whatever a stranger's module raises when it is imported
+            raise self._refused(f"cannot be imported: {type(error).__name__}: {error}") from error
+        fault = _fault(found, self.name)
+        if fault:
+            raise self._refused(fault)
+        return found
+
+    def _refused(self, fault: str) -> TokensieveError:
+        return TokensieveError(
+            f"the method '{self.name}' of the package {self.package} {fault}",
+            where=f"entry point '{self.name}' of {GROUP}: {self.target}",
+            mend=f"update or uninstall {self.package.partition(' ')[0]}; its author can test the method with "
+            "tokensieve.testing.check_method",
+        )
+
+
+@cache
+def plugins() -> dict[str, tuple[Plugin, ...]]:
+    """Return what installed packages offer, by name in alphabetical order; nothing of them is imported."""
+    found: dict[str, dict[str, Plugin]] = {}
+    for point in importlib.metadata.entry_points(group=GROUP):
+        package = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
+        # A distribution that lies on the path twice offers the same twice.
+        found.setdefault(point.name, {}).setdefault(package, Plugin(point.name, package, point.value))
+    return {name: tuple(found[name].values()) for name in sorted(found)}
+
+
+def _fault(found: object, name: str) -> str:
+    """Return why something cannot serve as the method of a name; empty where it can."""
+    if not _NAME.fullmatch(name):
+        return "has a name that is not of lower-case letters, digits, '-', '_' and '.'"
+    if not inspect.isclass(found) or not issubclass(found, Method):
+        return "is no subclass of tokensieve.Method"
+    if getattr(found, "name", None) != name:
+        return f"calls itself {getattr(found, 'name', None)!r}: entry point and class must agree"
+    if inspect.isabstract(found):
+        return f"lacks {', '.join(sorted(found.__abstractmethods__))}"
+    lacking = [part for part in ("summary", "formula") if not isinstance(getattr(found, part, None), str)]
+    if lacking:
+        return f"lacks {' and '.join(lacking)}"
+    if "__dataclass_params__" not in vars(found) or not found.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+        return "is not decorated with @dataclass(frozen=True)"
+    if found.schedule != "once" or found.provides or found.refines:
+        return f"has the schedule '{found.schedule}', which only tokensieve's own methods can have"
+    return ""

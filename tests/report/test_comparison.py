@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from rich.cells import cell_len
+from rich.console import Console
+
+from tokensieve.cli import main
+from tokensieve.errors import TokensieveError
+from tokensieve.report.comparison import Comparison, compare_runs
+from tokensieve.report.comparison_text import print_comparison
+from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.shards import read_shard, shard_name, write_shard
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.fixture
+def runs(demo) -> tuple[Path, Path]:
+    """Two runs over the same examples: in the second the method keeps what the first's drops."""
+    first, second = demo.folder.with_name("a"), demo.folder.with_name("b")
+    demo.folder.rename(first)
+    generator = np.random.default_rng(0)
+    for arm, shift in (("full", 0.5), ("random", 0.0), ("token-cleaning", -0.4)):
+        losses = [{"rows": n, "losses": 3.0 + shift + generator.random() / 10, "tokens": 2 + n % 3} for n in range(20)]
+        asked = [{"row": n, "prompt": f"{n}?", "answer": "x", "correct": n % 5 < 3 + 4 * -shift} for n in range(20)]
+        write_lines(first / "arms" / arm / "held_out.jsonl", losses)
+        write_lines(first / "arms" / arm / "predictions.jsonl", asked)
+        found = read_json(first / "arms/full/evaluation.json")
+        found["held_out"]["loss"] = sum(r["losses"] for r in losses) / sum(r["tokens"] for r in losses)
+        found["exact_match"]["score"] = sum(r["correct"] for r in asked) / 20
+        write_json(first / "arms" / arm / "evaluation.json", found)
+    _keep_as_many_at_random(first)
+    recipe = {"output": "a", "method": {"name": "token-cleaning", "fraction": 0.6}, "train": {"lora": {"r": 8}}}
+    (first / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    shutil.copytree(first, second)
+    (second / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output": "b", "train": {"lora": {"r": 16}}}))
+    return first, second
+
+
+def _keep_as_many_at_random(run: Path) -> None:
+    """Let the random arm keep every other of what the method keeps, and as many of the rest."""
+    arms = run / "arms"
+    kept_in_all = 0
+    for number in range(2):
+        cu_seqlens, found = read_shard(arms / "token-cleaning/scores/kept" / shard_name(number))
+        _, trainable = read_shard(arms / "full/scores/kept" / shard_name(number))
+        chosen, rest = np.flatnonzero(found["kept"]), np.flatnonzero(trainable["kept"] & ~found["kept"])
+        half = chosen[::2]
+        kept = np.zeros(len(found["kept"]), dtype=bool)
+        kept[half] = kept[rest[: len(chosen) - len(half)]] = True
+        kept_in_all += int(kept.sum())
+        write_shard(arms / "random/scores/kept" / shard_name(number), cu_seqlens, {"kept": kept})
+    selection = read_json(arms / "random/selection.json")
+    write_json(arms / "random/selection.json", selection | {"kept": kept_in_all})
+    clean = read_json(arms / "token-cleaning/selection.json")
+    write_json(arms / "token-cleaning/selection.json", clean | {"kept": kept_in_all})
+
+
+def kept_sets(run: Path, arm: str) -> set[tuple[int, int]]:
+    found = set()
+    for number in range(2):
+        kept = read_shard(run / "arms" / arm / "scores/kept" / shard_name(number))[1]["kept"]
+        found |= {(number, int(at)) for at in np.flatnonzero(kept)}
+    return found
+
+
+def printed(found: Comparison, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_comparison(found, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_agreement_is_that_of_sets(runs):
+    found = compare_runs(runs)
+    names = {(one.arm, one.other): one for one in found.agreements}
+    assert len(names) == 6  # of four arms; those that keep everything say nothing
+    for one in names.values():
+        (run, arm), (other_run, other_arm) = (name.split(":") for name in (one.arm, one.other))
+        left, right = (
+            kept_sets(runs[0].parent / folder, name) for folder, name in ((run, arm), (other_run, other_arm))
+        )
+        assert one.both == len(left & right)
+        assert one.jaccard == pytest.approx(len(left & right) / len(left | right))
+        assert one.overlap == pytest.approx(len(left & right) / min(len(left), len(right)))
+    own = names["a:random", "a:token-cleaning"]
+    assert 0 < own.jaccard < 1
+    assert names["a:random", "b:random"].jaccard == 1
+    trainable = read_json(runs[0] / "arms/full/selection.json")["trainable"]
+    kept = [len(kept_sets(runs[0], arm)) for arm in ("random", "token-cleaning")]
+    by_chance = kept[0] * kept[1] / trainable
+    assert own.jaccard_by_chance == pytest.approx(by_chance / (sum(kept) - by_chance))
+
+
+def test_differences_are_paired(runs):
+    found = compare_runs(runs)
+    differences = {one.arm: one for one in found.random_differences}
+    assert set(differences) == {"a:token-cleaning", "b:token-cleaning"}  # full keeps more
+    one = differences["b:token-cleaning"]
+    assert one.against == "b:random"
+    tables = [
+        [json.loads(line) for line in (runs[1] / "arms" / arm / "held_out.jsonl").read_text().splitlines()]
+        for arm in ("token-cleaning", "random")
+    ]
+    means = [sum(r["losses"] for r in rows) / sum(r["tokens"] for r in rows) for rows in tables]
+    assert one.loss is not None
+    assert one.loss.value == pytest.approx(means[0] - means[1])
+    assert one.loss.low is not None
+    assert one.loss.high is not None
+    assert one.loss.low < one.loss.value < one.loss.high < 0
+    # Either mean by itself is far less sure: examples have 2 to 4 tokens.
+    assert one.loss.high - one.loss.low < 0.05
+    assert one.exact_match is not None
+    assert one.exact_match.value == pytest.approx(0.4)
+    (second,) = found.method_differences
+    assert (second.arm, second.against) == ("b:token-cleaning", "a:token-cleaning")
+    assert second.loss is not None
+    assert (second.loss.value, second.loss.low, second.loss.high) == (0, 0, 0)
+
+
+def test_evaluations_of_other_data_are_not_subtracted(runs):
+    path = runs[1] / "arms/token-cleaning/held_out.jsonl"
+    write_lines(path, [{"rows": n, "losses": 1.0, "tokens": 3} for n in range(20)])
+    found = compare_runs(runs)
+    assert found.method_differences[0].loss is None
+    assert found.method_differences[0].exact_match is not None
+    assert any("difference of held-out loss" in note for note in found.notes)
+    path.unlink()
+    assert any(note.startswith("b:token-cleaning: no held_out.jsonl") for note in compare_runs(runs).notes)
+
+
+def test_other_examples_have_no_agreement(runs):
+    store = runs[1].parents[1] / "store/examples"
+    shutil.copytree(store / "x", store / "y")
+    write_json(store / "y/manifest.json", {**read_json(store / "y/manifest.json"), "fingerprint": "g"})
+    write_json(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "examples": "../../store/examples/y"})
+    found = compare_runs(runs)
+    assert {one.arm[0] + one.other[0] for one in found.agreements} == {"aa", "bb"}
+    assert any("not all runs have the same examples" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("width", [50, 80, 160])
+def test_what_is_printed_fits(runs, width):
+    text = printed(compare_runs(runs), width)
+    assert max(map(cell_len, text.splitlines())) <= max(width, 80)
+    for part in ("full", "token-cleaning", "train.lora.r: a 8; b 16", "Jaccard", "+40.0", "before fine-tuning"):
+        assert part in text
+    assert "output" not in text
+    if width < 80:
+        assert max(map(cell_len, text.splitlines())) <= width
+
+
+def test_json_says_the_same(runs, capsys):
+    main(["compare", *map(str, runs), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["runs"]) == ["a", "b"]
+    assert [(one["run"], one["name"]) for one in found["results"]][5:] == [("b", "token-cleaning"), ("a", "base")]
+    assert found["against_random"][0]["exact_match"]["value"] == pytest.approx(0.4)
+    assert found["recipes"] == {"train.lora.r": {"a": 8, "b": 16}}
+
+
+def test_runs_of_one_name_and_bad_input(runs, tmp_path):
+    other = tmp_path / "other" / "runs" / "a"
+    shutil.copytree(runs[1].parents[1], tmp_path / "other")
+    assert list(compare_runs([runs[0], other]).runs) == [str(runs[0]), str(other)]
+    with pytest.raises(TokensieveError, match="given twice"):
+        compare_runs([runs[0], runs[0].parent / "." / "a"])
+    with pytest.raises(TokensieveError, match="holds no run"):
+        compare_runs([tmp_path])
+    (runs[0] / "arms/full/predictions.jsonl").write_text('{"row": 1}\n')
+    with pytest.raises(TokensieveError, match=r"(?s)cannot|can be read.*predictions\.jsonl"):
+        compare_runs(runs)

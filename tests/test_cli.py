@@ -1,0 +1,213 @@
+"""The command line as shells and scripts see it: exit codes, JSON, completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tokensieve.cli import main
+from tokensieve.demo.dataset import write
+
+ROOT = Path(__file__).parents[1]
+MODEL = ROOT / "src/tokensieve/demo/model"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "80", "TERM": "xterm"}
+COMMAND = [sys.executable, "-m", "tokensieve.cli"]
+
+
+def call(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *arguments], env=ENVIRONMENT, cwd=cwd, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("desk")
+    write(0, folder)
+    arguments = [
+        "output: runs/a",
+        "data: {files: pool.jsonl, limit: 24}",
+        f"models: {{base: {MODEL}, reference: {{warm_up: {{rows: 8}}}}}}",
+        "train: {max_steps: 1, per_device_train_batch_size: 4, gradient_accumulation_steps: 1, bf16: false}",
+        "evaluate: {held_out: test.jsonl, exact_match: {files: [test.jsonl], limit: 6, max_new_tokens: 8}}",
+    ]
+    (folder / "recipe.yaml").write_text("\n".join(arguments))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(desk) -> Path:
+    """A run, made with ``--json``: the results are all that is on the output stream."""
+    done = call("run", "recipe.yaml", "--json", cwd=desk)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["run"] == str(desk / "runs/a")
+    assert found["page"].endswith("report.html")
+    assert "train token-cleaning" in done.stderr
+    (desk / "found.json").write_text(done.stdout)
+    return desk / "runs/a"
+
+
+def test_done_is_0(desk):
+    assert call("methods", cwd=desk).returncode == 0
+    assert call("--help", cwd=desk).returncode == 0
+
+
+def test_errors_that_inspect_finds_are_1(desk, tmp_path):
+    (tmp_path / "bad.jsonl").write_text('{"messages": [{"role": "user", "content": "Hi"}]}\n')
+    done = call("inspect", "bad.jsonl", "--tokenizer", str(MODEL), "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert any(problem["level"] == "error" for problem in json.loads(done.stdout)["problems"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["run", "absent.yaml"], ["show", "absent"], ["compare"], ["run", "--no-such-option"], ["no-such-command"]],
+)
+def test_input_that_cannot_be_used_is_2(desk, arguments):
+    done = call(*arguments, cwd=desk)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr
+    assert not done.stdout
+
+
+def test_an_interrupt_is_130(desk):
+    command = [*COMMAND, "run", "recipe.yaml", "output=runs/interrupted"]
+    with subprocess.Popen(command, env=ENVIRONMENT, cwd=desk, stderr=-1, text=True) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        while line and not line.startswith("tokenise"):
+            line = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130, rest
+    assert "run the same command again to go on" in rest
+
+
+@pytest.mark.parametrize("arguments", [["methods"], ["methods", "--json"], ["completion", "zsh"]])
+def test_a_reader_that_goes_away_is_no_error(desk, arguments):
+    with subprocess.Popen(
+        [*COMMAND, *arguments], env=ENVIRONMENT, cwd=desk, stdout=-1, stderr=-1, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert not process.stderr.read()
+    assert process.returncode == 0
+
+
+def test_results_as_json_are_those_of_the_run(run, desk):
+    found = json.loads((desk / "found.json").read_text())
+    rows = {row["name"]: row for row in found["results"]}
+    assert list(rows) == ["full", "random", "token-cleaning", "base", "reference"]
+    selection = json.loads((run / "arms/random/selection.json").read_text())
+    assert rows["random"]["selection"]["kept"] == selection["kept"]
+    evaluation = json.loads((run / "arms/full/evaluation.json").read_text())
+    assert rows["full"]["loss"]["value"] == evaluation["held_out"]["loss"]
+    assert rows["base"]["selection"] is None
+
+
+def test_every_stage_prints_json(run, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    results = json.loads((desk / "found.json").read_text())
+    for stage in ("select", "train", "evaluate", "run"):
+        main([stage, "recipe.yaml", "--json"])
+        assert json.loads(capsys.readouterr().out)["results"] == results["results"]
+    main(["measure", "recipe.yaml", "--json"])
+    assert set(json.loads(capsys.readouterr().out)["statistics"]) == {"base", "reference"}
+    main(["run", "recipe.yaml", "--dry-run", "--json"])
+    assert json.loads(capsys.readouterr().out)["dry_run"][-1].startswith("ok")
+    main(["compare", "runs/a", "--json"])
+    (difference,) = json.loads(capsys.readouterr().out)["against_random"]
+    assert difference["loss"]["low"] <= difference["loss"]["value"] <= difference["loss"]["high"]
+    main(["methods", "--json"])
+    assert "rho-1" in {row["name"] for row in json.loads(capsys.readouterr().out)}
+
+
+def test_an_example_as_json(run, capsys):
+    main(["show", str(run), "--example", "2", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    tokens = found["tokens"]
+    assert found["arm"] == "token-cleaning"
+    assert [token["position"] for token in tokens] == list(range(len(tokens)))
+    assert {"score", "base.loss", "reference.loss"} <= set(tokens[0])
+    assert tokens[0]["base.loss"] is None
+    assert not tokens[0]["trainable"]
+    for token in tokens:
+        if token["trainable"]:
+            assert token["score"] == pytest.approx(token["base.loss"] - token["reference.loss"], abs=1e-5)
+    assert any(token["kept"] for token in tokens)
+    main(["show", str(run), "--example", "2", "--arm", "full", "--json"])
+    assert all(token["kept"] == token["trainable"] for token in json.loads(capsys.readouterr().out)["tokens"])
+
+
+STARTS = {
+    "bash": ["bash", "--norc", "--noprofile", "-i"],
+    "zsh": ["zsh", "-f", "-i"],
+    "fish": ["fish", "--no-config", "-i"],
+}
+SETUP = {
+    "bash": "source {script}",
+    "zsh": "fpath=({script.parent} $fpath); autoload -U compinit; compinit -D -u",
+    "fish": "source {script}",
+}
+
+
+class Shell:
+    """An interactive shell in a terminal of its own."""
+
+    def __init__(self, shell: str, folder: Path) -> None:
+        self.process, self.terminal = pty.fork()
+        if self.process == 0:
+            os.chdir(folder)
+            os.execvpe(STARTS[shell][0], STARTS[shell], {**ENVIRONMENT, "PS1": "> ", "HOME": str(folder)})
+
+    def type(self, keys: str) -> None:
+        os.write(self.terminal, keys.encode())
+
+    def read_until(self, text: str, seconds: float = 20) -> str:
+        found, end = "", time.monotonic() + seconds
+        while text not in found and time.monotonic() < end:
+            if select.select([self.terminal], [], [], 0.2)[0]:
+                found += os.read(self.terminal, 4096).decode(errors="replace")
+        assert text in found, f"no {text!r} in {found!r}"
+        return found
+
+    def close(self) -> None:
+        os.kill(self.process, signal.SIGKILL)
+        os.waitpid(self.process, 0)
+        os.close(self.terminal)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_real_shell_completes_commands_options_and_files(shell, tmp_path, capsys):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    main(["completion", shell])
+    script = tmp_path / "_tokensieve"
+    script.write_text(capsys.readouterr().out)
+    (tmp_path / "my-recipe.yaml").touch()
+    opened = Shell(shell, tmp_path)
+    try:
+        opened.type(SETUP[shell].format(script=script) + "; echo rea''dy\r")
+        opened.read_until("ready")
+        for typed, completed in (
+            ("compa", "compare"),
+            ("show --exa", "show --example"),
+            ("inspect --form shareg", "inspect --form sharegpt"),
+            ("run my-rec", "run my-recipe.yaml"),
+        ):
+            opened.type(f"tokensieve {typed}\t")
+            opened.read_until(completed.split()[-1])
+            opened.type("\x15")  # Ctrl-U: forget the line
+    finally:
+        opened.close()

@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check fix docs bench clean
+.PHONY: demo test slow check fix docs bench vendor clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -30,6 +30,9 @@ docs: $(READY)  ## the documentation site, into site/
 
 bench: $(READY)  ## speed, side by side with a naive baseline
 	$(BIN)/python benchmarks/speed/everything.py
+
+vendor:  ## the JavaScript of the page, at pinned versions (needs npm)
+	$(PYTHON) scripts/vendor.py
 
 clean:
 	rm -rf .venv site runs dist

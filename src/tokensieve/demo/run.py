@@ -36,7 +36,7 @@ def run_demo(output: Path, seed: int) -> None:
     folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)), "evaluate")
     audit(load_run(folder), data / "pool.jsonl")
     view = load_run(folder)
-    write_page(view, folder / "report.html", 12)
+    write_page(view, folder / "report.html", 100)
     console.print(results_table(view))
     console.print(f"took {time.perf_counter() - start:.0f} s; page: {folder / 'report.html'}", highlight=False)
     console.print(f"look at a noisy answer:  tokensieve show {output} --example 0", highlight=False, soft_wrap=True)

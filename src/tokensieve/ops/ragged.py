@@ -47,6 +47,12 @@ def order_keys(values: Float32) -> NDArray[np.uint32]:
     return np.where(negative, ~bits, bits | np.uint32(0x80000000))
 
 
+def key_value(key: int) -> float:
+    """Return the finite float32 whose `order_keys` is ``key``."""
+    bits = key & 0x7FFFFFFF if key >> 31 else ~key & 0xFFFFFFFF
+    return float(np.array(bits, dtype=np.uint32).view(np.float32))
+
+
 def rank_in_segments(keys: NDArray[np.uint32], segment: Int64) -> Int64:
     """Return int64 ``[n]``: the rank of each element in its segment, highest key first, 0-based.
 

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
 from tokensieve.report.heatmap import TokenDecoder
 from tokensieve.report.results import Row, read_object, read_rows
+from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import read_shard, shard_name
-from tokensieve.types import IGNORE_INDEX, Bool, Examples, Float32, Int64, UInt8
+from tokensieve.types import IGNORE_INDEX, Bool, Examples, Figure, Float32, Int64, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +119,8 @@ class RunView:
         statistics: the folder of each role's statistics.
         seconds: what each stage took.
         versions: of the libraries.
+        folders: the folder of each arm.
+        tokens: how many went through each stage, where that was noted.
     """
 
     folder: Path
@@ -126,6 +131,8 @@ class RunView:
     statistics: Mapping[str, Path]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    folders: Mapping[str, Path]
+    tokens: Mapping[str, int]
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -179,13 +186,40 @@ class RunView:
         }
         scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
-            folder = self.folder / "arms" / arm / "scores"
+            folder = self.folders[arm] / "scores"
             columns = _aligned(folder / shard_name(number), examples)
             scores[arm] = columns["score"]
             kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
             if "reasons" in columns:
                 reasons[arm] = columns["reasons"]
         return ShardView(examples, _plain_names(statistics), scores, kept, reasons)
+
+    def read_scores(self, arm: str, number: int) -> tuple[Float32, Bool]:
+        """Read one shard's scores of an arm, float32 ``[tokens]``, and its decisions, bool ``[tokens]``."""
+        return read_selection(self.folders[arm] / "scores", number)
+
+    def parts(self, arm: str, number: int) -> Mapping[str, Float32]:
+        """Return float32 ``[tokens]`` of one shard by name: the summands of an arm's score.
+
+        Empty where the method has none, is not known here, or what it read is gone.
+        """
+        selection = self.row(arm).selection
+        assert selection is not None
+        try:
+            method = get_method(selection.method, **selection.parameters)
+        except TokensieveError:
+            return {}
+        if type(method).parts is Method.parts:
+            return {}
+        examples, values = self.store.read(number), {}
+        folders = {folder.name: folder for folder in self.statistics.values()}
+        for role, name in method.needs:
+            key = Figure.of(name, method.options(name)).key
+            folder = folders.get(selection.statistics.get(f"{role}.{name}", ""))
+            if folder is None or not (folder / key / shard_name(number)).is_file():
+                return {}
+            values[role, name] = _aligned(folder / key / shard_name(number), examples)[name]
+        return method.parts(self.store.statistics(examples, values, 0))
 
     def example(self, number: int) -> ExampleView:
         """Read one example, by its position in the store.
@@ -241,6 +275,8 @@ def load_run(folder: Path) -> RunView:
             {role: folder / path for role, path in state["statistics"].items()},
             state["seconds"],
             state["versions"],
+            {name: folder / "arms" / name for name in state["arms"]},
+            state.get("tokens", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise TokensieveError(

@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from tokensieve.data.prepare import Counts
 from tokensieve.ops.ragged import offsets
 from tokensieve.report.heatmap import TokenDecoder
-from tokensieve.store.atomic import write_json
+from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
 
 SCRIPT = '<script>alert("x")</script>&\''
@@ -200,3 +200,34 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         write_json(run / "arms" / arm / "evaluation.json", {"held_out": held_out, "exact_match": exact, "tasks": tasks})
     noise = {"planted": 40, "removed": 30, "clean": 100, "clean_removed": 5, "auroc": None}
     write_json(run / "planted_noise.json", {"token-cleaning": noise})
+
+
+@pytest.fixture(scope="session")
+def second_source(demo_source) -> Path:
+    """Write a second run on the same examples: an arm with reasons, and one that chooses otherwise."""
+    run = demo_source.folder.with_name("second")
+    first = read_json(demo_source.folder / "run.json")
+    write_json(run / "run.json", {**first, "name": "second", "arms": ["xtf", "rho-1"], "method": "xtf"})
+    trainable = sum(label != -100 for example in demo_source.labels for label in example)
+    for arm in ("xtf", "rho-1"):
+        kept = 0
+        for number, part in enumerate((slice(0, 4), slice(4, 6))):
+            labels = np.concatenate(demo_source.labels[part])
+            cu_seqlens = offsets([len(example) for example in demo_source.ids[part]])
+            rows = {"row": 10 + np.arange(6, dtype=np.int64)[part]}
+            place = np.arange(len(labels))
+            reasons = np.where(labels == -100, 0, (place % 5 == 0) + 4 * (place % 7 == 0)).astype(np.uint8)
+            columns = {"score": -np.bitwise_count(reasons).astype(np.float32), "reasons": reasons}
+            if arm == "rho-1":
+                columns = {"score": (place % 11 / 10).astype(np.float32)}
+            choice = (labels != -100) & (columns["score"] >= (0 if arm == "xtf" else 0.45))
+            kept += int(choice.sum())
+            folder = run / "arms" / arm / "scores"
+            write_shard(folder / shard_name(number), cu_seqlens, columns, rows)
+            write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
+        selection = read_json(demo_source.folder / "arms" / "full" / "selection.json")
+        rule = {"name": "Threshold", "value": 0.0 if arm == "xtf" else 0.45}
+        reason_names = ["low reasoning importance", "known already", "off task"] if arm == "xtf" else []
+        selection |= {"method": arm, "parameters": {}, "rule": rule, "trainable": trainable, "kept": kept}
+        write_json(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
+    return run

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from tokensieve.data.tokenize import turn_end_mask
-from tokensieve.methods._base import Method
+from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
 from tokensieve.report.results import Selection
@@ -25,20 +23,6 @@ TURN_END = 7
 SHARDS = 3
 
 
-@dataclass(frozen=True)
-class Given(Method):
-    """Scores that are given."""
-
-    name: ClassVar[str] = "given"
-    summary: ClassVar[str] = ""
-    formula: ClassVar[str] = ""
-    needs: ClassVar = frozenset({("base", "loss")})
-    rule: ClassVar = TopFraction(1.0)
-
-    def score(self, statistics):
-        return statistics.get("base", "loss")
-
-
 def part(number: int) -> Statistics:
     """Return one shard: examples of 1 to 30 tokens, few different scores, turn ends here and there."""
     random = np.random.default_rng(number)
@@ -46,7 +30,7 @@ def part(number: int) -> Statistics:
     ids = random.integers(0, 10, cu_seqlens[-1])
     trainable = random.random(len(ids)) < 0.7
     trainable[cu_seqlens[:-1]] = False
-    scores = np.round(random.normal(size=len(ids)) * 4).astype(np.float32) / 4
+    scores = np.round(random.normal(size=len(ids)) * 4).astype(np.float32) / np.float32(4)
     labels = np.where(trainable, ids, -100)
     turn_end = turn_end_mask(ids, labels, cu_seqlens, (TURN_END,))
     assert turn_end.any()
@@ -80,7 +64,7 @@ def run(demo):
         write_json(manifest, {**read_json(manifest), "shards": SHARDS, "turn_end_ids": [TURN_END]})
         arm = demo.folder / "arms" / "token-cleaning"
         rows = [(part, np.arange(len(part))) for part in parts]
-        counts = select_shards(Given(), rule, rows.__getitem__, SHARDS, arm / "scores")
+        counts = select_shards(get_method("loss"), rule, rows.__getitem__, SHARDS, arm / "scores")
         given = {"rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)}, "keep_turn_end": keep_turn_end}
         given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": rule.fraction}
         write_json(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})

@@ -73,12 +73,14 @@ class ExampleView:
         row: the number of its source row.
         shard: the shard that it lies in.
         tokens: its slice of the shard's flat arrays.
+        run: the run that it is of.
     """
 
     number: int
     row: int
     shard: ShardView
     tokens: slice
+    run: RunView
 
     @property
     def token_ids(self) -> list[int]:
@@ -104,6 +106,23 @@ class ExampleView:
     def value(self, arm: str, name: str) -> Float32:
         """Return float32 ``[tokens of the example]``, as `ShardView.value` does."""
         return self.shard.value(arm, name)[self.tokens]
+
+    def html(self, arm: str | None = None, value: str = "score") -> str:
+        """Return its heat map as HTML without scripts, which notebooks show.
+
+        Args:
+            arm: whose decisions and score to show; the method's when not given.
+            value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+
+        Raises:
+            TokensieveError: an unknown arm or value.
+        """
+        from tokensieve.report.notebook import example_html
+
+        return example_html(self, self.run, arm or self.run.method, value)
+
+    def _repr_html_(self) -> str:
+        return self.html()
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,6 +185,11 @@ class RunView:
     def __len__(self) -> int:
         """Return the number of examples."""
         return int(self.starts[-1])
+
+    def _repr_html_(self) -> str:
+        from tokensieve.report.notebook import run_html
+
+        return run_html(self)
 
     def shards(self) -> Iterator[ShardView]:
         """Read shard after shard."""
@@ -235,7 +259,7 @@ class RunView:
         shard = self.shard(shard_number)
         index = number - int(self.starts[shard_number])
         start, stop = shard.examples.cu_seqlens[index : index + 2].tolist()
-        return ExampleView(number, int(shard.examples.rows[index]), shard, slice(start, stop))
+        return ExampleView(number, int(shard.examples.rows[index]), shard, slice(start, stop), self)
 
     def number_of_row(self, row: int) -> int:
         """Return the position in the store of the example that came from a source row.

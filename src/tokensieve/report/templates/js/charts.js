@@ -13,18 +13,25 @@ function element(name, properties = {}, ...children) {
 function draw(options, description) {
   const svg = Plot.plot({ ...options, className: "plot" });
   svg.querySelectorAll("style").forEach((style) => style.remove()); // the page has one style sheet
+  svg.querySelectorAll("[aria-label]").forEach((mark) => mark.removeAttribute("aria-label")); // an image has one name
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-label", description);
   return svg;
 }
 
 // A chart with its title, and its figures as a table for those who want or need numbers.
+const opened = new Set(); // titles of the charts whose table is open, which outlives a new drawing
+
 function chart(title, note, svg, columns, rows) {
   const made = element("figure", { className: "card" }, element("figcaption", {}, title, " ", element("span", { className: "soft" }, note)), svg);
   if (!columns) return made;
   const details = element("details", {}, element("summary", {}, `Figures of ${title}`));
+  const fill = () => details.children.length === 1 && details.append(table(columns, rows()));
+  details.open = opened.has(title);
+  if (details.open) fill();
   details.addEventListener("toggle", () => {
-    if (details.open && details.children.length === 1) details.append(table(columns, rows()));
+    if (details.open) fill();
+    opened[details.open ? "add" : "delete"](title);
   });
   made.append(details);
   return made;

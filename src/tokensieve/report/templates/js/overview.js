@@ -20,21 +20,39 @@ class Overview {
     place.firstChild.classList.add("wide");
   }
 
+  // Draws what is in view at once, and the rest when there is time, so that the slider never waits.
   drawSelection(arm) {
+    clearTimeout(this.waiting);
+    const rest = [];
+    for (const job of this.jobs(arm)) {
+      const box = job.place.getBoundingClientRect();
+      if (box.top < innerHeight && box.bottom >= 0) job.draw();
+      else rest.push(job.draw);
+    }
+    const next = () => {
+      rest.shift()?.();
+      if (rest.length) this.waiting = setTimeout(next);
+    };
+    this.waiting = setTimeout(next);
+  }
+
+  // Each part of the view: where it is, and what draws it.
+  jobs(arm) {
     const { payload, selection } = this;
     const total = selection.total(arm);
-    const names = ["score", ...payload.statistics];
-    document.getElementById("histograms").replaceChildren(...names.map((name) => {
+    const histograms = ["score", ...payload.statistics].map((name, i) => slot("histograms", i, () => {
       const edges = payload.edges[name === "score" ? `score:${arm}` : name];
       const counts = selection.counts(payload.histograms[arm][name], arm);
       return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total);
     }));
-    const groups = [["Source", payload.sources, "source"], ["Place in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
-    document.getElementById("groups").replaceChildren(...groups.map(([title, labels, kind]) =>
+    const kinds = [["Source", payload.sources, "source"], ["Place in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
+    const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
       shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all)));
-    this.drawAgreement();
-    this.drawScatter(arm);
-    this.drawVocabulary(arm, total);
+    const part = (id, draw) => ({ place: document.getElementById(id), draw });
+    return [
+      ...histograms, ...groups, part("agreement", () => this.drawAgreement()), part("scatter", () => this.drawScatter(arm)),
+      part("vocabulary", () => this.drawVocabulary(arm, total)),
+    ];
   }
 
   drawAgreement() {
@@ -92,6 +110,13 @@ class Overview {
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
   }
+}
+
+// The place of the i-th chart in a grid, and what draws it anew.
+function slot(id, i, make) {
+  const grid = document.getElementById(id);
+  if (!grid.children[i]) grid.append(element("div"));
+  return { place: grid.children[i], draw: () => grid.children[i].replaceWith(make()) };
 }
 
 function empty(text) {

@@ -64,5 +64,7 @@ def test_statistics_are_a_table_of_quantiles():
 
 
 def test_statistics_without_a_trainable_token_have_a_table():
-    html = Statistics(np.array([0, 1]), np.array([-100]), {("base", "loss"): np.zeros(1)})._repr_html_()
+    html = Statistics(
+        np.array([0, 1]), np.array([-100]), {("base", "loss"): np.zeros(1, dtype=np.float32)}
+    )._repr_html_()
     assert "0 trainable" in html

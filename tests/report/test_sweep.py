@@ -30,7 +30,7 @@ def part(number: int) -> Statistics:
     ids = random.integers(0, 10, cu_seqlens[-1])
     trainable = random.random(len(ids)) < 0.7
     trainable[cu_seqlens[:-1]] = False
-    scores = np.round(random.normal(size=len(ids)) * 4).astype(np.float32) / np.float32(4)
+    scores = (np.round(random.normal(size=len(ids)) * 4) / 4).astype(np.float32)
     labels = np.where(trainable, ids, -100)
     turn_end = turn_end_mask(ids, labels, cu_seqlens, (TURN_END,))
     assert turn_end.any()

@@ -42,25 +42,23 @@ def load_runs(folders: Sequence[Path]) -> RunView:
     labels = _labels(views)
     rows = _distinct([(label, view, row) for label, view in zip(labels, views, strict=True) for row in view.rows])
     names = _names([(label, row.name) for label, _, row in rows])
-    renamed = [
-        (name, view, dataclasses.replace(row, name=name)) for name, (_, view, row) in zip(names, rows, strict=True)
-    ]
-    arms = {
-        name: view.folders[old.name]
-        for (name, view, row), (_, _, old) in zip(renamed, rows, strict=True)
-        if row.selection is not None
-    }
-    leaders = [name for (name, view, _), (_, _, old) in zip(renamed, rows, strict=True) if old.name == view.method]
+    named = list(zip(names, rows, strict=True))
+    leader = first.row(first.method)
     return RunView(
         first.folder,
         " + ".join(labels),
-        leaders[0],
-        tuple(sorted((row for _, _, row in renamed), key=lambda row: row.selection is None)),
+        next(name for name, (_, _, row) in named if row is leader or _stands_for(row, leader)),
+        tuple(
+            sorted(
+                (dataclasses.replace(row, name=name) for name, (_, _, row) in named),
+                key=lambda row: row.selection is None,
+            )
+        ),
         first.store,
         _merged([(label, view.statistics) for label, view in zip(labels, views, strict=True)]),
         _prefixed(labels, [view.seconds for view in views]),
         first.versions,
-        arms,
+        {name: view.folders[row.name] for name, (_, view, row) in named if row.selection is not None},
         _prefixed(labels, [view.tokens for view in views]),
     )
 
@@ -76,7 +74,7 @@ def _distinct(rows: list[tuple[str, RunView, Row]]) -> list[tuple[str, RunView, 
     found: list[tuple[str, RunView, Row]] = []
     for label, view, row in rows:
         for place, (_, _, other) in enumerate(found):
-            if not (_same_selection(row, other) or _same_control(row, other)):
+            if not _stands_for(row, other):
                 continue
             if row.evaluation in (Evaluation(), other.evaluation):
                 break
@@ -86,6 +84,10 @@ def _distinct(rows: list[tuple[str, RunView, Row]]) -> list[tuple[str, RunView, 
         else:
             found.append((label, view, row))
     return found
+
+
+def _stands_for(row: Row, other: Row) -> bool:
+    return _same_selection(row, other) or _same_control(row, other)
 
 
 def _same_selection(row: Row, other: Row) -> bool:

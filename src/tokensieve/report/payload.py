@@ -38,7 +38,7 @@ def payload(
     """
     index = summary.index.take(numbers)
     statistics = [name for name in summary.edges if not name.startswith("score:")]
-    scales = {name: percentile_scale(*_ends(edges)) for name, edges in summary.edges.items()}
+    scales = {name: percentile_scale(*ends) for name, ends in summary.percentiles.items()}
     return {
         "method": view.method,
         "arms": [_arm(view, arm, levels[arm]) for arm in view.arms],
@@ -156,8 +156,3 @@ def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
 def _finite(values: Sequence[float] | NDArray) -> list[float | None]:
     """Return plain numbers of float32 precision at least, null where one is not finite."""
     return [float(f"{value:.9g}") if math.isfinite(value) else None for value in values]
-
-
-def _ends(edges: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the percentiles that a histogram's edges were made from; equal where all values are the same."""
-    return float(edges[0]), float(edges[-1])

@@ -41,6 +41,7 @@ class Summary:
         histograms: int64 ``[BINS, levels]`` by arm and value: ``score``, or a statistic such as ``base.loss``.
         edges: float64 ``[BINS + 1]`` by the name of a value (`value_name`), from the 1st to the 99th percentile; what
             lies beyond is in the first and the last bin.
+        percentiles: the 1st and the 99th, by the same name.
         joint: int64 ``[levels of one arm, levels of the other]`` by pair of arms, in the order of the arms.
         token_ids: int64 ``[tokens]``, the most frequent ones of those seen at least `LEAST_SEEN` times.
         tokens: int64 ``[tokens, levels]`` by arm.
@@ -53,6 +54,7 @@ class Summary:
     classes: Mapping[Arm, Int64]
     histograms: Mapping[tuple[Arm, str], Int64]
     edges: Mapping[str, NDArray[np.float64]]
+    percentiles: Mapping[str, tuple[float, float]]
     joint: Mapping[tuple[Arm, Arm], Int64]
     token_ids: Int64
     tokens: Mapping[Arm, Int64]
@@ -111,7 +113,8 @@ class _Tables:
 
 def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
     """Gather the counts; memory grows with the vocabulary and the number of examples, not of tokens."""
-    edges, token_ids, trainable = _first_pass(view)
+    percentiles, token_ids, trainable = _first_pass(view)
+    edges = {name: _edges(*ends) for name, ends in percentiles.items()}
     widths = {arm: len(level.sweep.values) + 1 for arm, level in levels.items()}
     numbers = np.full(int(token_ids.max()) + 1 if len(token_ids) else 0, -1, dtype=np.int64)
     numbers[token_ids] = np.arange(len(token_ids))
@@ -156,6 +159,7 @@ def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
         tables.of("class"),
         tables.pairs("histogram"),
         edges,
+        percentiles,
         tables.pairs("joint"),
         token_ids,
         tables.of("token"),
@@ -199,8 +203,8 @@ def scoring_arms(view: RunView) -> list[Arm]:
     return [arm for arm, method in methods.items() if method not in CONTROLS]
 
 
-def _first_pass(view: RunView) -> tuple[dict[str, NDArray[np.float64]], Int64, int]:
-    """Return the edges of the histograms, the frequent tokens, and the number of trainable tokens."""
+def _first_pass(view: RunView) -> tuple[dict[str, tuple[float, float]], Int64, int]:
+    """Return the percentiles of each value, the frequent tokens, and the number of trainable tokens."""
     keys: dict[str, Int64] = {}
     seen = np.zeros(0, dtype=np.int64)
     for shard in view.shards():
@@ -215,17 +219,21 @@ def _first_pass(view: RunView) -> tuple[dict[str, NDArray[np.float64]], Int64, i
         seen = found
     frequent = np.argsort(-seen, kind="stable")[:_TOKENS]
     return (
-        {name: _edges(total) for name, total in keys.items()},
+        {name: _percentiles(total) for name, total in keys.items()},
         frequent[seen[frequent] >= LEAST_SEEN],
         int(seen.sum()),
     )
 
 
-def _edges(counts: Int64) -> NDArray[np.float64]:
+def _percentiles(counts: Int64) -> tuple[float, float]:
     cumulative = np.cumsum(counts)
-    low = high = 0.0
-    if cumulative[-1]:
-        low, high = (_low_end(int(np.searchsorted(cumulative, share * cumulative[-1]))) for share in PERCENTILES)
+    if cumulative[-1] == 0:
+        return 0.0, 0.0
+    low, high = (_low_end(int(np.searchsorted(cumulative, share * cumulative[-1]))) for share in PERCENTILES)
+    return low, high
+
+
+def _edges(low: float, high: float) -> NDArray[np.float64]:
     # Values that are all the same still need a bin with a width.
     margin = 0.5 if high <= low else 0.0
     return np.linspace(low - margin, high + margin, BINS + 1)

@@ -112,7 +112,9 @@ class Examples {
       const map = heatMap(example, state(which), against, values, scale, `Tokens of example ${index.numbers[place]}, ${which}`);
       map.dataset.arm = which;
       map.addEventListener("keydown", (event) => this.walk(event, map));
-      return element("section", { className: "map" }, element("h4", {}, which, " ", element("span", { className: "soft" }, this.keeps(example, which))), map);
+      const ends = other && scale ? `; ${name} from ${figure(scale.low)} to ${figure(scale.high)}` : "";
+      const said = element("span", { className: "soft" }, this.keeps(example, which) + ends);
+      return element("section", { className: "map" }, element("h4", {}, which, " ", said), map);
     });
     const parts = [head];
     if (other) parts.push(element("p", { className: "soft", id: "difference" }, this.difference(state(arm), state(other), arm, other)));
@@ -166,6 +168,7 @@ class Examples {
     this.pickedArm = arm;
     this.area.querySelectorAll(".picked").forEach((old) => old.classList.remove("picked"));
     const detail = document.getElementById("detail");
+    detail.classList.toggle("idle", number === null);
     if (number === null) {
       detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its figures and why it is kept or dropped."));
       return;

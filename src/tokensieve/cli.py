@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -204,7 +205,8 @@ def serve(
 
     with make_server(load_runs(runs), host, port) as server:
         print(f"http://{host}:{server.server_port}/", flush=True)
-        server.serve_forever()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def show(

@@ -2,7 +2,13 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +79,18 @@ def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
 def test_a_port_in_use_is_one_clear_error(server, demo_source):
     with pytest.raises(TokensieveError, match=r"(?s)cannot listen at 127.0.0.1.*--port"):
         make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
+
+
+def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
+    command = [sys.executable, "-m", "tokensieve.cli", "serve", str(demo_source.folder), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as served:
+        assert served.stdout is not None
+        assert served.stderr is not None
+        address = served.stdout.readline()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", address)
+        served.send_signal(signal.SIGINT)
+        assert served.wait(timeout=30) == 0
+        assert served.stderr.read() == ""

@@ -71,6 +71,33 @@ def test_the_commands_of_the_readme(desk, capsys):
     main(["report", "runs/mine"])
 
 
+def test_the_commands_and_python_of_the_page(desk, capsys, monkeypatch):
+    from http.server import ThreadingHTTPServer
+
+    main(["select", "recipe.yaml", *SMALL])
+    main(["select", "recipe.yaml", *SMALL, "output=runs/half", "method.fraction=0.5"])
+    commands = [line[2:] for block in blocks("docs/page.md", "console") for line in block.splitlines()]
+    assert [command.split()[1] for command in commands] == ["report", "report", "serve"]
+
+    def answer_once(server):
+        assert server.server_address[0] == "127.0.0.1"
+
+    monkeypatch.setattr(ThreadingHTTPServer, "serve_forever", answer_once)
+    for command in commands:
+        capsys.readouterr()
+        main([*shlex.split(command)[1:], *(["--port", "0"] if "serve" in command else [])])
+        assert capsys.readouterr().out
+    assert (desk / "compared.html").is_file()
+    (source,) = blocks("docs/page.md", "python")
+    import tokensieve
+
+    names: dict = {"tokensieve": tokensieve, "folder": desk / "runs/mine"}
+    exec(compile(source, "docs/page.md", "exec"), names)
+    assert "random keeps" in names["example"]
+    (line,) = blocks("docs/page.md", "yaml")
+    main(["select", "recipe.yaml", *SMALL, "output=runs/line", f"method={line.partition(':')[2].strip()}"])
+
+
 def test_the_python_of_the_docs(desk, capsys):
     main(["select", "recipe.yaml", *SMALL, "output=runs/half", "method.fraction=0.5"])
     source = "\n".join(blocks("docs/python.md", "python"))

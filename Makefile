@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test slow check fix docs bench dist try-dist release clean
+.PHONY: demo test slow check fix docs bench vendor dist try-dist release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -29,7 +29,6 @@ docs: $(READY)  ## the documentation site, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY)  ## speed, side by side with a naive baseline
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/speed/everything.py --rows runs/speed.json
 	$(BIN)/python benchmarks/speed/figure.py runs/speed.json docs/images/speed.svg
 
@@ -47,6 +46,9 @@ try-dist: dist  ## the wheel in a fresh environment, and the demo in it, outside
 
 release: check test try-dist  ## everything that must hold before an upload
 	@echo "ready: $(BIN)/twine upload dist/*"
+
+vendor:  ## the JavaScript of the page, at pinned versions (needs npm)
+	$(PYTHON) scripts/vendor.py
 
 clean:
 	rm -rf .venv site runs dist

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
+import re
 from pathlib import Path
 
 import datasets
@@ -60,6 +63,16 @@ def finished(arguments, tmp_path_factory) -> Path:
 
 def rows_of(folder: Path) -> list[dict]:
     return [row for path in sorted(folder.glob("train-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_seconds_and_tokens_of_the_stages_are_noted(finished):
+    state = read_json(finished / "run.json")
+    (shard,) = (finished / state["examples"]).glob("shard-*.parquet")
+    tokens = sum(len(row) for row in pq.read_table(shard)["input_ids"])
+    assert state["tokens"]["measure base"] == state["tokens"]["select token-cleaning"] == tokens
+    assert 0 < state["tokens"]["train full"] <= tokens
+    assert set(state["tokens"]) <= set(state["seconds"])
+    assert min(state["seconds"].values()) > 0
 
 
 def test_every_arm_is_selected_trained_and_evaluated(finished):
@@ -253,7 +266,10 @@ def test_what_speaks_against_a_token_is_kept_and_shown(arguments, tmp_path, caps
     main(["show", str(folder), "--example", str(number)])
     shown = capsys.readouterr().out.replace("\n", " ")
     assert any(f"dropped as {reason}" in shown for reason in against)
-    assert any(f"dropped: {name}" in (folder / "report.html").read_text() for name in names)
+    page = (folder / "report.html").read_text()
+    (packed,) = re.findall(r'id="payload">([^<]*)<', page)
+    payload = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert payload["arms"][-1]["reasons"] == names
     assert selection_of(folder, "xtf")["fitted"]["relevance_threshold"] is not None
     words = list((tmp_path / "store/statistics").rglob("domain_words.json"))
     assert len(words) == 1

@@ -16,6 +16,7 @@ from pathlib import Path
 from tokensieve.config import load_recipe
 from tokensieve.pipeline import run
 from tokensieve.report.summary import summarise
+from tokensieve.report.sweep import Levels
 from tokensieve.report.view import RunView, load_run
 from tokensieve.store.atomic import read_json
 
@@ -97,11 +98,15 @@ def section(view: RunView) -> list[str]:
             f"| {held_out['perplexity']:.2f} | {f'{seconds:.0f}' if seconds else '-'} |"
         )
     measured = sum(value for name, value in view.seconds.items() if name.startswith("measure"))
-    summary = summarise(view, view.method)
+    levels = {view.method: Levels(view, view.method)}
+    summary, own = summarise(view, levels), levels[view.method].sweep.own
+    table = summary.tokens[view.method]
+    share = dict(zip(summary.token_ids.tolist(), table[:, : own + 1].sum(axis=1) / table.sum(axis=1), strict=True))
+    order = sorted(share, key=share.__getitem__, reverse=True)
     lines += ["", f"Measuring both models took {measured:.0f} s."]
-    for title, tokens in (("Most kept", summary.tokens[:12]), ("Least kept", summary.tokens[:-13:-1])):
-        shown = ", ".join(f"`{view.decoder.name(token.token_id)}` {token.share:.0%}" for token in tokens)
-        lines += ["", f"{title} tokens (seen 20 times or more): {shown}."]
+    for title, tokens in (("Most kept", order[:12]), ("Least kept", order[:-13:-1])):
+        shown = ", ".join(f"`{view.decoder.name(token_id)}` {share[token_id]:.0%}" for token_id in tokens)
+        lines += ["", f"{title} of the {len(order)} most frequent tokens: {shown}."]
     return lines
 
 

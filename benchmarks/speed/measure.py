@@ -160,7 +160,7 @@ def rows(runs: int) -> list[Row]:
     """Measure float32, and bfloat16 against the float32 baseline."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE_15M)).eval().requires_grad_(False)
-    examples = random_examples(120, SHAPE_15M["vocab_size"])
+    examples = random_examples(60, SHAPE_15M["vocab_size"])
     single, _ = compare(model, examples, "float32", runs)
     half, figures = compare(copy.deepcopy(model).to(torch.bfloat16), examples, "bfloat16", runs, model)
     agreement = f"; the selection at 0.6 agrees on {figures['selection_agreement']:.2%} of tokens"

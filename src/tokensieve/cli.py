@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -118,6 +119,7 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
     For example:
       tokensieve evaluate recipe.yaml
+      tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
     _stage("evaluate", arguments, as_json)
@@ -170,23 +172,50 @@ def inspect(
         raise SystemExit(1)
 
 
-def report(runs: Annotated[Path, tyro.conf.Positional], /, *, examples: int = 12, output: Path | None = None) -> None:
-    """Write the page of a run: one HTML file that needs no network.
+def report(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], /, *, examples: int = 100, output: Path | None = None
+) -> None:
+    """Write the page of a run, or of several on the same data: one HTML file that needs no network.
 
     For example:
       tokensieve report runs/a
+      tokensieve report runs/a runs/b runs/c --output compared.html
 
     Args:
-        runs: the run folder.
+        runs: the run folders.
         examples: number of token heat maps.
-        output: the file to write; report.html in the run folder when not given.
+        output: the file to write; report.html in the first run folder when not given.
     """
+    from tokensieve.report.joined import load_runs
     from tokensieve.report.page import write_page
-    from tokensieve.report.view import load_run
 
-    path = output or runs / "report.html"
-    write_page(load_run(runs), path, examples)
+    view = load_runs(runs)
+    path = output or runs[0] / "report.html"
+    write_page(view, path, examples)
     print(path)
+
+
+def serve(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional], /, *, host: str = "127.0.0.1", port: int = 8765
+) -> None:
+    """Show the page with every example, for data sets too big for one file; ends with Ctrl-C.
+
+    For example:
+      tokensieve serve runs/a
+      tokensieve serve runs/a runs/b --port 9000
+
+    Args:
+        runs: the run folders.
+        host: address to listen at; others than this machine can read the data where it is not the default.
+        port: port to listen at; 0 takes a free one.
+    """
+    from tokensieve.report.joined import load_runs
+    from tokensieve.report.serve import make_server
+
+    with make_server(load_runs(runs), host, port) as server:
+        print(f"http://{host}:{server.server_port}/", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def show(
@@ -281,7 +310,7 @@ def import_(
 
     For example:
       tokensieve import runs/a scores.parquet --name theirs --fraction 0.6
-      tokensieve import runs/a labels.jsonl --name theirs
+      tokensieve import runs/a labels.jsonl --name published
 
     Args:
         run: the run folder.
@@ -309,7 +338,7 @@ def compare(
 
     For example:
       tokensieve compare runs/a runs/half
-      tokensieve compare runs/* --json
+      tokensieve compare runs/a runs/b runs/c --json
 
     Args:
         runs: the run folders.
@@ -331,7 +360,7 @@ def lm_eval(run: Annotated[Path, tyro.conf.Positional], /, *, output: Path, name
     """Write the exact-match questions of a run as a task of lm-evaluation-harness.
 
     For example:
-      tokensieve lm-eval runs/a --output tasks --name my_task
+      tokensieve lm-eval runs/mine --output tasks --name my_task
 
     Args:
         run: the run folder.
@@ -395,6 +424,7 @@ _COMMANDS = (
     train,
     evaluate,
     report,
+    serve,
     show,
     compare,
     export,

@@ -65,7 +65,7 @@ class ReportSettings:
         examples: number of token heat maps.
     """
 
-    examples: int = 12
+    examples: int = 100
 
 
 @dataclass(frozen=True)

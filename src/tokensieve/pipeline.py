@@ -3,7 +3,7 @@
 A run folder:
 
     recipe.yaml                     the resolved recipe
-    run.json                        where data and statistics are, seconds of each stage, versions
+    run.json                        where data and statistics are, seconds and tokens of each stage, versions
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       counts, rule and what they were made from
     arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
@@ -131,7 +131,9 @@ class _Stages:
         self.models = dict(plan.models)
         self.measurements: dict[str, Measurement] = {}
         state = folder / "run.json"
-        self.seconds: dict[str, float] = read_json(state)["seconds"] if state.is_file() else {}
+        noted = read_json(state) if state.is_file() else {}
+        self.seconds: dict[str, float] = noted.get("seconds", {})
+        self.tokens: dict[str, int] = noted.get("tokens", {})
 
     def measure(self) -> None:
         """Make the models that are to be made, and measure every role's statistics."""
@@ -155,7 +157,7 @@ class _Stages:
             if arm.method.schedule == "self-evolving":
                 self._evolve(arm, kept)
             done = (folder / "selection.json").is_file()
-            with self._timed(f"select {arm.name}", done):
+            with self._timed(f"select {arm.name}", done, self.plan.examples.counts.tokens):
                 selection = select_arm(self.plan, arm, kept, self.measurements, folder, self.progress)
             kept = kept if kept is not None else selection["kept"]
         self._write_state()
@@ -203,7 +205,7 @@ class _Stages:
         examples, description = self.plan.examples, description or f"measure {role}"
         done = locate(examples, model, self.store).complete(figures)
         with (
-            self._timed(description, done),
+            self._timed(description, done, examples.counts.tokens),
             self.progress.stage(description, examples.counts.tokens, "tokens") as advance,
         ):
             return measure(examples, model, figures, self.recipe.measure, self.store, self.pool, advance)
@@ -317,6 +319,9 @@ class _Stages:
                 method=method,
                 turn_end_ids=self.plan.encoder.turn_end_ids if self.recipe.select.keep_turn_end else (),
             )
+        # Counted by the trainer: every epoch, prompts and dropped tokens included.
+        if (tokens := read_json(output / "training.json")["metrics"].get("num_tokens")) is not None:
+            self.tokens[description] = int(tokens)
 
     def _evaluate(self, name: str, model: ModelSettings) -> None:
         path = self._arm(name) / "evaluation.json"
@@ -345,11 +350,14 @@ class _Stages:
         return self.folder / "arms" / name
 
     @contextmanager
-    def _timed(self, description: str, skipped: bool) -> Iterator[None]:
+    def _timed(self, description: str, skipped: bool, tokens: int | None = None) -> Iterator[None]:
+        """Note the seconds of a stage, and the tokens that went through it where they are given."""
         start = time.perf_counter()
         yield
         if not skipped:
             self.seconds[description] = round(time.perf_counter() - start, 2)
+            if tokens is not None:
+                self.tokens[description] = tokens
 
     def _write_state(self) -> None:
         state = {
@@ -359,6 +367,7 @@ class _Stages:
             "arms": [arm.name for arm in self.plan.arms],
             "method": self.plan.arms[0].name,
             "seconds": self.seconds,
+            "tokens": self.tokens,
             "versions": fingerprint.versions(),
         }
         write_json(self.folder / "run.json", state)

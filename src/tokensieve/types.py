@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -167,6 +168,19 @@ class Statistics:
             ) from None
         check_finite(value, self.trainable, self.cu_seqlens, f"{role}.{name}")
         return value
+
+    def _repr_html_(self) -> str:
+        """Return a table of the figures of trainable tokens, which notebooks show."""
+        shares = (0.0, 0.01, 0.25, 0.5, 0.75, 0.99, 1.0)
+        names = ("least", "1 %", "25 %", "median", "75 %", "99 %", "greatest")
+        head = "".join(f"<th>{name}</th>" for name in ("figure", *names))
+        rows = ""
+        for (role, name), value in self.values.items():
+            found = value[self.trainable]
+            cells = (f"<td>{figure:.4g}</td>" for figure in (np.quantile(found, shares) if len(found) else ()))
+            rows += f"<tr><th>{escape(f'{role}.{name}')}</th>{''.join(cells)}</tr>"
+        counts = f"{len(self):,} examples, {len(self.labels):,} tokens, {int(self.trainable.sum()):,} trainable"
+        return f"<p>{counts}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
 def check_offsets(cu_seqlens: Int64, tokens: int) -> None:

@@ -336,3 +336,22 @@ def test_real_conversations_train_on_the_assistant_alone(shared, tmp_path):
         for (_, ids, labels), turns in zip(examples_of(store), rows, strict=True):
             trained = encoder.tokenizer.decode([i for i, label in zip(ids, labels, strict=True) if label != -100])
             assert trained == "".join(turn["value"] + end for turn in turns if turn["from"] == "gpt")
+
+
+def test_examples_know_their_source(tmp_path, write_jsonl, tiny_encoder):
+    named = {"prompt": "q", "completion": "a", "source": "forum"}
+    first = write_jsonl(named, {"prompt": "q", "completion": "b"}, name="first.jsonl")
+    second = write_jsonl({"prompt": "q", "completion": "c", "source": ""}, named, name="second.jsonl")
+    settings = DataSettings(files=(str(first), str(second)))
+    store = prepare(settings, tiny_encoder, tmp_path / "store", lambda rows: None)
+    assert store.sources == ("forum", str(first), str(second))
+    assert store.source_numbers(0).tolist() == [0, 1, 2, 0]
+
+
+def test_a_source_that_every_row_has_its_own_of_is_no_grouping(tmp_path, write_jsonl, tiny_encoder):
+    rows = [{"prompt": "q", "completion": "a", "source": f"page {number}"} for number in range(300)]
+    settings = DataSettings(files=(str(write_jsonl(*rows)),))
+    store = prepare(settings, tiny_encoder, tmp_path / "store", lambda rows: None)
+    assert len(store.sources) == 257
+    assert store.sources[-1] == "other sources"
+    assert (store.source_numbers(0) == 256).sum() == 44

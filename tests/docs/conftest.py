@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import huggingface_hub
@@ -12,6 +13,7 @@ from pages import SmallConfig, blocks, lay_out, made_elsewhere, small
 
 from tokensieve import config
 from tokensieve.cli import main
+from tokensieve.report import serve
 
 
 class Hub:
@@ -26,8 +28,19 @@ class Hub:
         assert (Path(given["folder_path"]) / "README.md").is_file()
 
 
+class Server(ThreadingHTTPServer):
+    """A server at a port that is free, which stops at once."""
+
+    def __init__(self, address, handler):
+        assert address[0] == "127.0.0.1"
+        super().__init__((address[0], 0), handler)
+
+    def serve_forever(self, poll_interval=0.5): ...
+
+
 def keep_small(monkeypatch) -> None:
-    """Make every recipe and every training of the pages one of seconds."""
+    """Make every recipe and every training of the pages one of seconds, and serve for none."""
+    monkeypatch.setattr(serve, "ThreadingHTTPServer", Server)
     load = config.load_recipe
     monkeypatch.setattr(config, "load_recipe", lambda *given: small(load(*given)))
     monkeypatch.setattr(trl, "SFTConfig", SmallConfig)
@@ -48,6 +61,8 @@ def finished(tmp_path_factory) -> Path:
         main(["run", "recipe.yaml"])
         main(["select", "recipe.yaml", "method.fraction=0.5", "output=runs/half"])
         made_elsewhere(Path("runs/mine"), desk)
+    for name in ("b", "c"):
+        shutil.copytree(desk / "runs/half", desk / "runs" / name)
     shutil.copytree(desk, desk.with_name("untouched"), symlinks=True)
     return desk
 

@@ -19,7 +19,9 @@ from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
 from tokensieve.imported import import_arm
 from tokensieve.pipeline import run as carry_out
+from tokensieve.report.joined import load_runs
 from tokensieve.report.page import write_page
+from tokensieve.report.sweep import Levels
 from tokensieve.report.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
@@ -135,6 +137,28 @@ def test_it_is_an_arm_like_any_other(run, write_rows, capsys):
     name = next((other / "data").iterdir()).name
     assert (exported / "data" / name).read_bytes() == (other / "data" / name).read_bytes()
     assert "Tokens chosen by imported" in (run / "arms/theirs/cleaned/README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("columns", "fraction", "parameter"), [(("scores",), 0.06, "fraction"), (("labels",), None, None)]
+)
+def test_its_ratio_can_be_set_on_the_page_where_it_has_scores(columns, fraction, parameter, run, write_rows):
+    import_arm(run, write_rows(only(rows_of(run), "row", *columns)), "theirs", fraction=fraction)
+    view = load_runs([run])
+    levels, own = Levels(view, "theirs"), Levels(view, "loss")
+    assert levels.sweep.parameter == parameter
+    if parameter:
+        assert levels.sweep == own.sweep
+        assert all((levels.shard(number) == own.shard(number)).all() for number in range(view.store.shards))
+
+
+def test_it_is_compared_with_arms_of_another_run(run, make_run, write_rows, tmp_path, capsys):
+    import_arm(run, write_rows(only(rows_of(run, "loss"), "row", "labels")), "theirs")
+    other = make_run(tmp_path / "other", "method={name: loss, fraction: 0.3}")
+    main(["compare", str(run), str(other), "--json"])
+    agreement = json.loads(capsys.readouterr().out)["agreement"]
+    pair = next(one for one in agreement if {one["arm"], one["other"]} == {"run:loss", "run:theirs"})
+    assert pair["jaccard"] == 1.0
 
 
 def test_a_later_run_of_the_recipe_leaves_it_alone(run, write_rows):

@@ -38,6 +38,14 @@ def test_by_hand():
     assert get_method("sstoken").select(by_hand()).tolist() == [-100, 11, 12, -100, -100, 15, 16]
 
 
+def test_the_parts_of_a_score_are_what_it_is_the_sum_of():
+    method, trainable = get_method("sstoken", gamma=0.25), by_hand().trainable
+    parts = method.parts(by_hand())
+    np.testing.assert_allclose(parts["learned"][trainable], [0.25, 0.25 / 3, 0, 0.25, 0], rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(parts["attention"], 0.75 * np.array(ATTENTION), rtol=1e-6)
+    np.testing.assert_array_equal(parts["learned"] + parts["attention"], method.score(by_hand()))
+
+
 def test_gamma_weighs_the_two_parts():
     attention_alone = get_method("sstoken", gamma=0, fraction=0.3).select(by_hand())
     assert attention_alone.tolist() == [-100, -100, -100, 13, -100, 15, -100]

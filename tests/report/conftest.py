@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import json
 import shutil
 from dataclasses import asdict, dataclass, replace
+from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from tokensieve.data.prepare import Counts
 from tokensieve.ops.ragged import offsets
 from tokensieve.report.heatmap import TokenDecoder
-from tokensieve.store.atomic import write_json
+from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
 
 SCRIPT = '<script>alert("x")</script>&\''
@@ -64,6 +69,50 @@ def decoder(tokenizer) -> TokenDecoder:
     return TokenDecoder(tokenizer.backend_tokenizer)
 
 
+class Page(HTMLParser):
+    """A page taken apart: its tags with their attributes, its scripts, and what is packed in it."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self._in_script = False
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+        self._in_script = tag == "script"
+
+    def handle_endtag(self, tag):
+        self._in_script = False
+
+    def handle_data(self, data):
+        if self._in_script:
+            attributes, text = self.scripts[-1]
+            self.scripts[-1] = (attributes, text + data)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the page's script is told."""
+        (text,) = (text for attributes, text in self.scripts if attributes.get("id") == "payload")
+        return json.loads(gzip.decompress(base64.b64decode(text)))
+
+    @property
+    def blocks(self) -> list[bytes]:
+        """The packed examples."""
+        found = [text for attributes, text in self.scripts if (attributes.get("id") or "").startswith("block-")]
+        return [base64.b64decode(text) for text in found]
+
+
+@pytest.fixture(scope="session")
+def take_apart() -> type[Page]:
+    """Return what takes the HTML of a page apart."""
+    return Page
+
+
 @pytest.fixture
 def demo(tmp_path, demo_source) -> Demo:
     """Return a run of this test's own."""
@@ -95,7 +144,8 @@ def demo_source(tmp_path_factory, tokenizer) -> Demo:
         cu_seqlens = offsets([len(example) for example in ids[part]])
         rows = {"row": 10 + np.arange(6, dtype=np.int64)[part]}
         columns = {"input_ids": flat["ids"].astype(np.int32), "labels": flat["labels"].astype(np.int32)}
-        write_shard(examples / shard_name(number), cu_seqlens, columns, rows)
+        sources = {"source": np.full(len(cu_seqlens) - 1, number, dtype=np.int32)}
+        write_shard(examples / shard_name(number), cu_seqlens, columns, {**rows, **sources})
         for factor, folder in enumerate(statistics.values()):
             write_shard(folder / "loss" / shard_name(number), cu_seqlens, {"loss": np.abs(score) * (factor + 1)})
         for arm in ("full", "random", "token-cleaning"):
@@ -114,6 +164,7 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
     chosen = sum(sum(example) for example in kept)
     counts = asdict(Counts(rows=6, examples=6, trainable_tokens=trainable))
     manifest = {"fingerprint": "f", "counts": counts, "turn_end_ids": [], "shards": 2}
+    manifest["sources"] = ["/data/news.jsonl", "/data/code/code.jsonl"]
     write_json(examples / "manifest.json", manifest)
     state = {
         "name": "night <b>",
@@ -126,10 +177,12 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
     }
     write_json(run / "run.json", state)
     for arm in state["arms"]:
+        # Half a token more, so that rounding down gives the very count.
+        fraction = (chosen + 0.5) / trainable if arm == "token-cleaning" else 1.0
         selection = {
             "method": arm,
-            "parameters": {"fraction": 0.6},
-            "rule": {"name": "TopFraction", "fraction": 0.6},
+            "parameters": {} if arm == "full" else {"fraction": fraction},
+            "rule": {"name": "TopFraction", "fraction": fraction},
             "trainable": trainable,
             "kept": chosen if arm == "token-cleaning" else trainable,
             "examples": 6,
@@ -147,3 +200,34 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         write_json(run / "arms" / arm / "evaluation.json", {"held_out": held_out, "exact_match": exact, "tasks": tasks})
     noise = {"planted": 40, "removed": 30, "clean": 100, "clean_removed": 5, "auroc": None}
     write_json(run / "planted_noise.json", {"token-cleaning": noise})
+
+
+@pytest.fixture(scope="session")
+def second_source(demo_source) -> Path:
+    """Write a second run on the same examples: an arm with reasons, and one that chooses otherwise."""
+    run = demo_source.folder.with_name("second")
+    first = read_json(demo_source.folder / "run.json")
+    write_json(run / "run.json", {**first, "name": "second", "arms": ["xtf", "rho-1"], "method": "xtf"})
+    trainable = sum(label != -100 for example in demo_source.labels for label in example)
+    for arm in ("xtf", "rho-1"):
+        kept = 0
+        for number, part in enumerate((slice(0, 4), slice(4, 6))):
+            labels = np.concatenate(demo_source.labels[part])
+            cu_seqlens = offsets([len(example) for example in demo_source.ids[part]])
+            rows = {"row": 10 + np.arange(6, dtype=np.int64)[part]}
+            place = np.arange(len(labels))
+            reasons = np.where(labels == -100, 0, (place % 5 == 0) + 4 * (place % 7 == 0)).astype(np.uint8)
+            columns = {"score": -np.bitwise_count(reasons).astype(np.float32), "reasons": reasons}
+            if arm == "rho-1":
+                columns = {"score": (place % 11 / 10).astype(np.float32)}
+            choice = (labels != -100) & (columns["score"] >= (0 if arm == "xtf" else 0.45))
+            kept += int(choice.sum())
+            folder = run / "arms" / arm / "scores"
+            write_shard(folder / shard_name(number), cu_seqlens, columns, rows)
+            write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
+        selection = read_json(demo_source.folder / "arms" / "full" / "selection.json")
+        rule = {"name": "Threshold", "value": 0.0 if arm == "xtf" else 0.45}
+        reason_names = ["low reasoning importance", "known already", "off task"] if arm == "xtf" else []
+        selection |= {"method": arm, "parameters": {}, "rule": rule, "trainable": trainable, "kept": kept}
+        write_json(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
+    return run

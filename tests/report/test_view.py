@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.summary import BINS, pick_examples, summarise
 from tokensieve.report.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import write_shard
@@ -104,43 +103,3 @@ def test_a_missing_tokenizer(demo):
     (view.store.folder / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(TokensieveError, match="tokenizer of the examples is missing"):
         view.decoder.name(1)
-
-
-def test_the_summary_counts_every_trainable_token_once(demo):
-    summary = summarise(load_run(demo.folder), "token-cleaning")
-    scores = np.array([s for example in demo.scores for s in example if s < 1e8])
-    assert [histogram.name for histogram in summary.histograms] == ["score", "base.loss", "reference.loss"]
-    for histogram in summary.histograms:
-        assert histogram.kept.sum() == (scores >= 0).sum()
-        assert histogram.dropped.sum() == (scores < 0).sum()
-        assert len(histogram.edges) == BINS + 1
-    low, high = summary.percentiles["score"]
-    assert (low, high) == (pytest.approx(scores.min() + 1, abs=1), pytest.approx(scores.max() - 1, abs=1))
-
-
-def test_tokens_are_counted_where_trainable(demo, decoder):
-    tokens = {decoder.name(token.token_id): token for token in summarise(load_run(demo.folder), "full").tokens}
-    assert tokens[" the"].seen == tokens[" the"].kept == 32
-    assert "q" not in tokens
-
-
-def test_values_that_are_all_the_same(demo):
-    histogram = summarise(load_run(demo.folder), "full").histograms[0]
-    assert (histogram.edges[0], histogram.edges[-1]) == (-0.5, 0.5)
-    assert histogram.kept.max() == histogram.kept.sum() > 0
-
-
-def test_examples_are_ordered_by_kept_share(demo):
-    order = summarise(load_run(demo.folder), "token-cleaning").examples.tolist()
-    assert order == [0, 1, 2, 3, 4, 5]  # 0 keeps nothing, 1 a part; the others everything, in order
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 20])
-def test_picked_examples_are_distinct(count):
-    picked = pick_examples(np.arange(100, 110), count)
-    numbers = [number for _, part in picked for number in part]
-    assert len(numbers) == len(set(numbers)) == min(count, 10)
-
-
-def test_picked_examples_are_the_ends_and_the_middle():
-    assert pick_examples(np.arange(9), 3) == [("most dropped", [0]), ("median", [4]), ("least dropped", [8])]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.data.formats import Converted, convert
 from tokensieve.data.settings import DataSettings
@@ -27,7 +28,9 @@ SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
 _ROWS_AT_ONCE = 1000
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-_LAYOUT = 1
+_LAYOUT = 2
+_MOST_SOURCES = 256
+_OTHER = "other sources"
 
 
 @dataclass
@@ -94,6 +97,7 @@ class ExampleStore:
         counts: what became of the source rows.
         turn_end_ids: ids that end an assistant turn.
         shards: how many shard files there are.
+        sources: names of where examples came from; empty in a store that was written without them.
     """
 
     folder: Path
@@ -101,11 +105,17 @@ class ExampleStore:
     counts: Counts
     turn_end_ids: tuple[int, ...]
     shards: int
+    sources: tuple[str, ...] = ()
 
     def read(self, number: int) -> Examples:
         """Read one shard."""
         cu_seqlens, columns = read_shard(self.folder / shard_name(number))
         return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"])
+
+    def source_numbers(self, number: int) -> NDArray[np.int32]:
+        """Read the place in `sources` of each example of a shard: int32 ``[examples]``."""
+        columns = read_shard(self.folder / shard_name(number))[1]
+        return columns["source"] if self.sources else np.zeros(len(columns["row"]), dtype=np.int32)
 
     def __iter__(self) -> Iterator[Examples]:
         return (self.read(number) for number in range(self.shards))
@@ -137,6 +147,7 @@ def open_examples(folder: Path) -> ExampleStore:
         Counts(**manifest["counts"]),
         tuple(manifest["turn_end_ids"]),
         manifest["shards"],
+        tuple(manifest.get("sources", ())),
     )
 
 
@@ -165,7 +176,7 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
         if (folder / "manifest.json").is_file():
             return open_examples(folder)
         with atomic_folder(folder) as partial:
-            counts, digest, shards = _write(settings, encoder, partial, on_rows)
+            counts, digest, shards, sources = _write(settings, encoder, partial, on_rows)
             encoder.tokenizer.save_pretrained(partial / "tokenizer")
             manifest = {
                 "identity": identity,
@@ -173,6 +184,7 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
                 "counts": asdict(counts),
                 "turn_end_ids": list(encoder.turn_end_ids),
                 "shards": shards,
+                "sources": sources,
                 "settings": asdict(settings),
                 "versions": fingerprint.versions(),
             }
@@ -306,10 +318,11 @@ class Tally:
 
 def _write(
     settings: DataSettings, encoder: Encoder, folder: Path, on_rows: Callable[[int], None]
-) -> tuple[Counts, str, int]:
+) -> tuple[Counts, str, int, list[str]]:
     tally = Tally(settings, encoder)
     digests = [hashlib.sha256() for _ in range(3)]
-    pending: list[tuple[int, Encoded]] = []
+    sources: dict[str, int] = {}
+    pending: list[_Pending] = []
     tokens = shards = 0
     for batch, rows in encode_rows(settings, encoder, raise_error):
         tally.counts.rows += rows
@@ -317,7 +330,7 @@ def _write(
             kept = tally.add(row, encoded)
             if kept is None:
                 continue
-            pending.append((row.number, kept))
+            pending.append(_Pending(row.number, _source_number(row, sources), kept))
             tokens += len(kept.input_ids)
             if tokens >= SHARD_TOKENS:
                 _write_shard(folder / shard_name(shards), pending, digests)
@@ -327,18 +340,38 @@ def _write(
     if pending:
         _write_shard(folder / shard_name(shards), pending, digests)
         shards += 1
-    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), shards
+    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), shards, list(sources)
 
 
-def _write_shard(path: Path, pending: list[tuple[int, Encoded]], digests: list[Any]) -> None:
+@dataclass(frozen=True)
+class _Pending:
+    """An example to be written: number of its source row, number of its source, and its tokens."""
+
+    row: int
+    source: int
+    encoded: Encoded
+
+
+def _source_number(row: Row, sources: dict[str, int]) -> int:
+    """Return the number of a row's source: its `source` field where it has one, else the file; notes new ones."""
+    named = row.data.get("source")
+    name = named if isinstance(named, str) and named else row.source
+    # A field that is different in every row, such as a URL, is no grouping.
+    return sources.setdefault(name if name in sources or len(sources) < _MOST_SOURCES else _OTHER, len(sources))
+
+
+def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> None:
     """Write examples and feed the fingerprint; ids, labels and lengths apart, so that shard size does not matter."""
-    cu_seqlens = offsets([len(encoded.input_ids) for _, encoded in pending])
-    input_ids = np.concatenate([encoded.input_ids for _, encoded in pending])
-    labels = np.concatenate([encoded.labels for _, encoded in pending])
+    cu_seqlens = offsets([len(one.encoded.input_ids) for one in pending])
+    input_ids = np.concatenate([one.encoded.input_ids for one in pending])
+    labels = np.concatenate([one.encoded.labels for one in pending])
     for digest, values in zip(digests, (input_ids, labels, np.diff(cu_seqlens)), strict=True):
         digest.update(np.ascontiguousarray(values).tobytes())
-    rows = np.array([number for number, _ in pending], dtype=np.int64)
-    write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, {"row": rows})
+    rows = {
+        "row": np.array([one.row for one in pending], dtype=np.int64),
+        "source": np.array([one.source for one in pending], dtype=np.int32),
+    }
+    write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, rows)
 
 
 def _at(error: TokensieveError, row: Row) -> TokensieveError:

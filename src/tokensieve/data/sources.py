@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
@@ -22,6 +22,7 @@ _FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv")
 _COMPRESSED = (".gz", ".zst")
 _LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Row:
         number: position among all rows that were read, from 0.
         where: file and line (or row) for messages to the user.
         data: columns and values.
+        source: the file, folder or Hub id that it came from.
     """
 
     number: int
     where: str
     data: dict[str, Any]
+    source: str
 
 
 def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
@@ -51,8 +54,8 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
         TokensieveError: no source given.
     """
     rows = (
-        Row(number, where, _rename(data, settings.columns))
-        for number, (where, data) in enumerate(_all_rows(settings, on_error))
+        Row(number, where, _rename(data, settings.columns), source)
+        for number, (source, where, data) in enumerate(_all_rows(settings, on_error))
     )
     return itertools.islice(rows, settings.limit)
 
@@ -86,24 +89,25 @@ def source_fingerprint(settings: DataSettings) -> str:
     return fingerprint.of_value([picked, sources])
 
 
-def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield (source, where, columns)."""
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", mend="data: {files: [train.jsonl]}")
     for source in settings.files:
         yield from _reported(_source_rows(source, settings, on_error), on_error)
 
 
-def _source_rows(source: str, settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+def _source_rows(source: str, settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
     if _is_hub_id(source):
-        yield from _dataset_rows(_load_hub(source, settings), source)
+        yield from ((source, *row) for row in _dataset_rows(_load_hub(source, settings), source))
     elif _is_saved_dataset(source):
-        yield from _dataset_rows(_load_saved(source, settings.split), source)
+        yield from ((source, *row) for row in _dataset_rows(_load_saved(source, settings.split), source))
     else:
         for path in _expand(source):
-            yield from _reported(_file_rows(path, on_error), on_error)
+            yield from ((str(path), *row) for row in _reported(_file_rows(path, on_error), on_error))
 
 
-def _reported(rows: Iterator[tuple[str, dict[str, Any]]], on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
     """Yield rows up to the error that ends them, and report it."""
     try:
         yield from rows

@@ -35,7 +35,7 @@ def run_demo(output: Path, seed: int) -> tuple[Path, float]:
         write(seed, data)
     folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)), "evaluate")
     audit(load_run(folder), data / "pool.jsonl")
-    write_page(load_run(folder), folder / "report.html", 12)
+    write_page(load_run(folder), folder / "report.html", 100)
     return folder, time.perf_counter() - start
 
 

@@ -79,6 +79,11 @@ class Method(ABC):
             TokensieveError: a needed statistic is missing, NaN or infinite.
         """
 
+    def parts(self, statistics: Statistics) -> Mapping[str, Float32]:
+        """Return float32 ``[tokens]`` by name: the summands of the score, where there are some to tell apart."""
+        del statistics
+        return {}
+
     def fit(self, corpus: Corpus) -> Self:
         """Return the method with what it must know of the whole data set; itself where that is nothing.
 

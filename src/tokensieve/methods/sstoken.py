@@ -84,8 +84,16 @@ class SsToken(FractionMethod):
 
     def score(self, statistics: Statistics) -> Float32:
         """Return float32 ``[tokens]`` in [0, 1]."""
+        learned, attentive = self.parts(statistics).values()
+        return learned + attentive
+
+    def parts(self, statistics: Statistics) -> Mapping[str, Float32]:
+        """Return what training has improved and the attention to the prompt, both with their weights."""
         attention = statistics.get("current", "attention_to_prompt")
         gain = statistics.get("history", "loss") - statistics.get("current", "loss")
         low, high = segment_extremes(gain, statistics.trainable, statistics.cu_seqlens)
         normed = (gain - low) / (high - low + _EPSILON)
-        return (np.float32(self.gamma) * normed + np.float32(1 - self.gamma) * attention).astype(np.float32)
+        return {
+            "learned": (np.float32(self.gamma) * normed).astype(np.float32),
+            "attention": (np.float32(1 - self.gamma) * attention).astype(np.float32),
+        }

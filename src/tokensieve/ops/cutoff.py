@@ -59,12 +59,12 @@ def find_cutoff(upper: NDArray[np.int64], lower: Callable[[int], NDArray[np.int6
     """
     if count == 0:
         return Cutoff(key=_BUCKETS * _BUCKETS, ties=0)
-    bucket, above = _bucket_of(upper, count)
-    rest, above_in_bucket = _bucket_of(lower(bucket), count - above)
+    bucket, above = bucket_of(upper, count)
+    rest, above_in_bucket = bucket_of(lower(bucket), count - above)
     return Cutoff(key=(bucket << 16) | rest, ties=count - above - above_in_bucket)
 
 
-def _bucket_of(counts: NDArray[np.int64], count: int) -> tuple[int, int]:
+def bucket_of(counts: NDArray[np.int64], count: int) -> tuple[int, int]:
     """Return the bucket of the ``count``-th largest element and how many elements lie above it."""
     from_top = np.cumsum(counts[::-1])
     index = int(np.searchsorted(from_top, count))

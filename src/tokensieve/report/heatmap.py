@@ -122,6 +122,14 @@ class TokenDecoder:
         """Return a token's text by itself, or its name in the vocabulary where it has none."""
         return self._decode([token_id]) or self._tokenizer.id_to_token(token_id) or f"⟨id={token_id}⟩"
 
+    def is_special(self, token_id: int) -> bool:
+        """Whether an id is a control token of the tokenizer."""
+        return token_id in self._special
+
+    def texts(self, sequences: Sequence[Sequence[int]]) -> list[str]:
+        """Return the whole text of several sequences."""
+        return self._tokenizer.decode_batch([list(ids) for ids in sequences], skip_special_tokens=False)
+
     def names(self, token_ids: Sequence[int], pieces: Sequence[Piece]) -> list[str]:
         """Return each token's text on one line; a part of a character is that character, numbered."""
         names: list[str] = []

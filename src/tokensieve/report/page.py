@@ -1,139 +1,105 @@
-"""The page of a run: one HTML file that needs no network and no script to be read.
+"""The page of one or more runs: one HTML file that needs no network and opens from disk.
 
-Everything from data reaches the page through Jinja's escaping, and the page's own policy runs no script
-but the one whose hash it names.
+Everything from data is in the payload and the blocks, gzip in base64, and reaches the page as text alone; what is
+written into the page itself goes through Jinja's escaping. The page's own policy runs no script but those whose hashes
+it names, and loads nothing.
 """
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import importlib.resources
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokensieve.report.chart import HEIGHT, WIDTH, Chart, draw
-from tokensieve.report.heatmap import (
-    LEVELS,
-    Scale,
-    StyledRun,
-    TokenDecoder,
-    percentile_scale,
-    styled_runs,
-    visible,
-)
+from tokensieve.report.heatmap import LEVELS
+from tokensieve.report.pack import Packer, plan_blocks
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
-from tokensieve.report.summary import LEAST_SEEN, Summary, TokenCount, pick_examples, summarise
+from tokensieve.report.payload import payload
+from tokensieve.report.summary import Summary, pick_examples, summarise
+from tokensieve.report.sweep import Levels
 from tokensieve.report.table import number, percent, plain_value, result_table
-from tokensieve.report.view import ExampleView, RunView
+from tokensieve.report.view import RunView
 from tokensieve.store.atomic import write_text
+from tokensieve.types import Int64
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_TOKENS_LISTED = 15
-_RUN_TOKENS = 12  # pieces of one element, so that its hover text stays readable
+_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "main")
+_VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 
-@dataclass(frozen=True)
-class Element:
-    """One element of a heat map.
+class Report:
+    """A run with everything that its page shows.
 
-    Attributes:
-        classes: its style.
-        detail: one line a token; what hovering and focus show.
-        parts: its text, each with whether it stands for something invisible.
+    Args:
+        view: one run, or several joined (`joined.load_runs`).
+        examples: heat maps at most; None is all.
+
+    Raises:
+        TokensieveError: scores or examples that cannot be read.
     """
 
-    classes: str
-    detail: str
-    parts: list[tuple[str, bool]]
+    def __init__(self, view: RunView, examples: int | None) -> None:
+        self.view = view
+        self.levels = {arm: Levels(view, arm) for arm in view.arms}
+        self.summary: Summary = summarise(view, self.levels)
+        index = self.summary.index
+        self.numbers: Int64 = pick_examples(index, view.method, len(index.rows) if examples is None else examples)
+        self.blocks = plan_blocks(self.numbers, index.tokens[self.numbers], view.starts)
+        self.packer = Packer(view, self.levels)
 
-
-@dataclass(frozen=True)
-class HeatMap:
-    """One example.
-
-    Attributes:
-        number: its position in the example store.
-        row: of the source.
-        trainable: tokens to choose from.
-        kept: tokens chosen.
-        elements: its tokens.
-    """
-
-    number: int
-    row: int
-    trainable: int
-    kept: int
-    elements: list[Element]
-
-
-@dataclass(frozen=True)
-class TokenRow:
-    """A token of the vocabulary in the lists of the most kept and most dropped."""
-
-    parts: list[tuple[str, bool]]
-    count: TokenCount
+    def render(self, *, remote: bool = False) -> str:
+        """Return the page; with ``remote`` the examples are not in it but fetched from ``blocks/NUMBER``."""
+        view = self.view
+        found = payload(view, self.levels, self.summary, self.numbers, [len(block) for block in self.blocks])
+        packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        scripts = [_vendored(name) for name in _VENDORED] + [_own_script()]
+        style = _asset("page.css") + _level_rules()
+        selection = view.row(view.method).selection
+        return (
+            _environment()
+            .get_template("page.html.j2")
+            .render(
+                view=view,
+                joined=len({folder.parent for folder in view.folders.values()}) > 1,
+                arms=[row for row in view.rows if row.selection is not None],
+                selection=selection,
+                sentences=_sentences(view),
+                table=result_table(view),
+                payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
+                blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
+                style=style,
+                scripts=scripts,
+                policy=_policy(style, scripts, "'self'" if remote else "'none'"),
+            )
+        )
 
 
 def write_page(view: RunView, path: Path, examples: int) -> None:
     """Write the page of a run.
 
     Args:
-        view: the run.
+        view: the run, or several joined.
         path: the HTML file.
         examples: heat maps at most.
 
     Raises:
         TokensieveError: scores or examples that cannot be read.
     """
-    write_text(path, render_page(view, examples))
+    write_text(path, Report(view, examples).render())
 
 
-def render_page(view: RunView, examples: int) -> str:
-    """Return the page of a run; see `write_page`."""
-    arm = view.row(view.method)
-    assert arm.selection is not None
-    summary = summarise(view, view.method)
-    scale = percentile_scale(*summary.percentiles["score"])
-    style, script = _asset("page.css") + _level_rules(), _asset("page.js")
+def _policy(style: str, scripts: Sequence[str], connect: str) -> str:
+    hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
     return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            view=view,
-            selection=arm.selection,
-            sentences=_sentences(view),
-            table=result_table(view),
-            charts=_charts(summary, arm.selection.threshold),
-            chart_width=WIDTH,
-            chart_height=HEIGHT,
-            most_kept=_listed(summary.tokens, view.decoder, arm.selection.share, kept=True),
-            most_dropped=_listed(summary.tokens, view.decoder, arm.selection.share, kept=False),
-            least_seen=LEAST_SEEN,
-            scale=scale,
-            levels=range(-LEVELS if scale.signed else 0, LEVELS + 1),
-            level_class=lambda level: _level_class(level, scale.signed),
-            groups=[
-                (heading, [_heat_map(view, number, scale) for number in numbers])
-                for heading, numbers in pick_examples(summary.examples, examples)
-            ],
-            style=style,
-            script=script,
-            policy="; ".join(
-                (
-                    "default-src 'none'",
-                    f"style-src '{_hash(style)}'",
-                    f"script-src '{_hash(script)}'",
-                    "img-src data:",
-                    "base-uri 'none'",
-                    "form-action 'none'",
-                )
-            ),
-        )
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src {hashes}; connect-src {connect}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     )
 
 
@@ -151,12 +117,25 @@ def _environment() -> Environment:
     return environment
 
 
+def _own_script() -> str:
+    """Return the page's scripts as one, with names of its own."""
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(f"js/{name}.js") for name in _SCRIPTS) + "})();\n"
+
+
 def _asset(name: str) -> str:
     return importlib.resources.files("tokensieve.report").joinpath("templates", name).read_text(encoding="utf-8")
 
 
+def _vendored(name: str) -> str:
+    return importlib.resources.files("tokensieve.report").joinpath("vendor", name).read_text(encoding="utf-8")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
 def _hash(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return "sha256-" + _base64(hashlib.sha256(text.encode()).digest())
 
 
 def _level_rules() -> str:
@@ -167,16 +146,10 @@ def _level_rules() -> str:
         for signed in (False, True):
             for level in range(-LEVELS if signed else 1, LEVELS + 1):
                 if level:
-                    colour = css(palette.background(level, signed))
-                    yield f".{_level_class(level, signed)}{{background:{colour}}}"
+                    name = f"{'s' if not signed else 'p' if level > 0 else 'n'}{abs(level)}"
+                    yield f".{name}{{background:{css(palette.background(level, signed))}}}"
 
     return "".join(rules(LIGHT)) + "@media (prefers-color-scheme:dark){" + "".join(rules(DARK)) + "}\n"
-
-
-def _level_class(level: int, signed: bool) -> str:
-    if level == 0:
-        return "z"
-    return f"{'s' if not signed else 'p' if level > 0 else 'n'}{abs(level)}"
 
 
 def _sentences(view: RunView) -> list[str]:
@@ -194,69 +167,3 @@ def _sentences(view: RunView) -> list[str]:
     if found:
         said.append(f"Held-out loss: {', '.join(found)}.")
     return said
-
-
-def _charts(summary: Summary, threshold: float | None) -> list[Chart]:
-    return [draw(histogram, threshold if histogram.name == "score" else None) for histogram in summary.histograms]
-
-
-def _listed(tokens: Sequence[TokenCount], decoder: TokenDecoder, share: float, *, kept: bool) -> list[TokenRow]:
-    """Return the tokens that are kept more (or less) often than tokens are on average, furthest first."""
-    chosen = [token for token in tokens if (token.share > share if kept else token.share < share)]
-    if not kept:
-        chosen = sorted(chosen, key=lambda token: (token.share, -token.seen, token.token_id))
-    return [TokenRow(visible(decoder.name(token.token_id)), token) for token in chosen[:_TOKENS_LISTED]]
-
-
-def _heat_map(view: RunView, example_number: int, scale: Scale) -> HeatMap:
-    example = view.example(example_number)
-    trainable, kept = example.trainable, example.kept(view.method)
-    pieces = view.decoder.pieces(example.token_ids)
-    details = _details(view, example, view.decoder.names(example.token_ids, pieces))
-    runs = styled_runs(
-        pieces,
-        trainable,
-        kept,
-        example.value(view.method, "score"),
-        scale,
-        longest=_RUN_TOKENS,
-    )
-    return HeatMap(
-        example_number,
-        example.row,
-        int(trainable.sum()),
-        int((kept & trainable).sum()),
-        [_element(run, scale, details) for run in runs],
-    )
-
-
-def _element(run: StyledRun, scale: Scale, details: list[str]) -> Element:
-    style, first, last = run.style, run.pieces[0].start, run.pieces[-1].stop
-    classes = [style.state] + (["special"] if style.special else [])
-    if style.state == "prompt":
-        detail = f"tokens {first} to {last - 1}: prompt, not trained on" if last - first > 1 else details[first]
-    else:
-        classes.append(_level_class(style.level, scale.signed))
-        detail = "\n".join(details[first:last])
-    parts = [part for piece in run.pieces for part in visible(piece.text or "⟨⟩")]
-    return Element(" ".join(classes), detail, parts)
-
-
-def _details(view: RunView, example: ExampleView, texts: list[str]) -> list[str]:
-    """Return one line a token: its text, position, id and, where it is trainable, its figures and its fate."""
-    trainable, kept = example.trainable, example.kept(view.method)
-    names = ["score", *example.shard.statistics]
-    values = [example.value(view.method, name) for name in names]
-    selection = view.row(view.method).selection
-    reasons = example.reasons(view.method, selection.reasons if selection else ())
-    lines = []
-    for position, token_id in enumerate(example.token_ids):
-        line = f"“{texts[position]}” · token {position} · id {token_id}"
-        if trainable[position]:
-            figures = (f"{name} {plain_value(float(v[position]))}" for name, v in zip(names, values, strict=True))
-            fate = "kept" if kept[position] else ": ".join(filter(None, ("dropped", ", ".join(reasons[position]))))
-            line = " · ".join((line, fate, *figures))
-        else:
-            line += " · prompt, not trained on"
-        lines.append(line)
-    return lines

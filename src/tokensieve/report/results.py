@@ -15,6 +15,8 @@ POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring m
 """Models that are evaluated beside the arms, and what they are."""
 IMPORTED = "imported"
 """What stands for the method of an arm that was brought into the run."""
+CONTROLS = ("full", "random")
+"""Methods that are there to compare with."""
 _Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
@@ -67,6 +69,9 @@ class Selection:
         online: whether tokens were chosen as the model trained; once that is done, ``trainable`` and ``kept`` count
             what it was offered and took over the whole training.
         reasons: names of what can speak against a token, by bit.
+        statistics: what the method read, by ``role.statistic``.
+        rounds: what each round chose, where selecting and training took turns.
+        fitted: hyper-parameters that were derived from the data, None where there are none.
     """
 
     method: str
@@ -80,6 +85,9 @@ class Selection:
     keep_turn_end: bool = False
     online: bool = False
     reasons: Sequence[str] = ()
+    statistics: Mapping[str, str] = field(default_factory=dict)
+    rounds: Sequence[Any] = ()
+    fitted: Mapping[str, Any] | None = None
 
     @property
     def share(self) -> float:

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 
 from tokensieve.data.prepare import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
 from tokensieve.report.heatmap import TokenDecoder
 from tokensieve.report.results import Row, imported_arms, read_object, read_rows
+from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import read_shard, shard_name
-from tokensieve.types import IGNORE_INDEX, Bool, Examples, Float32, Int64, UInt8
+from tokensieve.types import IGNORE_INDEX, Bool, Examples, Figure, Float32, Int64, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +73,14 @@ class ExampleView:
         row: the number of its source row.
         shard: the shard that it lies in.
         tokens: its slice of the shard's flat arrays.
+        run: the run that it is of.
     """
 
     number: int
     row: int
     shard: ShardView
     tokens: slice
+    run: RunView
 
     @property
     def token_ids(self) -> list[int]:
@@ -102,6 +107,23 @@ class ExampleView:
         """Return float32 ``[tokens of the example]``, as `ShardView.value` does."""
         return self.shard.value(arm, name)[self.tokens]
 
+    def html(self, arm: str | None = None, value: str = "score") -> str:
+        """Return its heat map as HTML without scripts, which notebooks show.
+
+        Args:
+            arm: whose decisions and score to show; the method's when not given.
+            value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+
+        Raises:
+            TokensieveError: an unknown arm or value.
+        """
+        from tokensieve.report.notebook import example_html
+
+        return example_html(self, self.run, arm or self.run.method, value)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
 
 @dataclass(frozen=True, eq=False)
 class RunView:
@@ -116,6 +138,8 @@ class RunView:
         statistics: the folder of each role's statistics.
         seconds: what each stage took.
         versions: of the libraries.
+        folders: the folder of each arm.
+        tokens: how many went through each stage, where that was noted.
     """
 
     folder: Path
@@ -126,6 +150,8 @@ class RunView:
     statistics: Mapping[str, Path]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
+    folders: Mapping[str, Path]
+    tokens: Mapping[str, int]
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -160,6 +186,11 @@ class RunView:
         """Return the number of examples."""
         return int(self.starts[-1])
 
+    def _repr_html_(self) -> str:
+        from tokensieve.report.notebook import run_html
+
+        return run_html(self)
+
     def shards(self) -> Iterator[ShardView]:
         """Read shard after shard."""
         return (self.shard(number) for number in range(self.store.shards))
@@ -179,13 +210,40 @@ class RunView:
         }
         scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
-            folder = self.folder / "arms" / arm / "scores"
+            folder = self.folders[arm] / "scores"
             columns = _aligned(folder / shard_name(number), examples)
             scores[arm] = columns["score"]
             kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
             if "reasons" in columns:
                 reasons[arm] = columns["reasons"]
         return ShardView(examples, _plain_names(statistics), scores, kept, reasons)
+
+    def read_scores(self, arm: str, number: int) -> tuple[Float32, Bool]:
+        """Read one shard's scores of an arm, float32 ``[tokens]``, and its decisions, bool ``[tokens]``."""
+        return read_selection(self.folders[arm] / "scores", number)
+
+    def parts(self, arm: str, number: int) -> Mapping[str, Float32]:
+        """Return float32 ``[tokens]`` of one shard by name: the summands of an arm's score.
+
+        Empty where the method has none, is not known here, or what it read is gone.
+        """
+        selection = self.row(arm).selection
+        assert selection is not None
+        try:
+            method = get_method(selection.method, **selection.parameters)
+        except TokensieveError:
+            return {}
+        if type(method).parts is Method.parts:
+            return {}
+        examples, values = self.store.read(number), {}
+        folders = {folder.name: folder for folder in self.statistics.values()}
+        for role, name in method.needs:
+            key = Figure.of(name, method.options(name)).key
+            folder = folders.get(selection.statistics.get(f"{role}.{name}", ""))
+            if folder is None or not (folder / key / shard_name(number)).is_file():
+                return {}
+            values[role, name] = _aligned(folder / key / shard_name(number), examples)[name]
+        return method.parts(self.store.statistics(examples, values, 0))
 
     def example(self, number: int) -> ExampleView:
         """Read one example, by its position in the store.
@@ -201,7 +259,7 @@ class RunView:
         shard = self.shard(shard_number)
         index = number - int(self.starts[shard_number])
         start, stop = shard.examples.cu_seqlens[index : index + 2].tolist()
-        return ExampleView(number, int(shard.examples.rows[index]), shard, slice(start, stop))
+        return ExampleView(number, int(shard.examples.rows[index]), shard, slice(start, stop), self)
 
     def number_of_row(self, row: int) -> int:
         """Return the position in the store of the example that came from a source row.
@@ -232,16 +290,18 @@ def load_run(folder: Path) -> RunView:
     state = read_object(folder / "run.json", "this folder holds no run", "give the folder of a run, such as runs/a")
     try:
         method = state["method"]
-        controls = [name for name in state["arms"] if name != method] + imported_arms(folder, state["arms"])
+        arms = [name for name in state["arms"] if name != method] + imported_arms(folder, state["arms"]) + [method]
         return RunView(
             folder,
             str(state["name"]),
             method,
-            read_rows(folder, [*controls, method]),
+            read_rows(folder, arms),
             open_examples(folder / state["examples"]),
             {role: folder / path for role, path in state["statistics"].items()},
             state["seconds"],
             state["versions"],
+            {name: folder / "arms" / name for name in arms},
+            state.get("tokens", {}),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise TokensieveError(

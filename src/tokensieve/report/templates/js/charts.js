@@ -1,0 +1,163 @@
+// Charts by Observable Plot. Colours are custom properties of the style sheet, so that a change of theme needs no script.
+
+function element(name, properties = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key in made) made[key] = value;
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function draw(options, description) {
+  const svg = Plot.plot({ ...options, className: "plot" });
+  svg.querySelectorAll("style").forEach((style) => style.remove()); // the page has one style sheet
+  svg.querySelectorAll("[aria-label]").forEach((mark) => mark.removeAttribute("aria-label")); // an image has one name
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", description);
+  return svg;
+}
+
+// A chart with its title, and its figures as a table for those who want or need numbers.
+const opened = new Set(); // titles of the charts whose table is open, which outlives a new drawing
+
+function chart(title, note, svg, columns, rows) {
+  const made = element("figure", { className: "card" }, element("figcaption", {}, title, " ", element("span", { className: "soft" }, note)), svg);
+  if (!columns) return made;
+  const details = element("details", {}, element("summary", {}, `Figures of ${title}`));
+  const fill = () => details.children.length === 1 && details.append(table(columns, rows()));
+  details.open = opened.has(title);
+  if (details.open) fill();
+  details.addEventListener("toggle", () => {
+    if (details.open) fill();
+    opened[details.open ? "add" : "delete"](title);
+  });
+  made.append(details);
+  return made;
+}
+
+function table(columns, rows) {
+  const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
+  const body = rows.map(([first, ...rest]) =>
+    element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((cell) => element("td", {}, cell))));
+  return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+}
+
+function histogram(title, edges, counts, threshold, kept) {
+  const bars = counts.flatMap(({ kept, all }, i) => [
+    { x1: edges[i], x2: edges[i + 1], y1: 0, y2: kept, fate: "kept" },
+    { x1: edges[i], x2: edges[i + 1], y1: kept, y2: all, fate: "dropped" },
+  ]).filter((bar) => bar.y2 > bar.y1);
+  const low = edges[0], high = edges.at(-1);
+  const visible = threshold !== null && threshold >= low && threshold <= high;
+  const rect = (fate, fill, stroke) => Plot.rect(bars.filter((bar) => bar.fate === fate), {
+    x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill, stroke, strokeWidth: 0.6, insetLeft: 0.5, insetRight: 0.5,
+  });
+  const svg = draw({
+    width: 360, height: 190, marginLeft: 44, marginRight: 10, marginTop: 22, marginBottom: 26,
+    x: { domain: [low, high], ticks: 5, tickFormat: figure, label: null },
+    y: { ticks: 4, tickFormat: "~s", label: null, grid: true },
+    marks: [
+      rect("kept", "var(--kept)", "var(--kept)"),
+      rect("dropped", "url(#hatch)", "var(--dropped)"),
+      Plot.ruleY([0], { stroke: "var(--soft)" }),
+      ...(visible ? [
+        Plot.ruleX([threshold], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
+        Plot.text([threshold], {
+          x: (d) => d, frameAnchor: "top", dy: -14, text: () => `threshold ${figure(threshold)}`, fill: "var(--ink)",
+          textAnchor: threshold < low + (high - low) / 4 ? "start" : threshold > high - (high - low) / 4 ? "end" : "middle",
+        }),
+      ] : []),
+    ],
+  }, `${title}: ${count(kept.kept)} kept and ${count(kept.all - kept.kept)} dropped tokens between ${figure(low)} and ${figure(high)}.`
+    + (visible ? ` The threshold is ${figure(threshold)}.` : ""));
+  return chart(title, "", svg, ["from", "kept", "dropped"], () =>
+    counts.map(({ kept, all }, i) => [figure(edges[i]), count(kept), count(all - kept)]));
+}
+
+function shares(title, names, counts, overall) {
+  const rows = names.map((name, i) => ({ name, ...counts[i], share: counts[i].kept / counts[i].all })).filter((row) => row.all);
+  const longest = Math.min(150, 14 + 6.6 * d3.max(rows, (row) => shorten(row.name).length));
+  const svg = draw({
+    width: 360, height: 44 + 22 * rows.length, marginLeft: longest, marginRight: 52, marginTop: 6, marginBottom: 26,
+    x: { domain: [0, 1], ticks: 4, tickFormat: "%", label: null },
+    y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },
+    marks: [
+      Plot.barX(rows, { y: "name", x1: 0, x2: 1, fill: "url(#hatch)", stroke: "var(--dropped)", strokeWidth: 0.6, insetTop: 3, insetBottom: 3 }),
+      Plot.barX(rows, { y: "name", x1: 0, x2: "share", fill: "var(--kept)", insetTop: 3, insetBottom: 3 }),
+      Plot.text(rows, { y: "name", x: 1, text: (row) => percent(row.share), textAnchor: "end", dx: 50, fill: "var(--ink)" }),
+      Plot.ruleX([overall], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
+    ],
+  }, `${title}: ${rows.map((row) => `${row.name} ${percent(row.share)}`).join(", ")}.`);
+  return chart(title, "", svg, ["group", "kept", "trainable", "share"], () =>
+    rows.map((row) => [row.name, count(row.kept), count(row.all), percent(row.share)]));
+}
+
+const shorten = (name) => (name.length > 22 ? `…${name.slice(-21)}` : name);
+
+function agreement(names, value) {
+  const cells = names.flatMap((row) => names.map((column) => ({ row, column, share: value(row, column) })));
+  const margin = Math.min(160, 16 + 6.4 * d3.max(names, (name) => shorten(name).length));
+  return draw({
+    width: margin + 46 * names.length + 60, height: 0.75 * margin + 34 * names.length + 8,
+    marginLeft: margin, marginTop: 0.75 * margin, marginBottom: 4, marginRight: 60,
+    x: { domain: names, label: null, axis: "top", tickSize: 0, tickRotate: -40, tickFormat: shorten },
+    y: { domain: names, label: null, tickSize: 0, tickFormat: shorten },
+    marks: [
+      Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--kept)", fillOpacity: (cell) => 0.5 * cell.share }),
+      Plot.text(cells, { x: "column", y: "row", text: (cell) => cell.share.toFixed(2), fill: "var(--ink)" }),
+    ],
+  }, `Shared part of what is kept: ${cells.filter((cell) => names.indexOf(cell.row) < names.indexOf(cell.column))
+    .map((cell) => `${cell.row} and ${cell.column} ${cell.share.toFixed(2)}`).join(", ")}.`);
+}
+
+function scatter(x, y, xs, ys) {
+  const points = Array.from(xs, (value, i) => [value, ys[i]]);
+  const range = (values) => [d3.quantile(values, 0.005), d3.quantile(values, 0.995)];
+  return draw({
+    width: 640, height: 380, marginLeft: 52, marginBottom: 40, clip: true,
+    x: { domain: range(xs), label: x, nice: true, tickFormat: figure },
+    y: { domain: range(ys), label: y, nice: true, grid: true, tickFormat: figure },
+    marks: [
+      ...(x !== y && xs.length ? [Plot.line([d3.min([...range(xs), ...range(ys)]), d3.max([...range(xs), ...range(ys)])].map((v) => [v, v]), { stroke: "var(--soft)", strokeDasharray: "2 4", clip: true })] : []),
+      Plot.dot(points, { x: "0", y: "1", r: 2.6, symbol: "circle", clip: true }),
+    ],
+  }, `A sample of ${points.length} trainable tokens by ${x} and ${y}; the dotted line is where both are the same.`);
+}
+
+function intervals(title, rows, format) {
+  const margin = Math.min(170, 16 + 7 * d3.max(rows, (row) => shorten(row.name).length));
+  return chart(title, "", draw({
+    width: 360, height: 50 + 26 * rows.length, marginLeft: margin, marginRight: 16, marginBottom: 28, marginTop: 8,
+    x: { ticks: 4, tickFormat: format, label: null, nice: true, grid: true },
+    y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },
+    marks: [
+      Plot.link(rows.filter((row) => row.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--kept)", strokeWidth: 3, strokeOpacity: 0.55 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 4.5, fill: "var(--kept)", stroke: "var(--card)" }),
+    ],
+  }, `${title}: ${rows.map((row) => `${row.name} ${figure(row.value)}`).join(", ")}.`));
+}
+
+function lines(title, curves) {
+  const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
+  const dashes = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
+  const svg = draw({
+    width: 640, height: 300, marginLeft: 48, marginRight: 130, marginBottom: 38,
+    x: { label: "optimizer step", nice: true }, y: { label: "loss", nice: true, grid: true },
+    marks: curves.flatMap((curve, i) => [
+      Plot.line(curve.points, { x: "0", y: "1", stroke: `var(--line-${i % 5})`, strokeWidth: 2, strokeDasharray: dashes[i % 5] }),
+    ]).concat(Plot.text(spread(curves), {
+      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: "var(--ink)",
+    })),
+  }, `${title}: ${curves.map((curve) => `${curve.name} from ${figure(curve.points[0][1])} to ${figure(curve.points.at(-1)[1])}`).join(", ")}.`);
+  return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
+}
+
+// Places for the names at the ends of curves that end close together.
+function spread(curves) {
+  const top = d3.max(curves, (curve) => d3.max(curve.points, (point) => point[1]));
+  const ends = curves.map(({ name, points }) => ({ name, x: points.at(-1)[0], y: points.at(-1)[1] })).sort((a, b) => a.y - b.y);
+  ends.forEach((end, i) => { if (i) end.y = Math.max(end.y, ends[i - 1].y + top * 0.065); });
+  return ends;
+}

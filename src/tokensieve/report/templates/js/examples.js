@@ -1,0 +1,205 @@
+// The view of the examples: which one, coloured by what, compared with what.
+
+const ORDERS = {
+  "in order": null,
+  "most dropped": (index, arm) => (i) => index.kept[arm][i] / index.trainable[i],
+  "least dropped": (index, arm) => (i) => -index.kept[arm][i] / index.trainable[i],
+  "most disputed": (index) => (i) => -index.disputed[i],
+};
+
+class Examples {
+  constructor(payload, selection, store) {
+    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, turn: 0 });
+    const get = (id) => document.getElementById(id);
+    this.menus = { value: get("value"), other: get("other"), order: get("order"), source: get("source"), search: get("search") };
+    this.order = d3.range(payload.index.rows.length);
+    this.fillMenus();
+    for (const name of ["value", "other"]) this.menus[name].addEventListener("change", () => this.draw());
+    for (const name of ["order", "source"]) this.menus[name].addEventListener("change", () => this.arrange());
+    let waiting = 0;
+    this.menus.search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => this.find(), 200); });
+    get("example-bar").addEventListener("submit", (event) => { event.preventDefault(); this.find(); });
+    get("previous").addEventListener("click", () => this.step(-1));
+    get("next").addEventListener("click", () => this.step(1));
+    this.area = get("example");
+    this.area.addEventListener("pointerover", (event) => this.pickEvent(event));
+    this.area.addEventListener("click", (event) => this.pickEvent(event));
+  }
+
+  fillMenus() {
+    const { payload, menus } = this;
+    fillMenu(menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "nothing"]]);
+    const orders = Object.keys(ORDERS).filter((name) => name !== "most disputed" || d3.some(payload.index.disputed, (n) => n > 0));
+    fillMenu(menus.order, orders.map((name) => [name, name]));
+    const sources = d3.groupSort(payload.index.sources, (rows) => -rows.length, (source) => source);
+    fillMenu(menus.source, [["", "all"], ...sources.map((source) => [source, payload.sources[source]])]);
+    document.getElementById("source-field").hidden = sources.length < 2;
+    document.getElementById("sample-note").textContent = payload.index.rows.length < payload.examples
+      ? `${count(payload.index.rows.length)} of ${count(payload.examples)} examples: those that lost the most and the least, the most disputed, and an even sample. All of them: tokensieve serve.`
+      : "Point at a token, or go through the text with the arrow keys, to see its figures.";
+  }
+
+  get arm() {
+    return document.getElementById("arm").value;
+  }
+
+  setArm() {
+    const chosen = this.menus.other.value;
+    const others = this.payload.arms.map((arm) => arm.name).filter((name) => name !== this.arm);
+    fillMenu(this.menus.other, [["", "nothing"], ...others.map((name) => [name, name])], others.includes(chosen) ? chosen : "");
+    this.arrange(true);
+  }
+
+  // Puts the examples that are searched for and filtered in order; stays at the one that is shown where it can.
+  arrange(stay = false) {
+    const { index } = this.payload, { order, source } = this.menus;
+    const here = this.order[this.at];
+    let places = this.found ?? d3.range(index.rows.length);
+    if (source.value !== "") places = places.filter((i) => index.sources[i] === Number(source.value));
+    const by = ORDERS[order.value]?.(index, this.arm);
+    this.order = by ? d3.sort(places, by) : places;
+    const kept = stay ? this.order.indexOf(here) : -1;
+    this.at = Math.max(0, kept);
+    return this.draw();
+  }
+
+  async find() {
+    const query = this.menus.search.value.trim(), turn = ++this.turn;
+    const found = query ? await this.store.search(query) : null;
+    if (turn !== this.turn) return;
+    this.found = found;
+    await this.arrange(true);
+  }
+
+  step(by) {
+    const at = this.at + by;
+    if (at < 0 || at >= this.order.length) return;
+    this.at = at;
+    this.picked = null;
+    return this.draw();
+  }
+
+  async draw() {
+    document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
+    document.getElementById("previous").disabled = this.at <= 0;
+    document.getElementById("next").disabled = this.at >= this.order.length - 1;
+    if (!this.order.length) return this.area.replaceChildren(empty("No example fits. Search for less, or look at all sources."));
+    const place = this.order[this.at];
+    const example = await this.store.example(place);
+    if (place !== this.order[this.at]) return;
+    if (this.shown !== place) this.picked = null;
+    this.shown = place;
+    this.example = example;
+    this.drawExample();
+  }
+
+  // Draws what is there already: what the slider calls.
+  drawExample() {
+    if (!this.example) return;
+    const { payload, selection, example, arm } = this, { index } = payload, place = this.shown;
+    const other = this.menus.other.value, name = this.menus.value.value;
+    const focus = document.activeElement?.classList.contains("tokens") ? document.activeElement.dataset.arm : null;
+    const arms = other ? [arm, other] : [arm];
+    this.drawScale(name, arm);
+    document.body.classList.toggle("comparing", other !== "");
+    const head = element("header", {}, element("h3", {}, `Example ${count(index.numbers[place])} `,
+      element("span", { className: "soft" }, `source row ${count(index.rows[place])}${payload.sources.length > 1 ? ` · ${payload.sources[index.sources[place]]}` : ""} · ${count(index.tokens[place])} tokens, ${count(index.trainable[place])} trainable`)));
+    const state = (which) => ({ levels: example.column(`level:${which}`), setting: selection.setting(which) });
+    const maps = arms.map((which, side) => {
+      const values = name ? example.column(name === "score" ? `value:score:${which}` : `value:${name}`) : null;
+      const scale = name ? payload.scales[name === "score" ? `score:${which}` : name] : null;
+      const against = other ? state(arms[1 - side]) : null;
+      const map = heatMap(example, state(which), against, values, scale, `Tokens of example ${index.numbers[place]}, ${which}`);
+      map.dataset.arm = which;
+      map.addEventListener("keydown", (event) => this.walk(event, map));
+      const ends = other && scale ? `; ${name} from ${figure(scale.low)} to ${figure(scale.high)}` : "";
+      const said = element("span", { className: "soft" }, this.keeps(example, which) + ends);
+      return element("section", { className: "map" }, element("h4", {}, which, " ", said), map);
+    });
+    const parts = [head];
+    if (other) parts.push(element("p", { className: "soft", id: "difference" }, this.difference(state(arm), state(other), arm, other)));
+    const detail = element("aside", { id: "detail", className: "detail", "aria-label": "The token" });
+    parts.push(element("div", { className: other ? "maps two" : "maps" }, ...maps, detail));
+    this.area.replaceChildren(element("article", { className: "card example" }, ...parts));
+    if (focus) this.area.querySelectorAll(".tokens").forEach((map) => { if (map.dataset.arm === focus) map.focus({ preventScroll: true }); });
+    this.pick(this.picked, this.pickedArm ?? arm, false);
+  }
+
+  keeps(example, arm) {
+    const levels = example.column(`level:${arm}`), setting = this.selection.setting(arm);
+    let kept = 0, all = 0;
+    for (const level of levels) {
+      all += level !== PROMPT;
+      kept += level <= setting;
+    }
+    return `keeps ${count(kept)} of ${count(all)} tokens (${percent(all ? kept / all : 0)})`;
+  }
+
+  difference(first, second, a, b) {
+    let onlyFirst = 0, onlySecond = 0;
+    first.levels.forEach((level, i) => {
+      if (level === PROMPT) return;
+      const [x, y] = [level <= first.setting, second.levels[i] <= second.setting];
+      onlyFirst += x && !y;
+      onlySecond += y && !x;
+    });
+    return `${a} keeps ${count(onlyFirst)} that ${b} drops; ${b} keeps ${count(onlySecond)} that ${a} drops.`;
+  }
+
+  drawScale(name, arm) {
+    const legend = document.querySelector(".legend .scale"), scale = this.payload.scales[name === "score" ? `score:${arm}` : name];
+    legend.hidden = !scale;
+    if (!scale) return;
+    const levels = d3.range(scale.signed ? -LEVELS : 0, LEVELS + 1);
+    document.getElementById("ramp").replaceChildren(...levels.map((level) => element("span", { className: levelClass(level, scale.signed) })));
+    document.getElementById("scale-low").textContent = `≤ ${figure(scale.low)}`;
+    document.getElementById("scale-name").textContent = name;
+    document.getElementById("scale-high").textContent = `≥ ${figure(scale.high)}`;
+  }
+
+  pickEvent(event) {
+    const piece = event.target.closest?.("[data-piece]");
+    if (piece) this.pick(Number(piece.dataset.piece), piece.closest(".tokens").dataset.arm, false);
+  }
+
+  // Shows what is known of a piece of the example, as one arm sees it.
+  pick(number, arm, scroll) {
+    this.picked = number;
+    this.pickedArm = arm;
+    this.area.querySelectorAll(".picked").forEach((old) => old.classList.remove("picked"));
+    const detail = document.getElementById("detail");
+    detail.classList.toggle("idle", number === null);
+    if (number === null) {
+      detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its figures and why it is kept or dropped."));
+      return;
+    }
+    for (const span of this.area.querySelectorAll(`[data-piece="${number}"]`)) {
+      span.classList.add("picked");
+      if (scroll && span.closest(".tokens").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
+    }
+    const facts = pieceFacts(this.example, number, this.selection.arms.get(arm), this.selection, arm);
+    const parts = facts.length > 1 ? [element("p", { className: "soft" }, `${facts.length} tokens make up this character.`)] : [];
+    detail.replaceChildren(element("h4", {}, tokenName(this.example.pieces[number].text)), ...parts,
+      ...facts.flatMap(({ facts: pairs, why: reason, fate }) => [
+        element("p", { className: `why ${fate}-note` }, reason),
+        element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+      ]));
+  }
+
+  walk(event, map) {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (event.ctrlKey || event.metaKey || event.altKey || (!by && event.key !== "Home" && event.key !== "End")) return;
+    event.preventDefault();
+    const last = this.example.pieces.length - 1;
+    const start = this.picked ?? (by > 0 ? -1 : last + 1);
+    const target = event.key === "Home" ? 0 : event.key === "End" ? last : start + by;
+    this.pick(Math.min(last, Math.max(0, target)), map.dataset.arm, true);
+    this.say();
+  }
+
+  // Reads the picked token out, for those who cannot see it.
+  say() {
+    const detail = document.getElementById("detail");
+    document.getElementById("said").textContent = detail.textContent;
+  }
+}

@@ -1,0 +1,117 @@
+// The heat map of one example: runs of equal style, in them one element for each piece of text.
+
+const LEVELS = 8;
+
+function scaleLevel({ low, high, signed }, value) {
+  if (high <= low) return 0;
+  const clipped = Math.min(Math.max(value, low), high);
+  return roundHalfEven(LEVELS * (signed ? clipped / high : (clipped - low) / (high - low)));
+}
+
+function roundHalfEven(value) {
+  const rounded = Math.round(value);
+  return Math.abs(value % 1) === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
+
+function levelClass(level, signed) {
+  return level === 0 ? "z" : `${signed ? (level > 0 ? "p" : "n") : "s"}${Math.abs(level)}`;
+}
+
+// Text whose invisible characters were made visible between two marks.
+function appendMarked(parent, text) {
+  text.split(/\x01([^\x02]*)\x02/).forEach((part, i) => {
+    if (!part) return;
+    if (i % 2 === 0) return parent.append(part);
+    parent.append(element("i", {}, part), document.createElement("wbr"));
+  });
+}
+
+// What a piece is at the settings of now, and how it looks.
+function pieceStyle(piece, decided, other, values, scale) {
+  let kept = 0, all = 0, sum = 0, differs = false;
+  for (let i = piece.start; i < piece.stop; i++) {
+    if (decided.levels[i] === PROMPT) continue;
+    all++;
+    const keeps = decided.levels[i] <= decided.setting;
+    kept += keeps;
+    if (values) sum += values[i];
+    differs ||= other !== null && keeps !== (other.levels[i] <= other.setting);
+  }
+  if (!all) return "prompt";
+  const state = kept === all ? "kept" : kept ? "mixed" : "dropped";
+  const level = values ? scaleLevel(scale, sum / all) : 0;
+  return `${state} ${levelClass(level, scale?.signed)}${differs ? " differs" : ""}`;
+}
+
+function heatMap(example, decided, other, values, scale, label) {
+  const map = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label });
+  let run = null, style = "";
+  example.pieces.forEach((piece, number) => {
+    const found = pieceStyle(piece, decided, other, values, scale);
+    if (found !== style) {
+      style = found;
+      run = element("span", { className: style });
+      map.append(run);
+    }
+    const part = document.createElement("span");
+    part.dataset.piece = number;
+    if (piece.special) part.className = "special";
+    appendMarked(part, piece.text);
+    run.append(part);
+  });
+  return map;
+}
+
+// What is known of a piece's tokens: pairs of name and text, and in a sentence why it was kept or dropped.
+function pieceFacts(example, number, arm, selection, scored) {
+  const piece = example.pieces[number];
+  const ids = example.column("id");
+  return d3.range(piece.start, piece.stop).map((token) => {
+    const level = example.column(`level:${arm.name}`)[token];
+    const facts = [["token", `${token}`], ["id", `${ids[token]}`]];
+    if (level === PROMPT) return { facts, why: "Prompt: not trained on.", fate: "prompt" };
+    for (const name of selection.payload.statistics) facts.push([name, figure(example.column(`value:${name}`)[token])]);
+    const score = example.column(`value:score:${arm.name}`)[token];
+    facts.push([`${scored} score`, figure(score)]);
+    facts.push(["rank in the example", rankOf(example, arm.name, token)]);
+    for (const part of arm.parts) {
+      const values = example.column(`part:${arm.name}:${part}`);
+      if (values) facts.push([`score by ${part}`, figure(values[token])]);
+    }
+    const kept = level <= selection.setting(arm.name);
+    return { facts, fate: kept ? "kept" : "dropped", why: why(example, token, arm, selection, level, score, kept) };
+  });
+}
+
+function rankOf(example, name, token) {
+  const levels = example.column(`level:${name}`), scores = example.column(`value:score:${name}`);
+  let rank = 1, all = 0;
+  for (let i = 0; i < levels.length; i++) {
+    if (levels[i] === PROMPT) continue;
+    all++;
+    if (scores[i] > scores[token] || (scores[i] === scores[token] && i < token)) rank++;
+  }
+  return `${count(rank)} of ${count(all)}`;
+}
+
+function why(example, token, arm, selection, level, score, kept) {
+  const said = [];
+  const { sweep } = arm, setting = selection.setting(arm.name);
+  const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
+  const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);
+  if (arm.keepTurnEnd && example.column("turn_end")[token]) return "Kept: it ends a turn, which is kept whatever its score.";
+  if (reasons.length) said.push(`Against it: ${reasons.join(", ")}.`);
+  const limit = selection.threshold(arm.name);
+  if (limit !== null) said.push(`Its score ${figure(score)} is ${score > limit ? "above" : score < limit ? "below" : "at"} the threshold ${figure(limit)}.`);
+  const [part, second] = arm.parts.map((name) => [name, example.column(`part:${arm.name}:${name}`)?.[token]]);
+  if (part && second && part[1] !== undefined) {
+    said.push(`Its score is ${figure(part[1])} by ${part[0]} and ${figure(second[1])} by ${second[0]}.`);
+  }
+  if (sweep.parameter === "fraction") {
+    const from = level < sweep.values.length ? figure(sweep.values[level]) : null;
+    const drops = sweep.values[0] > sweep.values.at(-1), within = arm.scope === "example" ? ", ranked within its example" : "";
+    if (from === null) said.push("No setting of the slider keeps it.");
+    else said.push(drops ? `It is kept where at most ${from} is dropped${within}.` : `It is kept from fraction ${from} on${within}.`);
+  }
+  return `${kept ? "Kept" : "Dropped"}. ${said.join(" ")}`;
+}

@@ -1,0 +1,110 @@
+// Starts the page: views, the controls that all of them share, and keys.
+
+const VIEWS = ["overview", "selection", "examples", "run"];
+
+async function start() {
+  const payload = await readPayload();
+  const get = (id) => document.getElementById(id);
+  const selection = new Selection(payload);
+  const overview = new Overview(payload, selection);
+  const examples = new Examples(payload, selection, new Store(payload));
+  const drawn = new Set();
+  let view = "overview";
+
+  fillMenu(get("arm"), payload.arms.map((arm) => [arm.name, arm.name]), payload.method);
+  const arm = () => get("arm").value;
+
+  function showControls() {
+    const { sweep, note } = selection.arms.get(arm());
+    const adjustable = selection.adjustable(arm()), total = selection.total(arm());
+    Object.assign(get("ratio"), { max: sweep.values.length - 1, value: selection.setting(arm()), disabled: !adjustable });
+    const name = sweep.parameter ?? "ratio", value = adjustable ? figure(sweep.values[selection.setting(arm())]) : "–";
+    get("ratio-name").textContent = name[0].toUpperCase() + name.slice(1);
+    get("ratio-value").textContent = value;
+    get("ratio").setAttribute("aria-valuetext", `${name} ${value}, ${percent(total.kept / total.all)} kept`);
+    get("kept-share").textContent = percent(total.kept / total.all);
+    get("kept-count").textContent = `kept: ${count(total.kept)} of ${count(total.all)} tokens`;
+    get("own").disabled = !adjustable || selection.isOwn(arm());
+    get("copy").disabled = !adjustable;
+    get("recipe").textContent = selection.recipe(arm());
+    get("control-note").textContent = note;
+  }
+
+  function drawView() {
+    if (view === "overview" && !drawn.has(view)) overview.drawResults();
+    if (view === "run" && !drawn.has(view)) overview.drawTraining();
+    if (view === "selection") overview.drawSelection(arm());
+    if (view === "examples" && drawn.has(view)) examples.drawExample();
+    if (view === "examples" && !drawn.has(view)) examples.setArm();
+    drawn.add(view);
+  }
+
+  function showView(focus) {
+    const wanted = location.hash.slice(1);
+    view = VIEWS.includes(wanted) ? wanted : "overview";
+    document.body.dataset.view = view;
+    for (const link of document.querySelectorAll("nav a")) {
+      if (link.dataset.view === view) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    get("controls").hidden = view !== "selection" && view !== "examples";
+    drawView();
+    if (focus) window.scrollTo(0, 0);
+  }
+
+  let waiting = false;
+  function setRatio(setting) {
+    const { sweep } = selection.arms.get(arm());
+    selection.set(arm(), Math.min(sweep.values.length - 1, Math.max(0, setting)));
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      showControls();
+      drawView();
+    });
+  }
+
+  get("ratio").addEventListener("input", () => setRatio(Number(get("ratio").value)));
+  get("own").addEventListener("click", () => setRatio(selection.arms.get(arm()).sweep.own));
+  get("arm").addEventListener("change", () => {
+    showControls();
+    if (drawn.has("examples")) examples.setArm();
+    if (view !== "examples") drawView();
+  });
+  get("controls").addEventListener("submit", (event) => event.preventDefault());
+  get("copy").addEventListener("click", async () => {
+    const done = (text) => {
+      get("copy").textContent = text;
+      setTimeout(() => { get("copy").textContent = "Copy for recipe"; }, 1500);
+    };
+    try {
+      await navigator.clipboard.writeText(get("recipe").textContent);
+      done("Copied");
+    } catch {
+      getSelection().selectAllChildren(get("recipe"));
+      done("Selected");
+    }
+  });
+  window.addEventListener("hashchange", () => showView(true));
+  onKeys({
+    ...Object.fromEntries(VIEWS.map((name, i) => [String(i + 1), () => { location.hash = name; }])),
+    n: () => view === "examples" && examples.step(1),
+    p: () => view === "examples" && examples.step(-1),
+    "/": () => { if (view !== "examples") location.hash = "examples"; setTimeout(() => get("search").focus()); },
+    "[": () => selection.adjustable(arm()) && setRatio(selection.setting(arm()) - 1),
+    "]": () => selection.adjustable(arm()) && setRatio(selection.setting(arm()) + 1),
+  });
+  showControls();
+  showView(false);
+  document.body.classList.add("ready");
+}
+
+start().catch((error) => {
+  const notice = document.createElement("p");
+  notice.className = "notice";
+  notice.setAttribute("role", "alert");
+  notice.textContent = `The page cannot show its data: ${error.message}. It needs a browser of 2023 or later.`;
+  document.querySelector("main").prepend(notice);
+  throw error;
+});

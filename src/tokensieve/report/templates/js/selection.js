@@ -1,0 +1,79 @@
+// What is kept at the settings of the sliders. A token is kept where its level is at most the setting (see `sweep`).
+
+class Selection {
+  constructor(payload) {
+    this.payload = payload;
+    this.arms = new Map(payload.arms.map((arm) => [arm.name, arm]));
+    this.settings = new Map(payload.arms.map((arm) => [arm.name, arm.sweep.own]));
+    this.tables = new WeakMap();
+  }
+
+  setting(arm) {
+    return this.settings.get(arm);
+  }
+
+  set(arm, setting) {
+    this.settings.set(arm, setting);
+  }
+
+  adjustable(arm) {
+    return this.arms.get(arm).sweep.parameter !== null;
+  }
+
+  isOwn(arm) {
+    return this.setting(arm) === this.arms.get(arm).sweep.own;
+  }
+
+  // Kept and all tokens of each group, from a table of counts by level.
+  counts(table, arm) {
+    if (!this.tables.has(table)) this.tables.set(table, table.map((row) => Array.from(d3.cumsum(row))));
+    const setting = this.setting(arm);
+    return this.tables.get(table).map((sums) => ({ kept: sums[setting], all: sums.at(-1) }));
+  }
+
+  total(arm) {
+    const groups = this.counts(this.payload.tables.class[arm], arm);
+    return { kept: d3.sum(groups, (group) => group.kept), all: d3.sum(groups, (group) => group.all) };
+  }
+
+  // Tokens that both arms keep, over those that one of them keeps.
+  jaccard(first, second) {
+    if (first === second) return 1;
+    const pair = this.payload.joint.find(([a, b]) => (a === first && b === second) || (a === second && b === first));
+    const [a, b, table] = pair;
+    let both = 0, either = 0;
+    const s = this.setting(a), t = this.setting(b);
+    table.forEach((row, i) => row.forEach((count, j) => {
+      if (i <= s && j <= t) both += count;
+      if (i <= s || j <= t) either += count;
+    }));
+    return either ? both / either : 1;
+  }
+
+  threshold(arm) {
+    return this.arms.get(arm).sweep.thresholds[this.setting(arm)];
+  }
+
+  // The recipe's lines for the setting: YAML, in which JSON is YAML too. An imported arm is not of the recipe.
+  recipe(arm) {
+    const { recipe, sweep } = this.arms.get(arm);
+    const value = sweep.values[this.setting(arm)];
+    if (!recipe) return sweep.parameter ? `tokensieve import … --fraction ${value}` : "";
+    if (sweep.parameter === "fraction") return `method: ${flow({ ...recipe, fraction: value })}`;
+    const line = `method: ${flow(recipe)}`;
+    return sweep.parameter === "threshold" ? `${line}\nselect: ${flow({ threshold: value })}` : line;
+  }
+}
+
+function flow(value) {
+  if (Array.isArray(value)) return `[${value.map(flow).join(", ")}]`;
+  if (value && typeof value === "object") {
+    return `{${Object.entries(value).map(([key, item]) => `${key}: ${flow(item)}`).join(", ")}}`;
+  }
+  const plain = /^[A-Za-z][\w-]*$/.test(value) && !/^(true|false|null|yes|no|on|off|y|n)$/i.test(value);
+  return plain ? String(value) : JSON.stringify(value);
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const count = (number) => number.toLocaleString("en-US");
+const figure = (value) => (value === null || Number.isNaN(value) ? "–" : Number(value.toPrecision(4)).toString().replace("-", "−"));

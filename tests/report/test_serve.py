@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tokensieve.errors import TokensieveError
+from tokensieve.report.serve import make_server
+from tokensieve.report.view import load_run
+
+
+@pytest.fixture(scope="module")
+def server(demo_source):
+    with make_server(load_run(demo_source.folder), "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def get(server):
+    def get(path, host=None):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("GET", path, headers={"Host": host} if host else {})
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        return response.status, body
+
+    return get
+
+
+def test_the_page_has_the_index_of_every_example_and_no_block(get, take_apart):
+    status, body = get("/")
+    page = take_apart(body.decode())
+    assert status == 200
+    assert page.payload["remote"]
+    assert page.payload["index"]["rows"] == [10, 11, 12, 13, 14, 15]
+    assert page.blocks == []
+    policy = next(a["content"] for tag, a in page.tags if tag == "meta" and "http-equiv" in a)
+    assert "connect-src 'self'" in policy
+
+
+def test_blocks_are_those_of_the_page(get, demo_source, take_apart):
+    from tokensieve.report.page import Report
+
+    page = take_apart(Report(load_run(demo_source.folder), 10).render())
+    assert [get(f"/blocks/{number}") for number in range(2)] == [(200, block) for block in page.blocks]
+
+
+@pytest.mark.parametrize(
+    "path", ["/blocks/2", "/blocks/-1", "/blocks/x", "/../run.json", "/blocks/0/", "/etc/passwd", "/blocks/99999999999"]
+)
+def test_nothing_else_is_served(get, path):
+    assert get(path)[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "places"), [("THE%20%20world", [0]), ("tab%09and", [3]), ("%E4%B8%AD", [1]), ("zzz", [])]
+)
+def test_search(get, query, places):
+    status, body = get(f"/search?q={query}")
+    assert (status, json.loads(body)) == (200, places)
+
+
+@pytest.mark.parametrize(("host", "status"), [("localhost:1", 200), ("[::1]:8765", 200), ("evil.example:8765", 403)])
+def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
+    assert get("/search?q=zzz", host)[0] == status
+
+
+def test_a_port_in_use_is_one_clear_error(server, demo_source):
+    with pytest.raises(TokensieveError, match=r"(?s)cannot listen at 127.0.0.1.*--port"):
+        make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
+
+
+def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
+    command = [sys.executable, "-m", "tokensieve.cli", "serve", str(demo_source.folder), "--port", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    ) as served:
+        assert served.stdout is not None
+        assert served.stderr is not None
+        address = served.stdout.readline()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", address)
+        served.send_signal(signal.SIGINT)
+        _, errors = served.communicate()
+    assert (served.returncode, errors) == (0, "")

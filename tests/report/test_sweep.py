@@ -1,0 +1,162 @@
+"""What the slider shows is what the rule itself would keep, over all shards, at every setting."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tokensieve.data.tokenize import turn_end_mask
+from tokensieve.methods import get_method
+from tokensieve.ops.ragged import offsets
+from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
+from tokensieve.report.results import Selection
+from tokensieve.report.sweep import PROMPT, Levels, own_rule
+from tokensieve.report.view import load_run
+from tokensieve.select.streaming import select_shards
+from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.shards import write_shard
+from tokensieve.types import Statistics
+
+TURN_END = 7
+SHARDS = 3
+
+
+def part(number: int) -> Statistics:
+    """Return one shard: examples of 1 to 30 tokens, few different scores, turn ends here and there."""
+    random = np.random.default_rng(number)
+    cu_seqlens = offsets(random.integers(1, 30, 40))
+    ids = random.integers(0, 10, cu_seqlens[-1])
+    trainable = random.random(len(ids)) < 0.7
+    trainable[cu_seqlens[:-1]] = False
+    scores = (np.round(random.normal(size=len(ids)) * 4) / 4).astype(np.float32)
+    labels = np.where(trainable, ids, -100)
+    turn_end = turn_end_mask(ids, labels, cu_seqlens, (TURN_END,))
+    assert turn_end.any()
+    return Statistics(cu_seqlens, labels, {("base", "loss"): scores}, turn_end)
+
+
+PARTS = [part(number) for number in range(SHARDS)]
+
+
+def whole(parts: list[Statistics]) -> Statistics:
+    cu_seqlens = offsets(np.concatenate([np.diff(part.cu_seqlens) for part in parts]))
+    labels = np.concatenate([part.labels for part in parts])
+    values = {("base", "loss"): np.concatenate([part.get("base", "loss") for part in parts])}
+    turn_end = [part.turn_end for part in parts if part.turn_end is not None]
+    return Statistics(cu_seqlens, labels, values, np.concatenate(turn_end) if turn_end else None)
+
+
+@pytest.fixture
+def run(demo):
+    """Return a function that selects the parts by a rule, into the run of this test, and opens it."""
+
+    def select(rule, keep_turn_end=True):
+        parts = PARTS if keep_turn_end else [dataclasses.replace(part, turn_end=None) for part in PARTS]
+        view = load_run(demo.folder)
+        for number, one in enumerate(parts):
+            ids = np.where(one.labels == -100, 0, one.labels).astype(np.int32)
+            columns = {"input_ids": ids, "labels": one.labels.astype(np.int32)}
+            scalars = {"row": np.arange(len(one)), "source": np.zeros(len(one), dtype=np.int32)}
+            write_shard(view.store.folder / f"shard-{number:05d}.parquet", one.cu_seqlens, columns, scalars)
+        manifest = view.store.folder / "manifest.json"
+        write_json(manifest, {**read_json(manifest), "shards": SHARDS, "turn_end_ids": [TURN_END]})
+        arm = demo.folder / "arms" / "token-cleaning"
+        rows = [(part, np.arange(len(part))) for part in parts]
+        counts = select_shards(get_method("loss"), rule, rows.__getitem__, SHARDS, arm / "scores")
+        given = {"rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)}, "keep_turn_end": keep_turn_end}
+        given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": rule.fraction}
+        write_json(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})
+        return load_run(demo.folder), whole(parts)
+
+    return select
+
+
+def levels_of(view) -> tuple[Levels, np.ndarray]:
+    levels = Levels(view, "token-cleaning")
+    return levels, np.concatenate([levels.shard(number) for number in range(SHARDS)])
+
+
+RULES = [
+    TopFraction(0.6),
+    TopFraction(0.615),
+    TopFraction(0.3, rounding="ceil"),
+    TopFraction(0.5, "example"),
+    TopFraction(0.5, "example", "ceil"),
+    DropFraction(0.25),
+    DropFraction(0.25, "example", "ceil"),
+    Threshold(0.3),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("keep_turn_end", [True, False])
+def test_every_setting_keeps_what_its_rule_keeps(run, rule, keep_turn_end):
+    view, statistics = run(rule, keep_turn_end)
+    levels, found = levels_of(view)
+    sweep = levels.sweep
+    trainable = statistics.trainable
+    assert np.array_equal(found == PROMPT, ~trainable)
+    scores = np.where(trainable, statistics.get("base", "loss"), np.float32(0))
+    assert sweep.parameter == ("threshold" if isinstance(rule, Threshold) else "fraction")
+    assert len(sweep.values) > (10 if isinstance(rule, Threshold) else 99)
+    for setting, value in enumerate(sweep.values):
+        changed = Threshold(value) if isinstance(rule, Threshold) else dataclasses.replace(rule, fraction=value)
+        assert np.array_equal((found <= setting) & trainable, changed.keep(scores, statistics)), value
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_the_runs_own_setting_keeps_what_is_stored(run, rule):
+    view, _ = run(rule)
+    levels, found = levels_of(view)
+    stored = np.concatenate([view.read_scores("token-cleaning", number)[1] for number in range(SHARDS)])
+    assert np.array_equal(found <= levels.sweep.own, stored)
+    own = levels.sweep.values[levels.sweep.own]
+    assert own == (rule.value if isinstance(rule, Threshold) else rule.fraction)
+
+
+def test_the_threshold_of_the_runs_own_setting_is_the_stored_one(run):
+    view, _ = run(TopFraction(0.6))
+    sweep = Levels(view, "token-cleaning").sweep
+    selection = view.row("token-cleaning").selection
+    assert selection is not None
+    assert sweep.thresholds[sweep.own] == selection.threshold
+
+
+def test_there_is_no_threshold_within_examples(run):
+    view, _ = run(TopFraction(0.6, "example"))
+    assert np.isnan(Levels(view, "token-cleaning").sweep.thresholds).all()
+
+
+def test_a_shard_alone_knows_the_ties_before_it(run):
+    view, _ = run(TopFraction(0.6))
+    _, found = levels_of(view)
+    last = Levels(view, "token-cleaning").shard(SHARDS - 1)
+    assert np.array_equal(found[-len(last) :], last)
+
+
+def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
+    view, statistics = run(TopFraction(0.6))
+    selection = view.folder / "arms" / "token-cleaning" / "selection.json"
+    write_json(selection, {**read_json(selection), "rule": {"name": "TopFraction", "fraction": 0.4}})
+    levels, found = levels_of(load_run(view.folder))
+    assert levels.sweep.parameter is None
+    assert "does not follow" in levels.sweep.note
+    stored = np.concatenate([view.read_scores("token-cleaning", number)[1] for number in range(SHARDS)])
+    assert np.array_equal((found == 0), stored)
+    assert np.array_equal((found == 1), statistics.trainable & ~stored)
+
+
+def selection_of(**given) -> Selection:
+    plain = {"method": "m", "parameters": {"fraction": 0.5}, "rule": {"name": "TopFraction", "fraction": 0.5}}
+    counts = {"trainable": 1, "kept": 1, "examples": 1, "examples_without_kept": 0, "threshold": None}
+    return Selection(**{**plain, **counts, **given})
+
+
+def test_what_has_no_ratio_to_set_has_no_rule():
+    assert own_rule(selection_of()) == TopFraction(0.5)
+    assert own_rule(selection_of(parameters={})) is None
+    assert own_rule(selection_of(rounds=[{}])) is None
+    assert own_rule(selection_of(rule={"name": "TopExamples", "examples": 4})) is None
+    assert own_rule(selection_of(rule={"name": "Threshold", "value": 0.0}, parameters={})) == Threshold(0.0)

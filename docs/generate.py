@@ -114,7 +114,7 @@ def cli_page() -> str:
         "",
         "Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.",
     ]
-    for command in cli._COMMANDS:
+    for command in cli.COMMANDS:
         lines += ["", *_command_section(command)]
     return "\n".join(lines) + "\n"
 

@@ -133,6 +133,25 @@ def test_every_stage_prints_json(run, desk, monkeypatch, capsys):
     assert "rho-1" in {row["name"] for row in json.loads(capsys.readouterr().out)}
 
 
+def test_what_is_written_is_told_as_json(run, capsys, tmp_path):
+    def told(*arguments: str) -> dict:
+        main([*arguments, "--json"])
+        return json.loads(capsys.readouterr().out)
+
+    page = told("report", str(run), "--examples", "2", "--output", str(tmp_path / "page.html"))["page"]
+    assert Path(page).is_file()
+    exported = told("export", str(run), "--to", "trl", "--arm", "random")
+    assert exported["snippets"][0]["text"]
+    assert (Path(exported["folder"]) / "README.md").is_file()
+    scores = run / "arms/random/scores"
+    imported = told("import", str(run), str(next(scores.glob("*.parquet"))), "--name", "again", "--fraction", "0.5")
+    assert imported["kept"] == imported["trainable"] // 2
+    shutil.rmtree(imported["folder"])
+    task = told("lm-eval", str(run), "--output", str(tmp_path), "--name", "questions")
+    assert Path(task["file"]).is_file()
+    assert "--tasks questions" in task["command"]
+
+
 def test_an_example_as_json(run, capsys):
     main(["show", str(run), "--example", "2", "--json"])
     found = json.loads(capsys.readouterr().out)

@@ -11,8 +11,8 @@ from tokensieve.evaluate.task_export import write_task
 from tokensieve.plan import base_model, recipe_encoder, recipe_questions, with_max_length
 
 
-def write_recipe_task(recipe: Recipe, output: Path, name: str) -> list[str]:
-    """Write the exact-match questions of a recipe, and return the lines to show: the file, and how to run it.
+def write_recipe_task(recipe: Recipe, output: Path, name: str) -> tuple[Path, str]:
+    """Write the exact-match questions of a recipe, and return the task's file and the command that runs it.
 
     Raises:
         TokensieveError: a recipe without exact match, questions that cannot be read, or what `write_task` refuses.
@@ -28,7 +28,5 @@ def write_recipe_task(recipe: Recipe, output: Path, name: str) -> list[str]:
     recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
     encoder = recipe_encoder(recipe, base)
     path = write_task(recipe_questions(recipe, encoder), encoder, match, output, name)
-    return [
-        str(path),
-        f"lm_eval --model hf --model_args pretrained=MODEL,add_bos_token=False --tasks {name} --include_path {output}",
-    ]
+    model = "pretrained=MODEL,add_bos_token=False"
+    return path, f"lm_eval --model hf --model_args {model} --tasks {name} --include_path {output}"

@@ -114,7 +114,7 @@ def test_commands_within_sentences_exist(page):
     text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for command in re.findall(r"`tokensieve ([a-z][^`]*)`", text):
         name, *rest = shlex.split(command)
-        known = {given.__name__.rstrip("_").replace("_", "-"): given for given in cli._COMMANDS}
+        known = {given.__name__.rstrip("_").replace("_", "-"): given for given in cli.COMMANDS}
         assert name in known, f"{page}: tokensieve {command}"
         options = {word.removeprefix("--") for word in rest if word.startswith("--")}
         parameters = {parameter.removeprefix("as_") for parameter in inspect.signature(known[name]).parameters}

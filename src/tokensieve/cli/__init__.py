@@ -1,0 +1,91 @@
+"""The command line: wiring only. Heavy libraries are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+from tokensieve.cli.exchange import export, import_, lm_eval
+from tokensieve.cli.stages import demo, evaluate, measure, run, select, train
+from tokensieve.cli.views import compare, inspect, methods, report, serve, show
+from tokensieve.completion import Shell, completion_script
+from tokensieve.errors import TokensieveError
+
+_USAGE = """Choose, token by token, what a language model is fine-tuned on.
+
+Examples:
+  tokensieve demo                                    the whole job on embedded data
+  tokensieve inspect train.jsonl --tokenizer MODEL   what would be trained on
+  tokensieve run recipe.yaml                         score, select, train, evaluate, show
+  tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+  tokensieve show runs/half --example 3
+  tokensieve compare runs/a runs/half
+
+Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.
+Results go to the output stream (--json: as JSON), progress, warnings and errors to the error stream.
+"""
+
+
+def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
+    """Print the script that lets a shell complete commands and options.
+
+    For example:
+      eval "$(tokensieve completion bash)"                          (in ~/.bashrc)
+      tokensieve completion zsh > "${fpath[1]}/_tokensieve"
+
+    Args:
+        shell: which one.
+    """
+    print(completion_script(shell, main))
+
+
+COMMANDS = (
+    run,
+    demo,
+    inspect,
+    measure,
+    select,
+    train,
+    evaluate,
+    report,
+    serve,
+    show,
+    compare,
+    export,
+    import_,
+    lm_eval,
+    methods,
+    completion,
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exits with 2 on input that cannot be used."""
+    app = tyro.extras.SubcommandApp()
+    for command in COMMANDS:
+        app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)  # `import` is a word of Python
+    arguments = sys.argv[1:] if arguments is None else arguments
+    show_warning, warnings.showwarning = warnings.showwarning, _show_warning
+    try:
+        app.cli(prog="tokensieve", description=_USAGE, args=list(arguments) or ["--help"], config=())
+        sys.stdout.flush()
+    except TokensieveError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        warnings.showwarning = show_warning
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Show a warning as the user's business, without the line of code that it came from."""
+    print(f"warning: {message}", file=sys.stderr)

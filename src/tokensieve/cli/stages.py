@@ -1,0 +1,144 @@
+"""Commands that carry out a recipe, as far as one of its stages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.errors import TokensieveError
+
+Overrides = Annotated[
+    tuple[str, ...],
+    tyro.conf.Positional,
+    tyro.conf.arg(
+        metavar="[RECIPE] [KEY=VALUE ...]",
+        help="A YAML recipe, and fields that override it, such as method.fraction=0.5 or data.files=train.jsonl.",
+    ),
+]
+
+
+def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = False) -> None:
+    """Carry out a recipe: score, select, train, evaluate, show. What is done is skipped.
+
+    For example:
+      tokensieve run recipe.yaml
+      tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+      tokensieve run recipe.yaml --dry-run
+      tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+
+    Args:
+        arguments: recipe and overrides.
+        dry_run: check everything but the weights, show what would be done, and stop. Models and data that are not on
+            this machine are named and left out.
+        as_json: print JSON.
+    """
+    _stage("report", arguments, as_json, dry_run)
+
+
+def measure(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+    """Measure per-token statistics with every model that the method needs.
+
+    For example:
+      tokensieve measure recipe.yaml
+      tokensieve measure output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+    """
+    _stage("measure", arguments, as_json)
+
+
+def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+    """Score and choose tokens, and write the cleaned data.
+
+    For example:
+      tokensieve select recipe.yaml
+      tokensieve select recipe.yaml method=rho-1 output=runs/rho     (measures nothing again)
+    """
+    _stage("select", arguments, as_json)
+
+
+def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+    """Fine-tune the base on the cleaned data and on that of the controls.
+
+    For example:
+      tokensieve train recipe.yaml
+      tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16 output=runs/r16
+    """
+    _stage("train", arguments, as_json)
+
+
+def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+    """Evaluate the fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks.
+
+    For example:
+      tokensieve evaluate recipe.yaml
+      tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
+      tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
+    """
+    _stage("evaluate", arguments, as_json)
+
+
+def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
+    """Run the whole job on the embedded model and data, in about three minutes on two cores.
+
+    Args:
+        output: folder of the run.
+        seed: of the data, the training and the random control.
+        as_json: print JSON.
+    """
+    quiet()
+    from tokensieve.demo.run import print_demo, run_demo
+
+    folder, seconds = run_demo(output, seed)
+    if as_json:
+        _summary(folder, "report", as_json)
+    else:
+        print_demo(folder, seconds)
+
+
+def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
+    recipes = [argument for argument in arguments if "=" not in argument]
+    if len(recipes) > 1:
+        raise TokensieveError(f"{len(recipes)} recipes given: {', '.join(recipes)}", where="command line")
+    from tokensieve.config import load_recipe
+
+    recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
+    quiet()
+    if dry_run:
+        from tokensieve import dry_run as dry
+        from tokensieve.report.progress import StageProgress
+
+        lines = dry.dry_run(recipe, StageProgress())
+        print_json({"dry_run": lines}) if as_json else print("\n".join(lines))
+        return
+    from tokensieve import pipeline
+
+    folder = pipeline.run(recipe, until)
+    _summary(folder, until, as_json)
+
+
+def _summary(folder: Path, until: str, as_json: bool) -> None:
+    if until == "measure":
+        from tokensieve.store.atomic import read_json
+
+        statistics = read_json(folder / "run.json")["statistics"]
+        if as_json:
+            print_json({"run": str(folder), "statistics": statistics})
+        else:
+            print("\n".join(f"{role}: {path}" for role, path in statistics.items()))
+        return
+    from tokensieve.report.view import load_run
+
+    view, page = load_run(folder), folder / "report.html"
+    if as_json:
+        from tokensieve.report.table import results_json
+
+        print_json({**results_json(view), "page": str(page) if until == "report" else None})
+        return
+    from tokensieve.report.terminal import output_console, print_results
+
+    print_results(view, output_console())
+    if until == "report":
+        print(f"page: {page}")

@@ -97,7 +97,7 @@ def rows(runs: int) -> list[Row]:
             f"{middle(plain)} to {middle(ours)}",
         ),
         Row(
-            "the same",
+            "ssToken training step, against the published way",
             "attention of all layers by the eager implementation, history loss at each step",
             "-",
             ratios(slow, fast),

@@ -137,9 +137,8 @@ class Encoder:
         return self._apply(conversation.messages, conversation.tools, generation_prompt)[0]
 
     def _label(self, text: Text, ids: list[int], places: NDArray[np.int64]) -> Encoded:
-        eos = self.tokenizer.eos_token_id
         mask, straddling = _overlap(places, text.spans)
-        if text.plain and eos is not None:
+        if text.plain and (eos := self.tokenizer.eos_token_id) is not None:
             if ids[-1:] != [eos]:
                 ids, mask = [*ids, eos], np.append(mask, False)
             mask[-1] = True

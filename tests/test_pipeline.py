@@ -145,8 +145,10 @@ def test_another_method_and_ratio_measure_nothing_again(finished, arguments, mon
     thresholded = pipeline.run(
         load_recipe(None, arguments(finished.with_name("threshold"), "select.threshold=0.0")), "select"
     )
-    clean, control = (read_json(thresholded / "arms" / arm / "selection.json") for arm in ("token-cleaning", "random"))
-    assert clean["kept"] == control["kept"]
+    full, clean, control = (
+        read_json(thresholded / "arms" / arm / "selection.json") for arm in ("full", "token-cleaning", "random")
+    )
+    assert clean["kept"] == control["kept"] < full["kept"] == full["trainable"]
     scores, kept = read_selection(thresholded / "arms/token-cleaning/scores", 0)
     assert kept[scores > 0].all()
     assert not kept.all()

@@ -48,7 +48,7 @@ class SelectSettings:
     Attributes:
         keep_turn_end: keep the token that ends an assistant turn whatever its score, within the
             fraction; a model that never sees it does not learn to stop.
-        threshold: keep tokens whose score is at least this, instead of the method's own rule.
+        threshold: keep tokens whose score is at least this, instead of the method's own rule; controls keep theirs.
         jsonl: write the cleaned data as JSON lines too.
     """
 

@@ -14,7 +14,7 @@ from tokensieve.data.prepare import Counts, converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.measure.models import check_model, is_here
-from tokensieve.ops.rules import in_words
+from tokensieve.ops.rules import Threshold, in_words
 from tokensieve.pipeline import check_folder, check_run
 from tokensieve.plan import Arm, Plan, base_model, check_recipe, recipe_encoder, role_model, with_max_length
 from tokensieve.report.progress import StageProgress
@@ -133,8 +133,8 @@ def _arm_lines(recipe: Recipe, arms: Sequence[Arm]) -> Iterator[str]:
     for arm in arms:
         online = arm.method.online and "current" not in recipe.models
         rule = in_words(arm.method.rule)
-        if recipe.select.threshold is not None and not arm.follows:
-            rule = f"score of at least {recipe.select.threshold:g}"
+        if recipe.select.threshold is not None and arm is leader:
+            rule = in_words(Threshold(recipe.select.threshold))
         rule = f"as many tokens as {leader.name}" if arm.follows else rule
         yield f"arm {arm.name}: {rule}; selects {'online' if online else 'offline'}"
 

@@ -325,9 +325,14 @@ class _Stages:
 
     def _evaluate(self, name: str, model: ModelSettings) -> None:
         path = self._arm(name) / "evaluation.json"
+        held_out, questions = self.plan.held_out, fingerprint.jsonable([vars(one) for one in self.plan.questions])
         identity = {
             "settings": fingerprint.jsonable(dataclasses.asdict(self.recipe.evaluate)),
             "model": model_identity(model),
+            "data": {
+                "held_out": held_out.fingerprint if held_out else None,
+                "questions": fingerprint.of_value(questions) if questions else None,
+            },
         }
         if path.is_file() and {key: read_json(path).get(key) for key in identity} == identity:
             return

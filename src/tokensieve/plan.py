@@ -104,9 +104,10 @@ class Plan:
             kept: tokens that the recipe's method kept; None for that method itself.
         """
         threshold = self.recipe.select.threshold
-        own = arm.method.rule if threshold is None or arm.follows else Threshold(threshold)
+        if threshold is not None and arm == self.arms[0]:
+            return Threshold(threshold)
         if not arm.follows or kept is None:
-            return own
+            return arm.method.rule
         leader = self.arms[0].method.rule
         # What a self-evolving leader keeps is not its fraction of the whole: its first part is kept entirely.
         whole = self.arms[0].method.schedule != "self-evolving"
@@ -131,7 +132,7 @@ def check_recipe(recipe: Recipe) -> tuple[tuple[Arm, ...], dict[str, tuple[Figur
     needs = _needs(recipe, arms)
     base_model(recipe)
     for arm in arms:
-        _check_scope(recipe, arm)
+        _check_scope(recipe, arm, leads=arm is arms[0])
     for name in recipe.measure.statistics:
         if name not in _STATISTICS:
             raise TokensieveError(
@@ -276,10 +277,10 @@ def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[Figure, ...
     return {role: tuple(sorted(needs[role], key=lambda f: f.key)) for role in recipe.models if role in needs}
 
 
-def _check_scope(recipe: Recipe, arm: Arm) -> None:
+def _check_scope(recipe: Recipe, arm: Arm, leads: bool) -> None:
     """Refuse to rank within training batches where there are none."""
     offline = not arm.method.online or "current" in recipe.models
-    own_rule = not arm.follows and recipe.select.threshold is None
+    own_rule = not arm.follows and not (leads and recipe.select.threshold is not None)
     if offline and own_rule and getattr(arm.method.rule, "scope", None) == "batch":
         raise TokensieveError(
             f"method '{arm.method.name}' is to rank within each training batch, and offline there is none",

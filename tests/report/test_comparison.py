@@ -138,6 +138,12 @@ def test_evaluations_of_other_data_are_not_subtracted(runs):
     assert any(note.startswith("b:token-cleaning: no held_out.jsonl") for note in compare_runs(runs).notes)
 
 
+def test_other_held_out_data_of_the_same_shape_is_not_subtracted(runs):
+    path = runs[1] / "arms/token-cleaning/evaluation.json"
+    write_json(path, {**read_json(path), "data": {"held_out": "another"}})
+    assert compare_runs(runs).method_differences[0].loss is None
+
+
 def test_other_examples_have_no_agreement(runs):
     store = runs[1].parents[1] / "store/examples"
     shutil.copytree(store / "x", store / "y")

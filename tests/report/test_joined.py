@@ -55,6 +55,14 @@ def test_of_equal_arms_the_evaluated_one_stays(demo, twin):
     assert view.row("full").evaluation.loss is not None
 
 
+def test_a_control_at_another_ratio_is_another_arm(demo, twin):
+    selection = twin / "arms" / "random" / "selection.json"
+    found = read_json(selection)
+    write_json(selection, {**found, "rule": {**found["rule"], "fraction": 0.25}})
+    view = load_runs([demo.folder, twin])
+    assert view.arms == ("full", "random (night <b>)", "random (twin)", "token-cleaning")
+
+
 def test_another_evaluation_is_another_arm(demo, twin):
     path = twin / "arms" / "full" / "evaluation.json"
     write_json(path, {**read_json(path), "exact_match": None})

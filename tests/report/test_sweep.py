@@ -11,8 +11,9 @@ from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
+from tokensieve.report.payload import recipe_of
 from tokensieve.report.results import Selection
-from tokensieve.report.sweep import PROMPT, Levels, own_rule
+from tokensieve.report.sweep import PROMPT, Levels, own_rule, ratio_parameter
 from tokensieve.report.view import load_run
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.atomic import read_json, write_json
@@ -99,7 +100,8 @@ def test_every_setting_keeps_what_its_rule_keeps(run, rule, keep_turn_end):
     trainable = statistics.trainable
     assert np.array_equal(found == PROMPT, ~trainable)
     scores = np.where(trainable, statistics.get("base", "loss"), np.float32(0))
-    assert sweep.parameter == ("threshold" if isinstance(rule, Threshold) else "fraction")
+    names = {Threshold: "threshold", DropFraction: "discard", TopFraction: "fraction"}
+    assert sweep.parameter == names[type(rule)]
     assert len(sweep.values) > (10 if isinstance(rule, Threshold) else 99)
     for setting, value in enumerate(sweep.values):
         changed = Threshold(value) if isinstance(rule, Threshold) else dataclasses.replace(rule, fraction=value)
@@ -155,8 +157,29 @@ def selection_of(**given) -> Selection:
 
 
 def test_what_has_no_ratio_to_set_has_no_rule():
+    half = {"name": "TopFraction", "fraction": 0.5, "scope": "dataset", "rounding": "floor"}
+    drops = {**half, "name": "DropFraction"}
     assert own_rule(selection_of()) == TopFraction(0.5)
     assert own_rule(selection_of(parameters={})) is None
     assert own_rule(selection_of(rounds=[{}])) is None
     assert own_rule(selection_of(rule={"name": "TopExamples", "examples": 4})) is None
     assert own_rule(selection_of(rule={"name": "Threshold", "value": 0.0}, parameters={})) == Threshold(0.0)
+    assert own_rule(selection_of(method="full", parameters={}, rule={**half, "fraction": 1.0})) is None
+    toss = selection_of(method="toss", parameters={"discard": 0.5, "scope": "dataset"}, rule=drops)
+    assert (own_rule(toss), ratio_parameter(toss)) == (DropFraction(0.5), "discard")
+    imported = selection_of(method="imported", parameters={"file": "a"}, rule=half)
+    assert own_rule(imported) == TopFraction(0.5)
+    assert own_rule(dataclasses.replace(imported, rule={"name": "Threshold", "value": 0.5})) is None
+
+
+def test_the_recipe_of_a_control_has_the_rule_that_it_follows():
+    rule = {"name": "TopFraction", "fraction": 0.25, "scope": "example", "rounding": "floor"}
+    parameters = {"fraction": 0.6, "scope": "dataset", "rounding": "floor", "seed": 0}
+    control = selection_of(method="random", parameters=parameters, rule=rule)
+    assert recipe_of(control) == {"name": "random", "fraction": 0.25, "scope": "example"}
+    assert recipe_of(dataclasses.replace(control, rule={**rule, "name": "DropFraction"})) is None
+    own = dataclasses.replace(
+        control, parameters=parameters | {"fraction": 0.3}, rule={"name": "Threshold", "value": 0}
+    )
+    assert recipe_of(own) == {"name": "random", "fraction": 0.3}
+    assert recipe_of(dataclasses.replace(control, method="imported")) is None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
-from tokensieve.report.results import Estimate, Row
+from tokensieve.report.results import Estimate, Row, read_optional
 from tokensieve.report.table import row_json
 from tokensieve.report.view import RunView, load_run
 from tokensieve.store.shards import read_shard, shard_name
@@ -58,7 +58,8 @@ class ComparedRow:
     @cached_property
     def losses(self) -> Examples | None:
         """Held-out loss by example."""
-        return _read_examples(self.folder / "held_out.jsonl", "losses", "tokens", ("rows", "tokens"))
+        data = read_optional(self.folder / "evaluation.json").get("data", {}).get("held_out")
+        return _read_examples(self.folder / "held_out.jsonl", "losses", "tokens", ("rows", "tokens"), data)
 
     @cached_property
     def correct(self) -> Examples | None:
@@ -317,7 +318,9 @@ def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterato
         yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"
 
 
-def _read_examples(path: Path, sums: str, counts: str | None, identity: Sequence[str]) -> Examples | None:
+def _read_examples(
+    path: Path, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
+) -> Examples | None:
     if not path.is_file():
         return None
     try:
@@ -325,7 +328,7 @@ def _read_examples(path: Path, sums: str, counts: str | None, identity: Sequence
         return Examples(
             np.array([row[sums] for row in rows], dtype=np.float64),
             np.array([row[counts] if counts else 1 for row in rows], dtype=np.int64),
-            [[row[name] for name in identity] for row in rows],
+            [data, *([row[name] for name in identity] for row in rows)],
         )
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
         raise TokensieveError(

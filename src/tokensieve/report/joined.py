@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.results import CONTROLS, Evaluation, Row
+from tokensieve.report.results import Evaluation, Row
 from tokensieve.report.view import RunView, load_run
 
 Value = TypeVar("Value")
@@ -18,8 +18,8 @@ Value = TypeVar("Value")
 def load_runs(folders: Sequence[Path]) -> RunView:
     """Open one or more run folders; several on the same examples become one view of all their arms.
 
-    An arm that another run has too, with the same selection and no other evaluation, is there once, and so is a
-    control that was not evaluated. Where names clash, the run's name follows in brackets.
+    An arm that another run has too, with the same selection and no other evaluation, is there once. Where names clash,
+    the run's name follows in brackets.
 
     Raises:
         TokensieveError: as `load_run`; runs on different examples; the same run twice.
@@ -87,20 +87,9 @@ def _distinct(rows: list[tuple[str, RunView, Row]]) -> list[tuple[str, RunView, 
 
 
 def _stands_for(row: Row, other: Row) -> bool:
-    return _same_selection(row, other) or _same_control(row, other)
-
-
-def _same_selection(row: Row, other: Row) -> bool:
     if row.selection is None or other.selection is None:
         return row.selection is other.selection and row.name == other.name
     return row.selection == other.selection and not (row.selection.online or row.selection.rounds)
-
-
-def _same_control(row: Row, other: Row) -> bool:
-    """Whether two rows are the same control, one of them not evaluated, so that it says nothing of its own."""
-    if row.selection is None or other.selection is None or row.selection.method not in CONTROLS:
-        return False
-    return row.selection.method == other.selection.method and Evaluation() in (row.evaluation, other.evaluation)
 
 
 def _names(pairs: list[tuple[str, str]]) -> list[str]:

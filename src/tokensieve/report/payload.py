@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.pack import marked_text
 from tokensieve.report.results import IMPORTED, Estimate, Row, Selection, read_optional
 from tokensieve.report.summary import Summary
-from tokensieve.report.sweep import Levels
+from tokensieve.report.sweep import Levels, ratio_parameter
 from tokensieve.report.view import RunView
 from tokensieve.types import Int64
 
@@ -96,7 +97,9 @@ def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
         "keepTurnEnd": selection.keep_turn_end,
         "reasons": list(selection.reasons),
         "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
-        "recipe": _recipe(selection),
+        "recipe": recipe_of(selection),
+        "ratio": ratio_parameter(selection),
+        "imported": selection.method == IMPORTED,
         "losses": _losses(view.folders[arm]),
     }
 
@@ -108,21 +111,31 @@ def _note(selection: Selection, note: str) -> str:
     return f"No other ratio: {note}." if note else ""
 
 
-def _recipe(selection: Selection) -> dict[str, Any] | None:
-    """Return the recipe's ``method``: its name, and what differs from the method's defaults; no recipe imports."""
+def recipe_of(selection: Selection) -> dict[str, Any] | None:
+    """Return the recipe's ``method``: its name, and what differs from the method's defaults.
+
+    None where no recipe gives the arm: an imported one, or a control by a rule that is not of its own kind.
+    """
     if selection.method == IMPORTED:
         return None
     try:
         method = get_method(selection.method)
+        rule = get_method(selection.method, **selection.parameters).rule
     except TokensieveError:
         return {"name": selection.method, **selection.parameters}
+    own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
+    parameters = dict(selection.parameters)
+    given = {name: value for name, value in selection.rule.items() if own.get(name) != value}
+    if given and selection.rule["name"] != "Threshold":
+        if not given.keys() <= parameters.keys():
+            return None
+        parameters |= given
 
     def differs(name: str, value: Any) -> bool:
         default = getattr(method, name, None)
         return value != (list(default) if isinstance(default, tuple) else default)
 
-    changed = {name: value for name, value in selection.parameters.items() if differs(name, value)}
-    return {"name": selection.method, **changed}
+    return {"name": selection.method, **{name: value for name, value in parameters.items() if differs(name, value)}}
 
 
 def _losses(folder: Path) -> list[tuple[int, float]]:

@@ -16,6 +16,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.errors import TokensieveError
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopFraction, forced_tokens
@@ -34,7 +37,7 @@ class Sweep:
     """Settings of an arm's rule, in the order in which more is kept.
 
     Attributes:
-        parameter: ``fraction`` or ``threshold``; None where there is nothing to set.
+        parameter: ``fraction`` (kept), ``discard`` (share to drop) or ``threshold``; None where there is nothing to set.
         values: of the parameter; one NaN where there is nothing to set.
         own: place of the run's own setting.
         thresholds: the lowest score that each setting keeps by rank, NaN where there is none.
@@ -100,7 +103,8 @@ class Levels:
         values = [setting.fraction for setting in self._fractions]
         lowest = np.minimum.accumulate(lowest[:-1])
         known = np.isfinite(lowest) & (rule.scope == "dataset")
-        return Sweep("fraction", tuple(values), own, tuple(np.where(known, lowest, np.nan).tolist()))
+        name = "discard" if isinstance(rule, DropFraction) else "fraction"
+        return Sweep(name, tuple(values), own, tuple(np.where(known, lowest, np.nan).tolist()))
 
     def _settings(self, rule: TopFraction | Threshold) -> tuple[Sequence[TopFraction | Threshold], int]:
         """Return the settings of a rule with its own among them, and the place of that."""
@@ -184,11 +188,29 @@ def own_rule(selection: Selection) -> TopFraction | Threshold | None:
     given = {name: value for name, value in selection.rule.items() if name != "name"}
     if selection.rounds:
         return None
-    imported = selection.method == IMPORTED
     if kind == "Threshold":  # that of imported labels is of zeros and ones
-        return None if imported else Threshold(**given)
+        return None if selection.method == IMPORTED else Threshold(**given)
     kinds: Mapping[str | None, type[TopFraction]] = {"TopFraction": TopFraction, "DropFraction": DropFraction}
-    return kinds[kind](**given) if kind in kinds and (imported or "fraction" in selection.parameters) else None
+    return kinds[kind](**given) if kind in kinds and ratio_parameter(selection) else None
+
+
+def ratio_parameter(selection: Selection) -> str | None:
+    """Return the parameter of an arm's method that is the fraction of its rule; None where the rule has no choice."""
+    if selection.method == IMPORTED:
+        return "fraction"
+    try:
+        method = get_method(selection.method, **selection.parameters)
+    except TokensieveError:  # of a package that is not here
+        return "fraction" if "fraction" in selection.parameters else None
+    return next((name for name in selection.parameters if _is_ratio(method, name)), None)
+
+
+def _is_ratio(method: Method, name: str) -> bool:
+    ratio = getattr(method, name)
+    if not isinstance(method.rule, TopFraction) or method.rule.fraction != ratio:
+        return False
+    changed = dataclasses.replace(method, **{name: ratio / 2}).rule
+    return isinstance(changed, TopFraction) and changed.fraction == ratio / 2
 
 
 def _fixed(note: str) -> Sweep:

@@ -107,9 +107,9 @@ function why(example, token, arm, selection, level, score, kept) {
   if (part && second && part[1] !== undefined) {
     said.push(`Its score is ${figure(part[1])} by ${part[0]} and ${figure(second[1])} by ${second[0]}.`);
   }
-  if (sweep.parameter === "fraction") {
+  if (sweep.parameter === "fraction" || sweep.parameter === "discard") {
     const from = level < sweep.values.length ? figure(sweep.values[level]) : null;
-    const drops = sweep.values[0] > sweep.values.at(-1), within = arm.scope === "example" ? ", ranked within its example" : "";
+    const drops = sweep.parameter === "discard", within = arm.scope === "example" ? ", ranked within its example" : "";
     if (from === null) said.push("No setting of the slider keeps it.");
     else said.push(drops ? `It is kept where at most ${from} is dropped${within}.` : `It is kept from fraction ${from} on${within}.`);
   }

@@ -25,8 +25,8 @@ async function start() {
     get("kept-share").textContent = percent(total.kept / total.all);
     get("kept-count").textContent = `kept: ${count(total.kept)} of ${count(total.all)} tokens`;
     get("own").disabled = !adjustable || selection.isOwn(arm());
-    get("copy").disabled = !adjustable;
     get("recipe").textContent = selection.recipe(arm());
+    get("copy").disabled = !adjustable || !get("recipe").textContent;
     get("control-note").textContent = note;
   }
 

@@ -54,14 +54,14 @@ class Selection {
     return this.arms.get(arm).sweep.thresholds[this.setting(arm)];
   }
 
-  // The recipe's lines for the setting: YAML, in which JSON is YAML too. An imported arm is not of the recipe.
+  // The recipe's lines for the setting: YAML, in which JSON is YAML too. Empty where no recipe gives the arm.
   recipe(arm) {
-    const { recipe, sweep } = this.arms.get(arm);
+    const { recipe, ratio, imported, sweep } = this.arms.get(arm);
     const value = sweep.values[this.setting(arm)];
-    if (!recipe) return sweep.parameter ? `tokensieve import … --fraction ${value}` : "";
-    if (sweep.parameter === "fraction") return `method: ${flow({ ...recipe, fraction: value })}`;
-    const line = `method: ${flow(recipe)}`;
-    return sweep.parameter === "threshold" ? `${line}\nselect: ${flow({ threshold: value })}` : line;
+    if (imported && sweep.parameter) return `tokensieve import … --fraction ${value}`;
+    if (!recipe) return "";
+    if (sweep.parameter === "threshold") return `method: ${flow(recipe)}\nselect: ${flow({ threshold: value })}`;
+    return `method: ${flow(sweep.parameter ? { ...recipe, [ratio]: value } : recipe)}`;
   }
 }
 

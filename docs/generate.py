@@ -135,8 +135,9 @@ def _command_section(command: Callable[..., None]) -> list[str]:
         text = next((item.help for item in given if item.help), texts.get(key, ""))
         empty = parameter.default is None or parameter.default is False or parameter.default == ()
         default = "required" if required else "" if empty else f"`{_spelled(parameter.default)}`"
-        label = shown.replace("|", "\\|")
-        rows.append(f"| `{label}` | {default} | {_markdown(text)} |")
+        # A bar would end the cell, and within backticks it cannot be escaped for every renderer.
+        label = f"<code>{shown.replace('|', '&#124;')}</code>" if "|" in shown else f"`{shown}`"
+        rows.append(f"| {label} | {default} | {_markdown(text)} |")
     description = parsed.long_description or ""
     examples = re.findall(r"^ *(tokensieve .*|eval .*)$", description, re.MULTILINE)
     lines = [f"## {name}", "", parsed.short_description or "", "", "```text", " ".join(usage), "```", ""]

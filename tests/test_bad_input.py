@@ -62,6 +62,11 @@ def test_missing_file(fails):
     assert "no such file" in fails([GOOD], "data.files=[nowhere.jsonl]")
 
 
+def test_an_output_that_is_a_file(fails, tmp_path):
+    (tmp_path / "taken").write_text("")
+    assert "the output is a file" in fails([GOOD], f"output={tmp_path / 'taken'}")
+
+
 def test_empty_file(fails):
     assert "the file is empty" in fails("")
 

@@ -131,7 +131,7 @@ def test_a_faulty_override_is_named(recipe_file, override, message):
 
 
 def test_required_keys_and_files(tmp_path):
-    with pytest.raises(TokensieveError, match=r"Field required\n  at: command line: output"):
+    with pytest.raises(TokensieveError, match=r"'output' is required\n  at: command line: output\n  mend: name it"):
         load_recipe(None, ["data=x.jsonl", "models.base=m"])
     with pytest.raises(TokensieveError, match="no such recipe"):
         load_recipe(tmp_path / "none.yaml")

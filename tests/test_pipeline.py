@@ -156,8 +156,10 @@ def test_another_method_and_ratio_measure_nothing_again(finished, arguments, mon
 
 def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arguments):
     with pytest.raises(TokensieveError, match=r"method\.fraction: None there, 0\.5 here") as error:
-        pipeline.run(load_recipe(None, arguments(finished, "method.fraction=0.5")))
+        pipeline.run(load_recipe(None, arguments(finished, "method={name: token-cleaning, fraction: 0.5}")))
     assert "give another output" in str(error.value)
+    with pytest.raises(TokensieveError, match="did you mean 'fraction'"):
+        pipeline.run(load_recipe(None, arguments(finished, "method={name: token-cleaning, fracton: 0.5}")))
     other = finished.parent / "holiday"
     other.mkdir()
     (other / "photo.jpg").write_bytes(b"x")

@@ -329,8 +329,14 @@ def _adapt(settings: Any, values: Any, where: _Where, path: tuple[str, ...]) -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = (*path, *(str(part) for part in first["loc"] if not str(part)[:1].isupper()))
-        given = "" if first["type"] == "missing" else f", not {first['input']!r:.60}"
-        raise TokensieveError(f"{first['msg']}{given}", where=where.of(key)) from error
+        if first["type"] == "missing":
+            name = ".".join(key)
+            raise TokensieveError(
+                f"'{name}' is required",
+                where=where.of(key),
+                mend=f"name it in the recipe or as {name}=...; docs/recipe.md has one to start from",
+            ) from error
+        raise TokensieveError(f"{first['msg']}, not {first['input']!r:.60}", where=where.of(key)) from error
 
 
 def _localise(recipe: Recipe) -> Recipe:

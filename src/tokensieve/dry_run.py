@@ -37,8 +37,8 @@ def dry_run(recipe: Recipe, progress: StageProgress) -> list[str]:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
-    check_folder(recipe)
     arms, needs = check_recipe(recipe)
+    check_folder(recipe)
     if recipe.evaluate.tasks:
         from tokensieve.evaluate.harness import check_task_names
 

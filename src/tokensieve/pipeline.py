@@ -45,7 +45,7 @@ from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.toss_pro import TossPro
-from tokensieve.plan import Arm, Plan, check
+from tokensieve.plan import Arm, Plan, check, check_recipe
 from tokensieve.report.progress import StageProgress
 from tokensieve.select.cleaned import write_subset
 from tokensieve.select.streaming import LoadStatistics
@@ -94,6 +94,7 @@ def check_run(recipe: Recipe, progress: StageProgress) -> Plan:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
+    check_recipe(recipe)  # a slip of the pen is no other recipe
     check_folder(recipe)
     return check(recipe, progress)
 
@@ -104,6 +105,8 @@ def check_folder(recipe: Recipe) -> None:
     What is measured on the models, how, and what the page shows may change between calls.
     """
     path = Path(recipe.output) / "recipe.yaml"
+    if Path(recipe.output).exists() and not Path(recipe.output).is_dir():
+        raise TokensieveError("the output is a file", where=recipe.output, mend="give a folder that is new or empty")
     if not path.is_file():
         if Path(recipe.output).is_dir() and any(Path(recipe.output).iterdir()):
             raise TokensieveError(

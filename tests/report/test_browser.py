@@ -143,7 +143,7 @@ def test_charts_are_drawn(open_tab):
     assert "token-cleaning and xtf" in tab.page.get_attribute("#agreement svg.plot", "aria-label")
     assert tab.page.locator("#scatter circle").count() > 100
     tab.page.click("#groups details >> nth=0 >> summary")
-    assert "code/code.jsonl" in tab.text("#groups details >> nth=0")
+    tab.page.wait_for_selector("#groups details >> nth=0 >> text=code/code.jsonl")
     tab.page.evaluate("location.hash = 'overview'")
     assert tab.page.locator("#result-charts svg.plot").count() == 4
 

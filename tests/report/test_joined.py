@@ -60,7 +60,7 @@ def test_a_control_at_another_ratio_is_another_arm(demo, twin):
     found = read_json(selection)
     write_json(selection, {**found, "rule": {**found["rule"], "fraction": 0.25}})
     view = load_runs([demo.folder, twin])
-    assert view.arms == ("full", "random (night <b>)", "random (twin)", "token-cleaning")
+    assert view.arms == ("full", "random (night <b>)", "token-cleaning", "random (twin)")
 
 
 def test_another_evaluation_is_another_arm(demo, twin):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -82,8 +83,11 @@ def test_a_lock_lets_in_one_at_a_time(tmp_path):
             inside.remove(number)
 
     threads = [threading.Thread(target=enter, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert together == [1, 1, 1, 1]
+    assert {str(one.message) for one in said} == {f"{tmp_path / 'deep/a'} is in use by another process; waiting for it"}

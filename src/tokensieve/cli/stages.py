@@ -81,7 +81,7 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
 
 def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
-    """Run the whole job on the embedded model and data, in about three minutes on two cores.
+    """Run the whole job on the embedded model and data, in one to three minutes on two cores.
 
     Args:
         output: folder of the run.

@@ -249,7 +249,9 @@ def _expand(source: str) -> list[Path]:
         return found
     found = [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True))
     if not found:
-        raise TokensieveError("no such file, folder or glob", where=source)
+        raise TokensieveError(
+            "no such file, folder or glob", where=source, mend=f"paths are relative to the current folder, {Path.cwd()}"
+        )
     for file in found:
         if _format(file) not in _FORMATS:
             raise TokensieveError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -43,11 +46,13 @@ def print_demo(folder: Path, seconds: float) -> None:
     """Show what came of the demo, and what to try next."""
     console = output_console()
     print_results(load_run(folder), console)
+    own = os.path.relpath(Path(sys.executable).with_name("tokensieve"))
+    command = "tokensieve" if shutil.which("tokensieve") else own  # of an environment that is not activated
     console.print(f"took {seconds:.0f} s; page: {folder / 'report.html'}", highlight=False, soft_wrap=True)
-    console.print(f"look at a noisy answer:  tokensieve show {folder} --example 0", highlight=False, soft_wrap=True)
+    console.print(f"look at a noisy answer:  {command} show {folder} --example 0", highlight=False, soft_wrap=True)
     console.print("on your own data:", highlight=False)
     console.print(
-        "  tokensieve run output=runs/mine data.files=YOUR.jsonl models.base=YOUR_MODEL "
+        f"  {command} run output=runs/mine data.files=YOUR.jsonl models.base=YOUR_MODEL "
         "'models.reference={warm_up: {rows: 1000}}'",
         highlight=False,
         markup=False,

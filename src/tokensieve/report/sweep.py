@@ -37,7 +37,7 @@ class Sweep:
     """Settings of an arm's rule, in the order in which more is kept.
 
     Attributes:
-        parameter: ``fraction`` (kept), ``discard`` (share to drop) or ``threshold``; None where there is nothing to set.
+        parameter: ``fraction`` (kept), ``discard`` (dropped) or ``threshold``; None where there is nothing to set.
         values: of the parameter; one NaN where there is nothing to set.
         own: place of the run's own setting.
         thresholds: the lowest score that each setting keeps by rank, NaN where there is none.

@@ -162,7 +162,12 @@ def _finite(value: np.float32) -> float | None:
 
 
 def _kept(row: Row) -> Cell:
-    return Cell() if row.selection is None else Cell(percent(row.selection.share), f"{row.selection.kept:,}")
+    found = row.selection
+    if found is None:
+        return Cell()
+    # Online arms count over the whole training, so the number alone would not compare with the others'.
+    offered = f" of {found.trainable:,}" if found.online else ""
+    return Cell(percent(found.share), f"{found.kept:,}{offered}")
 
 
 def _noise_removed(row: Row) -> Cell:

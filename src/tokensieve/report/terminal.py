@@ -243,7 +243,7 @@ def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> 
 
 
 def _legend(name: str, scale: Scale, console: Console) -> Text:
-    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of the shard)"
+    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
     if _is_plain(console):
         return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~kept in part~], prompt without brackets")
     legend = Text(f"{name} ")

@@ -112,11 +112,16 @@ function agreement(names, value) {
     .map((cell) => `${cell.row} and ${cell.column} ${cell.share.toFixed(2)}`).join(", ")}.`);
 }
 
+// Width of a wide chart: narrower where the window is, so that its text stays readable.
+function wide() {
+  return Math.min(640, document.documentElement.clientWidth - 64);
+}
+
 function scatter(x, y, xs, ys) {
   const points = Array.from(xs, (value, i) => [value, ys[i]]);
   const range = (values) => [d3.quantile(values, 0.005), d3.quantile(values, 0.995)];
   return draw({
-    width: 640, height: 380, marginLeft: 52, marginBottom: 40, clip: true,
+    width: wide(), height: 380, marginLeft: 52, marginBottom: 40, clip: true,
     x: { domain: range(xs), label: x, nice: true, tickFormat: figure },
     y: { domain: range(ys), label: y, nice: true, grid: true, tickFormat: figure },
     marks: [
@@ -143,7 +148,7 @@ function lines(title, curves) {
   const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
   const dashes = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
   const svg = draw({
-    width: 640, height: 300, marginLeft: 48, marginRight: 130, marginBottom: 38,
+    width: wide(), height: 300, marginLeft: 48, marginRight: 130, marginBottom: 38,
     x: { label: "optimizer step", nice: true }, y: { label: "loss", nice: true, grid: true },
     marks: curves.flatMap((curve, i) => [
       Plot.line(curve.points, { x: "0", y: "1", stroke: `var(--line-${i % 5})`, strokeWidth: 2, strokeDasharray: dashes[i % 5] }),

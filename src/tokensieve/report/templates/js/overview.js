@@ -16,7 +16,7 @@ class Overview {
   drawTraining() {
     const curves = this.payload.arms.filter((arm) => arm.losses.length > 1).map((arm) => ({ name: arm.name, points: arm.losses }));
     const place = document.getElementById("training");
-    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No arm of this run was trained, so there is no loss curve.")]));
+    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained, or the log has less than two entries (train.logging_steps).")]));
     place.firstChild.classList.add("wide");
   }
 

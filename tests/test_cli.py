@@ -207,6 +207,12 @@ class Shell:
         os.close(self.terminal)
 
 
+def test_help_texts_of_the_completion_are_lines(capsys):
+    main(["completion", "bash"])
+    (specification,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("COMPLETION_SPEC"))
+    assert "\\n" not in specification  # a second line of a text would be offered as a word
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_real_shell_completes_commands_options_and_files(shell, tmp_path, capsys):
     if shutil.which(shell) is None:

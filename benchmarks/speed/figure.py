@@ -21,13 +21,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     plt.rcParams["svg.hashsalt"] = "tokensieve"  # the same figures give the same file
     shown = [row for row in rows if row["ratio"] and "its time" not in row["target"]][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(shown) + 1))
-    names = [textwrap.fill(row["what"], 46) for row in shown]
+    names = [textwrap.fill(row["what"].replace("`", ""), 46) for row in shown]
     medians = [statistics.median(row["ratio"]) for row in shown]
     axes.barh(names, [median - 1 for median in medians], left=1, color="#3b6ea8", height=0.6)
     for place, row in enumerate(shown):
         axes.plot(row["ratio"], [place] * len(row["ratio"]), "o", color="#1c2733", markersize=3)
         if wanted := re.search(r"(\d+)x", row["target"]):
-            axes.plot(int(wanted[1]), place, "D", color="#b3541e", fillstyle="none", markersize=6)
+            axes.plot(int(wanted[1]), place, "D", color="#b3541e", markerfacecolor="white", markersize=6)
     axes.axvline(1, color="#1c2733", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}x")

@@ -81,6 +81,18 @@ def test_a_port_in_use_is_one_clear_error(server, demo_source):
         make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_every_address_of_this_machine_alone_checks_names(demo_source, host):
+    with make_server(load_run(demo_source.folder), host, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, wanted in ((host, 200), ("localhost:1", 200), ("evil.example", 403)):
+            connection = http.client.HTTPConnection(host, server.server_port)
+            connection.request("GET", "/search?q=zzz", headers={"Host": f"[{name}]" if ":" in name[:3] else name})
+            assert connection.getresponse().status == wanted
+            connection.close()
+        server.shutdown()
+
+
 def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
     command = [sys.executable, "-m", "tokensieve.cli", "serve", str(demo_source.folder), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}

@@ -32,8 +32,7 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = 
 
     Args:
         arguments: recipe and overrides.
-        dry_run: check everything but the weights, show what would be done, and stop. Models and data that are not on
-            this machine are named and left out.
+        dry_run: check all but the weights, show what would be done, and stop; names what is not on this machine.
         as_json: print JSON.
     """
     _stage("report", arguments, as_json, dry_run)

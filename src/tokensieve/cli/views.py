@@ -115,10 +115,10 @@ def serve(
     from tokensieve.report.joined import load_runs
     from tokensieve.report.serve import make_server
 
-    with make_server(load_runs(runs), host, port) as server:
-        print(f"http://{host}:{server.server_port}/", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve_forever()
+    with make_server(load_runs(runs), host, port) as server, contextlib.suppress(KeyboardInterrupt):
+        address = f"[{host}]" if ":" in host else host
+        print(f"http://{address}:{server.server_port}/", flush=True)
+        server.serve_forever()
 
 
 def show(

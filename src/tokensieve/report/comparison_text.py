@@ -78,4 +78,6 @@ def _points(value: float) -> str:
 
 
 def _spelled(value: Any) -> str:
+    if value is None:
+        return "unset"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -5,8 +5,11 @@ Nothing but the page, its blocks of examples and a search over their text is ser
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
@@ -77,7 +80,7 @@ def make_server(view: RunView, host: str, port: int) -> ThreadingHTTPServer:
     """
     site = Site(view)
     try:
-        server = ThreadingHTTPServer((host, port), _handler(site, check_host=host in LOOPBACK))
+        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, _names(host)))
     except (OSError, OverflowError) as error:
         raise TokensieveError(
             f"cannot listen at {host}:{port}: {error}", where="command line", mend="give another --port"
@@ -86,14 +89,27 @@ def make_server(view: RunView, host: str, port: int) -> ThreadingHTTPServer:
     return server
 
 
-def _handler(site: Site, *, check_host: bool) -> type[BaseHTTPRequestHandler]:
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def _names(host: str) -> frozenset[str] | None:
+    """Return the names that a request to this machine alone may ask for; None where others may ask."""
+    with contextlib.suppress(ValueError):
+        if not ipaddress.ip_address(host).is_loopback:
+            return None
+        return frozenset({*LOOPBACK, host})
+    return frozenset(LOOPBACK) if host in LOOPBACK else None
+
+
+def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         server_version = "tokensieve"
         sys_version = ""
 
         def do_GET(self) -> None:
             # A page elsewhere whose name was made to lead to this machine must not read the data.
-            if check_host and _host(self.headers.get("Host", "")) not in LOOPBACK:
+            if names is not None and _host(self.headers.get("Host", "")) not in names:
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
             url = urlsplit(self.path)
@@ -111,8 +127,9 @@ def _handler(site: Site, *, check_host: bool) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            self.end_headers()
-            self.wfile.write(content)
+            with contextlib.suppress(ConnectionError):  # who went away needs no answer
+                self.end_headers()
+                self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing of each request."""

@@ -102,7 +102,7 @@ class Store {
     const wanted = plainText(query);
     if (this.payload.remote) {
       const response = await fetch(`search?q=${encodeURIComponent(wanted)}`);
-      return response.json();
+      return response.ok ? response.json() : [];
     }
     const found = [];
     for (let number = 0; number < this.payload.blocks.length; number++) {

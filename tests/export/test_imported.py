@@ -114,6 +114,13 @@ def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys)
     assert f"again: {read_json(run / 'arms/loss/selection.json')['kept']} of" in printed
 
 
+def test_labels_of_the_last_shard_alone_are_an_arm(run, write_rows):
+    rows = only(rows_of(run, "full"), "row", "labels")[-2:]
+    import_arm(run, write_rows(rows), "theirs")
+    assert trained_examples(run, "theirs") == trained_examples(run, "full")[-2:]
+    assert len((run / "arms/theirs/cleaned/jsonl/train.jsonl").read_text().splitlines()) == 2
+
+
 def test_scores_shards_of_a_run_can_be_imported(run, write_rows):
     shards = sorted((run / "arms/loss/scores").glob("shard-*.parquet"))
     rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
@@ -212,6 +219,8 @@ BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] 
      "run does not: token 0 of source row 6", "theirs.jsonl"),
     ("shifted", None, lambda r: changed(only(r, "row", "labels"), 6, labels=[*r[6]["input_ids"][1:], -100]), "neither "
      "-100 nor the id of token 0 of source row 6", "theirs.jsonl"),
+    ("nothing", None, lambda r: [{"row": row["row"], "kept": [0] * len(row["kept"])} for row in r], "the selection keeps "
+     "no token", "mend"),
     ("mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[2] * len(r[6]["kept"])), "neither 0 nor 1 for "
      "token 0 of source row 6", "theirs.jsonl"),
 ]  # fmt: skip

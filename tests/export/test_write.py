@@ -148,6 +148,15 @@ def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_pa
     assert "models.current" not in printed
 
 
+def test_a_method_that_is_gone_is_refused_where_it_weighs(run, weighted, tmp_path):
+    for folder, arm in ((run, "loss"), (Path(shutil.copytree(weighted, tmp_path / "weighted")), "dft")):
+        path = folder / "arms" / arm / "selection.json"
+        write_json(path, {**read_json(path), "method": "gone"})
+    assert export_arm(run, "jsonl").notes == ()
+    with pytest.raises(TokensieveError, match="unknown method 'gone'"):
+        export_arm(tmp_path / "weighted", "jsonl")
+
+
 def test_another_normalisation_is_said(make_run, tmp_path):
     run = make_run(tmp_path / "run", "method=toss", f"models.utility={MODEL}", f"models.unsafe={MODEL}", "controls=[]")
     notes = export_arm(run, "trl").notes

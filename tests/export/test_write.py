@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from trained_examples import MODEL
 
 from tokensieve.cli import main
@@ -85,6 +86,15 @@ def test_an_export_of_an_earlier_selection_is_refused(run, tmp_path):
     path = run / "arms/loss/selection.json"
     write_json(path, {**read_json(path), "kept": 1})
     with pytest.raises(TokensieveError, match="selection: "):
+        export_arm(run, "trl", output=out)
+
+
+def test_a_licence_that_came_later_is_not_passed_over(run, tmp_path):
+    out = export_arm(run, "trl", output=tmp_path / "out").folder
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["license"] = "cc-by-4.0"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(TokensieveError, match=r"license: None there, 'cc-by-4\.0' here"):
         export_arm(run, "trl", output=out)
 
 

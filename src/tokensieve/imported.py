@@ -11,6 +11,7 @@ import glob
 import hashlib
 import itertools
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,11 @@ from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError
 from tokensieve.export.card import cleaned_card
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import Rule, Threshold, TopFraction
+from tokensieve.ops.rules import Rule, Threshold, TopFraction, forced_tokens
 from tokensieve.report.results import IMPORTED, POINTS_OF_REFERENCE, is_imported
 from tokensieve.report.view import RunView, load_run
 from tokensieve.select.cleaned import write_cleaned
-from tokensieve.select.streaming import select_shards
+from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
 from tokensieve.types import IGNORE_INDEX, Examples, Float32, Int64, Needs, Statistics, segments
@@ -40,7 +41,7 @@ SCORES = ("scores", "score")
 """Columns of scores; `score` is what a run itself writes."""
 CHOICES = ("labels", "kept", "assistant_masks")
 """Columns of what is kept; the last is that of cleaned data."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
                 return statistics if keep_turn_end else dataclasses.replace(statistics, turn_end=None), examples.rows
 
             counts = select_shards(Imported(), rule, load, view.store.shards, partial / "scores")
+            if counts["threshold"] is not None:
+                _warn_of_ties(values, load, view.store.shards, partial / "scores", counts["threshold"])
             (partial / "values").unlink()
             selection = {**identity, "statistics": {}, "fitted": None, "reasons": [], **counts}
             selection |= {"source_rows": view.store.counts.rows, "examples_absent": values.absent}
@@ -144,10 +147,30 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
     return ImportedArm(folder, selection)
 
 
+def _warn_of_ties(values: _Values, load: LoadStatistics, shards: int, scores: Path, cutoff: float) -> None:
+    """Warn where float32 made equals of scores on both sides of the cut-off, so that position chose among them."""
+    tied, least_kept, most_dropped = 0, np.inf, -np.inf
+    for number in range(shards):
+        (statistics, _), (rounded, kept) = load(number), read_selection(scores, number)
+        at_cutoff = statistics.trainable & ~forced_tokens(statistics) & (rounded == cutoff)
+        given = values.given(number, len(kept))
+        tied += int(at_cutoff.sum())
+        least_kept = given[at_cutoff & kept].min(initial=least_kept)
+        most_dropped = given[at_cutoff & ~kept].max(initial=most_dropped)
+    if least_kept < most_dropped:
+        warnings.warn(
+            f"the scores of {tied} tokens at the cut-off differ by less than float32 can tell, and the first of these "
+            "tokens are kept: give ranks, or scores further apart",
+            stacklevel=3,
+        )
+
+
 def _check_name(view: RunView, name: str) -> None:
     if not _NAME.fullmatch(name):
         raise TokensieveError(
-            f"'{name}' is no name of an arm", where="--name", mend="letters, digits, dots, hyphens and underscores"
+            f"'{name}' is no name of an arm",
+            where="--name",
+            mend="at most 100 letters, digits, dots, hyphens and underscores",
         )
     if name in POINTS_OF_REFERENCE or (name in view.arms and not is_imported(view.folder, name)):
         raise TokensieveError(f"the run has '{name}' already", where="--name", mend="give another --name")
@@ -160,7 +183,7 @@ class _Values:
         view: the run.
         file: what to read.
         scores: whether to read scores; labels or masks otherwise.
-        spill: file to create, float32 ``[tokens of the run]``; token ids are exact in it up to 2**24.
+        spill: file to create, float64 ``[tokens of the run]``.
 
     Attributes:
         absent: examples that the file does not have.
@@ -173,7 +196,7 @@ class _Values:
         self._column = _value_column(first, scores)
         index = _Index(view.store, by_row=_has_row_numbers(first))
         self._offsets = index.offsets
-        self._values = np.memmap(spill, dtype=np.float32, mode="w+", shape=(int(index.offsets[-1]),))
+        self._values = np.memmap(spill, dtype=np.float64, mode="w+", shape=(int(index.offsets[-1]),))
         self._values[:] = np.nan
         for row in itertools.chain((first,), rows):
             number, values = index.take(row), _numbers(row, self._column)
@@ -195,14 +218,20 @@ class _Values:
                 mend="score every example of the run",
             )
 
+    def given(self, number: int, tokens: int) -> NDArray[np.float64]:
+        """Return float64 ``[tokens]`` of one shard, as the file has them; NaN for examples that it does not have."""
+        start = self._offsets[self._starts[number]]
+        return self._values[start : start + tokens]
+
     def read(self, number: int, examples: Examples) -> Float32:
         """Return float32 ``[tokens]`` of one shard, checked against its tokens: scores, or 1 for what is to be kept."""
-        start = self._offsets[self._starts[number]]
-        values = np.array(self._values[start : start + len(examples.input_ids)])
+        values = self.given(number, len(examples.input_ids))
         trainable = examples.labels != IGNORE_INDEX
         if self._column in SCORES:
-            self._refuse(examples, trainable & ~np.isfinite(values), "no finite score for")
-            return values
+            with np.errstate(over="ignore"):  # to infinity
+                scores = values.astype(np.float32)
+            self._refuse(examples, trainable & ~np.isfinite(scores), "no finite float32 score for")
+            return scores
         absent = np.isnan(values)
         if self._column == "labels":
             kept = ~absent & (values != IGNORE_INDEX)
@@ -249,15 +278,26 @@ def _has_row_numbers(row: Row) -> bool:
 
 
 def _numbers(row: Row, column: str) -> NDArray[np.float64]:
-    """Return float64 ``[tokens]``; what is null becomes NaN."""
+    """Return float64 ``[tokens]``; a score that is null becomes NaN."""
     given = row.data.get(column)
-    try:
-        values = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        values = np.zeros(())
-    if values.ndim != 1:
+    kinds: set[type] = {int, float, type(None)} if column in SCORES else {int, float, bool}
+    if not isinstance(given, list) or not set(map(type, given)) <= kinds:
         raise TokensieveError(f"'{column}' is no list of numbers: {given!r:.60}", where=row.where)
+    try:
+        values = np.array(given, dtype=np.float64)
+    except OverflowError as error:
+        raise TokensieveError(f"'{column}' holds a number beyond float64", where=row.where) from error
+    if column in CHOICES and np.isnan(values).any():
+        raise TokensieveError(f"'{column}' holds NaN", where=row.where)
     return values
+
+
+def _token_ids(row: Row) -> NDArray[np.int32]:
+    """Return int32 ``[tokens]``."""
+    given = row.data["input_ids"]
+    if not isinstance(given, list) or not all(type(token) is int and 0 <= token < 2**31 for token in given):
+        raise TokensieveError(f"'input_ids' is no list of token ids: {given!r:.60}", where=row.where)
+    return np.array(given, dtype=np.int32)
 
 
 class _Index:
@@ -289,10 +329,10 @@ class _Index:
 
     def take(self, row: Row) -> int:
         """Return the number of the example that a row is for; the next one where several are alike."""
-        digest = _digest(_numbers(row, "input_ids").astype(np.int32)) if "input_ids" in row.data else None
+        digest = _digest(_token_ids(row)) if "input_ids" in row.data else None
         key = row.data.get("row") if self._by_row else digest
         what = f"source row {key}" if self._by_row else "these token ids"
-        if not isinstance(key, int | np.integer):
+        if not isinstance(key, int | np.integer) or isinstance(key, bool):
             column = "row" if self._by_row else "input_ids"
             raise TokensieveError(f"'{column}' is missing, or is not what it is in the first row", where=row.where)
         first, last = (int(np.searchsorted(self._keys, key, side=side)) for side in ("left", "right"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 
 from tokensieve.config import Recipe
@@ -29,4 +30,4 @@ def write_recipe_task(recipe: Recipe, output: Path, name: str) -> tuple[Path, st
     encoder = recipe_encoder(recipe, base)
     path = write_task(recipe_questions(recipe, encoder), encoder, match, output, name)
     model = "pretrained=MODEL,add_bos_token=False"
-    return path, f"lm_eval --model hf --model_args {model} --tasks {name} --include_path {output}"
+    return path, f"lm_eval --model hf --model_args {model} --tasks {name} --include_path {shlex.quote(str(output))}"

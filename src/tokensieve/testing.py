@@ -144,15 +144,18 @@ def faulty_statistics_are_named(method: Method) -> None:
 
 
 def weights_are_finite(method: Method) -> None:
-    """Weights are float32, one a token, 0 where nothing is trainable, and not all 0."""
+    """Weights are float32, one a token, 0 where nothing is trainable, at most 0 where a token is dropped."""
     statistics = _spoilt(made_up_statistics(method.needs))
     kept = method.select(statistics) != -100
+    fewer = kept & (np.arange(len(kept)) % 2 == 0)
     for progress in (0.0, 0.5, 1.0):
         weights = method.weights(statistics, kept, progress)
         _require(weights.dtype == np.float32, f"weights are {weights.dtype}, not float32")
         _require(weights.shape == statistics.labels.shape, "there is not one weight a token")
         _require(bool(np.isfinite(weights).all()), "a weight is NaN or infinite")
         _require(not weights[~statistics.trainable].any(), "a token that is not trainable has a weight")
+        dropped = method.weights(statistics, fewer, progress)[~fewer]
+        _require(bool((dropped <= 0).all()), "a dropped token has a weight above 0")
         _require(bool((weights[kept] >= 0).all() and weights[kept].any()), "kept tokens need weights of 0 and above")
         plain = np.array_equal(weights, kept.astype(np.float32))
         _require(method.weighted or plain, "weights are not those of kept tokens, and the method is not weighted")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -18,7 +20,7 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.exact_match import exact_match, read_questions
+from tokensieve.evaluate.exact_match import Question, exact_match, read_questions
 from tokensieve.evaluate.harness import run_tasks
 from tokensieve.evaluate.settings import ExactMatchSettings
 from tokensieve.evaluate.task_export import write_task
@@ -71,7 +73,7 @@ def test_the_harness_gives_the_same_score(model, questions_file, tmp_path, monke
     assert 0 < expected.score < 1
     path = write_task(questions, encoder, settings, tmp_path / "tasks", "towns")
     assert path == tmp_path / "tasks/towns.yaml"
-    written = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    written = pq.read_table(path.with_suffix(".parquet")).to_pylist()
     assert [row["prompt"] for row in written] == [row["prompt"] for row in rows]
     found = run_tasks(model, encoder.tokenizer, ["towns"], task_folder=str(tmp_path / "tasks"), batch_size=8)
     metric = "exact_match" if extract is None else "exact_match,extracted"
@@ -89,14 +91,14 @@ def test_the_command_writes_what_lm_eval_runs(questions_file, tmp_path, monkeypa
     }
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     monkeypatch.chdir(tmp_path)
-    main(["lm-eval", "run", "--output", "tasks", "--name", "mine"])
+    main(["lm-eval", "run", "--output", "my tasks", "--name", "mine"])
     written, command = capsys.readouterr().out.splitlines()
-    assert written == "tasks/mine.yaml"
-    words = command.replace("MODEL", str(MODEL)).split()
+    assert written == "my tasks/mine.yaml"
+    words = shlex.split(command.replace("MODEL", str(MODEL)))
     assert words[0] == "lm_eval"
     # From another folder, as its own command does, with the model from disk.
     (tmp_path / "elsewhere").mkdir()
-    words[words.index("tasks")] = "../tasks"
+    words[words.index("my tasks")] = "../my tasks"
     code = "import sys; from lm_eval.__main__ import cli_evaluate; cli_evaluate()"
     done = subprocess.run(
         [sys.executable, "-c", code, "run", *words[1:], "--device", "cpu", "--output_path", "out"],
@@ -108,6 +110,19 @@ def test_the_command_writes_what_lm_eval_runs(questions_file, tmp_path, monkeypa
     (results,) = (tmp_path / "elsewhere/out").rglob("results_*.json")
     assert 0 <= json.loads(results.read_text())["results"]["mine"]["exact_match,none"] <= 1
     shutil.rmtree(tmp_path / "elsewhere")
+
+
+def test_answers_that_look_like_dates_or_numbers_stay_as_they_are(tmp_path, monkeypatch):
+    import datasets.config
+    from lm_eval.tasks import TaskManager
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    encoder, settings = load_encoder(str(MODEL)), ExactMatchSettings(())
+    for name, answers in {"dates": ["2024-01-01", "2024-02-29"], "numbers": ["007", "1.0"]}.items():
+        questions = [Question(row, "When?", [5], answer) for row, answer in enumerate(answers)]
+        write_task(questions, encoder, settings, tmp_path, name)
+        task = TaskManager(include_path=str(tmp_path)).load(name)["tasks"][name]
+        assert [task.doc_to_target(doc) for doc in task.test_docs()] == answers
 
 
 def test_bad_input(questions_file, tmp_path, capsys):

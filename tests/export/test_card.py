@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import datasets
@@ -9,7 +10,7 @@ import pytest
 import yaml
 from trained_examples import MODEL
 
-from tokensieve.export.card import dataset_card
+from tokensieve.export.card import cleaned_card, dataset_card
 from tokensieve.export.write import export_arm
 from tokensieve.report.view import load_run
 
@@ -23,8 +24,11 @@ RECIPE = {
 }
 SELECTION = {
     "method": "token-cleaning",
-    "parameters": {"fraction": 0.6},
-    "rule": {"name": "TopFraction", "fraction": 0.6},
+    "parameters": {"fraction": 0.6, "scope": "dataset", "rounding": "floor", "strength": 2},
+    "fitted": None,
+    "rule": {"name": "TopFraction", "fraction": 0.6, "scope": "dataset", "rounding": "floor"},
+    "keep_turn_end": True,
+    "statistics": {"base.loss": "b", "reference.loss": "r", "unsafe.loss": "u"},
     "data": "f" * 64,
     "online": False,
     "kept": 12001,
@@ -66,12 +70,14 @@ def test_it_tells_the_method_its_parameters_the_counts_and_the_models_and_no_pat
     text = card()
     for row in (
         "| method | token-cleaning |",
-        "| parameters | fraction 0.6 |",
+        "| parameters | strength 2 |",
+        "| rule | top 0.6 of the data set, rounded down |",
+        "| ends of turns | kept whatever their score |",
         "| trained tokens | 12,001 of 20,002 (60.0 %) |",
         "| examples | 1,397 |",
         "| examples without a kept token | 3, left out |",
         "| source | pool.jsonl, you/data |",
-        f"| source fingerprint | {'f' * 64} |",
+        f"| fingerprint of token ids, labels and lengths | {'f' * 64} |",
         "| base model | model |",
         "| reference model | model, fine-tuned on 1,000 rows of this data |",
         "| unsafe model | you/model with the adapter unsafe |",
@@ -82,8 +88,57 @@ def test_it_tells_the_method_its_parameters_the_counts_and_the_models_and_no_pat
     assert "what it would choose before the first" in card(online=True)
 
 
+def test_it_names_the_models_that_the_choice_used_alone():
+    assert not re.search(r"\| \w+ model \|", card(statistics={}))
+    text = card(statistics={"unsafe.loss": "u"})
+    assert "| unsafe model |" in text
+    assert "| base model |" not in text
+    assert "| reference model |" not in text
+    for read in ({"online": True, "statistics": {}}, {"statistics": {"history.loss": "h"}}):
+        assert "| base model | model |" in card(**read)
+
+
+def test_the_rule_is_the_one_that_was_applied():
+    text = card(
+        method="random",
+        parameters={"fraction": 0.6, "scope": "dataset", "rounding": "floor", "seed": 0},
+        rule={"name": "DropFraction", "fraction": 0.1, "scope": "example", "rounding": "ceil"},
+        keep_turn_end=False,
+    )
+    assert "| rule | all but the lowest 0.1 of each example, rounded up |" in text
+    assert "| parameters | seed 0 |" in text
+    assert "| ends of turns | as other tokens |" in text
+    # There the fraction is no share that a ranking keeps.
+    text = card(method="rho-1-self", parameters={"fraction": 0.7}, rule={"name": "Threshold", "value": -0.7})
+    assert "| parameters | fraction 0.7 |" in text
+    assert "| rule | score of at least -0.7 |" in text
+
+
+def test_it_tells_what_was_found_in_the_data():
+    fitted = {"tau": 0.25, "floor": 0.1}
+    text = card(method="talr", parameters={"tau": None, "floor": 0.1}, fitted=fitted)
+    assert "| found in the data | tau 0.25 |" in text
+    assert "found in the data" not in card()
+
+
+def test_it_says_a_part_only_where_it_is_one():
+    assert "Only a part of the answers' tokens is trained on" in card()
+    whole = card(kept=20002)
+    assert "Every token of the answers is trained on." in whole
+    assert "Only a part" not in whole
+
+
+def test_cleaned_data_of_a_method_that_weighs_says_what_it_lacks(weighted, finished):
+    text = (weighted / "arms/dft/cleaned/README.md").read_text()
+    assert "these rows carry no weights: train with `tokensieve train`, or export to a target that takes w" in text
+    assert "carry no weights" not in Path(export_arm(weighted, "tinker").folder / "README.md").read_text()
+    assert "carry no weights" not in (finished / "arms/loss/cleaned/README.md").read_text()
+    forgetting = {**SELECTION, "method": "forgetting", "parameters": {}}
+    assert "train with `tokensieve train`." in cleaned_card(RECIPE, forgetting)
+
+
 def test_data_cannot_break_the_table():
-    assert "| a\\|b &lt;script> c |" in card(parameters={"x": 1}, rule={"name": "r"}, method="a|b <script>\nc")
+    assert "| a\\|b &lt;script> c |" in card(method="a|b <script>\nc")
 
 
 def test_every_arm_has_one_beside_its_cleaned_data(finished, tmp_path):

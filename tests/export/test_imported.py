@@ -114,6 +114,13 @@ def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys)
     assert f"again: {read_json(run / 'arms/loss/selection.json')['kept']} of" in printed
 
 
+def test_labels_of_the_last_shard_alone_are_an_arm(run, write_rows):
+    rows = only(rows_of(run, "full"), "row", "labels")[-2:]
+    import_arm(run, write_rows(rows), "theirs")
+    assert trained_examples(run, "theirs") == trained_examples(run, "full")[-2:]
+    assert len((run / "arms/theirs/cleaned/jsonl/train.jsonl").read_text().splitlines()) == 2
+
+
 def test_scores_shards_of_a_run_can_be_imported(run, write_rows):
     shards = sorted((run / "arms/loss/scores").glob("shard-*.parquet"))
     rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
@@ -203,7 +210,7 @@ BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] 
     ("no figures", 0.5, lambda r: only(r, "row", "labels"), "with --fraction scores are read", "jsonl:1"),
     ("scores alone", None, lambda r: only(r, "row", "scores"), "without --fraction labels", "jsonl:1"),
     ("text", 0.5, lambda r: changed(only(r, "row", "scores"), 1, scores="x"), "'scores' is no list of", "jsonl:2"),
-    ("null", 0.5, lambda r: changed(only(r, "row", "scores"), 5, **with_nan(r[5])), "no finite score for", "row 5"),
+    ("null", 0.5, lambda r: changed(only(r, "row", "scores"), 5, **with_nan(r[5])), "no finite float32 score", "row 5"),
     ("other ids", None, lambda r: changed(only(r, "row", "input_ids", "labels"), 4, input_ids=[1, 2]), "token ids are "
      "not those of source row 4", "jsonl:5"),
     ("unknown ids", None, lambda r: changed(only(r, "input_ids", "labels"), 4, input_ids=[1, 2]), "is of these token "
@@ -212,6 +219,23 @@ BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] 
      "run does not: token 0 of source row 6", "theirs.jsonl"),
     ("shifted", None, lambda r: changed(only(r, "row", "labels"), 6, labels=[*r[6]["input_ids"][1:], -100]), "neither "
      "-100 nor the id of token 0 of source row 6", "theirs.jsonl"),
+    ("nothing", None, lambda r: [{"row": row["row"], "kept": [0] * len(row["kept"])} for row in r], "the "
+     "selection keeps no token", "mend"),
+    ("gap in a mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[None, *r[6]["kept"][1:]]), "'kept' is "
+     "no list of numbers: [None", "jsonl:7"),
+    ("NaN in a mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[float("nan"), *r[6]["kept"][1:]]),
+     "'kept' holds NaN", "jsonl:7"),
+    ("mask of text", None, lambda r: changed(only(r, "row", "kept"), 6, kept=["1"] * len(r[6]["kept"])), "'kept' is no "
+     "list of numbers: ['1'", "jsonl:7"),
+    ("huge score", 0.5, lambda r: changed(only(r, "row", "scores"), 1, scores=[10**400]), "a number beyond", "jsonl:2"),
+    ("too large for float32", 0.5, lambda r: changed(only(r, "row", "scores"), 1, scores=[1e300] * len(r[1]["scores"])),
+     "no finite float32 score for token", "row 1"),
+    ("broken ids", None, lambda r: changed(only(r, "input_ids", "labels"), 4, input_ids=[17.4]), "'input_ids' is no "
+     "list of token ids: [17.4]", "jsonl:5"),
+    ("large ids", None, lambda r: changed(only(r, "row", "input_ids", "labels"), 4, input_ids=[2**31]), "'input_ids' "
+     "is no list of token ids: [2147483648]", "jsonl:5"),
+    ("row of truth", None, lambda r: changed(only(r, "row", "labels"), 1, row=True), "'row' is missing, or", "jsonl:2"),
+    ("huge row", None, lambda r: changed(only(r, "row", "labels"), 1, row=10**30), "no example of the run", "jsonl:2"),
     ("mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[2] * len(r[6]["kept"])), "neither 0 nor 1 for "
      "token 0 of source row 6", "theirs.jsonl"),
 ]  # fmt: skip
@@ -231,7 +255,18 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(fraction, change, s
     assert sorted((run / "arms").rglob("*")) == before
 
 
-@pytest.mark.parametrize("name", ["loss", "random", "base", "reference", "../out", "a b", ""])
+def test_scores_that_float32_cannot_tell_apart_are_warned_of(run, write_rows):
+    rows = only(rows_of(run), "row", "scores")
+    near = [{**row, "scores": [1 - 1e-9 * (10 - score) for score in row["scores"]]} for row in rows]
+    with pytest.warns(UserWarning, match=r"^the scores of \d+ tokens at the cut-off differ by less than float32"):
+        import_arm(run, write_rows(near, "near.jsonl"), "near", fraction=0.06)
+    # Equal scores, and scores that collide away from the cut-off, change nothing.
+    apart = [{**row, "scores": [score if score > 1 else 1e-9 * score for score in row["scores"]]} for row in rows]
+    import_arm(run, write_rows(apart, "apart.jsonl"), "apart", fraction=0.06)
+    import_arm(run, write_rows([{**r, "scores": [1] * len(r["scores"])} for r in rows], "equal.jsonl"), "equal", 0.06)
+
+
+@pytest.mark.parametrize("name", ["loss", "random", "base", "reference", "../out", "a b", "", "n" * 300])
 def test_names_that_cannot_be_used(name, run, write_rows):
     with pytest.raises(TokensieveError, match=r"has '|is no name of an arm"):
         import_arm(run, write_rows(only(rows_of(run), "row", "labels")), name)

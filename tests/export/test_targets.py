@@ -14,6 +14,7 @@ from typing import get_args
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from trained_examples import MODEL, Example, trained_examples
@@ -25,6 +26,7 @@ from tokensieve.export.megatron_bridge import pack
 from tokensieve.export.settings import TargetName
 from tokensieve.export.targets import TARGETS
 from tokensieve.export.write import Export, export_arm
+from tokensieve.methods import get_method
 
 ARM, WEIGHTED = "loss", "dft"
 
@@ -162,7 +164,7 @@ READERS: dict[str, Callable[[Export, Path], list[Example]]] = {
     "megatron-bridge": read_megatron_bridge,
     "olmo-core": read_olmo_core,
 }
-CARRIERS = ["ms-swift", "tinker", "jsonl", "parquet"]
+CARRIERS: list[TargetName] = ["ms-swift", "tinker", "jsonl", "parquet"]
 
 
 def test_every_target_is_in_the_table_and_read_here():
@@ -195,6 +197,20 @@ def test_weights_are_carried_or_refused(to, weighted, tmp_path):
     for (_, left), (_, right) in zip(found, expected, strict=True):
         np.testing.assert_array_equal(left, right)
     assert ("--is_binary_loss_scale false" in export.snippets[0].text) == (to == "ms-swift")
+
+
+def test_what_is_not_trained_has_no_weight_whatever_the_method_says(make_run, tmp_path, monkeypatch):
+    def everywhere(method, statistics, kept, progress):
+        return np.full(len(kept), 0.5, dtype=np.float32)
+
+    monkeypatch.setattr(type(get_method(WEIGHTED)), "weights", everywhere)
+    run = make_run(tmp_path / "run", f"method={WEIGHTED}", f"models.current={MODEL}", "controls=[]")
+    expected = trained_examples(run, WEIGHTED)
+    for to in CARRIERS:
+        assert READERS[to](export_arm(run, to), tmp_path / "cache") == expected
+    (rows, *_) = sorted((run / f"exports/{WEIGHTED}-parquet/data").iterdir())
+    for row in pq.read_table(rows).to_pylist():
+        assert all(weight == 0 for weight, kept in zip(row["weights"], row["assistant_masks"], strict=True) if not kept)
 
 
 @pytest.mark.parametrize("packing", [False, True])

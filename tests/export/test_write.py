@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from trained_examples import MODEL
 
 from tokensieve.cli import main
@@ -88,6 +89,15 @@ def test_an_export_of_an_earlier_selection_is_refused(run, tmp_path):
         export_arm(run, "trl", output=out)
 
 
+def test_a_licence_that_came_later_is_not_passed_over(run, tmp_path):
+    out = export_arm(run, "trl", output=tmp_path / "out").folder
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    recipe["data"]["license"] = "cc-by-4.0"
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with pytest.raises(TokensieveError, match=r"license: None there, 'cc-by-4\.0' here"):
+        export_arm(run, "trl", output=out)
+
+
 def test_an_empty_folder_is_fine(run, tmp_path):
     (tmp_path / "out").mkdir()
     assert (export_arm(run, "trl", output=tmp_path / "out").folder / "export.json").is_file()
@@ -146,6 +156,15 @@ def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_pa
     printed = fails(capsys, "export", str(run), "--to", "jsonl")
     assert "arm 'forgetting' weighs tokens while the model trains" in printed
     assert "models.current" not in printed
+
+
+def test_a_method_that_is_gone_is_refused_where_it_weighs(run, weighted, tmp_path):
+    for folder, arm in ((run, "loss"), (Path(shutil.copytree(weighted, tmp_path / "weighted")), "dft")):
+        path = folder / "arms" / arm / "selection.json"
+        write_json(path, {**read_json(path), "method": "gone"})
+    assert export_arm(run, "jsonl").notes == ()
+    with pytest.raises(TokensieveError, match="unknown method 'gone'"):
+        export_arm(tmp_path / "weighted", "jsonl")
 
 
 def test_another_normalisation_is_said(make_run, tmp_path):

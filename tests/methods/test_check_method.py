@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tokensieve.methods import all_methods
+from tokensieve.methods import all_methods, get_method
 from tokensieve.methods._base import FractionMethod
+from tokensieve.ops.rules import TopFraction
 from tokensieve.testing import CHECKS, check_method
 
 
@@ -97,6 +98,15 @@ def test_all_checks_are_run():
         check_method(changed(summary=""))
     with pytest.raises(AssertionError, match="does not need"):
         check_method(changed(options=lambda self, statistic: {"layer": 1}))
+
+
+def test_weights_of_dropped_tokens_are_found():
+    trained = {"weights": lambda self, statistics, kept, progress: statistics.trainable.astype(np.float32) / 2}
+    check = next(check for check in CHECKS if check.__name__ == "weights_are_finite")
+    everything = changed(**trained, rule=property(lambda self: TopFraction(1.0)))
+    with pytest.raises(AssertionError, match="a dropped token has a weight above 0"):
+        check(everything())
+    check(get_method("forgetting"))
 
 
 def test_a_dataclass_that_is_not_frozen_is_found():

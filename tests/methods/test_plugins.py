@@ -64,6 +64,7 @@ def install(folder: Path, more: str = "") -> Path:
     (source / "sieve_shortest").mkdir(parents=True)
     (source / "pyproject.toml").write_text(PROJECT.format(more=more))
     (source / "sieve_shortest/__init__.py").write_text(MODULE)
+    (source / "sieve_shortest/leaves.py").write_text("raise SystemExit(3)\n")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "--target", str(target), str(source)], check=True, capture_output=True)
     return target
@@ -82,6 +83,10 @@ absent = "sieve_absent:Method"
 longest = "sieve_shortest:Shortest"
 number = "sieve_shortest:np"
 "up/down" = "sieve_shortest:Shortest"
+base = "sieve_shortest:Shortest"
+reference = "sieve_shortest:Shortest"
+imported = "sieve_shortest:Shortest"
+leaves = "sieve_shortest.leaves:Method"
 """
     return install(tmp_path_factory.mktemp("faulty"), more)
 
@@ -133,6 +138,15 @@ def test_the_command_line_selects_with_a_method_of_another_package(site, tmp_pat
     assert "unknown method 'shortest'" in gone.stderr
 
 
+def test_an_export_imports_no_method_of_another_package(faulty_site, tmp_path):
+    write(0, tmp_path / "data")
+    arguments = ["output=run", "data={files: data/pool.jsonl, limit: 10}", f"models.base={MODEL}", "method=loss"]
+    assert tokensieve("select", *arguments, "controls=[]", path=faulty_site, cwd=tmp_path).returncode == 0
+    done = tokensieve("export", "run", "--to", "trl", path=faulty_site, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "warning" not in done.stderr
+
+
 def test_another_version_of_the_package_is_not_mistaken_for_the_same(site, tmp_path):
     write(0, tmp_path / "data")
     arguments = ["select", "output=run", "data={files: data/pool.jsonl, limit: 10}", f"models.base={MODEL}"]
@@ -174,6 +188,8 @@ def test_nothing_is_imported_until_it_is_asked_for(site, on_path):
         ("longest", "calls itself 'shortest'"),
         ("number", "is no subclass of tokensieve.Method"),
         ("up/down", "has a name that is not of lower-case letters"),
+        ("leaves", "cannot be imported: SystemExit: 3"),
+        *((name, "has a name that a run gives to something else") for name in ("base", "reference", "imported")),
     ],
 )
 def test_a_broken_method_names_its_package(faulty_site, on_path, name, fault):
@@ -189,7 +205,7 @@ def test_listing_goes_on_without_what_is_broken(faulty_site, on_path):
         found = all_methods()
     assert {*_own_methods(), "shortest"} == set(found)
     messages = sorted(str(warning.message) for warning in warned)
-    assert len(messages) == 5
+    assert len(messages) == 9
     assert messages[-1].startswith("the package sieve-shortest 1.2 offers a method 'random'")
     assert found["random"].__module__ == "tokensieve.methods.random"
 
@@ -218,5 +234,5 @@ def test_the_command_line_warns_in_one_line(faulty_site, tmp_path):
     assert rows["random"]["package"] is None
     assert "absent" not in rows
     warnings = [line for line in listed.stderr.splitlines() if line.startswith("warning: ")]
-    assert len(warnings) == 5
+    assert len(warnings) == 9
     assert ".py:" not in listed.stderr

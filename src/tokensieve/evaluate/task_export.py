@@ -1,22 +1,27 @@
-"""Exact-match questions as a task of lm-evaluation-harness: one YAML file, and its data as JSON lines beside it."""
+"""Exact-match questions as a task of lm-evaluation-harness: one YAML file, and its data as Parquet beside it.
+
+Not JSON lines: `datasets` would turn a column of dates into timestamps.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, compared
 from tokensieve.evaluate.settings import ExactMatchSettings
-from tokensieve.store.atomic import write_text
+from tokensieve.store.atomic import atomic_file, write_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SCHEMA = pa.schema([("row", pa.int64()), ("prompt", pa.string()), ("answer", pa.string()), ("expected", pa.string())])
 _ENDS = [r"^\s+", r"\s+$"]
 
 
@@ -32,8 +37,8 @@ def write_task(
         questions: what to ask.
         encoder: tokenizer; its turn-end tokens stop an answer.
         settings: length of answers, and what of them is compared.
-        output: folder of ``NAME.yaml`` and ``NAME.jsonl``; what is there under these names is replaced. The YAML names
-            the data by its absolute path, since the harness resolves paths from wherever it is started.
+        output: folder of ``NAME.yaml`` and ``NAME.parquet``; what is there under these names is replaced. The YAML
+            names the data by its absolute path, since the harness resolves paths from wherever it is started.
         name: of the task.
 
     Returns:
@@ -59,8 +64,9 @@ def write_task(
         }
         for question in questions
     ]
-    data, path = output.absolute() / f"{name}.jsonl", output / f"{name}.yaml"
-    write_text(data, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    data, path = output.absolute() / f"{name}.parquet", output / f"{name}.yaml"
+    with atomic_file(data) as partial:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), partial)
     write_text(path, yaml.safe_dump(_task(name, data, encoder, settings), sort_keys=False, allow_unicode=True))
     return path
 
@@ -68,7 +74,7 @@ def write_task(
 def _task(name: str, data: Path, encoder: Encoder, settings: ExactMatchSettings) -> dict[str, Any]:
     task: dict[str, Any] = {
         "task": name,
-        "dataset_path": "json",
+        "dataset_path": "parquet",
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
         "output_type": "generate_until",

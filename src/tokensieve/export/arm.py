@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.export._base import Shard
-from tokensieve.methods import all_methods
-from tokensieve.methods._base import Method
+from tokensieve.methods import get_method
 from tokensieve.report.view import RunView
 from tokensieve.select.cleaned import cleaned_rows, examples_with_kept
 from tokensieve.select.streaming import read_selection
@@ -44,7 +44,9 @@ class ArmData:
         """Read shard after shard; those without a trained token are left out."""
         for number, examples in enumerate(self.store):
             _, kept = read_selection(self.scores, number)
-            weights = {_WEIGHTS: read_column(self.weights[number], _WEIGHTS)} if self.weights else {}
+            weights = {}
+            if self.weights:  # a method of another package may give a weight to what is not trained
+                weights[_WEIGHTS] = np.where(kept, read_column(self.weights[number], _WEIGHTS), np.float32(0))
             cu_seqlens, columns = cleaned_rows(examples, kept, weights)
             if len(cu_seqlens) > 1:
                 yield Shard(
@@ -62,7 +64,8 @@ def open_arm(view: RunView, name: str) -> ArmData:
     """Open what an arm trains on.
 
     Raises:
-        TokensieveError: no such arm, or one whose choice is made while the model trains.
+        TokensieveError: no such arm, one whose choice is made while the model trains, or one that weighs tokens by a
+            method that is not installed.
     """
     if name not in view.arms:
         raise TokensieveError(
@@ -72,10 +75,11 @@ def open_arm(view: RunView, name: str) -> ArmData:
         )
     selection = view.row(name).selection
     assert selection is not None
-    method = all_methods().get(selection.method)  # None for an arm that was imported
     files = tuple(sorted((view.folder / "arms" / name / "training" / "data").glob("train-*.parquet")))
+    # Without files for the trainer, the labels say all of it, and what made them need not be installed.
+    method = get_method(selection.method, **selection.parameters) if files else None
     weights = files if files and _WEIGHTS in pq.read_schema(files[0]).names else ()
-    if selection.online or (method is not None and _weighted(method) and not weights):
+    if selection.online or (method is not None and method.weighted and not weights):
         does = "chooses" if selection.online else "weighs"
         fixed = (
             "; or give models.current, a fixed model in the place of the one in training" if selection.online else ""
@@ -94,7 +98,3 @@ def open_arm(view: RunView, name: str) -> ArmData:
             f"ones: the same learning rate takes steps about {1 / max(selection.share, 1e-9):.2g} times as large there"
         )
     return ArmData(name, view.store, view.folder / "arms" / name / "scores", weights, note)
-
-
-def _weighted(method: type[Method]) -> bool:
-    return method.weights is not Method.weights

@@ -5,12 +5,16 @@ The same selection gives the same bytes: no time, no path and no name of a machi
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tokensieve.export._base import yaml_lines
+from tokensieve.methods import get_method
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, in_words
+from tokensieve.report.results import IMPORTED
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -24,6 +28,11 @@ _SIZES = (
 _BEFORE_TRAINING = (
     " The method chooses anew in every step of the training; this is what it would choose before the first."
 )
+_WITHOUT_WEIGHTS = (
+    " The method also weighs the loss of each token, and these rows carry no weights: train with `tokensieve train`"
+)
+_RULES = {rule.__name__: rule for rule in (TopFraction, DropFraction, Threshold, TopExamples)}
+_OF_THE_RULE = {field.name for field in dataclasses.fields(TopFraction)}
 
 
 def cleaned_card(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> str:
@@ -32,6 +41,11 @@ def cleaned_card(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> str
         "Rows of `input_ids`, `attention_mask`, `labels` (unshifted, -100 where a token is not trained) and "
         "`assistant_masks` (1 where it is)."
     )
+    if selection["method"] != IMPORTED:
+        method = get_method(selection["method"], **selection["parameters"])
+        if method.weighted:
+            fixed = method.online and not selection["online"]
+            layout += _WITHOUT_WEIGHTS + (", or export to a target that takes weights." if fixed else ".")
     return dataset_card(recipe, selection, layout=layout, loads_with_datasets=True)
 
 
@@ -72,33 +86,59 @@ def dataset_card(
     return (
         f"---\n{yaml_lines(header)}---\n\n"
         f"# Tokens chosen by {selection['method']}\n\n"
-        "Tokenised data for supervised fine-tuning. Only a part of the answers' tokens is trained on; the others are "
-        f"context.{_BEFORE_TRAINING if selection['online'] else ''}\n\n{layout}\n\n"
+        "Tokenised data for supervised fine-tuning. "
+        f"{_trained(selection)}{_BEFORE_TRAINING if selection['online'] else ''}\n\n{layout}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"{load}\n\nMade with tokensieve {importlib.metadata.version('tokensieve')}.\n"
     )
+
+
+def _trained(selection: Mapping[str, Any]) -> str:
+    if selection["kept"] == selection["trainable"]:
+        return "Every token of the answers is trained on."
+    return "Only a part of the answers' tokens is trained on; the others are context."
 
 
 def _facts(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str, str]:
     models, data = recipe["models"], recipe["data"]
     base = _name(models["base"]["path"])
     kept, trainable = selection["kept"], selection["trainable"]
+    parameters, fitted = selection["parameters"], selection["fitted"] or {}
     found = {
         "method": selection["method"],
-        "parameters": _pairs(selection["parameters"]),
-        "rule": f"{selection['rule']['name']} {_pairs(_without(selection['rule'], 'name'))}",
+        "parameters": _pairs(_without_rule(parameters)),
+        "found in the data": _pairs({name: fitted[name] for name in fitted if fitted[name] != parameters[name]}),
+        "rule": in_words(_rule(**selection["rule"])),
+        "ends of turns": "kept whatever their score" if selection["keep_turn_end"] else "as other tokens",
         "trained tokens": f"{kept:,} of {trainable:,} ({100 * kept / trainable:.1f} %)",
         "examples": f"{selection['examples_written']:,}",
         "examples without a kept token": f"{selection['examples_without_kept']:,}, left out",
         "source rows": f"{selection['source_rows']:,}",
         "source": ", ".join(_name(source) for source in data["files"]),
-        "source fingerprint": selection["data"],
+        "fingerprint of token ids, labels and lengths": selection["data"],
         "tokenizer": _name(data["tokenizer"]) if data["tokenizer"] else base,
         "longest example allowed": str(data["max_length"]),
-        "base model": base,
     }
-    found |= {f"{role} model": _model(model, base) for role, model in models.items() if role != "base"}
+    found |= {f"{role} model": _model(models[role], base) for role in models if role in _roles(models, selection)}
     return {name: value for name, value in found.items() if value}
+
+
+def _roles(models: Mapping[str, Any], selection: Mapping[str, Any]) -> set[str]:
+    """Return the roles of the models that the choice used; the base stands for those that the recipe does not name."""
+    read = {name.partition(".")[0] for name in selection["statistics"]}
+    read |= {"current"} if selection["online"] else set()
+    return {role if role in models else "base" for role in read}
+
+
+def _rule(name: str, **fields: Any) -> Rule:
+    return _RULES[name](**fields)
+
+
+def _without_rule(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return parameters without those of the rule: it is told in words, and that of a control may not be its own."""
+    if not parameters.keys() >= _OF_THE_RULE:
+        return parameters
+    return {name: value for name, value in parameters.items() if name not in _OF_THE_RULE}
 
 
 def _model(model: Mapping[str, Any], base: str) -> str:
@@ -118,10 +158,6 @@ def _name(source: str) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-def _without(values: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key != name}
 
 
 def _cell(text: str) -> str:

@@ -64,6 +64,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
     selection = read_json(view.folder / "arms" / data.name / "selection.json")
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
     identity = {"layout": _LAYOUT, "target": to, "arm": data.name, "selection": fingerprint.of_value(selection)}
+    identity |= {"license": recipe["data"].get("license")}
     with locked(folder):
         manifest = folder / "export.json"
         _check_folder(folder, identity)

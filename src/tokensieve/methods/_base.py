@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -104,6 +104,9 @@ class Method(ABC):
     def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
         """Return float32 ``[tokens]``, the weight of each token's loss in training.
 
+        It is 0 where a token is not trainable. A dropped token has 0 too, or less where training is to push it away;
+        an export has 0 there.
+
         Args:
             statistics: what `score` reads.
             kept: bool ``[tokens]``, what the rule decided.
@@ -153,10 +156,6 @@ class FractionMethod(Method):
     def rule(self) -> TopFraction:
         """Keep the top ``fraction`` within ``scope``."""
         return TopFraction(self.fraction, self.scope, self.rounding)
-
-    def with_rule(self, rule: TopFraction) -> FractionMethod:
-        """Return the same method with the rule's fraction, scope and rounding."""
-        return replace(self, fraction=rule.fraction, scope=rule.scope, rounding=rule.rounding)
 
 
 @dataclass(frozen=True)

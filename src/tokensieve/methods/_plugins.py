@@ -17,6 +17,7 @@ from tokensieve.methods._base import Method
 
 GROUP = "tokensieve.methods"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # it becomes the name of a folder
+_TAKEN = ("base", "reference", "imported")  # names of other things among the arms of a run
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Plugin:
         """
         try:
             found = importlib.metadata.EntryPoint(self.name, self.target, GROUP).load()
-        except Exception as error:  # whatever a stranger's module raises when it is imported
+        except (Exception, SystemExit) as error:  # whatever a stranger's module raises when it is imported
             raise self._refused(f"cannot be imported: {type(error).__name__}: {error}") from error
         fault = _fault(found, self.name)
         if fault:
@@ -72,6 +73,8 @@ def _fault(found: object, name: str) -> str:
     """Return why something cannot serve as the method of a name; empty where it can."""
     if not _NAME.fullmatch(name):
         return "has a name that is not of lower-case letters, digits, '-', '_' and '.'"
+    if name in _TAKEN:
+        return "has a name that a run gives to something else"
     if not inspect.isclass(found) or not issubclass(found, Method):
         return "is no subclass of tokensieve.Method"
     if getattr(found, "name", None) != name:

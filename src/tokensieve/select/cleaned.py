@@ -86,7 +86,7 @@ def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl:
             write_shard(folder / "data" / name, cu_seqlens, columns)
         written += len(cu_seqlens) - 1
         if jsonl:
-            (folder / "jsonl").mkdir(exist_ok=True)
+            (folder / "jsonl").mkdir(parents=True, exist_ok=True)
             with (folder / "jsonl" / "train.jsonl").open("a", encoding="utf-8") as lines:
                 for span in segments(cu_seqlens):
                     row = {column: values[span].tolist() for column, values in columns.items()}

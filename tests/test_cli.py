@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -150,6 +151,8 @@ def test_what_is_written_is_told_as_json(run, capsys, tmp_path):
     task = told("lm-eval", str(run), "--output", str(tmp_path), "--name", "questions")
     assert Path(task["file"]).is_file()
     assert "--tasks questions" in task["command"]
+    model = dict(part.split("=") for part in shlex.split(task["command"])[4].split(","))
+    assert all(Path(model[key]).is_dir() for key in {"pretrained", "peft"} & model.keys())
 
 
 def test_an_example_as_json(run, capsys):

@@ -94,7 +94,7 @@ def test_the_command_writes_what_lm_eval_runs(questions_file, tmp_path, monkeypa
     main(["lm-eval", "run", "--output", "my tasks", "--name", "mine"])
     written, command = capsys.readouterr().out.splitlines()
     assert written == "my tasks/mine.yaml"
-    words = shlex.split(command.replace("MODEL", str(MODEL)))
+    words = shlex.split(command)
     assert words[0] == "lm_eval"
     # From another folder, as its own command does, with the model from disk.
     (tmp_path / "elsewhere").mkdir()

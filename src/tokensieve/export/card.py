@@ -25,9 +25,6 @@ _SIZES = (
     (10**8, "10M<n<100M"),
     (10**9, "100M<n<1B"),
 )
-_BEFORE_TRAINING = (
-    " The method chooses anew in every step of the training; this is what it would choose before the first."
-)
 _WITHOUT_WEIGHTS = (
     " The method also weighs the loss of each token, and these rows carry no weights: train with `tokensieve train`"
 )
@@ -87,13 +84,15 @@ def dataset_card(
         f"---\n{yaml_lines(header)}---\n\n"
         f"# Tokens chosen by {selection['method']}\n\n"
         "Tokenised data for supervised fine-tuning. "
-        f"{_trained(selection)}{_BEFORE_TRAINING if selection['online'] else ''}\n\n{layout}\n\n"
+        f"{_trained(selection)}\n\n{layout}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         f"{load}\n\nMade with tokensieve {importlib.metadata.version('tokensieve')}.\n"
     )
 
 
 def _trained(selection: Mapping[str, Any]) -> str:
+    if selection["online"]:
+        return "The method chooses anew in every step of the training; this is what it would choose before the first."
     if selection["kept"] == selection["trainable"]:
         return "Every token of the answers is trained on."
     return "Only a part of the answers' tokens is trained on; the others are context."

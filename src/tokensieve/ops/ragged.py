@@ -26,7 +26,8 @@ def segment_ids(cu_seqlens: Int64) -> Int64:
 
 def segment_counts(mask: Bool, cu_seqlens: Int64) -> Int64:
     """Return int64 ``[segments]``, how many positions of each segment are True."""
-    total = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
+    total = np.zeros(len(mask) + 1, dtype=np.int64)
+    np.cumsum(mask, out=total[1:])
     return total[cu_seqlens[1:]] - total[cu_seqlens[:-1]]
 
 

@@ -72,8 +72,9 @@ class TopFraction:
 
     def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
         """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
-        ranked = keys[kept & (keys != _FORCED)]
-        return key_values(ranked.min(keepdims=True))[0] if len(ranked) else np.float32(np.inf)
+        # Arithmetic instead of masks: a million unforeseeable branches take ten times as long.
+        lowest = np.min(keys | (kept.astype(np.uint32) - np.uint32(1)), initial=_FORCED, keepdims=True)
+        return key_values(lowest)[0] if lowest != _FORCED else np.float32(np.inf)
 
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
         """Return bool ``[tokens]``, True for kept tokens, from float32 ``[tokens]`` scores."""
@@ -120,8 +121,8 @@ class DropFraction(TopFraction):
 
     def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
         """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
-        ranked = keys[kept & (keys != _SPARED)]
-        return -key_values(ranked.max(keepdims=True))[0] if len(ranked) else np.float32(np.inf)
+        lowest = np.max(keys * kept, initial=_SPARED, keepdims=True)
+        return -key_values(lowest)[0] if lowest != _SPARED else np.float32(np.inf)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class _Counts:
     @classmethod
     def of(cls, trainable: Bool, kept: Bool, cu_seqlens: Int64) -> _Counts:
         without = int((segment_counts(kept, cu_seqlens) == 0).sum())
-        return cls(int(trainable.sum()), int(kept.sum()), len(cu_seqlens) - 1, without)
+        return cls(int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), len(cu_seqlens) - 1, without)
 
     def add(self, other: _Counts, advance: Advance) -> None:
         for field in fields(self):
@@ -168,7 +168,7 @@ def _select_dataset(
             trainable, forced = statistics.trainable, forced_tokens(statistics)
             keys = rule.keys(scores, trainable, forced)
             stored.write(number, statistics.cu_seqlens, keys)
-            return int(trainable.sum()), int(forced.sum()), count_upper(keys)
+            return int(np.count_nonzero(trainable)), int(np.count_nonzero(forced)), count_upper(keys)
 
         trainable = forced = 0
         upper = np.zeros(0, dtype=np.int64)

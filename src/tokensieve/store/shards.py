@@ -47,7 +47,8 @@ def write_shard(
     paths = {f"{name}.list.element": how for name, how in compression.items()}
     dictionary = [f"{name}.list.element" for name, v in ragged.items() if v.dtype == np.int32]
     with atomic_file(path) as partial:
-        pq.write_table(pa.table(columns, schema=schema), partial, compression=paths, use_dictionary=dictionary)  # type: ignore[arg-type]
+        table, how = pa.table(columns, schema=schema), {"compression": paths, "use_dictionary": dictionary}
+        pq.write_table(table, partial, write_statistics=False, **how)
 
 
 def _present(name: str, kind: pa.DataType) -> pa.Field:

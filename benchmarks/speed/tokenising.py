@@ -7,6 +7,7 @@ The limit is the tokenizer itself: one call of its batch encoder on texts that a
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from harness import Row, interleaved, main, middle, ratios, seconds
 
 import tokensieve.demo
 from tokensieve.data.formats import Conversation
-from tokensieve.data.tokenize import Encoded, load_encoder
+from tokensieve.data.tokenize import Encoded, Encoder, load_encoder
 from tokensieve.demo.dataset import generate
 
 MODEL = Path(tokensieve.demo.__file__).parent / "model"
@@ -51,10 +52,19 @@ def prefix_by_prefix(tokenizer: Any, messages: list[dict[str, Any]]) -> tuple[li
 
 
 def rows(runs: int) -> list[Row]:
-    """Measure the line, on a tenth of the 50,000."""
-    encoder = load_encoder(str(MODEL))
-    tokenizer = encoder.tokenizer
+    """Measure both lines, on a tenth of the 50,000."""
+    marked = load_encoder(str(MODEL))
+    unmarked = load_encoder(str(MODEL), re.sub(r"\{%-? (end)?generation %\}", "", marked.template))
     messages = conversations(CONVERSATIONS)
+    what = f"tokenising conversations of 1 to 5 exchanges ({CONVERSATIONS:,}, times ten for 50k)"
+    return [
+        _row(what, marked, messages, runs),
+        _row("the same, by a template that does not mark the answers", unmarked, messages, runs),
+    ]
+
+
+def _row(what: str, encoder: Encoder, messages: list[list[dict[str, str]]], runs: int) -> Row:
+    tokenizer = encoder.tokenizer
     found: dict[str, list[Any]] = {}
 
     def published() -> None:
@@ -64,22 +74,20 @@ def rows(runs: int) -> list[Row]:
         found["ours"] = encoder.encode([Conversation(turns) for turns in messages])
 
     slow, fast = interleaved(published, ours, runs)
-    opening = tokenizer.convert_tokens_to_ids("<|assistant|>")
+    # The prefix way also trains on what opens an answer and what follows its end.
+    around = [-100, *tokenizer.encode("<|assistant|>\n", add_special_tokens=False)]
     for theirs, encoded in zip(found["published"][:200], found["ours"][:200], strict=True):
         assert isinstance(encoded, Encoded)
-        # The prefix way also trains on the token that opens an answer.
-        assert [-100 if label == opening else label for label in theirs] == np.array(encoded.labels).tolist()
+        assert all(a == b or (b == -100 and a in around) for a, b in zip(theirs, encoded.labels.tolist(), strict=True))
     texts = [encoder.render(Conversation(turns)) for turns in messages]
     alone = [seconds(lambda: tokenizer.backend_tokenizer.encode_batch(texts)) for _ in range(runs)]
-    return [
-        Row(
-            f"tokenising conversations of 1 to 5 exchanges ({CONVERSATIONS:,}, times ten for 50k)",
-            "one call per message prefix",
-            "10x",
-            ratios(slow, fast),
-            f"{middle(slow)} to {middle(fast)}; the tokenizer alone {middle(alone)}",
-        )
-    ]
+    return Row(
+        what,
+        "one call per message prefix",
+        "10x",
+        ratios(slow, fast),
+        f"{middle(slow)} to {middle(fast)}; the tokenizer alone {middle(alone)}",
+    )
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tokenizers import pre_tokenizers, processors
+from tokenizers import AddedToken, normalizers, pre_tokenizers, processors
 
 from tokensieve.data.formats import Conversation, PlainText, Tokenised
 from tokensieve.data.tokenize import DEFAULT_CHAT_TEMPLATE, Encoded, load_encoder, turn_end_mask
@@ -352,6 +352,70 @@ def test_a_row_is_encoded_the_same_alone_and_in_a_batch(tiny_encoder, texts):
         alone = encode(tiny_encoder, row)
         assert np.array_equal(found.input_ids, alone.input_ids)
         assert np.array_equal(found.labels, alone.labels)
+
+
+def test_batches_of_many_parts_keep_their_order(tiny_encoder, monkeypatch):
+    rows = [CHAT, PlainText("a", "b"), Tokenised([7, 8], [7, 8]), Conversation(CHAT.messages[1:3]), PlainText("", "")]
+    wanted = [encode(tiny_encoder, row) for row in rows]
+    monkeypatch.setattr("tokensieve.data.tokenize._ROWS_AT_ONCE", 2)
+    for found, alone in zip(tiny_encoder.encode(rows), wanted, strict=True):
+        assert np.array_equal(found.input_ids, alone.input_ids)
+        assert np.array_equal(found.labels, alone.labels)
+
+
+STRANGE = ["e\u0301", "\u0958 क़", "日本🎉", "🇩🇪", "<|end|>", " <|end|> ", "\x00", "  \n", "ﬁ", "\u1100\u1161"]
+
+
+@pytest.mark.parametrize("kind", ["plain", "nfc", "spaces", "prefix", "lowercase", "qwen2.5"])
+@given(parts=st.lists(st.sampled_from(STRANGE) | st.text(max_size=6), max_size=12))
+@example(parts=STRANGE)
+@example(parts=["", "e\u0301\u0958"])  # as many bytes as its normal form, at other places
+def test_places_by_bytes_are_those_of_the_backend(kind, parts, places_encoders):
+    by_bytes, by_characters = places_encoders(kind)
+    half = len(parts) // 2
+    rows = [
+        PlainText("".join(parts[:half]), "".join(parts[half:])),
+        Conversation([m for n, text in enumerate(parts) for m in (user(text), assistant(parts[-n]))]),
+        PlainText("once", " more"),
+    ]
+    for one, two in zip(by_bytes.encode(rows), by_characters.encode(rows), strict=True):
+        assert type(one) is type(two)
+        if isinstance(one, Encoded):
+            assert np.array_equal(one.input_ids, two.input_ids)
+            assert np.array_equal(one.labels, two.labels)
+            assert one.straddling == two.straddling
+
+
+@pytest.fixture(scope="module")
+def places_encoders(make_tokenizer, request):
+    """Return a function that gives an encoder of some kind twice, once one that asks the backend for every place."""
+    known = {}
+
+    def make(kind):
+        if kind not in known:
+            known[kind] = _places_encoder(kind, make_tokenizer, request), _places_encoder(kind, make_tokenizer, request)
+            known[kind][1].__dict__["_byte_lengths"] = None
+            assert (known[kind][0]._byte_lengths is None) == (kind == "lowercase")
+        return known[kind]
+
+    return make
+
+
+def _places_encoder(kind, make_tokenizer, request):
+    if kind == "qwen2.5":
+        folder = request.getfixturevalue("shared") / "tokenizers" / kind
+        return load_encoder(str(folder), CHAT_TEMPLATE)
+    encoder = load_encoder(str(make_tokenizer()))
+    backend = encoder.tokenizer.backend_tokenizer
+    if kind == "nfc":
+        backend.normalizer = normalizers.NFC()
+    if kind == "lowercase":
+        backend.normalizer = normalizers.Lowercase()
+    if kind == "prefix":
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    if kind == "spaces":
+        backend.add_special_tokens([AddedToken("<|end|>", lstrip=True, rstrip=True)])
+    return encoder
 
 
 def test_turn_end_ids_are_eos_what_the_model_stops_at_and_what_the_template_ends_with(make_tokenizer):

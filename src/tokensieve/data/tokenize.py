@@ -1,26 +1,29 @@
 """The only place that tokenises: rows to token ids and labels.
 
-A conversation is rendered to text once, the character spans of the assistant's answers are found in that
-text, and the tokens that overlap a span are trainable. The spans come from the template's
-``{% generation %}`` blocks where it has them. Otherwise they come from prefixes: the conversation up to
-an answer, with the generation prompt, must be a prefix of the whole, or the template is refused.
+A conversation is rendered to text once (`data.chat_template`), and the tokens that overlap an answer of it are
+trainable.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.data.byte_level import byte_lengths, keeps_text
+from tokensieve.data.chat_template import PROBE, ChatTemplate, Span
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
 from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.store.atomic import read_json
-from tokensieve.types import IGNORE_INDEX
+from tokensieve.types import IGNORE_INDEX, Int64, segments
 
 DEFAULT_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -36,12 +39,7 @@ DEFAULT_CHAT_TEMPLATE = (
 ``{{ bos_token }}`` comes first where the tokenizer begins plain text with it.
 """
 
-_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_PROBE = "7317931"  # without letters, which a template might change
-_TEMPLATE_MEND = (
-    "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
-    "text and turn-end token"
-)
+_ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -65,13 +63,28 @@ class Text:
 
     Attributes:
         text: prompt and answers.
-        spans: first and last character (exclusive) of each trainable answer.
+        spans: the characters of each trainable answer, rising.
         plain: True for text without a chat template, to which the tokenizer adds its special tokens.
+        size: bytes of the text in UTF-8.
+
+    Raises:
+        UnicodeEncodeError: a text that is not valid Unicode.
     """
 
     text: str
-    spans: list[tuple[int, int]]
+    spans: list[Span]
     plain: bool
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.text.encode()))
+
+    @property
+    def byte_spans(self) -> list[Span]:
+        """First and last byte (exclusive) of each trainable answer."""
+        if self.size == len(self.text):
+            return self.spans
+        return [(len(self.text[:start].encode()), len(self.text[:stop].encode())) for start, stop in self.spans]
 
 
 @dataclass
@@ -89,44 +102,49 @@ class Encoder:
     template: str
     own_template: bool
     turn_end_ids: tuple[int, ...]
-    _known_roles: set[str] = field(default_factory=set)
+    _chat: ChatTemplate = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._chat = ChatTemplate(self.template, self.tokenizer.special_tokens_map)
 
     @property
     def has_generation(self) -> bool:
         """Whether the template marks answers with ``{% generation %}``."""
-        return bool(_GENERATION.search(self.template))
+        return self._chat.has_generation
 
     def encode(self, rows: Sequence[Converted]) -> list[Encoded | TokensieveError]:
         """Tokenise rows together; a row that cannot be tokenised gives its error in place of tokens."""
-        texts = [self.text(row) for row in rows]
-        results: list[Encoded | TokensieveError | None] = [
-            text if isinstance(text, TokensieveError) else None for text in texts
-        ]
-        for number, row in enumerate(rows):
-            if isinstance(row, Tokenised):
-                results[number] = _encoded(np.array(row.input_ids), np.array(row.labels) != IGNORE_INDEX)
-        for plain in (False, True):
-            group = [(n, text) for n, text in enumerate(texts) if isinstance(text, Text) and text.plain == plain]
-            encodings = self._tokenise([text.text for _, text in group], special_tokens=plain)
-            for (number, text), (ids, places) in zip(group, encodings, strict=True):
-                results[number] = self._label(text, ids, places)
-        return [result for result in results if result is not None]
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()
+        backend.no_padding()
+        results: dict[int, Encoded | TokensieveError] = {}
+        begun: list[Future[list[_Tokens]]] = []
+        # Without the interpreter's lock the backend works while further rows are rendered and earlier ones labelled.
+        with ThreadPoolExecutor(1) as pool:
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                forms: dict[bool, dict[int, Text]] = {False: {}, True: {}}
+                for number, row in enumerate(rows[start : start + _ROWS_AT_ONCE], start):
+                    if isinstance(row, Tokenised):
+                        results[number] = _given(row)
+                    elif isinstance(text := self.text(row), TokensieveError):
+                        results[number] = text
+                    else:
+                        forms[text.plain][number] = text
+                begun += [pool.submit(self._tokenise, texts) for texts in forms.values() if texts]
+            for tokens in chain.from_iterable(future.result() for future in begun):
+                results |= zip(tokens.texts, self._label(tokens), strict=True)
+        return [results[number] for number in range(len(rows))]
 
-    def text(self, row: Converted) -> Text | TokensieveError | None:
-        """Return the text of a row, the error that it gives, or None where it is token ids already."""
-        if isinstance(row, Tokenised):
-            return None
+    def text(self, row: Conversation | PlainText) -> Text | TokensieveError:
+        """Return the text of a row, or the error that it gives."""
         try:
             if isinstance(row, PlainText):
-                text = Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
-            else:
-                text = Text(*self._render(row), False)
-            text.text.encode()
+                return Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
+            return Text(*self._chat.render_answers(row), False)
         except UnicodeEncodeError as error:
             return TokensieveError(f"text that is not valid Unicode: {error.reason} at character {error.start}")
         except TokensieveError as error:
             return error
-        return text
 
     def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
         """Return the conversation as text.
@@ -134,115 +152,116 @@ class Encoder:
         Raises:
             TokensieveError: the template refuses the conversation.
         """
-        return self._apply(conversation.messages, conversation.tools, generation_prompt)[0]
+        return self._chat.render(conversation, generation_prompt)
 
-    def _label(self, text: Text, ids: list[int], places: NDArray[np.int64]) -> Encoded:
-        mask, straddling = _overlap(places, text.spans)
-        if text.plain and (eos := self.tokenizer.eos_token_id) is not None:
-            if ids[-1:] != [eos]:
-                ids, mask = [*ids, eos], np.append(mask, False)
-            mask[-1] = True
-        elif not text.plain and not self.has_generation:
-            mask = _until_turn_end(np.array(ids), mask, self.turn_end_ids)
-        return _encoded(np.array(ids, dtype=np.int32), mask, straddling)
+    @cached_property
+    def _byte_lengths(self) -> Int64 | None:
+        return byte_lengths(self.tokenizer.backend_tokenizer)
 
-    def _tokenise(self, texts: list[str], special_tokens: bool) -> list[tuple[list[int], NDArray[np.int64]]]:
-        if not texts:
-            return []
+    def _tokenise(self, texts: dict[int, Text]) -> list[_Tokens]:
+        """Return the tokens of texts of one form, by bytes where their ids tell the places, by characters elsewhere."""
         backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()
-        backend.no_padding()
-        encodings = backend.encode_batch(texts, add_special_tokens=special_tokens)
-        return [(encoding.ids, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)) for encoding in encodings]
+        (plain,) = {text.plain for text in texts.values()}
+        tokenised: list[_Tokens] = []
+        if self._byte_lengths is not None:
+            sure = {number: text for number, text in texts.items() if keeps_text(backend, text.text)}
+            encodings = backend.encode_batch_fast([text.text for text in sure.values()], add_special_tokens=plain)
+            tokenised.append(_by_bytes(sure, encodings, self._byte_lengths))
+            texts = {number: text for number, text in texts.items() if number not in tokenised[0].texts}
+        if texts:
+            encodings = backend.encode_batch([text.text for text in texts.values()], add_special_tokens=plain)
+            tokenised.append(_by_characters(texts, encodings))
+        return tokenised
 
-    def _render(self, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:
-        """Return the text and the character spans of the trainable answers."""
-        messages, tools = conversation.messages, conversation.tools
-        text, spans = self._apply(messages, tools)
-        for number in range(len(messages)):
-            self._check_message(conversation, number, text)
-        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        trained = [number for number in answers if number not in conversation.untrained]
-        if not self.has_generation:
-            return text, [self._prefix_span(messages, tools, number, text) for number in trained]
-        if answers and not any(stop > start for start, stop in spans):
-            raise TokensieveError("the chat template renders no {% generation %} span", mend=_TEMPLATE_MEND)
-        if len(trained) == len(answers):
-            return text, spans
-        if len(spans) != len(answers):
-            raise TokensieveError(
-                f"the chat template renders {len(spans)} generation spans for {len(answers)} answers, so single "
-                "answers cannot be excluded from training",
-                mend=_TEMPLATE_MEND,
-            )
-        return text, [span for number, span in zip(answers, spans, strict=True) if number in trained]
+    def _label(self, tokens: _Tokens) -> list[Encoded]:
+        ids, cu_seqlens = tokens.ids, tokens.cu_seqlens
+        plain = any(text.plain for text in tokens.texts.values())
+        mask, across = tokens.in_answers()
+        straddling = segment_counts(across, cu_seqlens).tolist()
+        if plain and (eos := self.tokenizer.eos_token_id) is not None:
+            lacking = (np.diff(cu_seqlens) == 0) | (np.append(ids, -1)[cu_seqlens[1:] - 1] != eos)
+            ends = cu_seqlens[1:][lacking]
+            ids, mask = np.insert(ids, ends, eos), np.insert(mask, ends, False)
+            cu_seqlens = offsets(np.diff(cu_seqlens) + lacking)
+            mask[cu_seqlens[1:] - 1] = True
+        elif not plain and not self.has_generation:
+            _until_turn_end(ids, mask, cu_seqlens, self.turn_end_ids)
+        mask[cu_seqlens[:-1][np.diff(cu_seqlens) > 0]] = False  # nothing predicts the first token
+        labels = np.where(mask, ids, np.int32(IGNORE_INDEX))
+        return [
+            Encoded(ids[span], labels[span], count)
+            for span, count in zip(segments(cu_seqlens), straddling, strict=True)
+        ]
 
-    def _prefix_span(
-        self, messages: list[dict[str, Any]], tools: list[Any] | None, answer: int, text: str
-    ) -> tuple[int, int]:
-        start, _ = self._apply(messages[:answer], tools, generation_prompt=True)
-        stop, _ = self._apply(messages[: answer + 1], tools)
-        for prefix in (start, stop):
-            if not text.startswith(prefix):
-                raise TokensieveError(
-                    f"the chat template has no {{% generation %}} and renders message {answer} differently in a "
-                    f"longer conversation ({_first_difference(prefix, text)}), so the answer cannot be found",
-                    mend=_TEMPLATE_MEND,
-                )
-        return len(start), len(stop)
 
-    def _check_message(self, conversation: Conversation, number: int, text: str) -> None:
-        """Refuse a template that silently leaves out a message, or whose spans are beside the answers.
+@dataclass(frozen=True)
+class _Tokens:
+    """Tokens of several texts, with places that count through all of them: bytes or characters.
 
-        A content may be missing from the text because a template rewrites it, or be there because
-        another message says the same. A probe in its place tells.
-        """
-        message = conversation.messages[number]
-        role, content = message["role"], (message.get("content") or "").strip()
-        if not content or message.get("tool_calls") or (role in self._known_roles and content in text):
-            return
-        probed = [*conversation.messages]
-        probed[number] = {**message, "content": _PROBE}
-        try:
-            rendered, spans = self._apply(probed, conversation.tools)
-        except TokensieveError:  # a template that reads the content, JSON for instance
-            rendered, spans = _PROBE if content in text else "", []
-        answers = sum(other["role"] == "assistant" for other in probed)
-        if _PROBE not in rendered:
-            raise TokensieveError(
-                f"the chat template leaves out message {number}, of the role '{role}'",
-                mend="rename the role or drop the message, or give data.chat_template a template that renders it",
-            )
-        marked = any(_PROBE in rendered[start:stop] for start, stop in spans)
-        if role == "assistant" and len(spans) == answers and not marked:
-            raise TokensieveError(
-                "the {% generation %} blocks of the chat template lie beside the answers",
-                mend="write the blocks outside macros and {% set %}, within which transformers misplaces them",
-            )
-        self._known_roles.add(role)
+    Attributes:
+        texts: the texts by number.
+        ids: int32 ``[tokens]``.
+        cu_seqlens: int64 ``[texts + 1]``, offsets of the texts' tokens.
+        start: int64 ``[tokens]``, where a token begins.
+        stop: int64 ``[tokens]``, where it ends (exclusive).
+        spans: int64 ``[answers, 2]``, where the trainable answers begin and end; they rise and do not overlap.
+    """
 
-    def _apply(
-        self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool = False
-    ) -> tuple[str, list[tuple[int, int]]]:
-        from transformers.utils.chat_template_utils import render_jinja_template
+    texts: dict[int, Text]
+    ids: NDArray[np.int32]
+    cu_seqlens: Int64
+    start: Int64
+    stop: Int64
+    spans: Int64
 
-        try:
-            rendered: Any = render_jinja_template(
-                conversations=[messages],
-                tools=tools,
-                chat_template=self.template,
-                return_assistant_tokens_mask=self.has_generation,
-                add_generation_prompt=generation_prompt,
-                **self.tokenizer.special_tokens_map,
-            )
-        except Exception as error:  # Jinja's errors, and whatever a template's own code raises
-            roles = ", ".join(message["role"] for message in messages)
-            raise TokensieveError(
-                f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
-                mend="change the data, or give data.chat_template a template that knows these roles",
-            ) from error
-        (text,), spans = rendered
-        return text, [(start, stop) for start, stop in spans[0]] if spans else []
+    def in_answers(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return bool ``[tokens]``, those that lie in an answer, and those that lie across the start of one."""
+        begins, ends = np.concatenate([[[-1, -1]], self.spans]).T  # the first stands for no answer
+        # A token lies in the last answer that begins before the token ends, or in none.
+        nearest = np.searchsorted(begins, self.stop) - 1
+        across = self.start < begins[nearest]
+        return (self.stop > self.start) & (self.start < ends[nearest]) & ~across, across
+
+
+def _by_bytes(texts: dict[int, Text], encodings: Sequence[Any], byte_lengths: Int64) -> _Tokens:
+    """Return the tokens of those texts whose bytes they are."""
+    ids, cu_seqlens = _ids(encodings)
+    lengths = byte_lengths[ids]
+    sizes = np.array([text.size for text in texts.values()], dtype=np.int64)
+    fitting = np.flatnonzero(np.diff(np.append(0, np.cumsum(lengths))[cu_seqlens]) == sizes)
+    numbers = list(texts)
+    texts = {numbers[place]: texts[numbers[place]] for place in fitting.tolist()}
+    stop = np.cumsum(gather_segments(lengths, cu_seqlens, fitting))
+    return _Tokens(
+        texts,
+        gather_segments(ids, cu_seqlens, fitting),
+        offsets(np.diff(cu_seqlens)[fitting]),
+        np.append(0, stop)[:-1],
+        stop,
+        _shifted([text.byte_spans for text in texts.values()], offsets(sizes[fitting])),
+    )
+
+
+def _by_characters(texts: dict[int, Text], encodings: Sequence[Any]) -> _Tokens:
+    """Return the tokens of texts as the backend places them."""
+    ids, cu_seqlens = _ids(encodings)
+    places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
+    first = offsets([len(text.text) for text in texts.values()])
+    start, stop = np.fromiter(places, np.int64, 2 * len(ids)).reshape(-1, 2).T
+    shift = np.repeat(first[:-1], np.diff(cu_seqlens))
+    spans = _shifted([text.spans for text in texts.values()], first)
+    return _Tokens(texts, ids, cu_seqlens, start + shift, stop + shift, spans)
+
+
+def _ids(encodings: Sequence[Any]) -> tuple[NDArray[np.int32], Int64]:
+    rows = [encoding.ids for encoding in encodings]
+    cu_seqlens = offsets(list(map(len, rows)))
+    return np.fromiter(chain.from_iterable(rows), np.int32, cu_seqlens[-1]), cu_seqlens
+
+
+def _shifted(spans: Sequence[Sequence[Span]], first: Int64) -> Int64:
+    shifted = [(at + begin, at + end) for at, row in zip(first.tolist(), spans, strict=False) for begin, end in row]
+    return np.array(shifted, dtype=np.int64).reshape(-1, 2)
 
 
 def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str | None = None) -> Encoder:
@@ -323,9 +342,9 @@ def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
     if generation_config.is_file():
         eos = read_json(generation_config).get("eos_token_id")
         found += eos if isinstance(eos, list) else [eos]
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": _PROBE}]
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": PROBE}]
     try:
-        tail = encoder.render(Conversation(messages)).rpartition(_PROBE)[2]
+        tail = encoder.render(Conversation(messages)).rpartition(PROBE)[2]
     except TokensieveError:
         tail = ""  # the template wants something else; its own rows will show it
     special = tokenizer.added_tokens_decoder
@@ -333,33 +352,25 @@ def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
     return tuple(sorted({token for token in found if token is not None}))
 
 
-def _encoded(input_ids: NDArray[Any], mask: NDArray[np.bool_], straddling: int = 0) -> Encoded:
-    input_ids = input_ids.astype(np.int32)
-    mask[:1] = False  # nothing predicts the first token
-    return Encoded(input_ids, np.where(mask, input_ids, IGNORE_INDEX).astype(np.int32), straddling)
+def _given(row: Tokenised) -> Encoded:
+    input_ids, labels = np.array(row.input_ids, dtype=np.int32), np.array(row.labels)
+    labels[:1] = IGNORE_INDEX  # nothing predicts the first token
+    return Encoded(input_ids, np.where(labels != IGNORE_INDEX, input_ids, np.int32(IGNORE_INDEX)))
 
 
-def _overlap(places: NDArray[np.int64], spans: list[tuple[int, int]]) -> tuple[NDArray[np.bool_], int]:
-    """Return bool ``[tokens]``, tokens that lie in a span, and how many lie across the start of one."""
-    start, stop = places[:, 0], places[:, 1]
-    mask = np.zeros(len(places), dtype=bool)
-    across = np.zeros(len(places), dtype=bool)
-    for first, last in spans:
-        mask |= (stop > first) & (start < last) & (stop > start)
-        across |= (start < first) & (stop > first)
-    return mask & ~across, int(across.sum())
-
-
-def _until_turn_end(input_ids: NDArray[Any], mask: NDArray[np.bool_], turn_end_ids: Sequence[int]) -> NDArray[np.bool_]:
-    """Drop what a template puts between a turn end and the next turn, such as a line break."""
-    mask = mask.copy()
-    ends = np.isin(input_ids, turn_end_ids) & mask
-    for stop in np.flatnonzero(last_of_runs(mask, np.array([0, len(mask)]))):
-        start = stop - int(np.argmin(np.append(mask[: stop + 1][::-1], False))) + 1
-        found = np.flatnonzero(ends[start : stop + 1])
-        if len(found):
-            mask[start + found[-1] + 1 : stop + 1] = False
-    return mask
+def _until_turn_end(
+    ids: NDArray[np.int32], mask: NDArray[np.bool_], cu_seqlens: Int64, turn_end_ids: Sequence[int]
+) -> None:
+    """Clear the mask of what a template puts between a turn end and the next turn, such as a line break."""
+    places = np.flatnonzero(mask)
+    if len(places) == 0:
+        return
+    last = last_of_runs(mask, cu_seqlens)[places]
+    begins = np.flatnonzero(np.append(True, last[:-1]))
+    lengths = np.diff(np.append(begins, len(places)))
+    ends = np.maximum.reduceat(np.where(np.isin(ids[places], turn_end_ids), places, -1), begins)
+    end = np.repeat(ends, lengths)
+    mask[places[(end >= 0) & (places > end)]] = False
 
 
 def _default_template(tokenizer: Any) -> str:
@@ -375,11 +386,6 @@ def _template_text(chat_template: str) -> str:
     if not path.is_file():
         raise TokensieveError("no such chat template file", where=chat_template)
     return path.read_text(encoding="utf-8")
-
-
-def _first_difference(prefix: str, text: str) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(prefix, text, strict=False)) if a != b), min(len(prefix), len(text)))
-    return f"{prefix[at : at + 20]!r} against {text[at : at + 20]!r} at character {at}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,0 +1,215 @@
+"""Conversations to text, and which characters of it are the assistant's answers.
+
+They come from the template's ``{% generation %}`` blocks where it has them. Otherwise they come from prefixes: the
+conversation up to an answer, with the generation prompt, must be a prefix of the whole, or the template is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from typing import Any
+
+from tokensieve.data.formats import Conversation
+from tokensieve.errors import TokensieveError
+
+PROBE = "7317931"
+"""A content without letters, which a template might change."""
+
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_MEND = (
+    "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
+    "text and turn-end token"
+)
+
+Span = tuple[int, int]
+"""First character and last (exclusive)."""
+
+
+class ChatTemplate:
+    """A Jinja chat template.
+
+    Args:
+        source: the template.
+        special_tokens: names that it may use, ``eos_token`` for instance, and their text.
+
+    Attributes:
+        has_generation: whether the template marks answers with ``{% generation %}``.
+    """
+
+    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+        self.has_generation = bool(_GENERATION.search(source))
+        self._source, self._special_tokens = source, dict[str, Any](special_tokens)
+        self._known_roles: set[str] = set()
+        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
+
+    def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
+        """Return the conversation as text.
+
+        Raises:
+            TokensieveError: the template refuses the conversation.
+        """
+        return self._apply(conversation.messages, conversation.tools, generation_prompt)[0]
+
+    def render_answers(self, conversation: Conversation) -> tuple[str, list[Span]]:
+        """Return the conversation as text, and the characters of its trainable answers, rising.
+
+        Raises:
+            TokensieveError: the template refuses the conversation, leaves out a message of it, or does not tell
+                where an answer lies.
+        """
+        messages, tools = conversation.messages, conversation.tools
+        text, spans = self._apply(messages, tools)
+        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+        trained = [number for number in answers if number not in conversation.untrained]
+        if not self.has_generation and (shaped := self._shaped_spans(conversation, text)) is not None:
+            return text, [shaped[number] for number in trained]
+        for number in range(len(messages)):
+            self._check_message(conversation, number, text)
+        if not self.has_generation:
+            return text, [self._prefix_span(messages, tools, number, text) for number in trained]
+        if answers and not any(stop > start for start, stop in spans):
+            raise TokensieveError("the chat template renders no {% generation %} span", mend=_MEND)
+        if len(trained) == len(answers):
+            return text, spans
+        if len(spans) != len(answers):
+            raise TokensieveError(
+                f"the chat template renders {len(spans)} generation spans for {len(answers)} answers, so single "
+                "answers cannot be excluded from training",
+                mend=_MEND,
+            )
+        return text, [span for number, span in zip(answers, spans, strict=True) if number in trained]
+
+    def _shaped_spans(self, conversation: Conversation, text: str) -> dict[int, Span] | None:
+        """Return the span of each answer by what is known of conversations of these roles; None where it does not fit.
+
+        Prefixes take two renderings an answer. A template that puts fixed text around the contents tells the same by
+        one of probes, and whether it did so here shows in the text.
+        """
+        messages = conversation.messages
+        if conversation.tools or not all(m.keys() == {"role", "content"} and m["content"] for m in messages):
+            return None
+        roles = tuple(message["role"] for message in messages)
+        if roles not in self._shapes:
+            self._shapes[roles] = self._shape(roles)
+        shape, contents = self._shapes[roles], [message["content"] for message in messages]
+        if shape is None:
+            return None
+        for rendered in (contents, list(map(str.strip, contents))):
+            if text == "".join(shape.pieces(rendered)):
+                return shape.spans(rendered)
+        return None
+
+    def _shape(self, roles: Sequence[str]) -> _Shape | None:
+        messages = [{"role": role, "content": f"{PROBE}{number:09d}"} for number, role in enumerate(roles)]
+        contents = [message["content"] for message in messages]
+        try:
+            text, _ = self._apply(messages, None)
+            answers = [number for number, role in enumerate(roles) if role == "assistant"]
+            spans = {number: self._prefix_span(messages, None, number, text) for number in answers}
+        except TokensieveError:
+            return None
+        around = re.split("|".join(contents), text)
+        whole = _Shape(tuple(around), dict.fromkeys(answers, (0, 0)))
+        if len(around) != len(contents) + 1 or text != "".join(whole.pieces(contents)):
+            return None  # a message is left out, said twice or moved
+        places = whole.spans(contents)
+        return _Shape(
+            whole.around,
+            {n: (start - places[n][0], stop - places[n][1]) for n, (start, stop) in spans.items()},
+        )
+
+    def _prefix_span(self, messages: list[dict[str, Any]], tools: list[Any] | None, answer: int, text: str) -> Span:
+        start, _ = self._apply(messages[:answer], tools, generation_prompt=True)
+        stop, _ = self._apply(messages[: answer + 1], tools)
+        for prefix in (start, stop):
+            if not text.startswith(prefix):
+                raise TokensieveError(
+                    f"the chat template has no {{% generation %}} and renders message {answer} differently in a "
+                    f"longer conversation ({_first_difference(prefix, text)}), so the answer cannot be found",
+                    mend=_MEND,
+                )
+        return len(start), len(stop)
+
+    def _check_message(self, conversation: Conversation, number: int, text: str) -> None:
+        """Refuse a template that silently leaves out a message, or whose spans are beside the answers.
+
+        A content may be missing from the text because a template rewrites it, or be there because
+        another message says the same. A probe in its place tells.
+        """
+        message = conversation.messages[number]
+        role, content = message["role"], (message.get("content") or "").strip()
+        if not content or message.get("tool_calls") or (role in self._known_roles and content in text):
+            return
+        probed = [*conversation.messages]
+        probed[number] = {**message, "content": PROBE}
+        try:
+            rendered, spans = self._apply(probed, conversation.tools)
+        except TokensieveError:  # a template that reads the content, JSON for instance
+            rendered, spans = PROBE if content in text else "", []
+        answers = sum(other["role"] == "assistant" for other in probed)
+        if PROBE not in rendered:
+            raise TokensieveError(
+                f"the chat template leaves out message {number}, of the role '{role}'",
+                mend="rename the role or drop the message, or give data.chat_template a template that renders it",
+            )
+        marked = any(PROBE in rendered[start:stop] for start, stop in spans)
+        if role == "assistant" and len(spans) == answers and not marked:
+            raise TokensieveError(
+                "the {% generation %} blocks of the chat template lie beside the answers",
+                mend="write the blocks outside macros and {% set %}, within which transformers misplaces them",
+            )
+        self._known_roles.add(role)
+
+    def _apply(
+        self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool = False
+    ) -> tuple[str, list[Span]]:
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        try:
+            rendered: Any = render_jinja_template(
+                conversations=[messages],
+                tools=tools,
+                chat_template=self._source,
+                return_assistant_tokens_mask=self.has_generation,
+                add_generation_prompt=generation_prompt,
+                **self._special_tokens,
+            )
+        except Exception as error:  # Jinja's errors, and whatever a template's own code raises
+            roles = ", ".join(message["role"] for message in messages)
+            raise TokensieveError(
+                f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
+                mend="change the data, or give data.chat_template a template that knows these roles",
+            ) from error
+        (text,), spans = rendered
+        return text, [(start, stop) for start, stop in spans[0]] if spans else []
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How a template renders conversations of some roles.
+
+    Attributes:
+        around: the text before each content, and behind the last.
+        answers: number of a message to how many characters behind its content's start the answer starts, and
+            behind its end it ends.
+    """
+
+    around: tuple[str, ...]
+    answers: dict[int, Span]
+
+    def pieces(self, contents: Sequence[str]) -> list[str]:
+        """Return the parts of a conversation's text, each content with the text before it and the last text behind."""
+        return [*chain.from_iterable(zip(self.around, contents, strict=False)), self.around[-1]]
+
+    def spans(self, contents: Sequence[str]) -> dict[int, Span]:
+        """Return the characters of each answer, by the number of its message."""
+        ends = list(accumulate(map(len, self.pieces(contents))))
+        return {n: (ends[2 * n] + before, ends[2 * n + 1] + behind) for n, (before, behind) in self.answers.items()}
+
+
+def _first_difference(prefix: str, text: str) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(prefix, text, strict=False)) if a != b), min(len(prefix), len(text)))
+    return f"{prefix[at : at + 20]!r} against {text[at : at + 20]!r} at character {at}"

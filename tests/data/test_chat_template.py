@@ -1,0 +1,85 @@
+"""Answers found by the shape of a conversation are those that its prefixes give."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tokensieve.data.chat_template import ChatTemplate
+from tokensieve.data.formats import Conversation
+from tokensieve.errors import TokensieveError
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TRIMMED = CHATML.replace("m['content']", "m['content'] | trim")
+SYSTEM_IN_FIRST_USER = (
+    "{% set system = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+    "{% for m in messages if m['role'] != 'system' %}"
+    "{% if m['role'] == 'user' %}[INST] {{ system + '\n' if loop.first }}{{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
+)
+DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}You are kind.\n{% endif %}" + CHATML
+THOUGHTS_OF_THE_LAST = CHATML.replace(
+    "m['content']", "(m['content'] if loop.last else m['content'].split('</think>')[-1])"
+)
+EMPTY_THOUGHT_IN_THE_LAST = CHATML.replace(
+    "m['content']", "('<think></think>' if loop.last and m['role'] == 'assistant' else '') + m['content']"
+)
+TEMPLATES = [CHATML, TRIMMED, SYSTEM_IN_FIRST_USER, DEFAULT_SYSTEM, THOUGHTS_OF_THE_LAST, EMPTY_THOUGHT_IN_THE_LAST]
+
+CONTENTS = st.text(max_size=8) | st.sampled_from(
+    ["<think>a</think>b", " two\n", "[INST]", "<|im_end|>\n", "7317931000000000", "日本 🍎", "a</think>"]
+)
+ROLES = st.lists(st.sampled_from(["user", "assistant"]), min_size=1, max_size=5)
+
+
+def answers(template: ChatTemplate, conversation: Conversation) -> object:
+    try:
+        return template.render_answers(conversation)
+    except TokensieveError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("source", TEMPLATES)
+@given(data=st.data(), system=st.booleans())
+@example(data=None, system=True)
+def test_shapes_give_what_prefixes_give(source, data, system):
+    if data is None:
+        contents, roles = ["s", "a", "<think>x</think>b", " c ", "d"], ["user", "assistant"] * 2
+    else:
+        roles = data.draw(ROLES)
+        contents = data.draw(st.lists(CONTENTS, min_size=len(roles) + 1, max_size=len(roles) + 1))
+    messages = [{"role": role, "content": content} for role, content in zip(roles, contents[1:], strict=True)]
+    if system:
+        messages.insert(0, {"role": "system", "content": contents[0]})
+    conversation = Conversation(messages)
+    by_prefix = ChatTemplate(source, {})
+    by_prefix._shaped_spans = lambda *_: None  # type: ignore[method-assign]
+    shaped = ChatTemplate(source, {})
+    for _ in range(2):  # the second time the shape is known
+        assert answers(shaped, conversation) == answers(by_prefix, conversation)
+
+
+@pytest.mark.parametrize("source", [CHATML, TRIMMED, DEFAULT_SYSTEM, SYSTEM_IN_FIRST_USER])
+def test_a_known_shape_takes_one_rendering(source, monkeypatch):
+    template, renderings = ChatTemplate(source, {}), []
+    apply = template._apply
+    monkeypatch.setattr(template, "_apply", lambda *args, **rest: renderings.append(args) or apply(*args, **rest))
+    for number in range(3):
+        turns = [{"role": role, "content": f" {role} {number}"} for role in ("user", "assistant") * 2]
+        renderings.clear()
+        _, spans = template.render_answers(Conversation(turns))
+        assert len(spans) == 2
+    assert len(renderings) == 1
+
+
+def test_a_template_whose_text_depends_on_the_contents_still_finds_its_answers():
+    source = CHATML.replace("{% for", "{{ messages[0]['content'] | upper }}{% for", 1)
+    template = ChatTemplate(source, {})
+    turns = [{"role": "user", "content": "yes"}, {"role": "assistant", "content": "no"}]
+    text, spans = template.render_answers(Conversation(turns))
+    assert text.startswith("YES<|im_start|>")
+    assert [text[start:stop] for start, stop in spans] == ["no<|im_end|>\n"]

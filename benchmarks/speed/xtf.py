@@ -19,7 +19,7 @@ from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.relevance import relevance_table
 from tokensieve.types import IGNORE_INDEX, LOSS, Figure, segments
 
-DISTINCT = 1500  # of the 32,000 ids, as many as a corpus of this size holds
+DISTINCT = 1950  # of the 32,000 ids, as many as ARC holds in a corpus of this size
 
 
 def rows(runs: int) -> list[Row]:
@@ -28,7 +28,7 @@ def rows(runs: int) -> list[Row]:
     model = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE_15M)).eval()
     eager = AutoModelForCausalLM.from_config(LlamaConfig(**SHAPE_15M), attn_implementation="eager").eval()
     eager.load_state_dict(model.state_dict())
-    examples = random_examples(24, DISTINCT)
+    examples = random_examples(40, DISTINCT)
     domain = np.arange(50)
     attention = Figure.of("attention_received", {"layer": 0, "heads": "mean"})
     found = {}

@@ -25,7 +25,7 @@ from tokensieve.types import LOSS
 def rows(runs: int) -> list[Row]:
     """Measure the line."""
     torch.manual_seed(0)
-    examples = random_examples(180, SHAPE_15M["vocab_size"])
+    examples = random_examples(100, SHAPE_15M["vocab_size"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     budget = MeasureSettings().batch_tokens(device.type)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import resource
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def rows(runs: int) -> list[Row]:
             slow.append(one_million * shards * math.log(shards * trainable) / math.log(trainable))
             out = folder / f"out-{run}"
             fast.append(seconds(lambda out=out: select_shards(method, rule, from_disk, shards, out)))
+            shutil.rmtree(out)
         small = folder / "small"
         select_shards(method, rule, from_disk, 1, small)
         kept = read_column(small / "kept" / shard_name(0), "kept")

@@ -193,9 +193,17 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
-        raise TokensieveError(f"not YAML: {problem}", where=f"{path}:{mark.line + 1}" if mark else str(path)) from error
+        raise TokensieveError(
+            f"not YAML: {problem}",
+            where=f"{path}:{mark.line + 1}" if mark else str(path),
+            mend="quote a value that holds ': ' or ' #', and indent with spaces",
+        ) from error
     if not isinstance(values, dict):
-        raise TokensieveError(f"a recipe is a mapping, not a {type(values).__name__}", where=str(path))
+        raise TokensieveError(
+            f"a recipe is a mapping, not a {type(values).__name__}",
+            where=str(path),
+            mend="write keys with values, such as `output: runs/mine`; docs/recipe.md has one to start from",
+        )
     return values, {key: f"{path}:{line}" for key, line in _key_lines(node, ())}
 
 
@@ -220,7 +228,11 @@ def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise TokensieveError(f"the value of '{name}' is not YAML: {text}", where="command line") from error
+        raise TokensieveError(
+            f"the value of '{name}' is not YAML: {text}",
+            where="command line",
+            mend="close its brackets and quotes, and quote it for the shell",
+        ) from error
     return _with_key(values, name.split("."), value, name)
 
 
@@ -228,7 +240,11 @@ def _with_key(values: Any, key: list[str], value: Any, name: str) -> Any:
     head, *rest = key
     if isinstance(values, list | tuple):
         if not head.isdigit() or int(head) >= len(values):
-            raise TokensieveError(f"'{name}': there is no item {head} in a list of {len(values)}", where="command line")
+            raise TokensieveError(
+                f"'{name}': there is no item {head} in a list of {len(values)}",
+                where="command line",
+                mend="items are numbered from 0; give the whole list to change its length",
+            )
         items = list(values)
         items[int(head)] = _with_key(items[int(head)], rest, value, name) if rest else value
         return items
@@ -336,7 +352,11 @@ def _adapt(settings: Any, values: Any, where: _Where, path: tuple[str, ...]) -> 
                 where=where.of(key),
                 mend=f"name it in the recipe or as {name}=...; docs/recipe.md has one to start from",
             ) from error
-        raise TokensieveError(f"{first['msg']}, not {first['input']!r:.60}", where=where.of(key)) from error
+        raise TokensieveError(
+            f"{first['msg']}, not {first['input']!r:.60}",
+            where=where.of(key),
+            mend=f"docs/recipe.md says what {name} takes",
+        ) from error
 
 
 def _localise(recipe: Recipe) -> Recipe:

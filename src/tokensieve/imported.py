@@ -99,7 +99,8 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
     view = load_run(run)
     _check_name(view, name)
     if not file.is_file():
-        raise TokensieveError("no such file", where=str(file), mend="JSON lines or Parquet")
+        what = "a folder, not a file" if file.is_dir() else "no such file"
+        raise TokensieveError(what, where=str(file), mend="give one file of JSON lines or Parquet")
     rule: Rule = Threshold(0.5) if fraction is None else TopFraction(fraction)
     recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
     keep_turn_end = fraction is not None and recipe["select"]["keep_turn_end"]
@@ -282,13 +283,19 @@ def _numbers(row: Row, column: str) -> NDArray[np.float64]:
     given = row.data.get(column)
     kinds: set[type] = {int, float, type(None)} if column in SCORES else {int, float, bool}
     if not isinstance(given, list) or not set(map(type, given)) <= kinds:
-        raise TokensieveError(f"'{column}' is no list of numbers: {given!r:.60}", where=row.where)
+        raise TokensieveError(
+            f"'{column}' is no list of numbers: {given!r:.60}",
+            where=row.where,
+            mend="one number for each token, trainable or not",
+        )
     try:
         values = np.array(given, dtype=np.float64)
     except OverflowError as error:
-        raise TokensieveError(f"'{column}' holds a number beyond float64", where=row.where) from error
+        raise TokensieveError(
+            f"'{column}' holds a number beyond float64", where=row.where, mend="give every token a finite number"
+        ) from error
     if column in CHOICES and np.isnan(values).any():
-        raise TokensieveError(f"'{column}' holds NaN", where=row.where)
+        raise TokensieveError(f"'{column}' holds NaN", where=row.where, mend="give every token a number")
     return values
 
 
@@ -296,7 +303,11 @@ def _token_ids(row: Row) -> NDArray[np.int32]:
     """Return int32 ``[tokens]``."""
     given = row.data["input_ids"]
     if not isinstance(given, list) or not all(type(token) is int and 0 <= token < 2**31 for token in given):
-        raise TokensieveError(f"'input_ids' is no list of token ids: {given!r:.60}", where=row.where)
+        raise TokensieveError(
+            f"'input_ids' is no list of token ids: {given!r:.60}",
+            where=row.where,
+            mend="the ids of the run's tokenizer, such as [1, 42]",
+        )
     return np.array(given, dtype=np.int32)
 
 
@@ -334,7 +345,11 @@ class _Index:
         what = f"source row {key}" if self._by_row else "these token ids"
         if not isinstance(key, int | np.integer) or isinstance(key, bool):
             column = "row" if self._by_row else "input_ids"
-            raise TokensieveError(f"'{column}' is missing, or is not what it is in the first row", where=row.where)
+            raise TokensieveError(
+                f"'{column}' is missing, or is not what it is in the first row",
+                where=row.where,
+                mend="give it in every row",
+            )
         first, last = (int(np.searchsorted(self._keys, key, side=side)) for side in ("left", "right"))
         if first == last:
             raise TokensieveError(
@@ -344,7 +359,9 @@ class _Index:
             )
         free = self._order[first:last][~self.taken[self._order[first:last]]]
         if not len(free):
-            raise TokensieveError(f"{what} came before, more often than in the run", where=row.where)
+            raise TokensieveError(
+                f"{what} came before, more often than in the run", where=row.where, mend="one row an example"
+            )
         number = int(free[0])
         if digest is not None and digest != self._digests[number]:
             raise TokensieveError(

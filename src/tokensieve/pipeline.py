@@ -386,7 +386,11 @@ def _pick(examples: ExampleStore, warm_up: WarmUp, seed: int) -> NDArray[np.bool
     count = examples.counts.examples
     rows = count if warm_up.rows is None else warm_up.rows
     if not 0 < rows <= count:
-        raise TokensieveError(f"a warm-up of {rows} rows from {count} examples", where="recipe: warm_up.rows")
+        raise TokensieveError(
+            f"a warm-up of {rows} rows from {count} examples",
+            where="recipe: warm_up.rows",
+            mend=f"warm_up.rows: 1 to {count}",
+        )
     picked = np.zeros(count, dtype=bool)
     if warm_up.pick == "first":
         picked[:rows] = True

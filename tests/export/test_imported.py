@@ -278,6 +278,8 @@ def test_files_and_fractions_that_cannot_be_used(run, write_rows, tmp_path):
         import_arm(run, path, "theirs", 1.5)
     with pytest.raises(TokensieveError, match="no such file"):
         import_arm(run, tmp_path / "nowhere.jsonl", "theirs", 0.5)
+    with pytest.raises(TokensieveError, match="a folder, not a file"):
+        import_arm(run, tmp_path, "theirs", 0.5)
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(TokensieveError, match="the file is empty"):
         import_arm(run, tmp_path / "empty.jsonl", "theirs", 0.5)

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.page import Report, write_page
 from tokensieve.report.palette import DARK, LIGHT, contrast
@@ -104,6 +105,27 @@ def test_a_run_without_evaluation_has_a_page(demo, tmp_path):
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "tokens kept" in html
     assert "held-out loss" not in html
+
+
+def test_the_parameters_of_an_arm_are_words_not_python(demo):
+    selection = demo.folder / "arms/token-cleaning/selection.json"
+    parameters = {"warm_up": None, "domain_words": [], "on": ["a", "b"], "exact": True, "fraction": 0.6}
+    write_json(selection, {**read_json(selection), "parameters": parameters})
+    html = render(demo, 1)
+    for name, told in (
+        ("warm_up", "unset"),
+        ("domain_words", "unset"),
+        ("on", "a, b"),
+        ("exact", "yes"),
+        ("fraction", "0.6"),
+    ):
+        assert f"<dt>{name}</dt><dd>{told}</dd>" in html
+
+
+def test_a_negative_number_of_examples_is_refused(demo, tmp_path):
+    with pytest.raises(TokensieveError, match="examples is -5"):
+        write_page(load_run(demo.folder), tmp_path / "report.html", -5)
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_the_same_run_gives_the_same_page(demo):

@@ -85,3 +85,12 @@ def test_selecting_tells_the_kept_share_so_far(scope, tmp_path):
     assert [line.partition(":")[0] for line in lines] == (["score"] if scope == "dataset" else []) + ["select"]
     assert all(f": {counts['trainable']} tokens" in line for line in lines)
     assert lines[-1].endswith(f"{100 * counts['kept'] / counts['trainable']:.1f} % kept")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stage_whose_work_was_done_before_says_so(terminal):
+    shown = console(force_terminal=terminal, color_system=None, legacy_windows=False)
+    with StageProgress(shown).stage("tokenise", None, "rows"):
+        pass
+    assert "already there" in output(shown)
+    assert terminal or output(shown) == "tokenise: already there\n"

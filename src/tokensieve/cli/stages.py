@@ -100,7 +100,11 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
 def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
     recipes = [argument for argument in arguments if "=" not in argument]
     if len(recipes) > 1:
-        raise TokensieveError(f"{len(recipes)} recipes given: {', '.join(recipes)}", where="command line")
+        raise TokensieveError(
+            f"{len(recipes)} recipes given: {', '.join(recipes)}",
+            where="command line",
+            mend="give one recipe; further arguments are key=value",
+        )
     from tokensieve.config import load_recipe
 
     recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])

@@ -104,10 +104,12 @@ def _tokenised(row: dict[str, Any]) -> Tokenised:
     attended = _integers(row, "attention_mask") if row.get("attention_mask") is not None else np.ones_like(ids)
     for name, values in (("labels", labels), ("attention_mask entries", attended)):
         if len(ids) != len(values):
-            raise TokensieveError(f"{len(ids)} input_ids but {len(values)} {name}")
+            raise TokensieveError(f"{len(ids)} input_ids but {len(values)} {name}", mend="one for each token")
     ids, labels = ids[attended != 0], labels[attended != 0]  # padding is no part of an example
     if (ids < 0).any():
-        raise TokensieveError(f"token id {ids.min()} is negative")
+        raise TokensieveError(
+            f"token id {ids.min()} is negative", mend="ids count from 0; -100 belongs in labels alone"
+        )
     wrong = np.flatnonzero((labels != IGNORE_INDEX) & (labels != ids))
     if len(wrong):
         raise TokensieveError(
@@ -160,7 +162,7 @@ def _turns(system: str, user: str, answer: str) -> Conversation:
 
 def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conversation:
     if not messages:
-        raise TokensieveError("a conversation without messages")
+        raise TokensieveError("a conversation without messages", mend="leave out the row, or give it messages")
     if (system := _string(row, "system")).strip() and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": system}, *messages]
     tools = row.get("tools") or None
@@ -168,9 +170,13 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
         try:
             tools = json.loads(tools)
         except json.JSONDecodeError as error:
-            raise TokensieveError(f"'tools' is not JSON: {error.msg}") from error
+            raise TokensieveError(
+                f"'tools' is not JSON: {error.msg}", mend="a JSON list of schemas, one a function"
+            ) from error
     if tools and not isinstance(tools, list):
-        raise TokensieveError(f"'tools' must be a list of schemas, not {type(tools).__name__}")
+        raise TokensieveError(
+            f"'tools' must be a list of schemas, not {type(tools).__name__}", mend="one JSON schema a function"
+        )
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
@@ -180,15 +186,22 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
 def _message(message: Any) -> dict[str, Any]:
     """Check one message; join the text parts of a content that is a list."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise TokensieveError(f"a message must have 'role' and 'content', not {message!r:.80}")
+        raise TokensieveError(
+            f"a message must have 'role' and 'content', not {message!r:.80}",
+            mend='such as {"role": "user", "content": "Hello"}',
+        )
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null
     content = message.get("content")
     if isinstance(content, list):
         return {**message, "content": "".join(_part(part) for part in content)}
     if content is None and not message.get("tool_calls"):
-        raise TokensieveError(f"the message of role '{message['role']}' has no content")
+        raise TokensieveError(
+            f"the message of role '{message['role']}' has no content", mend="give it a text, or leave out the message"
+        )
     if content is not None and not isinstance(content, str):
-        raise TokensieveError(f"content must be text, not {type(content).__name__}")
+        raise TokensieveError(
+            f"content must be text, not {type(content).__name__}", mend="a text, or a list of text parts"
+        )
     return message
 
 
@@ -197,7 +210,10 @@ def _part(part: Any) -> str:
         part.get("text", part.get("value")) if isinstance(part, dict) and part.get("type", "text") == "text" else None
     )
     if not isinstance(text, str):
-        raise TokensieveError(f"only text parts can be tokenised, not {part!r:.80}")
+        raise TokensieveError(
+            f"only text parts can be tokenised, not {part!r:.80}",
+            mend="leave out the part or the row: images and sound have no text tokens",
+        )
     return text
 
 
@@ -207,7 +223,10 @@ def _as_messages(value: Any, name: str, role: str) -> list[Any]:
 
 def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
-        raise TokensieveError(f"'{name}' must be a list of messages, not {type(value).__name__}")
+        raise TokensieveError(
+            f"'{name}' must be a list of messages, not {type(value).__name__}",
+            mend='such as [{"role": "user", "content": "Hello"}]',
+        )
     return value
 
 
@@ -215,11 +234,16 @@ def _integers(row: dict[str, Any], name: str) -> NDArray[np.int64]:
     values = row[name]
     if isinstance(values, list) and all(type(value) is int and abs(value) < 2**31 for value in values):
         return np.array(values, dtype=np.int64)
-    raise TokensieveError(f"'{name}' must be a list of 32-bit integers, not {values!r:.80}")
+    raise TokensieveError(
+        f"'{name}' must be a list of 32-bit integers, not {values!r:.80}", mend="numbers such as [1, 42]"
+    )
 
 
 def _string(row: dict[str, Any], name: str) -> str:
     value = row.get(name)
     if value is not None and not isinstance(value, str):
-        raise TokensieveError(f"column '{name}' must be text, not {type(value).__name__}")
+        raise TokensieveError(
+            f"column '{name}' must be text, not {type(value).__name__}",
+            mend="write it as a string, or map another column with data.columns",
+        )
     return value or ""

@@ -139,7 +139,11 @@ def open_examples(folder: Path) -> ExampleStore:
     """
     path = folder / "manifest.json"
     if not path.is_file():
-        raise TokensieveError("no tokenised examples in this folder", where=str(folder))
+        raise TokensieveError(
+            "no tokenised examples in this folder",
+            where=str(folder),
+            mend="run the recipe again: finished work is kept",
+        )
     manifest = read_json(path)
     return ExampleStore(
         folder,
@@ -302,7 +306,7 @@ class Tally:
         """
         counts = self.counts
         if counts.rows == 0:
-            raise TokensieveError("the data has no rows", where=source)
+            raise TokensieveError("the data has no rows", where=source, mend="look with `tokensieve inspect`")
         if counts.examples == 0:
             cut = f", {counts.truncated_examples} of them after truncation to {self._settings.max_length} tokens"
             raise TokensieveError(

@@ -122,7 +122,7 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         TokensieveError: an empty file, one of unknown format, or one that is not what its name says.
     """
     if path.stat().st_size == 0:
-        raise TokensieveError("the file is empty", where=str(path))
+        raise TokensieveError("the file is empty", where=str(path), mend="write it again, or leave it out")
     suffix = _format(path)
     try:
         reader = {".parquet": _parquet_rows, ".csv": _csv_rows, ".json": _json_rows}.get(suffix, _jsonl_rows)
@@ -130,9 +130,11 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
             yield item
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise TokensieveError(f"cannot read the file: {error}", where=str(path)) from error
+        raise TokensieveError(
+            f"cannot read the file: {error}", where=str(path), mend="text must be UTF-8; an archive may be cut short"
+        ) from error
     if count == 0:
-        on_error(TokensieveError("the file has no rows", where=str(path)))
+        on_error(TokensieveError("the file has no rows", where=str(path), mend="write it again, or leave it out"))
 
 
 def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -166,7 +168,9 @@ def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
             yield from _jsonl_rows(path, on_error)
             return
         raise TokensieveError(
-            f"not JSON: {error.msg} (column {error.colno})", where=f"{path}:{error.lineno}"
+            f"not JSON: {error.msg} (column {error.colno})",
+            where=f"{path}:{error.lineno}",
+            mend="an array of objects; a file with one object a line is named .jsonl",
         ) from error
     if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
         for key, row in value.items():
@@ -184,7 +188,13 @@ def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, di
     if isinstance(value, dict):
         yield where, value
     else:
-        on_error(TokensieveError(f"a JSON {type(value).__name__}, not an object", where=where))
+        on_error(
+            TokensieveError(
+                f"a JSON {type(value).__name__}, not an object",
+                where=where,
+                mend='one object a row, such as {"messages": [...]}',
+            )
+        )
 
 
 def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -194,7 +204,13 @@ def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
         for row in reader:
             where = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
-                on_error(TokensieveError("more or fewer fields than the header names", where=where))
+                on_error(
+                    TokensieveError(
+                        "more or fewer fields than the header names",
+                        where=where,
+                        mend="quote fields that hold commas or line breaks",
+                    )
+                )
             else:
                 yield where, row
 
@@ -211,7 +227,9 @@ def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str
                     yield f"{path} row {number}", _without_gaps(row)
                     number += 1
     except pa.ArrowInvalid as error:
-        raise TokensieveError(f"not a Parquet file: {error}", where=str(path)) from error
+        raise TokensieveError(
+            f"not a Parquet file: {error}", where=str(path), mend="write it again, or name it after what it is"
+        ) from error
 
 
 def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:

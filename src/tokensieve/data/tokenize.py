@@ -142,7 +142,10 @@ class Encoder:
                 return Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
             return Text(*self._chat.render_answers(row), False)
         except UnicodeEncodeError as error:
-            return TokensieveError(f"text that is not valid Unicode: {error.reason} at character {error.start}")
+            return TokensieveError(
+                f"text that is not valid Unicode: {error.reason} at character {error.start}",
+                mend="replace lone surrogates, as with text.encode(errors='replace').decode()",
+            )
         except TokensieveError as error:
             return error
 
@@ -384,7 +387,9 @@ def _template_text(chat_template: str) -> str:
         return chat_template
     path = Path(chat_template).expanduser()
     if not path.is_file():
-        raise TokensieveError("no such chat template file", where=chat_template)
+        raise TokensieveError(
+            "no such chat template file", where=chat_template, mend="data.chat_template: a file, or the template itself"
+        )
     return path.read_text(encoding="utf-8")
 
 

@@ -84,7 +84,11 @@ def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = N
             raise TokensieveError(error.what, where=row.where, mend=error.mend) from error
         questions.append(question)
     if not questions:
-        raise TokensieveError("no prompts and answers", where=", ".join(data.files))
+        raise TokensieveError(
+            "no prompts and answers",
+            where=", ".join(data.files),
+            mend="evaluate.exact_match.data.files: rows with a prompt and the answer that is expected",
+        )
     return questions
 
 
@@ -193,10 +197,15 @@ def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
     messages = conversation.messages
     answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
-        raise TokensieveError("a conversation without an assistant's answer")
+        raise TokensieveError(
+            "a conversation without an assistant's answer", mend="end it with the answer that is expected"
+        )
     content = messages[answers[-1]].get("content")
     if content is None:
-        raise TokensieveError("the last assistant turn calls a tool and has no text to compare")
+        raise TokensieveError(
+            "the last assistant turn calls a tool and has no text to compare",
+            mend="end it with the answer that is expected",
+        )
     return Conversation(messages[: answers[-1]], conversation.tools), content
 
 
@@ -205,6 +214,8 @@ def _last_answer(row: Tokenised) -> tuple[int, int]:
     trainable = np.array(row.labels) != IGNORE_INDEX
     trainable[:1] = False  # nothing predicts the first token
     if not trainable.any():
-        raise TokensieveError("every label is -100, so there is no answer")
+        raise TokensieveError(
+            "every label is -100, so there is no answer", mend="label the tokens of the answer that is expected"
+        )
     stop = int(np.flatnonzero(trainable)[-1]) + 1
     return stop - int(np.argmin(trainable[:stop][::-1])), stop

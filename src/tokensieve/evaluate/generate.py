@@ -30,6 +30,7 @@ def check_room(model: Any, max_new_tokens: int) -> int:
         raise TokensieveError(
             f"answers of {max_new_tokens} tokens leave no room for a prompt in the model's context of {context}",
             where="recipe: evaluate.exact_match.max_new_tokens",
+            mend=f"evaluate.exact_match.max_new_tokens: at most {context // 2}, say",
         )
     return context - max_new_tokens
 

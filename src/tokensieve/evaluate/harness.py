@@ -208,6 +208,7 @@ def _check_folder(folder: Path) -> None:
             raise TokensieveError(
                 f"a task definition that is not YAML: {getattr(error, 'problem', error)}",
                 where=f"{file}:{mark.line + 1}" if mark else str(file),
+                mend="mend the file, or leave it out of the task folder",
             ) from error
 
 

@@ -94,5 +94,9 @@ def held_out_losses(
             counts.append(segment_counts(trainable, shard.cu_seqlens))
     answered = np.concatenate(counts) > 0 if counts else np.zeros(0, dtype=bool)
     if not answered.any():
-        raise TokensieveError("the held-out data has no response tokens", where=str(examples.folder))
+        raise TokensieveError(
+            "the held-out data has no response tokens",
+            where=str(examples.folder),
+            mend="rows with an assistant's answer within data.max_length",
+        )
     return ExampleLosses(*(np.concatenate(parts)[answered] for parts in (rows, sums, counts)))

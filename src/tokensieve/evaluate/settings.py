@@ -35,7 +35,9 @@ class ExactMatchSettings:
             re.compile(self.extract or "")
         except re.error as error:
             raise TokensieveError(
-                f"'{self.extract}' is not a regular expression: {error}", where="recipe: evaluate.exact_match.extract"
+                f"'{self.extract}' is not a regular expression: {error}",
+                where="recipe: evaluate.exact_match.extract",
+                mend="escape what is meant literally, such as \\( and \\$",
             ) from error
 
 

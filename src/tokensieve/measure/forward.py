@@ -38,7 +38,10 @@ class Head:
     def __init__(self, model: Any) -> None:
         self.module = model.get_output_embeddings()
         if self.module is None:
-            raise TokensieveError(f"{type(model).__name__} has no output embedding, so it gives no token losses")
+            raise TokensieveError(
+                f"{type(model).__name__} has no output embedding, so it gives no token losses",
+                mend="give a causal language model, loaded with its head",
+            )
         self.forward = self.module.forward
         self._finish = _after_head(model.config.get_text_config())
 

@@ -34,7 +34,9 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
     if folder.is_dir():
         return folder
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise TokensieveError("no such model folder", where=path)
+        raise TokensieveError(
+            "no such model folder", where=path, mend="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
+        )
     from huggingface_hub import snapshot_download
 
     patterns = _OTHER_PATTERNS + (_WEIGHT_PATTERNS if weights else [])
@@ -42,7 +44,11 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
         return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise TokensieveError(f"neither a folder here nor a model that the Hub gives: {reason}", where=path) from error
+        raise TokensieveError(
+            f"neither a folder here nor a model that the Hub gives: {reason}",
+            where=path,
+            mend="check the path or the id; a gated model needs `hf auth login`",
+        ) from error
 
 
 def is_here(path: str, revision: str | None = None) -> bool:
@@ -54,7 +60,9 @@ def is_here(path: str, revision: str | None = None) -> bool:
     if Path(path).expanduser().is_dir():
         return True
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise TokensieveError("no such model folder", where=path)
+        raise TokensieveError(
+            "no such model folder", where=path, mend="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
+        )
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -62,7 +70,9 @@ def is_here(path: str, revision: str | None = None) -> bool:
     try:
         return any(isinstance(try_to_load_from_cache(path, name, revision=revision), str) for name in names)
     except HFValidationError as error:
-        raise TokensieveError("neither a folder here nor the form of a Hub id", where=path) from error
+        raise TokensieveError(
+            "neither a folder here nor the form of a Hub id", where=path, mend="give a folder, or NAME/MODEL"
+        ) from error
 
 
 def load_config(model: ModelSettings) -> Any:
@@ -149,10 +159,18 @@ def adapter_fingerprint(model: ModelSettings) -> str | None:
     folder = local_folder(model.adapter, weights=True)
     for name in fingerprint.ADAPTER_FILES:
         if not (folder / name).is_file():
-            raise TokensieveError(f"no {name} in this adapter folder", where=str(folder))
+            raise TokensieveError(
+                f"no {name} in this adapter folder",
+                where=str(folder),
+                mend="save it with PEFT: `model.save_pretrained(folder)`",
+            )
     kind = read_json(folder / "adapter_config.json").get("peft_type")
     if kind in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"):
-        raise TokensieveError(f"adapters of type {kind} add virtual tokens and cannot be measured", where=str(folder))
+        raise TokensieveError(
+            f"adapters of type {kind} add virtual tokens and cannot be measured",
+            where=str(folder),
+            mend="give an adapter that changes weights, such as LoRA",
+        )
     return _folder_fingerprint(folder, fingerprint.ADAPTER_FILES, _stamps(folder))
 
 
@@ -187,7 +205,11 @@ def load_model(model: ModelSettings, device: torch.device) -> Any:
             folder, dtype=model.dtype, trust_remote_code=model.trust_remote_code, use_safetensors=True
         )
     except Exception as error:
-        raise TokensieveError(f"the model cannot be loaded: {error}", where=str(folder)) from error
+        raise TokensieveError(
+            f"the model cannot be loaded: {error}",
+            where=str(folder),
+            mend="check that transformers loads it: AutoModelForCausalLM.from_pretrained(folder)",
+        ) from error
     return loaded.to(device).eval().requires_grad_(False)
 
 

@@ -130,7 +130,10 @@ def derive_domain_ids(
     else:
         usual = np.asarray(background, dtype=np.float64) + 1
     if usual.shape != task.shape:
-        raise TokensieveError(f"the background counts {len(usual)} ids, the data {vocabulary}")
+        raise TokensieveError(
+            f"the background counts {len(usual)} ids, the data {vocabulary}",
+            mend="one count for each id of the vocabulary",
+        )
     words = task > 0
     words[np.asarray(excluded, dtype=np.int64)] = False
     if not words.any():

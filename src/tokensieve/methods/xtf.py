@@ -96,7 +96,10 @@ class Xtf(Method):
         object.__setattr__(self, "on", tuple(attribute for attribute in _ATTRIBUTES if attribute in self.on))
         for word in self.domain_words:
             if not isinstance(word, str) or not word.strip():
-                raise TokensieveError(f"domain_words holds {word!r}, which is no word")
+                raise TokensieveError(
+                    f"domain_words holds {word!r}, which is no word",
+                    mend="method.domain_words: a list of words, such as [sum, apples]",
+                )
         check_choice("mode", self.mode, ("corrected", "official", "paper"))
         check_choice("heads", self.heads, ("mean", "max"))
         check_choice("vector", self.vector, ("hidden", "embedding"))

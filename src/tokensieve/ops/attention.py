@@ -75,11 +75,17 @@ def attention_mass(
     """
     names = tuple(names)
     if unknown := set(names) - set(ATTENTION_STATISTICS):
-        raise TokensieveError(f"no attention statistic is called {sorted(unknown)[0]!r}")
+        raise TokensieveError(
+            f"no attention statistic is called {sorted(unknown)[0]!r}",
+            mend=f"one or more of: {', '.join(ATTENTION_STATISTICS)}",
+        )
     batch, head_count, size, _ = query.shape
     key_heads = key.shape[1]
     if head_count % key_heads:
-        raise TokensieveError(f"{head_count} query heads are no multiple of {key_heads} key heads")
+        raise TokensieveError(
+            f"{head_count} query heads are no multiple of {key_heads} key heads",
+            mend="give queries and keys of one layer",
+        )
     query, key = query.detach(), key.detach()
     position = torch.arange(size, device=query.device)
     real = position < lengths[:, None]

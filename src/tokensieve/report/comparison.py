@@ -206,7 +206,9 @@ def _estimate(
 def _labels(folders: Sequence[Path]) -> dict[str, Path]:
     """Return a short name for each folder: its own, or the whole path where that is not enough."""
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise TokensieveError("the same run is given twice", where=", ".join(map(str, folders)))
+        raise TokensieveError(
+            "the same run is given twice", where=", ".join(map(str, folders)), mend="name each run once"
+        )
     names = [folder.resolve().name for folder in folders]
     return {
         name if names.count(name) == 1 else str(folder): folder for name, folder in zip(names, folders, strict=True)
@@ -293,7 +295,9 @@ def _recipe(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text("utf-8"))
     except (OSError, yaml.YAMLError) as error:
-        raise TokensieveError(f"the run's recipe cannot be read: {error}", where=str(path)) from error
+        raise TokensieveError(
+            f"the run's recipe cannot be read: {error}", where=str(path), mend="run it again: finished work is kept"
+        ) from error
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:

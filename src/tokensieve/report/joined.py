@@ -38,7 +38,11 @@ def load_runs(folders: Sequence[Path]) -> RunView:
                 mend="give runs on the same data, tokenizer and max_length, or one page each",
             )
     if len({view.folder.resolve() for view in views}) < len(views):
-        raise TokensieveError("the same run is given twice", where=", ".join(str(view.folder) for view in views))
+        raise TokensieveError(
+            "the same run is given twice",
+            where=", ".join(str(view.folder) for view in views),
+            mend="name each run once",
+        )
     labels = _labels(views)
     rows = _distinct([(label, view, row) for label, view in zip(labels, views, strict=True) for row in view.rows])
     names = _names([(label, row.name) for label, _, row in rows])

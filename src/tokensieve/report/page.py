@@ -12,10 +12,12 @@ import gzip
 import hashlib
 import importlib.resources
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokensieve.ops.rules import check_range
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.pack import Packer, plan_blocks
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
@@ -90,8 +92,9 @@ def write_page(view: RunView, path: Path, examples: int) -> None:
         examples: heat maps at most.
 
     Raises:
-        TokensieveError: scores or examples that cannot be read.
+        TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
     """
+    check_range("examples", examples, 0, math.inf, whole=True)
     write_text(path, Report(view, examples).render())
 
 

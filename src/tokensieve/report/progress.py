@@ -56,10 +56,14 @@ class StageProgress:
 
             yield advance
             shown = progress.tasks[0]
-        if plain:
+            if not shown.completed:
+                progress.update(task, note="already there")
+        if plain and not shown.completed:
+            self.note(f"{description}: already there")
+        elif plain:
             note = f", {shown.fields['note']}" if shown.fields["note"] else ""
             told = f"{description}: {shown.completed:,.0f} {unit} in {shown.elapsed or 0.0:.1f} s{note}"
-            self.console.print(told, markup=False, highlight=False, soft_wrap=True)
+            self.note(told)
 
     def note(self, text: str) -> None:
         """Print one line."""

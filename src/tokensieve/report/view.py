@@ -253,7 +253,9 @@ class RunView:
         """
         if not 0 <= number < len(self):
             raise TokensieveError(
-                f"there is no example {number}: the run has {len(self)} examples", mend=f"0 to {len(self) - 1}"
+                f"there is no example {number}: the run has {len(self)} examples",
+                where=str(self.folder),
+                mend=f"0 to {len(self) - 1}",
             )
         shard_number = int(np.searchsorted(self.starts, number, side="right")) - 1
         shard = self.shard(shard_number)
@@ -274,6 +276,7 @@ class RunView:
                 return start + int(found[0])
         raise TokensieveError(
             f"no example came from source row {row}",
+            where=str(self.folder),
             mend="rows count from 0; rows with nothing to train on were dropped",
         )
 
@@ -334,4 +337,8 @@ def _footer(path: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise TokensieveError(f"cannot read a shard of the examples: {error}", where=str(path)) from error
+        raise TokensieveError(
+            f"cannot read a shard of the examples: {error}",
+            where=str(path),
+            mend="delete the file's folder and run the recipe again",
+        ) from error

@@ -39,5 +39,7 @@ def select_labels(
     statistics = Statistics(cu_seqlens=cu_seqlens, labels=labels)
     scores = np.asarray(scores, dtype=np.float32)
     if scores.shape != statistics.labels.shape:
-        raise TokensieveError(f"{scores.shape} scores for {statistics.labels.shape} labels")
+        raise TokensieveError(
+            f"{scores.shape} scores for {statistics.labels.shape} labels", mend="one score for each label"
+        )
     return apply_rule(TopFraction(fraction, scope, rounding), scores, statistics)

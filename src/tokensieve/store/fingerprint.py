@@ -42,7 +42,11 @@ def of_folder(folder: Path, patterns: Iterable[str]) -> str:
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise TokensieveError(f"no {' or '.join(patterns)} in this folder", where=str(folder))
+        raise TokensieveError(
+            f"no {' or '.join(patterns)} in this folder",
+            where=str(folder),
+            mend="give a folder that `save_pretrained` wrote",
+        )
     return of_value([[path.name, of_files([path])] for path in files])
 
 

@@ -100,9 +100,15 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
             continue
         found = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
         if cu_seqlens is not None and not np.array_equal(found, cu_seqlens):
-            raise TokensieveError(f"column '{name}' has rows of other lengths than the first", where=str(path))
+            raise TokensieveError(
+                f"column '{name}' has rows of other lengths than the first",
+                where=str(path),
+                mend="delete the file and run the same command again",
+            )
         cu_seqlens = found
         columns[name] = column.values.to_numpy(zero_copy_only=False)
     if cu_seqlens is None:
-        raise TokensieveError("no list column in this file", where=str(path))
+        raise TokensieveError(
+            "no list column in this file", where=str(path), mend="delete the file and run the same command again"
+        )
     return cu_seqlens, columns

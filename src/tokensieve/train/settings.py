@@ -101,17 +101,24 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             raise TokensieveError(
                 f"TRL's SFTConfig has no argument '{name}'{did_you_mean(name, known)}",
                 where=f"recipe: train.{name}",
+                mend="`python -c 'import trl; help(trl.SFTConfig)'` lists them",
             )
         try:
             TypeAdapter(types[name]).validate_python(value)
         except ValidationError as error:
             raise TokensieveError(
-                f"train.{name} is {value!r}: {error.errors()[0]['msg']}", where=f"recipe: train.{name}"
+                f"train.{name} is {value!r}: {error.errors()[0]['msg']}",
+                where=f"recipe: train.{name}",
+                mend="see the argument in TRL's SFTConfig",
             ) from error
     try:
         sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")
     except (ValueError, ImportError) as error:
-        raise TokensieveError(f"TRL's SFTConfig refuses the arguments: {error}", where="recipe: train") from error
+        raise TokensieveError(
+            f"TRL's SFTConfig refuses the arguments: {error}",
+            where="recipe: train",
+            mend="change these arguments in the recipe's `train`",
+        ) from error
 
 
 def sft_config(arguments: Mapping[str, Any], device: torch.device, **ours: Any) -> Any:

@@ -289,7 +289,10 @@ class TokenSelectionTrainer(SFTTrainer):
     def _check(self) -> None:
         unknown = [f.name for f in self._own if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}]
         if unknown:
-            raise TokensieveError(f"'{unknown[0]}' of the model in training cannot be read from its training pass")
+            raise TokensieveError(
+                f"'{unknown[0]}' of the model in training cannot be read from its training pass",
+                mend="choose a method that selects before training, or another statistic",
+            )
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",

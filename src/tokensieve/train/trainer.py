@@ -156,7 +156,11 @@ def fit(
     except TokensieveError:
         raise
     except ValueError as error:
-        raise TokensieveError(f"the trainer refuses: {error}", where="recipe: train") from error
+        raise TokensieveError(
+            f"the trainer refuses: {error}",
+            where="recipe: train",
+            mend="change the arguments that it names in the recipe's `train`",
+        ) from error
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
     result = trainer.train(resume_from_checkpoint=last)

@@ -345,8 +345,8 @@ def _adapt(settings: Any, values: Any, where: _Where, path: tuple[str, ...]) -> 
     except ValidationError as error:
         first = error.errors()[0]
         key = (*path, *(str(part) for part in first["loc"] if not str(part)[:1].isupper()))
+        name = ".".join(key)
         if first["type"] == "missing":
-            name = ".".join(key)
             raise TokensieveError(
                 f"'{name}' is required",
                 where=where.of(key),
@@ -355,7 +355,7 @@ def _adapt(settings: Any, values: Any, where: _Where, path: tuple[str, ...]) -> 
         raise TokensieveError(
             f"{first['msg']}, not {first['input']!r:.60}",
             where=where.of(key),
-            mend=f"docs/recipe.md says what {name} takes",
+            mend=f"docs/recipe.md says what {name or 'a recipe'} takes",
         ) from error
 
 

@@ -118,7 +118,11 @@ def test_a_fault_names_its_line(recipe_file, line, message):
         ("models.refernce=x", "unknown role 'refernce'; did you mean 'reference'"),
         ("train.lora.rank=3", r"unknown key 'rank'\n  at: command line, train\.lora\.rank=3"),
         ("data.max_length=long", r"valid integer.*\n  at: command line, data\.max_length=long"),
-        ("data.max_length=1", r"max_length is 1, it must be at least 2"),
+        (
+            "data.max_length=1",
+            r"^max_length is 1, it must be at least 2\n  at: command line, data\.max_length=1: data\.max_length\n"
+            r"  mend: data\.max_length: 2048$",
+        ),
         ("seed", "'seed' is not key=value"),
         ("controls.9=full", "there is no item 9 in a list"),
         ("method.fraction=[", "is not YAML"),

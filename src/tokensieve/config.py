@@ -346,6 +346,10 @@ def _adapt(settings: Any, values: Any, where: _Where, path: tuple[str, ...]) -> 
         first = error.errors()[0]
         key = (*path, *(str(part) for part in first["loc"] if not str(part)[:1].isupper()))
         name = ".".join(key)
+        own = first.get("ctx", {}).get("error")
+        if isinstance(own, TokensieveError):  # what the settings check themselves
+            at = where.of(tuple(own.where.removeprefix("recipe: ").split(".")) if own.where else key)
+            raise TokensieveError(own.what, where=at, mend=own.mend) from error
         if first["type"] == "missing":
             raise TokensieveError(
                 f"'{name}' is required",

@@ -142,3 +142,12 @@ def test_required_keys_and_files(tmp_path):
     (tmp_path / "list.yaml").write_text("- a\n")
     with pytest.raises(TokensieveError, match="a recipe is a mapping, not a list"):
         load_recipe(tmp_path / "list.yaml")
+
+
+def test_the_training_template_is_no_path(recipe_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training").mkdir()
+    assert load_recipe(recipe_file(RECIPE), ["data.chat_template=training"]).data.chat_template == "training"
+    (tmp_path / "chat.jinja").touch()
+    chosen = load_recipe(recipe_file(RECIPE), ["data.chat_template=chat.jinja"]).data.chat_template
+    assert chosen == str(tmp_path / "chat.jinja")

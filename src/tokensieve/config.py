@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from tokensieve.data.settings import DataSettings
+from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import Dtype, MeasureSettings
@@ -370,7 +370,8 @@ def _localise(recipe: Recipe) -> Recipe:
         holders = values["models"].values() if section == "models" else [_at(values, section)]
         for holder in (holder for holder in holders if holder):
             for name in names:
-                holder[name] = _absolute(holder.get(name))
+                if holder.get(name) != TRAINING_TEMPLATE:  # whatever a folder here is called
+                    holder[name] = _absolute(holder.get(name))
     for role in values["models"].values():
         if role["warm_up"]:
             role["warm_up"]["files"] = _absolute(role["warm_up"]["files"])

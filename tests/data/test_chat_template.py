@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import trl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tokensieve.data.chat_template import ChatTemplate
 from tokensieve.data.formats import Conversation
+from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
 
 CHATML = (
@@ -74,6 +78,65 @@ def test_a_known_shape_takes_one_rendering(source, monkeypatch):
         _, spans = template.render_answers(Conversation(turns))
         assert len(spans) == 2
     assert len(renderings) == 1
+
+
+REAL = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
+CONVERSATIONS = [
+    ["a", "b"],
+    [" a\n", " b\n"],
+    ["a", "b", "c", "d"],
+    ["a", "<think>\nt\n</think>\n\nb", "c", "</think>d"],
+    ["日本", "🍎", "", ""],
+    ["a", "b", "c"],
+]
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_shapes_of_real_templates_give_what_prefixes_give(path):
+    source, tokens = path.read_text(encoding="utf-8"), {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    shaped, by_prefix = ChatTemplate(source, tokens), ChatTemplate(source, tokens)
+    by_prefix._shaped_spans = lambda *_: None  # type: ignore[method-assign]
+    for contents in CONVERSATIONS:
+        roles = ["user", "assistant"] * 2
+        turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+        for messages in (turns, [{"role": "system", "content": "Be kind."}, *turns]):
+            for _ in range(2):
+                assert answers(shaped, Conversation(messages)) == answers(by_prefix, Conversation(messages))
+
+
+def test_there_are_real_templates():
+    assert len(REAL) > 30
+
+
+def test_the_training_version_of_a_template_that_forgets_thoughts(make_tokenizer, monkeypatch, tmp_path):
+    own = next(path for path in REAL if path.stem == "qwen3").read_text(encoding="utf-8")
+    folder = make_tokenizer(
+        special_tokens=["<|endoftext|>", "<|pad|>", "<|im_start|>", "<|im_end|>"], chat_template=own
+    )
+    turns = [{"role": role, "content": f"{role} {n}"} for n in (1, 2) for role in ("user", "assistant")]
+    (refused,) = load_encoder(str(folder)).encode([Conversation(turns)])
+    assert isinstance(refused, TokensieveError)
+    assert "`training`" in refused.mend
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training").mkdir()  # not what is meant
+    encoder = load_encoder(str(folder), "training")
+    text, spans = encoder._chat.render_answers(Conversation(turns))
+    assert [text[start:stop].split("</think>\n\n")[-1].strip() for start, stop in spans] == [
+        "assistant 1<|im_end|>",
+        "assistant 2<|im_end|>",
+    ]
+
+
+@pytest.mark.parametrize("own", [None, CHATML])
+def test_a_template_without_a_training_version(make_tokenizer, own):
+    with pytest.raises(TokensieveError, match="TRL has no training version"):
+        load_encoder(str(make_tokenizer(chat_template=own)), "training")
+
+
+def test_a_template_that_marks_its_answers_is_its_own_training_version(make_tokenizer):
+    encoder = load_encoder(str(make_tokenizer()), "training")
+    assert encoder.has_generation
+    assert encoder.template == load_encoder(str(make_tokenizer())).template
 
 
 def test_a_template_whose_text_depends_on_the_contents_still_finds_its_answers():

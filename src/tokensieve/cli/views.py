@@ -38,7 +38,7 @@ def inspect(
         max_length: tokens of the longest example; nothing is truncated when not given.
         form: how rows are written; auto recognises it from their columns.
         split: split of a Hub data set or saved DatasetDict.
-        chat_template: file with a Jinja chat template.
+        chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
         compare_with: a second tokenizer that must give the same ids, such as the reference model's.
         as_json: print JSON.
     """

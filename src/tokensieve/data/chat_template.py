@@ -13,6 +13,7 @@ from itertools import accumulate, chain
 from typing import Any
 
 from tokensieve.data.formats import Conversation
+from tokensieve.data.settings import TRAINING_TEMPLATE
 from tokensieve.errors import TokensieveError
 
 PROBE = "7317931"
@@ -21,7 +22,7 @@ PROBE = "7317931"
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _MEND = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
-    "text and turn-end token"
+    f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
 
 Span = tuple[int, int]
@@ -208,6 +209,33 @@ class _Shape:
         """Return the characters of each answer, by the number of its message."""
         ends = list(accumulate(map(len, self.pieces(contents))))
         return {n: (ends[2 * n] + before, ends[2 * n + 1] + behind) for n, (before, behind) in self.answers.items()}
+
+
+def training_template(tokenizer: Any) -> str:
+    """Return TRL's training version of a tokenizer's own template.
+
+    It marks the answers and renders a message alike in every conversation, and is otherwise the same.
+
+    Args:
+        tokenizer: a `transformers` tokenizer with a chat template.
+
+    Raises:
+        TokensieveError: TRL knows no training version of it.
+    """
+    from trl import get_training_chat_template
+
+    own = tokenizer.chat_template
+    try:
+        found = get_training_chat_template(tokenizer) if own else None
+    except ValueError:
+        found = None
+    if found is None and not _GENERATION.search(own or ""):
+        raise TokensieveError(
+            "TRL has no training version of the tokenizer's chat template",
+            where=f"data.chat_template: {TRAINING_TEMPLATE}",
+            mend="give a file with a template that has {% generation %} ... {% endgeneration %} around the answers",
+        )
+    return found or own
 
 
 def _first_difference(prefix: str, text: str) -> str:

@@ -12,6 +12,9 @@ Form = Literal["auto", "messages", "prompt-completion", "alpaca", "sharegpt", "q
 
 DEFAULT_MAX_LENGTH = 2048
 
+TRAINING_TEMPLATE = "training"
+"""In place of a chat template: TRL's training version of the tokenizer's own."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -26,8 +29,8 @@ class DataSettings:
         split: split of a Hub data set or of a saved DatasetDict.
         revision: revision of a Hub data set.
         tokenizer: folder or Hub id of the tokenizer; the base model's when not given.
-        chat_template: file with a Jinja chat template, or the template itself; the tokenizer's own when
-            not given.
+        chat_template: file with a Jinja chat template, the template itself, or `training` for TRL's training version
+            of the tokenizer's own; its own as it is when not given.
         max_length: tokens of the longest example; longer ones are truncated. When not given, 2048 or the
             base model's context, whichever is less.
         truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.data.byte_level import byte_lengths, keeps_text
-from tokensieve.data.chat_template import PROBE, ChatTemplate, Span
+from tokensieve.data.chat_template import PROBE, ChatTemplate, Span, training_template
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
+from tokensieve.data.settings import TRAINING_TEMPLATE
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.store.atomic import read_json
@@ -272,11 +273,12 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
 
     Args:
         tokenizer: folder or Hub id.
-        chat_template: file with a template, or the template itself; the tokenizer's own when None.
+        chat_template: file with a template, the template itself, or ``training`` for TRL's training version of the
+            tokenizer's own; its own as it is when None.
         revision: Hub revision.
 
     Raises:
-        TokensieveError: no tokenizer there, or a slow one; a template file that does not exist.
+        TokensieveError: no tokenizer there, or a slow one; a template file that does not exist; no training version.
     """
     from transformers import AutoTokenizer
 
@@ -293,8 +295,11 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
             mend="add a tokenizer.json to the folder",
         )
     own = loaded.chat_template
-    own = own.get("default") if isinstance(own, dict) else own
-    template = _template_text(chat_template) if chat_template else own or _default_template(loaded)
+    own = loaded.chat_template = own.get("default") if isinstance(own, dict) else own
+    if chat_template == TRAINING_TEMPLATE:
+        template = training_template(loaded)
+    else:
+        template = _template_text(chat_template) if chat_template else own or _default_template(loaded)
     loaded.chat_template = template
     _count_spaces(loaded.backend_tokenizer)
     encoder = Encoder(loaded, template, own_template=bool(chat_template or own), turn_end_ids=())

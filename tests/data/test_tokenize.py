@@ -105,6 +105,15 @@ def test_what_follows_the_turn_end_is_not_trainable(chatml):
     assert encoded.labels[-1] == -100
 
 
+def test_nor_is_it_where_the_template_marks_it_with_the_answer(make_tokenizer):
+    marked = CHAT_TEMPLATE.replace("<|end|>{% endgeneration %}", "<|end|>\n\n{% endgeneration %}")
+    encoder = load_encoder(str(make_tokenizer(chat_template=marked)))
+    encoded = encode(encoder, CHAT)
+    assert runs(encoder, encoded) == ["I am a model.<|end|>", "Two apples 🍎🍎!\n\n  Really.<|end|>"]
+    cu_seqlens = np.array([0, len(encoded.labels)])
+    assert turn_end_mask(encoded.input_ids, encoded.labels, cu_seqlens, encoder.turn_end_ids).sum() == 2
+
+
 def test_a_template_that_renders_history_differently_is_refused(chatml, make_tokenizer):
     folder = make_tokenizer(special_tokens=CHATML_TOKENS, chat_template=HISTORY_WITHOUT_THOUGHTS, eos="<|im_end|>")
     encoder = load_encoder(str(folder))

@@ -28,7 +28,7 @@ SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
 _ROWS_AT_ONCE = 1000
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
-_LAYOUT = 2
+_LAYOUT = 3
 _MOST_SOURCES = 256
 _OTHER = "other sources"
 

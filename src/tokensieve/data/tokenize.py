@@ -188,7 +188,7 @@ class Encoder:
             ids, mask = np.insert(ids, ends, eos), np.insert(mask, ends, False)
             cu_seqlens = offsets(np.diff(cu_seqlens) + lacking)
             mask[cu_seqlens[1:] - 1] = True
-        elif not plain and not self.has_generation:
+        elif not plain:
             _until_turn_end(ids, mask, cu_seqlens, self.turn_end_ids)
         mask[cu_seqlens[:-1][np.diff(cu_seqlens) > 0]] = False  # nothing predicts the first token
         labels = np.where(mask, ids, np.int32(IGNORE_INDEX))

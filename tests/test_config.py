@@ -148,6 +148,7 @@ def test_the_training_template_is_no_path(recipe_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "training").mkdir()
     assert load_recipe(recipe_file(RECIPE), ["data.chat_template=training"]).data.chat_template == "training"
+    assert load_recipe(recipe_file(RECIPE), ["models.base=training"]).models["base"].path == str(tmp_path / "training")
     (tmp_path / "chat.jinja").touch()
     chosen = load_recipe(recipe_file(RECIPE), ["data.chat_template=chat.jinja"]).data.chat_template
     assert chosen == str(tmp_path / "chat.jinja")

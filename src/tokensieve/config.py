@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -16,6 +15,7 @@ from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import Dtype, MeasureSettings
+from tokensieve.recipe_yaml import override_key, read_yaml
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, WarmUp
 from tokensieve.types import Role
 
@@ -118,10 +118,10 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         TokensieveError: no such file, text that is not YAML, an unknown key (with its line), a value of
             a wrong type, or a required key that is missing.
     """
-    values, lines = _read_yaml(path) if path else ({}, {})
+    values, lines = read_yaml(path) if path else ({}, {})
     values = _spell_out({"controls": ["full", "random"], **values})
     for override in overrides:
-        values = _spell_out(_override(values, override))
+        values = _spell_out(override_key(values, override))
         lines[tuple(override.partition("=")[0].split("."))] = f"command line, {override}"
     where = _Where(str(path) if path else "command line", lines)
     _check_keys(Recipe, values, (), where)
@@ -164,93 +164,6 @@ class _Where:
         """Return ``file:line: key``, or the override that set the key."""
         places = (self.lines[key[:length]] for length in range(len(key), 0, -1) if key[:length] in self.lines)
         return ": ".join(filter(None, (next(places, self.source), ".".join(key))))
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as recipes mean it: `1e-4` is a number and `no` (a `save_strategy`) is text, as in YAML 1.2."""
-
-    yaml_implicit_resolvers: ClassVar = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]:
-    if not path.is_file():
-        raise TokensieveError("no such recipe", where=str(path), mend="tokensieve run RECIPE.yaml")
-    loader = _Loader(path.read_text(encoding="utf-8"))
-    try:
-        node = loader.get_single_node()
-        values = loader.construct_document(node) if node else {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        problem = getattr(error, "problem", None) or str(error)
-        raise TokensieveError(
-            f"not YAML: {problem}",
-            where=f"{path}:{mark.line + 1}" if mark else str(path),
-            mend="quote a value that holds ': ' or ' #', and indent with spaces",
-        ) from error
-    if not isinstance(values, dict):
-        raise TokensieveError(
-            f"a recipe is a mapping, not a {type(values).__name__}",
-            where=str(path),
-            mend="write keys with values, such as `output: runs/mine`; docs/recipe.md has one to start from",
-        )
-    return values, {key: f"{path}:{line}" for key, line in _key_lines(node, ())}
-
-
-def _key_lines(node: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], int]]:
-    if isinstance(node, yaml.MappingNode):
-        found = []
-        for key, value in node.value:
-            inner = (*path, str(key.value))
-            found += [(inner, key.start_mark.line + 1), *_key_lines(value, inner)]
-        return found
-    if isinstance(node, yaml.SequenceNode):
-        return [line for number, item in enumerate(node.value) for line in _key_lines(item, (*path, str(number)))]
-    return []
-
-
-def _override(values: dict[str, Any], override: str) -> dict[str, Any]:
-    name, equals, text = override.partition("=")
-    if not equals or not name:
-        raise TokensieveError(
-            f"'{override}' is not key=value", where="command line", mend="such as method.fraction=0.5"
-        )
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise TokensieveError(
-            f"the value of '{name}' is not YAML: {text}",
-            where="command line",
-            mend="close its brackets and quotes, and quote it for the shell",
-        ) from error
-    return _with_key(values, name.split("."), value, name)
-
-
-def _with_key(values: Any, key: list[str], value: Any, name: str) -> Any:
-    head, *rest = key
-    if isinstance(values, list | tuple):
-        if not head.isdigit() or int(head) >= len(values):
-            raise TokensieveError(
-                f"'{name}': there is no item {head} in a list of {len(values)}",
-                where="command line",
-                mend="items are numbered from 0; give the whole list to change its length",
-            )
-        items = list(values)
-        items[int(head)] = _with_key(items[int(head)], rest, value, name) if rest else value
-        return items
-    values = dict(values or {}) if isinstance(values, dict | None) else {}
-    values[head] = _with_key(values.get(head), rest, value, name) if rest else value
-    return values
 
 
 def _spell_out(values: dict[str, Any]) -> dict[str, Any]:
@@ -370,7 +283,8 @@ def _localise(recipe: Recipe) -> Recipe:
         holders = values["models"].values() if section == "models" else [_at(values, section)]
         for holder in (holder for holder in holders if holder):
             for name in names:
-                if holder.get(name) != TRAINING_TEMPLATE:  # whatever a folder here is called
+                # the word stands for a template, whatever a folder here is called
+                if (name, holder.get(name)) != ("chat_template", TRAINING_TEMPLATE):
                     holder[name] = _absolute(holder.get(name))
     for role in values["models"].values():
         if role["warm_up"]:

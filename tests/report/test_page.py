@@ -116,7 +116,7 @@ def test_the_parameters_of_an_arm_are_words_not_python(demo):
         ("warm_up", "unset"),
         ("domain_words", "unset"),
         ("on", "a, b"),
-        ("exact", "yes"),
+        ("exact", "true"),
         ("fraction", "0.6"),
     ):
         assert f"<dt>{name}</dt><dd>{told}</dd>" in html

@@ -11,7 +11,8 @@ from tokensieve.data.formats import Tokenised
 from tokensieve.data.prepare import converted_rows, raise_error, tokenizer_fingerprint
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import OnError
-from tokensieve.data.tokenize import Encoder, Text, load_encoder
+from tokensieve.data.token_places import Text
+from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 
 _MEND = "base and reference must share a tokenizer; an adapter of the base always does"

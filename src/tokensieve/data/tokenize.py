@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.data.byte_level import byte_lengths, keeps_text
-from tokensieve.data.chat_template import PROBE, ChatTemplate, Span, training_template
+from tokensieve.data.chat_template import PROBE, ChatTemplate, training_template
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
 from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
+from tokensieve.ops.ragged import offsets, segment_counts
 from tokensieve.store.atomic import read_json
 from tokensieve.types import IGNORE_INDEX, Int64, segments
 
@@ -58,36 +58,6 @@ class Encoded:
     straddling: int = 0
 
 
-@dataclass(frozen=True)
-class Text:
-    """A row as the text that is tokenised.
-
-    Attributes:
-        text: prompt and answers.
-        spans: the characters of each trainable answer, rising.
-        plain: True for text without a chat template, to which the tokenizer adds its special tokens.
-        size: bytes of the text in UTF-8.
-
-    Raises:
-        UnicodeEncodeError: a text that is not valid Unicode.
-    """
-
-    text: str
-    spans: list[Span]
-    plain: bool
-    size: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "size", len(self.text.encode()))
-
-    @property
-    def byte_spans(self) -> list[Span]:
-        """First and last byte (exclusive) of each trainable answer."""
-        if self.size == len(self.text):
-            return self.spans
-        return [(len(self.text[:start].encode()), len(self.text[:stop].encode())) for start, stop in self.spans]
-
-
 @dataclass
 class Encoder:
     """A tokenizer with its chat template.
@@ -119,7 +89,7 @@ class Encoder:
         backend.no_truncation()
         backend.no_padding()
         results: dict[int, Encoded | TokensieveError] = {}
-        begun: list[Future[list[_Tokens]]] = []
+        begun: list[Future[list[Tokens]]] = []
         # Without the interpreter's lock the backend works while further rows are rendered and earlier ones labelled.
         with ThreadPoolExecutor(1) as pool:
             for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -162,22 +132,22 @@ class Encoder:
     def _byte_lengths(self) -> Int64 | None:
         return byte_lengths(self.tokenizer.backend_tokenizer)
 
-    def _tokenise(self, texts: dict[int, Text]) -> list[_Tokens]:
+    def _tokenise(self, texts: dict[int, Text]) -> list[Tokens]:
         """Return the tokens of texts of one form, by bytes where their ids tell the places, by characters elsewhere."""
         backend = self.tokenizer.backend_tokenizer
         (plain,) = {text.plain for text in texts.values()}
-        tokenised: list[_Tokens] = []
+        tokenised: list[Tokens] = []
         if self._byte_lengths is not None:
             sure = {number: text for number, text in texts.items() if keeps_text(backend, text.text)}
             encodings = backend.encode_batch_fast([text.text for text in sure.values()], add_special_tokens=plain)
-            tokenised.append(_by_bytes(sure, encodings, self._byte_lengths))
+            tokenised.append(by_bytes(sure, encodings, self._byte_lengths))
             texts = {number: text for number, text in texts.items() if number not in tokenised[0].texts}
         if texts:
             encodings = backend.encode_batch([text.text for text in texts.values()], add_special_tokens=plain)
-            tokenised.append(_by_characters(texts, encodings))
+            tokenised.append(by_characters(texts, encodings))
         return tokenised
 
-    def _label(self, tokens: _Tokens) -> list[Encoded]:
+    def _label(self, tokens: Tokens) -> list[Encoded]:
         ids, cu_seqlens = tokens.ids, tokens.cu_seqlens
         plain = any(text.plain for text in tokens.texts.values())
         mask, across = tokens.in_answers()
@@ -196,76 +166,6 @@ class Encoder:
             Encoded(ids[span], labels[span], count)
             for span, count in zip(segments(cu_seqlens), straddling, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """Tokens of several texts, with places that count through all of them: bytes or characters.
-
-    Attributes:
-        texts: the texts by number.
-        ids: int32 ``[tokens]``.
-        cu_seqlens: int64 ``[texts + 1]``, offsets of the texts' tokens.
-        start: int64 ``[tokens]``, where a token begins.
-        stop: int64 ``[tokens]``, where it ends (exclusive).
-        spans: int64 ``[answers, 2]``, where the trainable answers begin and end; they rise and do not overlap.
-    """
-
-    texts: dict[int, Text]
-    ids: NDArray[np.int32]
-    cu_seqlens: Int64
-    start: Int64
-    stop: Int64
-    spans: Int64
-
-    def in_answers(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return bool ``[tokens]``, those that lie in an answer, and those that lie across the start of one."""
-        begins, ends = np.concatenate([[[-1, -1]], self.spans]).T  # the first stands for no answer
-        # A token lies in the last answer that begins before the token ends, or in none.
-        nearest = np.searchsorted(begins, self.stop) - 1
-        across = self.start < begins[nearest]
-        return (self.stop > self.start) & (self.start < ends[nearest]) & ~across, across
-
-
-def _by_bytes(texts: dict[int, Text], encodings: Sequence[Any], byte_lengths: Int64) -> _Tokens:
-    """Return the tokens of those texts whose bytes they are."""
-    ids, cu_seqlens = _ids(encodings)
-    lengths = byte_lengths[ids]
-    sizes = np.array([text.size for text in texts.values()], dtype=np.int64)
-    fitting = np.flatnonzero(np.diff(np.append(0, np.cumsum(lengths))[cu_seqlens]) == sizes)
-    numbers = list(texts)
-    texts = {numbers[place]: texts[numbers[place]] for place in fitting.tolist()}
-    stop = np.cumsum(gather_segments(lengths, cu_seqlens, fitting))
-    return _Tokens(
-        texts,
-        gather_segments(ids, cu_seqlens, fitting),
-        offsets(np.diff(cu_seqlens)[fitting]),
-        np.append(0, stop)[:-1],
-        stop,
-        _shifted([text.byte_spans for text in texts.values()], offsets(sizes[fitting])),
-    )
-
-
-def _by_characters(texts: dict[int, Text], encodings: Sequence[Any]) -> _Tokens:
-    """Return the tokens of texts as the backend places them."""
-    ids, cu_seqlens = _ids(encodings)
-    places = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
-    first = offsets([len(text.text) for text in texts.values()])
-    start, stop = np.fromiter(places, np.int64, 2 * len(ids)).reshape(-1, 2).T
-    shift = np.repeat(first[:-1], np.diff(cu_seqlens))
-    spans = _shifted([text.spans for text in texts.values()], first)
-    return _Tokens(texts, ids, cu_seqlens, start + shift, stop + shift, spans)
-
-
-def _ids(encodings: Sequence[Any]) -> tuple[NDArray[np.int32], Int64]:
-    rows = [encoding.ids for encoding in encodings]
-    cu_seqlens = offsets(list(map(len, rows)))
-    return np.fromiter(chain.from_iterable(rows), np.int32, cu_seqlens[-1]), cu_seqlens
-
-
-def _shifted(spans: Sequence[Sequence[Span]], first: Int64) -> Int64:
-    shifted = [(at + begin, at + end) for at, row in zip(first.tolist(), spans, strict=False) for begin, end in row]
-    return np.array(shifted, dtype=np.int64).reshape(-1, 2)
 
 
 def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str | None = None) -> Encoder:

@@ -30,13 +30,8 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
     Raises:
         TokensieveError: neither a folder nor something that the Hub gives.
     """
-    folder = Path(path).expanduser()
-    if folder.is_dir():
+    if (folder := _folder_here(path)) is not None:
         return folder
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise TokensieveError(
-            "no such model folder", where=path, mend="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
-        )
     from huggingface_hub import snapshot_download
 
     patterns = _OTHER_PATTERNS + (_WEIGHT_PATTERNS if weights else [])
@@ -51,18 +46,26 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
         ) from error
 
 
+def _folder_here(path: str) -> Path | None:
+    """Return a folder of this machine; None for what may be a Hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise TokensieveError(
+            "no such model folder", where=path, mend="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
+        )
+    return None
+
+
 def is_here(path: str, revision: str | None = None) -> bool:
     """Whether a model or adapter is on this machine, as far as its configuration goes: a folder, or cached by the Hub.
 
     Raises:
         TokensieveError: neither a folder nor the form of a Hub id.
     """
-    if Path(path).expanduser().is_dir():
+    if _folder_here(path) is not None:
         return True
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise TokensieveError(
-            "no such model folder", where=path, mend="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
-        )
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 

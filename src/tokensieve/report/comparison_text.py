@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
 from tokensieve.report.comparison import Comparison, Difference
 from tokensieve.report.results import POINTS_OF_REFERENCE
-from tokensieve.report.table import Cell, Column, ResultTable, figure_cell, percent, result_columns
+from tokensieve.report.table import Cell, Column, ResultTable, figure_cell, percent, result_columns, spelled
 from tokensieve.report.terminal import print_line, print_table
 
 _PAIR_WIDTH = 38
@@ -45,7 +44,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
         console.print()
         print_line(console, "recipes differ in")
         for key, values in found.recipes.items():
-            told = "; ".join(f"{label} {_spelled(value)}" for label, value in zip(found.runs, values, strict=True))
+            told = "; ".join(f"{label} {spelled(value)}" for label, value in zip(found.runs, values, strict=True))
             print_line(console, f"  {key}: {told}")
     for note in found.notes:
         console.print()
@@ -75,9 +74,3 @@ def _signed(value: float) -> str:
 
 def _points(value: float) -> str:
     return f"{100 * value:+.1f}".replace("-", "\u2212")
-
-
-def _spelled(value: Any) -> str:
-    if value is None:
-        return "unset"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

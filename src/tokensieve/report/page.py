@@ -24,7 +24,7 @@ from tokensieve.report.palette import DARK, LIGHT, Palette, css
 from tokensieve.report.payload import payload
 from tokensieve.report.summary import Summary, pick_examples, summarise
 from tokensieve.report.sweep import Levels
-from tokensieve.report.table import number, percent, result_table
+from tokensieve.report.table import number, percent, result_table, spelled
 from tokensieve.report.view import RunView
 from tokensieve.store.atomic import write_text
 from tokensieve.types import Int64
@@ -116,6 +116,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["spelled"] = spelled
     return environment
 
 

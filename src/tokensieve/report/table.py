@@ -129,6 +129,19 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
     return {"example": number, "row": example.row, "arm": arm, "tokens": tokens}
 
 
+def spelled(value: Any) -> str:
+    """Return a setting as text, lists without brackets and without Python's words.
+
+    >>> spelled(None), spelled([]), spelled([1, 2]), spelled(True)
+    ('unset', 'unset', '1, 2', 'true')
+    """
+    if value is None or value == []:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def percent(share: float) -> str:
     """Return a share as a percentage with one decimal."""
     return f"{100 * share:.1f} %"

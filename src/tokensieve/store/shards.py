@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from tokensieve.errors import TokensieveError
 from tokensieve.store.atomic import atomic_file
 from tokensieve.types import Int64
+
+_MEND = "delete the file and run the same command again"
 
 
 def shard_name(number: int) -> str:
@@ -47,8 +50,9 @@ def write_shard(
     paths = {f"{name}.list.element": how for name, how in compression.items()}
     dictionary = [f"{name}.list.element" for name, v in ragged.items() if v.dtype == np.int32]
     with atomic_file(path) as partial:
-        table, how = pa.table(columns, schema=schema), {"compression": paths, "use_dictionary": dictionary}
-        pq.write_table(table, partial, write_statistics=False, **how)
+        # pyarrow's types know neither one compression a column nor a dictionary for some.
+        options: dict[str, Any] = {"compression": paths, "use_dictionary": dictionary, "write_statistics": False}
+        pq.write_table(pa.table(columns, schema=schema), partial, **options)
 
 
 def _present(name: str, kind: pa.DataType) -> pa.Field:
@@ -87,7 +91,7 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
         raise TokensieveError(
             f"cannot read a shard: {error}",
             where=str(path),
-            mend="delete the file and run the same command again",
+            mend=_MEND,
         ) from error
     cu_seqlens: Int64 | None = None
     columns: dict[str, NDArray] = {}
@@ -103,12 +107,10 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
             raise TokensieveError(
                 f"column '{name}' has rows of other lengths than the first",
                 where=str(path),
-                mend="delete the file and run the same command again",
+                mend=_MEND,
             )
         cu_seqlens = found
         columns[name] = column.values.to_numpy(zero_copy_only=False)
     if cu_seqlens is None:
-        raise TokensieveError(
-            "no list column in this file", where=str(path), mend="delete the file and run the same command again"
-        )
+        raise TokensieveError("no list column in this file", where=str(path), mend=_MEND)
     return cu_seqlens, columns

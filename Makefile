@@ -20,7 +20,7 @@ check: $(READY)  ## style, types and layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-fix: $(READY)  ## mend style
+fix: $(READY)  ## fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -17,10 +17,10 @@ import docstring_parser
 import yaml
 
 from tokensieve import cli
-from tokensieve.config import Recipe
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import in_words
+from tokensieve.pipeline.recipe import Recipe
 
 DOCS = Path(__file__).parent
 

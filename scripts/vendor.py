@@ -43,13 +43,13 @@ VENDORED = (
         "d3@7.9.2",
         "dist/d3.min.js",
         "912111098ea99503a6f4967361d2bbdc9dbf58cf9c678c8e27e5b02d1a07f0c1",
-        "src/tokensieve/report/vendor",
+        "src/tokensieve/report/html/vendor",
     ),
     Vendored(
         "@observablehq/plot@0.6.17",
         "dist/plot.umd.min.js",
         "4358086467740777dd788d6b27a95cebdbaefdd50c730a3060117073bd7134cb",
-        "src/tokensieve/report/vendor",
+        "src/tokensieve/report/html/vendor",
     ),
     Vendored(
         "axe-core@4.14.1",

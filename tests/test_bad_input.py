@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tokensieve.cli import main
-from tokensieve.measure import models
+from tokensieve.models import loading as models
 
 MODEL = Path(__file__).parents[1] / "src/tokensieve/demo/model"
 GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]}

@@ -22,7 +22,7 @@ from tokensieve.demo.dataset import write
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src/tokensieve/demo/model"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "COLUMNS": "80", "TERM": "xterm"}
-COMMAND = [sys.executable, "-m", "tokensieve.cli"]
+COMMAND = [sys.executable, "-m", "tokensieve"]
 
 
 def call(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:

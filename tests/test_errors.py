@@ -1,4 +1,4 @@
-"""Every error says how to mend it."""
+"""Every error says how to fix it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SOURCES = sorted(Path(tokensieve.__file__).parent.rglob("*.py"))
 
 
 def test_an_error_says_what_where_and_how_to_mend_it():
-    error = TokensieveError("it is 3", where="a.yaml:2", mend="make it 2")
-    assert str(error) == "it is 3\n  at: a.yaml:2\n  mend: make it 2"
+    error = TokensieveError("it is 3", where="a.yaml:2", hint="make it 2")
+    assert str(error) == "it is 3\n  at: a.yaml:2\n  hint: make it 2"
     assert str(TokensieveError("it is 3")) == "it is 3"
 
 
@@ -27,7 +27,7 @@ def test_every_error_of_the_sources_says_how_to_mend_it():
                 what = ast.get_source_segment(text, node.args[0]) or ""
                 # "it must be one of ..." says it; further errors of other kinds each have said theirs
                 told = any(word in what for word in ("must be", "must never", "further errors"))
-                if not told and "mend" not in {keyword.arg for keyword in node.keywords}:
+                if not told and "hint" not in {keyword.arg for keyword in node.keywords}:
                     silent.append(f"{path}:{node.lineno}: {what}")
     assert raised > 200
     assert not silent

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tokensieve import dry_run, pipeline
-from tokensieve.config import load_recipe
 from tokensieve.demo.dataset import write
-from tokensieve.measure import models
 from tokensieve.methods import all_methods
-from tokensieve.report.progress import StageProgress
+from tokensieve.models import loading as models
+from tokensieve.pipeline import dry_run
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.progress import StageProgress
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src/tokensieve/demo/model"

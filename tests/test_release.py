@@ -39,7 +39,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
         pytest.skip("not a git checkout")
     files = {name.removeprefix("src/") for name in tracked.stdout.splitlines() if (ROOT / name).is_file()}
     assert held == files
-    assert {"tokensieve/demo/model/model.safetensors", "tokensieve/report/templates/page.html.j2"} <= held
+    assert {"tokensieve/demo/model/model.safetensors", "tokensieve/report/html/templates/page.html.j2"} <= held
     assert "tokensieve/py.typed" in held
 
 
@@ -52,7 +52,7 @@ def test_the_demo_runs_from_the_wheel_outside_the_repository(wheel, tmp_path):
     where = [sys.executable, "-c", "import tokensieve; print(tokensieve.__file__)"]
     found = subprocess.run(where, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.startswith(str(site))
-    demo = [sys.executable, "-m", "tokensieve.cli", "demo", "--json"]
+    demo = [sys.executable, "-m", "tokensieve", "demo", "--json"]
     done = subprocess.run(demo, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     results = {row["name"]: row for row in json.loads(done.stdout)["results"]}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from real_runs import TRAIN, instructions
 
-from tokensieve.config import load_recipe
 from tokensieve.methods import all_methods
-from tokensieve.pipeline import run
-from tokensieve.report.view import load_run
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 
 WARM_UP = "{warm_up: {rows: 150, pick: random}}"

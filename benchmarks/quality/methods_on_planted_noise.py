@@ -13,14 +13,14 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokensieve.config import load_recipe
 from tokensieve.demo.audit import audit
 from tokensieve.demo.dataset import write
 from tokensieve.demo.run import demo_overrides
 from tokensieve.methods import all_methods
 from tokensieve.ops.rules import TopExamples
-from tokensieve.pipeline import run
-from tokensieve.report.view import load_run
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 
 RECIPE = Path(__file__).parents[2] / "src/tokensieve/demo/recipe.yaml"

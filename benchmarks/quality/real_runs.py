@@ -13,11 +13,11 @@ import gzip
 import json
 from pathlib import Path
 
-from tokensieve.config import load_recipe
-from tokensieve.pipeline import run
-from tokensieve.report.summary import summarise
-from tokensieve.report.sweep import Levels
-from tokensieve.report.view import RunView, load_run
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.report.analysis.summary import summarise
+from tokensieve.report.analysis.sweep import Levels
+from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json
 
 TRAIN = [

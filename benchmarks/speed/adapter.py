@@ -15,11 +15,12 @@ from measure import SHAPE_15M, random_examples
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tokensieve.containers import LOSS
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
-from tokensieve.measure.models import ModelPool
-from tokensieve.measure.settings import MeasureSettings, ModelSettings
-from tokensieve.types import LOSS
+from tokensieve.measure.settings import MeasureSettings
+from tokensieve.models.loading import ModelPool
+from tokensieve.models.settings import ModelSettings
 
 
 def rows(runs: int) -> list[Row]:

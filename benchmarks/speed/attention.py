@@ -16,8 +16,8 @@ import torch
 from harness import Row, interleaved, main, middle, ratios, seconds
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from tokensieve.measure.attention import AttentionTap
-from tokensieve.types import Figure
+from tokensieve.containers import StatisticSpec
+from tokensieve.models.attention_tap import AttentionTap
 
 LENGTH = 4096
 SHAPE: dict[str, Any] = {
@@ -39,7 +39,7 @@ def rows(runs: int) -> list[Row]:
     eager.load_state_dict(model.state_dict())
     ids = torch.randint(0, SHAPE["vocab_size"], (1, LENGTH))
     prompt = torch.arange(LENGTH)[None] < LENGTH // 3
-    figure = Figure.of("attention_to_prompt", {"layer": -1, "heads": "mean"})
+    figure = StatisticSpec.of("attention_to_prompt", {"layer": -1, "heads": "mean"})
     tap, lengths, found = AttentionTap(model, [figure]), torch.tensor([LENGTH]), {}
 
     def ours() -> None:

@@ -25,7 +25,7 @@ from tokenising import prefix_by_prefix
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 import tokensieve.demo
-from tokensieve.config import load_recipe
+from tokensieve.containers import IGNORE_INDEX, Examples
 from tokensieve.data.formats import Conversation, convert
 from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
@@ -33,8 +33,8 @@ from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.demo.dataset import Sizes, generate
 from tokensieve.ops.ragged import offsets
-from tokensieve.pipeline import run
-from tokensieve.types import IGNORE_INDEX, Examples
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
 
 TOKENIZER = Path(tokensieve.demo.__file__).parent / "model"
 ROWS, SAMPLE, LONGEST, FRACTION = 2000, 180, 2048, 0.6

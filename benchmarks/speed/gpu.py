@@ -20,10 +20,10 @@ from training_step import steps_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, StatisticSpec
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.settings import MeasureSettings
-from tokensieve.types import IGNORE_INDEX, LOSS, Examples, Figure
 
 SHAPES: dict[str, dict[str, Any]] = {
     "Llama-3.2-1B": {
@@ -53,7 +53,7 @@ TINY: dict[str, Any] = {
     "tie_word_embeddings": True,
 }
 VOCABULARY = 128_256
-ATTENTION = Figure.of("attention_to_prompt", {"layer": -1, "heads": "mean"})
+ATTENTION = StatisticSpec.of("attention_to_prompt", {"layer": -1, "heads": "mean"})
 
 
 @torch.no_grad()
@@ -82,7 +82,7 @@ def measuring(name: str, shape: dict[str, Any], count: int, device: str, runs: i
     model = model.eval().requires_grad_(False)
     examples, budget = random_examples(count, vocabulary), MeasureSettings().batch_tokens(device)
 
-    def ours(*figures: Figure) -> None:
+    def ours(*figures: StatisticSpec) -> None:
         with Forward(model, figures) as forward:
             measure_shard(forward, examples, budget, lambda _: None)
 

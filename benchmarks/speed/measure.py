@@ -24,6 +24,7 @@ from harness import Row, interleaved, ratios, seconds
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, Float32
 from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
@@ -32,7 +33,6 @@ from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
 from tokensieve.select.labels import select_labels
-from tokensieve.types import IGNORE_INDEX, LOSS, Examples, Float32
 
 NAIVE_BATCH = 6
 # Share of the pool; median and standard deviation of the logarithm of prompt and of answer tokens. Measured with a

@@ -16,9 +16,9 @@ from harness import Row, main
 from measure import naive
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, Examples
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
-from tokensieve.types import IGNORE_INDEX, LOSS, Examples
 
 LENGTH = 8192
 SHAPE: dict[str, Any] = {

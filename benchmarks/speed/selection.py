@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from harness import Row, main, middle, seconds
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.shards import read_column, read_shard, shard_name, write_shard
-from tokensieve.types import Statistics
 
 LENGTH, SHARD = 200, 2**20 // 200 * 200
 FRACTION = 0.6

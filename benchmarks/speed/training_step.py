@@ -20,8 +20,8 @@ from measure import SHAPE_15M, random_examples
 from transformers import AutoModelForCausalLM, LlamaConfig
 from trl import SFTConfig, SFTTrainer
 
+from tokensieve.containers import IGNORE_INDEX, Examples
 from tokensieve.train.token_selection import TokenSelectionTrainer
-from tokensieve.types import IGNORE_INDEX, Examples
 
 
 def steps_of(config: Any, examples: Examples, folder: str) -> tuple[dict[str, Callable[[], None]], Any]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from harness import Row, interleaved, main, middle, ratios, seconds
 
-from tokensieve.train.candidates import ExampleFigures
+from tokensieve.train.uds import ExampleStatistics
 
 VOCABULARY, HIDDEN, LENGTH, EXAMPLES = 32_000, 288, 200, 4
 
@@ -23,7 +23,7 @@ def rows(runs: int) -> list[Row]:
     torch.manual_seed(0)
     head = torch.nn.Linear(HIDDEN, VOCABULARY, bias=False).requires_grad_(False)
     hidden = torch.randn(EXAMPLES, LENGTH, HIDDEN)
-    figures = ExampleFigures(head, LENGTH, 1024, 0)
+    figures = ExampleStatistics(head, LENGTH, 1024, 0)
     found = {}
 
     @torch.no_grad()

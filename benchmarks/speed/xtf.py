@@ -14,10 +14,10 @@ from harness import Row, interleaved, main, middle, ratios
 from measure import SHAPE_15M, random_examples
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec, segments
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.measure.relevance import relevance_table
-from tokensieve.types import IGNORE_INDEX, LOSS, Figure, segments
 
 DISTINCT = 1950  # of the 32,000 ids, as many as ARC holds in a corpus of this size
 
@@ -30,7 +30,7 @@ def rows(runs: int) -> list[Row]:
     eager.load_state_dict(model.state_dict())
     examples = random_examples(40, DISTINCT)
     domain = np.arange(50)
-    attention = Figure.of("attention_received", {"layer": 0, "heads": "mean"})
+    attention = StatisticSpec.of("attention_received", {"layer": 0, "heads": "mean"})
     found = {}
 
     @torch.inference_mode()

@@ -17,20 +17,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokensieve.config import Recipe, load_recipe
-    from tokensieve.data.inspect import inspect_data
+    from tokensieve.containers import IGNORE_INDEX, Statistics
+    from tokensieve.data.inspection import inspect_data
     from tokensieve.errors import TokensieveError
     from tokensieve.measure.arrays import measure_tokens
     from tokensieve.methods import all_methods, get_method
     from tokensieve.methods._base import FractionMethod, Method, WeightMethod
     from tokensieve.ops.rules import Threshold, TopFraction
-    from tokensieve.pipeline import STAGES, run
-    from tokensieve.report.page import write_page
-    from tokensieve.report.view import load_run
+    from tokensieve.pipeline.recipe import Recipe, load_recipe
+    from tokensieve.pipeline.stages import STAGES, run
+    from tokensieve.report.html.notebook import load_run
+    from tokensieve.report.html.page import write_page
     from tokensieve.select.labels import select_labels
     from tokensieve.train.callback import TokenSelectionCallback
     from tokensieve.train.token_selection import TokenSelectionTrainer
-    from tokensieve.types import IGNORE_INDEX, Statistics
 
 __version__ = "0.1.0"
 
@@ -60,20 +60,20 @@ __all__ = [
 
 # Imported on first use: `tokensieve --help` must not wait for torch.
 _HOMES = {
-    "config": ("Recipe", "load_recipe"),
-    "data.inspect": ("inspect_data",),
+    "containers": ("IGNORE_INDEX", "Statistics"),
+    "data.inspection": ("inspect_data",),
     "errors": ("TokensieveError",),
     "measure.arrays": ("measure_tokens",),
     "methods": ("all_methods", "get_method"),
     "methods._base": ("FractionMethod", "Method", "WeightMethod"),
     "ops.rules": ("Threshold", "TopFraction"),
-    "pipeline": ("STAGES", "run"),
-    "report.page": ("write_page",),
-    "report.view": ("load_run",),
+    "pipeline.recipe": ("Recipe", "load_recipe"),
+    "pipeline.stages": ("STAGES", "run"),
+    "report.html.notebook": ("load_run",),
+    "report.html.page": ("write_page",),
     "select.labels": ("select_labels",),
     "train.callback": ("TokenSelectionCallback",),
     "train.token_selection": ("TokenSelectionTrainer",),
-    "types": ("IGNORE_INDEX", "Statistics"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

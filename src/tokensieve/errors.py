@@ -7,20 +7,20 @@ from collections.abc import Iterable
 
 
 class TokensieveError(ValueError):
-    """Input that cannot be used: what is wrong, where, and how to mend it.
+    """Input that cannot be used: what is wrong, where, and how to fix it.
 
     The command line prints it without a traceback and exits with code 2.
 
     Args:
         what: one sentence that states the fault with the values that caused it.
         where: file and line, row, recipe key or folder; empty when there is none.
-        mend: what the user can do about it.
+        hint: what the user can do about it.
     """
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
-        self.what, self.where, self.mend = what, where, mend
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what, self.where, self.hint = what, where, hint
         super().__init__(
-            "\n".join(part for part in (what, where and f"  at: {where}", mend and f"  mend: {mend}") if part)
+            "\n".join(part for part in (what, where and f"  at: {where}", hint and f"  hint: {hint}") if part)
         )
 
 

@@ -12,11 +12,11 @@ from typing import get_args
 
 import numpy as np
 
+from tokensieve.containers import Needs, Role, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import Threshold, TopExamples, TopFraction
-from tokensieve.types import Needs, Role, Statistics
 
 __all__ = ["CHECKS", "check_method", "made_up_statistics"]
 

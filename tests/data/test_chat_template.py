@@ -116,7 +116,7 @@ def test_the_training_version_of_a_template_that_forgets_thoughts(make_tokenizer
     turns = [{"role": role, "content": f"{role} {n}"} for n in (1, 2) for role in ("user", "assistant")]
     (refused,) = load_encoder(str(folder)).encode([Conversation(turns)])
     assert isinstance(refused, TokensieveError)
-    assert "`training`" in refused.mend
+    assert "`training`" in refused.hint
     monkeypatch.chdir(tmp_path)
     (tmp_path / "training").mkdir()  # not what is meant
     encoder = load_encoder(str(folder), "training")

@@ -88,7 +88,7 @@ def test_a_system_column_comes_first_unless_the_turns_have_one(row):
 def test_an_unknown_speaker(speaker):
     with pytest.raises(TokensieveError, match="unknown speaker") as error:
         convert({"conversations": [{"from": speaker, "value": "x"}]})
-    assert "human" in error.value.mend
+    assert "human" in error.value.hint
 
 
 def test_turns_with_role_and_content_under_conversations_are_told_to_be_renamed():
@@ -198,7 +198,7 @@ def test_a_row_of_no_known_form_tells_its_columns_and_the_forms():
         convert({"foo": 1, "answer": "x", "question": None})
     assert error.value.what == "a row with the columns answer, foo, question is of no known form"
     for form in ("tokenised", "messages", "sharegpt", "prompt-completion", "alpaca", "question-answer", "text"):
-        assert form in error.value.mend
+        assert form in error.value.hint
 
 
 def test_a_named_form_is_used_and_demanded():
@@ -208,4 +208,4 @@ def test_a_named_form_is_used_and_demanded():
     assert found.messages[1]["content"] == "4"
     with pytest.raises(TokensieveError, match="not of the form 'alpaca'") as error:
         convert(row, "alpaca")
-    assert "instruction, output" in error.value.mend
+    assert "instruction, output" in error.value.hint

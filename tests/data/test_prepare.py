@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tokensieve.containers import segments
 from tokensieve.data import prepare as prepare_module
 from tokensieve.data.prepare import open_examples, prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.store.atomic import read_json
-from tokensieve.types import segments
 
 ROWS = [{"question": f"How many apples are {n} apples?", "answer": f"The answer is {n}."} for n in range(20)]
 

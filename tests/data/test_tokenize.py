@@ -121,7 +121,7 @@ def test_a_template_that_renders_history_differently_is_refused(chatml, make_tok
     with pytest.raises(TokensieveError, match="renders message 1 differently in a longer conversation") as error:
         encode(encoder, Conversation(thinking))
     assert "<think>" in error.value.what
-    assert "generation" in error.value.mend
+    assert "generation" in error.value.hint
     last = encode(encoder, Conversation(thinking[:2]))
     assert runs(encoder, last) == ["<think>easy</think>4<|im_end|>"]
 
@@ -159,7 +159,7 @@ def test_a_template_without_any_generation_span(make_tokenizer):
     encoder = load_encoder(str(make_tokenizer(chat_template=template)))
     with pytest.raises(TokensieveError, match=r"renders no \{% generation %\} span") as error:
         encode(encoder, Conversation(CHAT.messages))
-    assert "endgeneration" in error.value.mend
+    assert "endgeneration" in error.value.hint
 
 
 @pytest.mark.parametrize(

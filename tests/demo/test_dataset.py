@@ -140,7 +140,7 @@ def test_spans_point_to_the_planted_text(splits: Splits) -> None:
     kinds: Counter[str] = Counter()
     for question, answer, noise in exchanges(splits["pool"]):
         fact = truth[question]
-        mended = answer
+        restored = answer
         for span in sorted(noise, key=lambda span: -span["start"]):
             text = answer[span["start"] : span["end"]]
             if span["kind"] == "wrong-value":
@@ -149,10 +149,10 @@ def test_spans_point_to_the_planted_text(splits: Splits) -> None:
             else:
                 assert text.endswith(".")
             assert (span["kind"] == "boilerplate") == (text in dataset.BOILERPLATE)
-            mend = fact.value if span["kind"] == "wrong-value" else ""
-            mended = mended[: span["start"]] + mend + mended[span["end"] :]
+            hint = fact.value if span["kind"] == "wrong-value" else ""
+            restored = restored[: span["start"]] + hint + restored[span["end"] :]
             kinds[span["kind"]] += 1
-        assert mended.strip() == clean_answer(fact)
+        assert restored.strip() == clean_answer(fact)
     assert set(kinds) == {"wrong-value", "filler", "boilerplate"}
 
 

@@ -11,9 +11,9 @@ import pytest
 import trl
 from pages import SmallConfig, blocks, lay_out, made_elsewhere, small
 
-from tokensieve import config
 from tokensieve.cli import main
-from tokensieve.report import serve
+from tokensieve.pipeline import recipe as config
+from tokensieve.report.html import serve
 
 
 class Hub:

@@ -16,7 +16,7 @@ import pyarrow.parquet
 import trl
 
 from tokensieve.demo.dataset import write
-from tokensieve.report.view import load_run
+from tokensieve.runs.view import load_run
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "src/tokensieve/demo/model"

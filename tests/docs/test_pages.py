@@ -23,8 +23,9 @@ from pages import (
 )
 
 import tokensieve
-from tokensieve import cli, config
+from tokensieve import cli
 from tokensieve.cli import main
+from tokensieve.pipeline import recipe as config
 
 RUNNABLE = {page: [block for block in blocks(page) if block.language in LANGUAGES] for page in PAGES}
 PRINTED = {

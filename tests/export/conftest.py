@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from trained_examples import MODEL
 
-from tokensieve import pipeline
-from tokensieve.config import load_recipe
 from tokensieve.data import prepare
 from tokensieve.demo.dataset import write
-from tokensieve.report.view import load_run
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.runs.view import load_run
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from trained_examples import MODEL
 
-from tokensieve.export.card import cleaned_card, dataset_card
 from tokensieve.export.write import export_arm
-from tokensieve.report.view import load_run
+from tokensieve.runs.card import cleaned_card, dataset_card
+from tokensieve.runs.view import load_run
 
 RECIPE = {
     "data": {"files": ["/home/me/secret/pool.jsonl", "you/data"], "tokenizer": None, "max_length": 256},

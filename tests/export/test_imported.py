@@ -14,15 +14,15 @@ import pytest
 from trained_examples import trained_examples
 
 from tokensieve.cli import main
-from tokensieve.config import load_recipe
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
-from tokensieve.imported import import_arm
-from tokensieve.pipeline import run as carry_out
-from tokensieve.report.joined import load_runs
-from tokensieve.report.page import write_page
-from tokensieve.report.sweep import Levels
-from tokensieve.report.view import load_run
+from tokensieve.pipeline.imported import import_arm
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run as carry_out
+from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.html.page import write_page
+from tokensieve.runs.joined import load_runs
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 
@@ -220,7 +220,7 @@ BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] 
     ("shifted", None, lambda r: changed(only(r, "row", "labels"), 6, labels=[*r[6]["input_ids"][1:], -100]), "neither "
      "-100 nor the id of token 0 of source row 6", "theirs.jsonl"),
     ("nothing", None, lambda r: [{"row": row["row"], "kept": [0] * len(row["kept"])} for row in r], "the "
-     "selection keeps no token", "mend"),
+     "selection keeps no token", "hint"),
     ("gap in a mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[None, *r[6]["kept"][1:]]), "'kept' is "
      "no list of numbers: [None", "jsonl:7"),
     ("NaN in a mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[float("nan"), *r[6]["kept"][1:]]),

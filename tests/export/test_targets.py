@@ -185,7 +185,7 @@ def test_weights_are_carried_or_refused(to, weighted, tmp_path):
     if to not in CARRIERS:
         with pytest.raises(TokensieveError, match="takes labels alone") as error:
             export_arm(weighted, to, WEIGHTED, tmp_path / "out")
-        assert all(name in error.value.mend for name in CARRIERS)
+        assert all(name in error.value.hint for name in CARRIERS)
         assert not (tmp_path / "out").exists()
         return
     expected = trained_examples(weighted, WEIGHTED)

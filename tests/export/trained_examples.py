@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from tokensieve.report.view import load_run
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 FILE = Path(__file__).with_name("sstoken_selection.npz")
 EXAMPLES = [f"s{number}" for number in range(12)]

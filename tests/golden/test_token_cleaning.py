@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 FILE = Path(__file__).with_name("token_cleaning_selection.npz")
 CASES = ["c0", "c1", "c2", "c3"]

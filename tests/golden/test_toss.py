@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.golden.test_token_cleaning import CASES, FILE, FRACTIONS
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
 from tokensieve.select.streaming import read_selection, select_shards
-from tokensieve.types import Statistics
 
 
 @pytest.fixture(scope="module")

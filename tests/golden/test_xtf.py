@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
 from tokensieve.methods.xtf import Xtf, _multi_otsu
-from tokensieve.types import Statistics
 
 FILE = Path(__file__).with_name("xtf_filter.npz")
 EXAMPLES = [f"x{number}" for number in range(16)]

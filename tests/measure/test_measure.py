@@ -7,15 +7,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
-from tokensieve.measure import models
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import Measurement, measure, measure_shard
-from tokensieve.measure.models import ModelPool, check_model, model_identity
-from tokensieve.measure.settings import MeasureSettings, ModelSettings
-from tokensieve.types import IGNORE_INDEX, LOSS, Figure
+from tokensieve.measure.settings import MeasureSettings
+from tokensieve.models import loading as models
+from tokensieve.models.loading import ModelPool, check_model, model_identity
+from tokensieve.models.settings import ModelSettings
 
 NAMES = ("entropy", "loss", "top1")
 ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
@@ -23,14 +24,14 @@ CPU = torch.device("cpu")
 
 
 def run(examples: ExampleStore, model: ModelSettings, store: Path, budget: int = 512, names=NAMES) -> Measurement:
-    settings, figures = MeasureSettings(token_budget=budget), [Figure(name) for name in names]
-    return measure(examples, model, figures, settings, store, ModelPool(CPU), lambda _: None)
+    settings, specs = MeasureSettings(token_budget=budget), [StatisticSpec(name) for name in names]
+    return measure(examples, model, specs, settings, store, ModelPool(CPU), lambda _: None)
 
 
 def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, np.ndarray]:
-    """Return the figures of one example at a time, through the model's own logits."""
+    """Return the specs of one example at a time, through the model's own logits."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-    figures: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
+    specs: dict[str, list[np.ndarray]] = {name: [] for name in NAMES}
     for shard in examples:
         for start, stop in zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True):
             ids = torch.from_numpy(shard.input_ids[start:stop].astype(np.int64))
@@ -44,12 +45,14 @@ def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float
                 "top1": (logits.argmax(-1) == ids[1:]).double(),
             }
             for name, value in found.items():
-                figures[name].append(np.concatenate([[0.0], np.where(mask, value.numpy(), 0.0)]))
-    return {name: np.concatenate(parts) for name, parts in figures.items()}
+                specs[name].append(np.concatenate([[0.0], np.where(mask, value.numpy(), 0.0)]))
+    return {name: np.concatenate(parts) for name, parts in specs.items()}
 
 
 def read(measurement: Measurement, name: str) -> np.ndarray:
-    return np.concatenate([measurement.read(Figure(name), number) for number in range(measurement.examples.shards)])
+    return np.concatenate(
+        [measurement.read(StatisticSpec(name), number) for number in range(measurement.examples.shards)]
+    )
 
 
 @pytest.mark.parametrize("name", ["llama", "qwen3", "gpt2", "gpt_neox", "gemma2"])
@@ -67,16 +70,18 @@ def test_equals_a_plain_forward_with_full_logits(name, model_folder, example_sto
 def test_attention_equals_that_of_the_eager_implementation(name, layer, model_folder, example_store, tmp_path):
     folder, examples = model_folder(name), example_store(ODD_LENGTHS)
     options = {"layer": layer, "heads": "mean"}
-    figures = [Figure.of(name, options) for name in ("attention_to_prompt", "attention_received", "attention_row_mean")]
+    specs = [
+        StatisticSpec.of(name, options) for name in ("attention_to_prompt", "attention_received", "attention_row_mean")
+    ]
     settings = MeasureSettings(token_budget=300)
     measured = measure(
-        examples, ModelSettings(str(folder)), [*figures, LOSS], settings, tmp_path, ModelPool(CPU), lambda _: None
+        examples, ModelSettings(str(folder)), [*specs, LOSS], settings, tmp_path, ModelPool(CPU), lambda _: None
     )
     np.testing.assert_allclose(measured.read(LOSS, 0), plain(examples, folder)["loss"], rtol=1e-5, atol=2e-5)
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
     window = getattr(model.config, "sliding_window", None) if name == "gemma2" and layer == 0 else None
     shard = examples.read(0)
-    found = [measured.read(figure, 0) for figure in figures]
+    found = [measured.read(spec, 0) for spec in specs]
     for start, stop in zip(shard.cu_seqlens[:-1], shard.cu_seqlens[1:], strict=True):
         ids = torch.from_numpy(shard.input_ids[start:stop].astype(np.int64))
         with torch.no_grad():
@@ -90,10 +95,10 @@ def test_attention_equals_that_of_the_eager_implementation(name, layer, model_fo
 
 @pytest.mark.parametrize("layer", [2, -3])
 def test_a_layer_that_the_model_does_not_have_is_named(layer, model_folder, example_store, tmp_path):
-    figure = Figure.of("attention_to_prompt", {"layer": layer})
+    spec = StatisticSpec.of("attention_to_prompt", {"layer": layer})
     model, settings = ModelSettings(str(model_folder("llama"))), MeasureSettings()
     with pytest.raises(TokensieveError, match=f"there is no layer {layer}: the model has 2"):
-        measure(example_store([5]), model, [figure], settings, tmp_path, ModelPool(CPU), lambda _: None)
+        measure(example_store([5]), model, [spec], settings, tmp_path, ModelPool(CPU), lambda _: None)
 
 
 def test_relevance_is_that_of_the_ids(tmp_path, tiny_model_folder, tiny_encoder, write_jsonl):
@@ -104,14 +109,12 @@ def test_relevance_is_that_of_the_ids(tmp_path, tiny_model_folder, tiny_encoder,
     rows = write_jsonl({"prompt": "How many apples are left?", "completion": "She has two apples left."})
     examples = prepare(DataSettings(files=(str(rows),)), tiny_encoder, tmp_path, lambda _: None)
     folder = tiny_model_folder("llama")
-    figure = Figure.of("relevance", {"vector": "hidden", "domain_words": ("apples",)})
+    spec = StatisticSpec.of("relevance", {"vector": "hidden", "domain_words": ("apples",)})
     settings = MeasureSettings()
-    measured = measure(
-        examples, ModelSettings(str(folder)), [figure], settings, tmp_path, ModelPool(CPU), lambda _: None
-    )
+    measured = measure(examples, ModelSettings(str(folder)), [spec], settings, tmp_path, ModelPool(CPU), lambda _: None)
     ids = words_to_ids(tiny_encoder.tokenizer, ["apples"])
     table = relevance_table(AutoModelForCausalLM.from_pretrained(folder), ids, "hidden", 400)
-    shard, found = examples.read(0), measured.read(figure, 0)
+    shard, found = examples.read(0), measured.read(spec, 0)
     trainable = shard.labels != IGNORE_INDEX
     np.testing.assert_allclose(found[trainable], table[shard.input_ids[trainable]], rtol=1e-5)
     assert not found[~trainable].any()
@@ -155,8 +158,8 @@ def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, exampl
         folder, fingerprint, counts, shards = examples.folder, "shuffled", examples.counts, 1
 
         def read(self, _):
+            from tokensieve.containers import Examples
             from tokensieve.ops.ragged import gather_segments, offsets
-            from tokensieve.types import Examples
 
             ids, labels = (gather_segments(v, shard.cu_seqlens, order) for v in (shard.input_ids, shard.labels))
             return Examples(ids, labels, offsets(shard.lengths[order]), shard.rows[order])

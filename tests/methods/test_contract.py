@@ -63,13 +63,13 @@ def test_an_unknown_method_names_the_nearest(typed, meant):
     with pytest.raises(TokensieveError, match=f"unknown method '{typed}'; did you mean '{meant}'") as error:
         get_method(typed)
     for name in NAMES:
-        assert name in error.value.mend
+        assert name in error.value.hint
 
 
 def test_an_unknown_hyperparameter_names_the_nearest():
     with pytest.raises(TokensieveError, match="no hyper-parameter 'fractoin'; did you mean 'fraction'") as error:
         get_method("token-cleaning", fractoin=0.5)
-    assert "scope" in error.value.mend
+    assert "scope" in error.value.hint
     with pytest.raises(TokensieveError, match="'full' has no hyper-parameter 'fraction'"):
         get_method("full", fraction=0.5)
 

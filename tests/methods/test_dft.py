@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 PROBABILITY = [1.0, 0.5, 0.125, 1.0, 0.25]
 LABELS = [-100, 1, 2, -100, 4]

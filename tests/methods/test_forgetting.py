@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
-from tokensieve.types import Statistics
 
 LABELS = [-100, 11, 12, -100, 14, 15, 16]
 BASE = [0.0, 2.0, 1.0, 0.0, 3.0, 0.5, 1.0]

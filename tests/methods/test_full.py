@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 
 def test_everything_is_kept():

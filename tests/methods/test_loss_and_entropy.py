@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 
 @pytest.mark.parametrize("name", ["loss", "entropy"])

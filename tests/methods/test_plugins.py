@@ -93,7 +93,7 @@ leaves = "sieve_shortest.leaves:Method"
 
 @pytest.fixture
 def on_path(monkeypatch):
-    """Return a function that puts folders on the path; methods are looked for anew, before and after."""
+    """Return a function that puts folders on the path; methods are looked for again, before and after."""
 
     def forget():
         for cached in (_plugins.plugins, all_methods, _class_of):
@@ -112,7 +112,7 @@ def on_path(monkeypatch):
 
 def tokensieve(*arguments: str, path: Path, cwd: Path) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT / "src")])}
-    command = [sys.executable, "-m", "tokensieve.cli", *arguments]
+    command = [sys.executable, "-m", "tokensieve", *arguments]
     return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
 
 
@@ -207,7 +207,7 @@ def test_listing_goes_on_without_what_is_broken(faulty_site, on_path):
     messages = sorted(str(warning.message) for warning in warned)
     assert len(messages) == 9
     assert messages[-1].startswith("the package sieve-shortest 1.2 offers a method 'random'")
-    assert found["random"].__module__ == "tokensieve.methods.random"
+    assert found["random"].__module__ == "tokensieve.methods.random_control"
 
 
 def test_two_packages_with_one_name(site, tmp_path, on_path):

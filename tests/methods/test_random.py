@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 MASK = 2**64 - 1
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 LABELS = [-100, 11, 12, 13, -100, 15, 16, 17, 18]
 BASE = [0.0, 2.0, 1.0, 5.0, 0.0, 0.5, 1.0, 0.25, 0.75]

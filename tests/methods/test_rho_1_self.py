@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics, segments
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
-from tokensieve.types import Statistics, segments
 
 LABELS = [-100, 11, 12, 13, 14, -100, 16, 17]
 LOSS = [9.0, 1.0, 2.0, 3.0, 4.0, 9.0, 1.0, 2.0]

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics, segments
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
-from tokensieve.types import Statistics, segments
 
 LABELS = [-100, 11, 12, 13, -100, 15, 16]
 HISTORY = [9.0, 3.0, 2.0, 1.0, 9.0, 2.0, 0.5]

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 LABELS = [-100, 1, 2, 3, -100, 5]
 

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
-from tokensieve.types import Statistics
 
 LABELS = [-100, 1, 2, -100, 4, 5]
 LOSS = [99.0, 1.0, 2.0, 0.0, 3.0, 40.0]  # median of the trainable ones: 2.5

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
-from tokensieve.types import Statistics
 
 LABELS = [-100, 11, 12, -100, 14, 15, 16]
 BASE = [0.0, 2.0, 1.0, 0.0, 3.0, 0.5, 1.0]

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import DropFraction
-from tokensieve.types import Statistics
 
 
 def test_scores_and_drops_as_toss_does():

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
-from tokensieve.types import Statistics
 
 LENGTHS = [3, 2, 0, 4, 2]
 LABELS = [-100, 11, 12, -100, 14, -100, 16, -100, 18, -100, 20]

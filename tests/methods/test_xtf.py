@@ -5,13 +5,13 @@ import pytest
 import torch
 from skimage.filters import threshold_multiotsu
 
+from tokensieve.containers import Statistics, segments
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods.xtf import Xtf
 from tokensieve.ops.attention import attention_mass
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import Threshold
-from tokensieve.types import Statistics, segments
 
 ALL = ("importance", "novelty", "relevance")
 PROMPT = 2

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tokensieve.containers import Statistics, segments
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Threshold, TopExamples, TopFraction, apply_rule, check_range
-from tokensieve.types import Statistics, segments
 
 FRACTIONS = st.sampled_from([0.1, 0.29, 0.5, 0.6, 1.0]) | st.floats(0.001, 1.0)
 SCOPES = st.sampled_from(["dataset", "batch", "example"])

@@ -16,9 +16,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.prepare import Counts
 from tokensieve.ops.ragged import offsets
-from tokensieve.report.heatmap import TokenDecoder
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
 

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 import yaml
 
+from tokensieve.containers import Statistics
+from tokensieve.data.decoding import visible
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import TopFraction
-from tokensieve.report.heatmap import Scale, styled_runs, visible
-from tokensieve.report.joined import load_runs
-from tokensieve.report.page import Report
-from tokensieve.report.serve import make_server
-from tokensieve.report.sweep import Levels
-from tokensieve.report.view import RunView, load_run
+from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.heatmap import Scale, styled_runs
+from tokensieve.report.html.page import Report
+from tokensieve.report.html.serve import make_server
+from tokensieve.runs.joined import load_runs
+from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import write_shard
-from tokensieve.types import Statistics
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")

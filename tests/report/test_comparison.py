@@ -13,8 +13,8 @@ from rich.console import Console
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
-from tokensieve.report.comparison import Comparison, compare_runs
-from tokensieve.report.comparison_text import print_comparison
+from tokensieve.report.analysis.comparison import Comparison, compare_runs
+from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import read_shard, shard_name, write_shard
 

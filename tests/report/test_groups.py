@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokensieve.report.groups import CLASSES, POSITIONS, TokenClasses, answer_places, source_names, text_class
+from tokensieve.report.analysis.groups import CLASSES, POSITIONS, TokenClasses, answer_places, source_names, text_class
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models
 
-from tokensieve.report.heatmap import (
-    LEVELS,
-    Piece,
-    Scale,
-    TokenDecoder,
-    styled_runs,
-    value_scale,
-    visible,
-    visible_text,
-)
+from tokensieve.data.decoding import Piece, TokenDecoder, visible, visible_text
+from tokensieve.report.heatmap import LEVELS, Scale, styled_runs, value_scale
 
 
 def pieces_of(tokenizer, decoder, text):

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.joined import load_runs
-from tokensieve.report.view import load_run
+from tokensieve.runs.joined import load_runs
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
 

@@ -6,10 +6,10 @@ from html import unescape
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import styled_runs, value_scale
-from tokensieve.report.view import load_run
-from tokensieve.types import Statistics
+from tokensieve.report.html.notebook import load_run
 
 
 def spans(html: str) -> list[tuple[str, str]]:

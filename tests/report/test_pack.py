@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from tokensieve.report.pack import BLOCK_TOKENS, Packer, marked_text, plan_blocks
-from tokensieve.report.sweep import PROMPT, Levels
-from tokensieve.report.view import load_run
+from tokensieve.report.analysis.sweep import PROMPT, Levels
+from tokensieve.report.html.pack import BLOCK_TOKENS, Packer, marked_text, plan_blocks
+from tokensieve.runs.view import load_run
 
 BYTES = {"u8": 1, "u16": 2, "u24": 3, "f24": 3, "f32": 4, "text": 1}
 

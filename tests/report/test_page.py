@@ -6,9 +6,9 @@ import pytest
 
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import LEVELS
-from tokensieve.report.page import Report, write_page
+from tokensieve.report.html.page import Report, write_page
 from tokensieve.report.palette import DARK, LIGHT, contrast
-from tokensieve.report.view import load_run
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
 OWN = 3  # scripts that run: two libraries and the page's own

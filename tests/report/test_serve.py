@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.serve import make_server
-from tokensieve.report.view import load_run
+from tokensieve.report.html.serve import make_server
+from tokensieve.runs.view import load_run
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_the_page_has_the_index_of_every_example_and_no_block(get, take_apart):
 
 
 def test_blocks_are_those_of_the_page(get, demo_source, take_apart):
-    from tokensieve.report.page import Report
+    from tokensieve.report.html.page import Report
 
     page = take_apart(Report(load_run(demo_source.folder), 10).render())
     assert [get(f"/blocks/{number}") for number in range(2)] == [(200, block) for block in page.blocks]
@@ -94,7 +94,7 @@ def test_every_address_of_this_machine_alone_checks_names(demo_source, host):
 
 
 def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
-    command = [sys.executable, "-m", "tokensieve.cli", "serve", str(demo_source.folder), "--port", "0"]
+    command = [sys.executable, "-m", "tokensieve", "serve", str(demo_source.folder), "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

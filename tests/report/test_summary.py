@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokensieve.report.summary import BINS, Index, pick_examples, summarise
-from tokensieve.report.sweep import Levels
-from tokensieve.report.view import load_run
+from tokensieve.report.analysis.summary import BINS, Index, pick_examples, summarise
+from tokensieve.report.analysis.sweep import Levels
+from tokensieve.runs.view import load_run
 
 
 @pytest.fixture

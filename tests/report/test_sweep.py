@@ -7,18 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tokensieve.containers import Statistics
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
-from tokensieve.report.payload import recipe_of
-from tokensieve.report.results import Selection
-from tokensieve.report.sweep import PROMPT, Levels, own_rule, ratio_parameter
-from tokensieve.report.view import load_run
+from tokensieve.report.analysis.sweep import PROMPT, Levels, own_rule, ratio_parameter
+from tokensieve.report.html.payload import recipe_of
+from tokensieve.runs.results import Selection
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import write_shard
-from tokensieve.types import Statistics
 
 TURN_END = 7
 SHARDS = 3

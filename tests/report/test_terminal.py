@@ -9,11 +9,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tokensieve.data.inspect import Inspection, Preview, Problem
+from tokensieve.data.inspection import Inspection, Preview, Problem
 from tokensieve.data.prepare import Counts
 from tokensieve.errors import TokensieveError
-from tokensieve.report.terminal import method_rows, print_inspection, print_methods, print_results, show_example
-from tokensieve.report.view import load_run
+from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
 MINUS = "\u2212"
@@ -129,13 +129,13 @@ def inspection(tokenizer, problems) -> Inspection:
 
 
 def test_an_inspection(tokenizer):
-    problems = [Problem("error", "bad \x1b[31m row", "x.jsonl:7", "mend it", 3), Problem("warning", "odd")]
+    problems = [Problem("error", "bad \x1b[31m row", "x.jsonl:7", "fix it", 3), Problem("warning", "odd")]
     text = printed(lambda console: print_inspection(inspection(tokenizer, problems), tokenizer, console))
     assert "[bold]hello{+·the·world<|end|>+}" in text
     assert "1,234 rows, 34 cannot be used, 1,200 examples" in text
     assert "5,000 tokens, 1,000 of them trainable (20.0 %)" in text
     assert "shortest 3, median 7, longest 90" in text
-    assert "error: bad ␛[31m row (3 rows)\n  at: x.jsonl:7\n  mend: mend it\nwarning: odd" in text
+    assert "error: bad ␛[31m row (3 rows)\n  at: x.jsonl:7\n  hint: hint it\nwarning: odd" in text
     assert "\x1b" not in text
 
 
@@ -160,5 +160,5 @@ def test_methods_are_listed():
 
 def test_importing_is_cheap():
     heavy = "torch", "transformers", "datasets", "jinja2"
-    code = f"import sys, tokensieve.report.terminal; print([m for m in {heavy} if m in sys.modules])"
+    code = f"import sys, tokensieve.report.terminal.runs; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.view import load_run
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import write_shard
 
@@ -60,7 +60,7 @@ def test_a_missing_evaluation_and_noise_are_tolerated(demo):
 
 
 def test_no_run(tmp_path):
-    with pytest.raises(TokensieveError, match=r"(?s)holds no run.*run\.json.*mend"):
+    with pytest.raises(TokensieveError, match=r"(?s)holds no run.*run\.json.*hint"):
         load_run(tmp_path)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokensieve.containers import IGNORE_INDEX, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
@@ -16,7 +17,6 @@ from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, apply_rule
 from tokensieve.select import streaming
 from tokensieve.select.streaming import read_selection, select_shards
-from tokensieve.types import IGNORE_INDEX, Statistics
 
 
 def split(whole: Statistics, cuts: list[int]) -> list[Statistics]:

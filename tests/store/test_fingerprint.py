@@ -50,17 +50,17 @@ def test_versions_name_every_library_that_figures_depend_on():
 
 
 def test_equal_objects_are_the_same():
-    check_same({"a": {"b": [1]}}, {"a": {"b": [1]}}, where="here", mend="nothing")
+    check_same({"a": {"b": [1]}}, {"a": {"b": [1]}}, where="here", hint="nothing")
 
 
 def test_every_difference_is_named_from_both_sides():
     found = {"data": "x", "model": {"dtype": "float32", "weights": "w"}, "old": 1}
     wanted = {"data": "x", "model": {"dtype": "bfloat16", "weights": "w"}, "new": 2}
     with pytest.raises(TokensieveError) as error:
-        check_same(found, wanted, where="runs/a", mend="give another folder")
+        check_same(found, wanted, where="runs/a", hint="give another folder")
     assert "model.dtype: 'float32' there, 'bfloat16' here" in error.value.what
     assert "old: 1 there, None here" in error.value.what
     assert "new: None there, 2 here" in error.value.what
     assert "data" not in error.value.what
     assert "weights" not in error.value.what
-    assert (error.value.where, error.value.mend) == ("runs/a", "give another folder")
+    assert (error.value.where, error.value.hint) == ("runs/a", "give another folder")

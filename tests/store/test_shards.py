@@ -86,7 +86,7 @@ def test_a_damaged_file_names_itself_and_the_mend(harm, tmp_path):
     with pytest.raises(TokensieveError, match="cannot read a shard") as error:
         read_shard(path)
     assert error.value.where == str(path)
-    assert "run the same command again" in error.value.mend
+    assert "run the same command again" in error.value.hint
 
 
 def test_columns_of_different_lengths_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from tokensieve.measure.settings import ModelSettings
+from tokensieve.models.settings import ModelSettings
 
 
 @pytest.fixture(scope="package")

@@ -12,21 +12,21 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokensieve import pipeline
-from tokensieve.config import load_recipe
 from tokensieve.data import prepare as prepare_module
 from tokensieve.data.prepare import open_examples
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as measure_module
-from tokensieve.measure import models as models_module
-from tokensieve.measure.settings import ModelSettings
+from tokensieve.models import loading as models_module
+from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
-from tokensieve.report.view import load_run
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import read_shard, write_shard
-from tokensieve.train import self_evolving as rounds_module
-from tokensieve.train.self_evolving import part_bounds
+from tokensieve.train.schedules import self_evolving as rounds_module
+from tokensieve.train.schedules.self_evolving import part_bounds
 from tokensieve.train.settings import LoraSettings, TrainSettings
 from tokensieve.train.trainer import train
 

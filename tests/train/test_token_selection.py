@@ -15,13 +15,13 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import SFTConfig
 
+from tokensieve.containers import Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 from tokensieve.train.token_selection import TokenSelectionTrainer
-from tokensieve.types import Figure, Statistics
 
 LENGTHS = [3, 40, 7, 22, 5, 31, 12, 60]
 ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
@@ -102,7 +102,7 @@ def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistic
     values = {}
     for role, name in method.needs:
         values[role, name] = np.concatenate(
-            measure_rows(models[role], data, [Figure.of(name, method.options(name))])[name]
+            measure_rows(models[role], data, [StatisticSpec.of(name, method.options(name))])[name]
         )
     labels = np.concatenate(data["labels"])
     cu_seqlens = offsets([len(row) for row in data["input_ids"]])
@@ -294,9 +294,9 @@ def test_a_checkpoint_brings_everything_back(name, base, tokenizer, tmp_path):
     assert dataclasses.asdict(resumed.counts) == dataclasses.asdict(whole.counts)
     for key, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[key], value, rtol=1e-6, atol=1e-7)
-    if whole._figures is not None:
-        torch.testing.assert_close(resumed._figures.chosen, whole._figures.chosen)  # pyright: ignore[reportOptionalMemberAccess]
-        assert len(whole._figures.chosen) == 4
+    if whole._example_statistics is not None:
+        torch.testing.assert_close(resumed._example_statistics.chosen, whole._example_statistics.chosen)  # pyright: ignore[reportOptionalMemberAccess]
+        assert len(whole._example_statistics.chosen) == 4
     if whole._history is not None:
         for key, value in whole._history.average.items():
             torch.testing.assert_close(resumed._history.average[key], value)  # pyright: ignore[reportOptionalMemberAccess]

@@ -11,23 +11,23 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tokensieve import pipeline
-from tokensieve.config import load_recipe
+from tokensieve.containers import Statistics
 from tokensieve.data import prepare as prepare_module
 from tokensieve.data.prepare import open_examples
 from tokensieve.errors import TokensieveError
-from tokensieve.measure import models as models_module
-from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods.toss_pro import TossPro
+from tokensieve.models import loading as models_module
+from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import write_shard
 from tokensieve.train import trainer as trainer_module
+from tokensieve.train.schedules.refined_reference import Added, riskiest_examples
 from tokensieve.train.settings import TrainSettings
-from tokensieve.train.toss_pro import Added, riskiest_examples
 from tokensieve.train.trainer import train
-from tokensieve.types import Statistics
 
 WORDS = ["apples", "Paris", "the sea", "72", "cold wind", "a small model", "two", "France", "gives one to Ben"]
 ARGUMENTS: dict[str, Any] = {
@@ -209,7 +209,7 @@ def test_what_cannot_work_is_refused_before_a_model_is_loaded(
         with pytest.raises(TokensieveError, match=match) as error:
             pipeline.run(load_recipe(None, arguments(tmp_path / "run", *more)))
         assert error.value.where
-        assert error.value.mend
+        assert error.value.hint
 
     refused("a finished one is given", f"models.unsafe={tiny_model_folder('llama', 1)}")
     refused("its warm_up names no files", "models.unsafe.warm_up={rows: 3}")

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.settings import ModelSettings
+from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import write_shard

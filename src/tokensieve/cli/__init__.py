@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import tyro
 
+from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
 from tokensieve.cli.stages import demo, evaluate, measure, run, select, train
 from tokensieve.cli.views import compare, inspect, methods, report, serve, show
-from tokensieve.completion import Shell, completion_script
 from tokensieve.errors import TokensieveError
 
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.

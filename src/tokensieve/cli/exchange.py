@@ -85,7 +85,7 @@ def import_(
         fraction: share of the trainable tokens to keep by their scores; labels and masks are taken as they are.
         as_json: print JSON.
     """
-    from tokensieve.imported import import_arm
+    from tokensieve.pipeline.imported import import_arm
 
     arm = import_arm(run, file, name, fraction)
     selection = arm.selection
@@ -117,8 +117,8 @@ def lm_eval(
         as_json: print JSON.
     """
     quiet()
-    from tokensieve.config import load_recipe
-    from tokensieve.lm_eval_task import write_recipe_task
+    from tokensieve.pipeline.lm_eval_task import write_recipe_task
+    from tokensieve.pipeline.recipe import load_recipe
 
     file, command = write_recipe_task(load_recipe(run / "recipe.yaml", []), output, name)
     if as_json:

@@ -103,20 +103,20 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
         raise TokensieveError(
             f"{len(recipes)} recipes given: {', '.join(recipes)}",
             where="command line",
-            mend="give one recipe; further arguments are key=value",
+            hint="give one recipe; further arguments are key=value",
         )
-    from tokensieve.config import load_recipe
+    from tokensieve.pipeline.recipe import load_recipe
 
     recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
     quiet()
     if dry_run:
-        from tokensieve import dry_run as dry
-        from tokensieve.report.progress import StageProgress
+        from tokensieve.pipeline import dry_run as dry
+        from tokensieve.progress import StageProgress
 
         lines = dry.dry_run(recipe, StageProgress())
         print_json({"dry_run": lines}) if as_json else print("\n".join(lines))
         return
-    from tokensieve import pipeline
+    from tokensieve.pipeline import stages as pipeline
 
     folder = pipeline.run(recipe, until)
     _summary(folder, until, as_json)
@@ -132,7 +132,7 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
         else:
             print("\n".join(f"{role}: {path}" for role, path in statistics.items()))
         return
-    from tokensieve.report.view import load_run
+    from tokensieve.runs.view import load_run
 
     view, page = load_run(folder), folder / "report.html"
     if as_json:
@@ -140,7 +140,7 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
 
         print_json({**results_json(view), "page": str(page) if until == "report" else None})
         return
-    from tokensieve.report.terminal import output_console, print_results
+    from tokensieve.report.terminal.runs import output_console, print_results
 
     print_results(view, output_console())
     if until == "report":

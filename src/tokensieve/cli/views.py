@@ -43,7 +43,7 @@ def inspect(
         as_json: print JSON.
     """
     quiet()
-    from tokensieve.plan import inspect as inspect_data
+    from tokensieve.pipeline.plan import inspect as inspect_data
 
     settings = DataSettings(
         files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
@@ -52,7 +52,7 @@ def inspect(
     if as_json:
         print_json(found.to_json())
     else:
-        from tokensieve.report.terminal import output_console, print_inspection
+        from tokensieve.report.terminal.runs import output_console, print_inspection
 
         print_inspection(found, encoder.tokenizer, output_console())
     if found.has_errors:
@@ -61,7 +61,7 @@ def inspect(
 
 def methods(*, as_json: Json = False) -> None:
     """List the methods with their scores, what they need and where they come from."""
-    from tokensieve.report.terminal import method_rows, output_console, print_methods
+    from tokensieve.report.terminal.runs import method_rows, output_console, print_methods
 
     if as_json:
         print_json(method_rows())
@@ -89,8 +89,8 @@ def report(
         output: the file to write; report.html in the first run folder when not given.
         as_json: print JSON.
     """
-    from tokensieve.report.joined import load_runs
-    from tokensieve.report.page import write_page
+    from tokensieve.report.html.page import write_page
+    from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
     path = output or runs[0] / "report.html"
@@ -112,8 +112,8 @@ def serve(
         host: address to listen at; others than this machine can read the data where it is not the default.
         port: port to listen at; 0 takes a free one.
     """
-    from tokensieve.report.joined import load_runs
-    from tokensieve.report.serve import make_server
+    from tokensieve.report.html.serve import make_server
+    from tokensieve.runs.joined import load_runs
 
     with make_server(load_runs(runs), host, port) as server, contextlib.suppress(KeyboardInterrupt):
         address = f"[{host}]" if ":" in host else host
@@ -145,7 +145,7 @@ def show(
         value: what the colour stands for: score, or a statistic such as base.loss.
         as_json: print every token with all its figures as JSON.
     """
-    from tokensieve.report.view import load_run
+    from tokensieve.runs.view import load_run
 
     view = load_run(run)
     number = example if row is None else view.number_of_row(row)
@@ -154,7 +154,7 @@ def show(
 
         print_json(example_json(view, number, arm or view.method))
         return
-    from tokensieve.report.terminal import output_console, show_example
+    from tokensieve.report.terminal.runs import output_console, show_example
 
     show_example(view, number, arm or view.method, value, output_console())
 
@@ -175,13 +175,13 @@ def compare(
         runs: the run folders.
         as_json: print JSON.
     """
-    from tokensieve.report.comparison import compare_runs
+    from tokensieve.report.analysis.comparison import compare_runs
 
     found = compare_runs(runs)
     if as_json:
         print_json(found.to_json())
         return
-    from tokensieve.report.comparison_text import print_comparison
-    from tokensieve.report.terminal import output_console
+    from tokensieve.report.terminal.comparison import print_comparison
+    from tokensieve.report.terminal.runs import output_console
 
     print_comparison(found, output_console())

@@ -20,7 +20,7 @@ PROBE = "7317931"
 """A content without letters, which a template might change."""
 
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
-_MEND = (
+_HINT = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
@@ -72,14 +72,14 @@ class ChatTemplate:
         if not self.has_generation:
             return text, [self._prefix_span(messages, tools, number, text) for number in trained]
         if answers and not any(stop > start for start, stop in spans):
-            raise TokensieveError("the chat template renders no {% generation %} span", mend=_MEND)
+            raise TokensieveError("the chat template renders no {% generation %} span", hint=_HINT)
         if len(trained) == len(answers):
             return text, spans
         if len(spans) != len(answers):
             raise TokensieveError(
                 f"the chat template renders {len(spans)} generation spans for {len(answers)} answers, so single "
                 "answers cannot be excluded from training",
-                mend=_MEND,
+                hint=_HINT,
             )
         return text, [span for number, span in zip(answers, spans, strict=True) if number in trained]
 
@@ -130,7 +130,7 @@ class ChatTemplate:
                 raise TokensieveError(
                     f"the chat template has no {{% generation %}} and renders message {answer} differently in a "
                     f"longer conversation ({_first_difference(prefix, text)}), so the answer cannot be found",
-                    mend=_MEND,
+                    hint=_HINT,
                 )
         return len(start), len(stop)
 
@@ -154,13 +154,13 @@ class ChatTemplate:
         if PROBE not in rendered:
             raise TokensieveError(
                 f"the chat template leaves out message {number}, of the role '{role}'",
-                mend="rename the role or drop the message, or give data.chat_template a template that renders it",
+                hint="rename the role or drop the message, or give data.chat_template a template that renders it",
             )
         marked = any(PROBE in rendered[start:stop] for start, stop in spans)
         if role == "assistant" and len(spans) == answers and not marked:
             raise TokensieveError(
                 "the {% generation %} blocks of the chat template lie beside the answers",
-                mend="write the blocks outside macros and {% set %}, within which transformers misplaces them",
+                hint="write the blocks outside macros and {% set %}, within which transformers misplaces them",
             )
         self._known_roles.add(role)
 
@@ -182,7 +182,7 @@ class ChatTemplate:
             roles = ", ".join(message["role"] for message in messages)
             raise TokensieveError(
                 f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
-                mend="change the data, or give data.chat_template a template that knows these roles",
+                hint="change the data, or give data.chat_template a template that knows these roles",
             ) from error
         (text,), spans = rendered
         return text, [(start, stop) for start, stop in spans[0]] if spans else []
@@ -233,7 +233,7 @@ def training_template(tokenizer: Any) -> str:
         raise TokensieveError(
             "TRL has no training version of the tokenizer's chat template",
             where=f"data.chat_template: {TRAINING_TEMPLATE}",
-            mend="give a file with a template that has {% generation %} ... {% endgeneration %} around the answers",
+            hint="give a file with a template that has {% generation %} ... {% endgeneration %} around the answers",
         )
     return found or own
 

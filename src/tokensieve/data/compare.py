@@ -15,7 +15,7 @@ from tokensieve.data.token_places import Text
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 
-_MEND = "base and reference must share a tokenizer; an adapter of the base always does"
+_HINT = "base and reference must share a tokenizer; an adapter of the base always does"
 _BEFORE, _SHOWN = 2, 6
 
 
@@ -63,7 +63,7 @@ def _check_texts(texts: list[tuple[str, str]], encoder: Encoder, second: Encoder
             raise TokensieveError(
                 f"two tokenizers give different ids: {ours[part]} and {theirs[part]} around position {at}",
                 where=f"{where}; tokenizer {other}",
-                mend=_MEND,
+                hint=_HINT,
             )
 
 
@@ -74,5 +74,5 @@ def _check_tokens(tokens: Iterable[int], encoder: Encoder, second: Encoder, othe
             raise TokensieveError(
                 f"token id {token} is {ours!r} in one tokenizer and {theirs!r} in the other",
                 where=f"tokenizer {other}",
-                mend=_MEND,
+                hint=_HINT,
             )

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.settings import Form
 from tokensieve.errors import TokensieveError
-from tokensieve.types import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _sharegpt(row: dict[str, Any]) -> Conversation:
         if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
             raise TokensieveError(
                 f"unknown speaker {speaker!r} in 'conversations'",
-                mend=f"'from' must be one of {', '.join(_SHAREGPT_ROLES)}; turns with 'role' and 'content' belong in "
+                hint=f"'from' must be one of {', '.join(_SHAREGPT_ROLES)}; turns with 'role' and 'content' belong in "
                 "a column 'messages' (data.columns: {conversations: messages})",
             )
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
@@ -104,17 +104,17 @@ def _tokenised(row: dict[str, Any]) -> Tokenised:
     attended = _integers(row, "attention_mask") if row.get("attention_mask") is not None else np.ones_like(ids)
     for name, values in (("labels", labels), ("attention_mask entries", attended)):
         if len(ids) != len(values):
-            raise TokensieveError(f"{len(ids)} input_ids but {len(values)} {name}", mend="one for each token")
+            raise TokensieveError(f"{len(ids)} input_ids but {len(values)} {name}", hint="one for each token")
     ids, labels = ids[attended != 0], labels[attended != 0]  # padding is no part of an example
     if (ids < 0).any():
         raise TokensieveError(
-            f"token id {ids.min()} is negative", mend="ids count from 0; -100 belongs in labels alone"
+            f"token id {ids.min()} is negative", hint="ids count from 0; -100 belongs in labels alone"
         )
     wrong = np.flatnonzero((labels != IGNORE_INDEX) & (labels != ids))
     if len(wrong):
         raise TokensieveError(
             f"label {labels[wrong[0]]} at position {wrong[0]} is neither -100 nor the token id {ids[wrong[0]]}",
-            mend="labels must be unshifted: labels[t] is input_ids[t] or -100",
+            hint="labels must be unshifted: labels[t] is input_ids[t] or -100",
         )
     return Tokenised(ids.tolist(), labels.tolist())
 
@@ -151,7 +151,7 @@ def convert(data: dict[str, Any], form: Form = "auto") -> Converted:
     raise TokensieveError(
         f"a row with the columns {', '.join(sorted(data)) or '(none)'} is "
         + ("of no known form" if form == "auto" else f"not of the form '{form}'"),
-        mend=f"forms and the columns they need: {forms}. Rename columns with data.columns",
+        hint=f"forms and the columns they need: {forms}. Rename columns with data.columns",
     )
 
 
@@ -162,7 +162,7 @@ def _turns(system: str, user: str, answer: str) -> Conversation:
 
 def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conversation:
     if not messages:
-        raise TokensieveError("a conversation without messages", mend="leave out the row, or give it messages")
+        raise TokensieveError("a conversation without messages", hint="leave out the row, or give it messages")
     if (system := _string(row, "system")).strip() and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": system}, *messages]
     tools = row.get("tools") or None
@@ -171,11 +171,11 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
             tools = json.loads(tools)
         except json.JSONDecodeError as error:
             raise TokensieveError(
-                f"'tools' is not JSON: {error.msg}", mend="a JSON list of schemas, one a function"
+                f"'tools' is not JSON: {error.msg}", hint="a JSON list of schemas, one a function"
             ) from error
     if tools and not isinstance(tools, list):
         raise TokensieveError(
-            f"'tools' must be a list of schemas, not {type(tools).__name__}", mend="one JSON schema a function"
+            f"'tools' must be a list of schemas, not {type(tools).__name__}", hint="one JSON schema a function"
         )
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
@@ -188,7 +188,7 @@ def _message(message: Any) -> dict[str, Any]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise TokensieveError(
             f"a message must have 'role' and 'content', not {message!r:.80}",
-            mend='such as {"role": "user", "content": "Hello"}',
+            hint='such as {"role": "user", "content": "Hello"}',
         )
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null
     content = message.get("content")
@@ -196,11 +196,11 @@ def _message(message: Any) -> dict[str, Any]:
         return {**message, "content": "".join(_part(part) for part in content)}
     if content is None and not message.get("tool_calls"):
         raise TokensieveError(
-            f"the message of role '{message['role']}' has no content", mend="give it a text, or leave out the message"
+            f"the message of role '{message['role']}' has no content", hint="give it a text, or leave out the message"
         )
     if content is not None and not isinstance(content, str):
         raise TokensieveError(
-            f"content must be text, not {type(content).__name__}", mend="a text, or a list of text parts"
+            f"content must be text, not {type(content).__name__}", hint="a text, or a list of text parts"
         )
     return message
 
@@ -212,7 +212,7 @@ def _part(part: Any) -> str:
     if not isinstance(text, str):
         raise TokensieveError(
             f"only text parts can be tokenised, not {part!r:.80}",
-            mend="leave out the part or the row: images and sound have no text tokens",
+            hint="leave out the part or the row: images and sound have no text tokens",
         )
     return text
 
@@ -225,7 +225,7 @@ def _list(value: Any, name: str) -> list[Any]:
     if not isinstance(value, list):
         raise TokensieveError(
             f"'{name}' must be a list of messages, not {type(value).__name__}",
-            mend='such as [{"role": "user", "content": "Hello"}]',
+            hint='such as [{"role": "user", "content": "Hello"}]',
         )
     return value
 
@@ -235,7 +235,7 @@ def _integers(row: dict[str, Any], name: str) -> NDArray[np.int64]:
     if isinstance(values, list) and all(type(value) is int and abs(value) < 2**31 for value in values):
         return np.array(values, dtype=np.int64)
     raise TokensieveError(
-        f"'{name}' must be a list of 32-bit integers, not {values!r:.80}", mend="numbers such as [1, 42]"
+        f"'{name}' must be a list of 32-bit integers, not {values!r:.80}", hint="numbers such as [1, 42]"
     )
 
 
@@ -244,6 +244,6 @@ def _string(row: dict[str, Any], name: str) -> str:
     if value is not None and not isinstance(value, str):
         raise TokensieveError(
             f"column '{name}' must be text, not {type(value).__name__}",
-            mend="write it as a string, or map another column with data.columns",
+            hint="write it as a string, or map another column with data.columns",
         )
     return value or ""

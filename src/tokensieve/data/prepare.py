@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Examples, Int64, Statistics
 from tokensieve.data.formats import Converted, convert
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import OnError, Row, read_rows, source_fingerprint
@@ -22,7 +23,6 @@ from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
 from tokensieve.store.shards import count_values, read_shard, shard_name, write_shard
-from tokensieve.types import IGNORE_INDEX, Examples, Int64, Statistics
 
 SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
@@ -142,7 +142,7 @@ def open_examples(folder: Path) -> ExampleStore:
         raise TokensieveError(
             "no tokenised examples in this folder",
             where=str(folder),
-            mend="run the recipe again: finished work is kept",
+            hint="run the recipe again: finished work is kept",
         )
     manifest = read_json(path)
     return ExampleStore(
@@ -306,14 +306,14 @@ class Tally:
         """
         counts = self.counts
         if counts.rows == 0:
-            raise TokensieveError("the data has no rows", where=source, mend="look with `tokensieve inspect`")
+            raise TokensieveError("the data has no rows", where=source, hint="look with `tokensieve inspect`")
         if counts.examples == 0:
             cut = f", {counts.truncated_examples} of them after truncation to {self._settings.max_length} tokens"
             raise TokensieveError(
                 f"every label is -100: none of {counts.rows} rows has anything to train on"
                 + (cut if counts.truncated_examples else ""),
                 where=source,
-                mend="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
+                hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
             )
         quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
         counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
@@ -379,4 +379,4 @@ def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> Non
 
 
 def _at(error: TokensieveError, row: Row) -> TokensieveError:
-    return TokensieveError(error.what, where=row.where, mend=error.mend)
+    return TokensieveError(error.what, where=row.where, hint=error.hint)

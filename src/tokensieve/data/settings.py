@@ -60,11 +60,11 @@ class DataSettings:
             raise TokensieveError(
                 f"max_length is {self.max_length}, it must be at least 2",
                 where="data.max_length",
-                mend="data.max_length: 2048",
+                hint="data.max_length: 2048",
             )
         if self.limit is not None and self.limit < 1:
             raise TokensieveError(
                 f"limit is {self.limit}, it must be at least 1",
                 where="data.limit",
-                mend="leave data.limit out to read every row",
+                hint="leave data.limit out to read every row",
             )

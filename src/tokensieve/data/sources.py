@@ -92,7 +92,7 @@ def source_fingerprint(settings: DataSettings) -> str:
 def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield (source, where, columns)."""
     if not settings.files:
-        raise TokensieveError("no data given", where="recipe: data.files", mend="data: {files: [train.jsonl]}")
+        raise TokensieveError("no data given", where="recipe: data.files", hint="data: {files: [train.jsonl]}")
     for source in settings.files:
         yield from _reported(_source_rows(source, settings, on_error), on_error)
 
@@ -122,7 +122,7 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         TokensieveError: an empty file, one of unknown format, or one that is not what its name says.
     """
     if path.stat().st_size == 0:
-        raise TokensieveError("the file is empty", where=str(path), mend="write it again, or leave it out")
+        raise TokensieveError("the file is empty", where=str(path), hint="write it again, or leave it out")
     suffix = _format(path)
     try:
         reader = {".parquet": _parquet_rows, ".csv": _csv_rows, ".json": _json_rows}.get(suffix, _jsonl_rows)
@@ -131,10 +131,10 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
             yield item
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise TokensieveError(
-            f"cannot read the file: {error}", where=str(path), mend="text must be UTF-8; an archive may be cut short"
+            f"cannot read the file: {error}", where=str(path), hint="text must be UTF-8; an archive may be cut short"
         ) from error
     if count == 0:
-        on_error(TokensieveError("the file has no rows", where=str(path), mend="write it again, or leave it out"))
+        on_error(TokensieveError("the file has no rows", where=str(path), hint="write it again, or leave it out"))
 
 
 def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -150,7 +150,7 @@ def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, 
                     TokensieveError(
                         f"not JSON: {error.msg} (column {error.colno})",
                         where=where,
-                        mend="one JSON object per line",
+                        hint="one JSON object per line",
                     )
                 )
                 continue
@@ -170,7 +170,7 @@ def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         raise TokensieveError(
             f"not JSON: {error.msg} (column {error.colno})",
             where=f"{path}:{error.lineno}",
-            mend="an array of objects; a file with one object a line is named .jsonl",
+            hint="an array of objects; a file with one object a line is named .jsonl",
         ) from error
     if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
         for key, row in value.items():
@@ -181,7 +181,7 @@ def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         for number, row in enumerate(value):
             yield from _object(row, f"{path} row {number}", on_error)
     else:
-        raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), mend="an array of objects")
+        raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), hint="an array of objects")
 
 
 def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -192,7 +192,7 @@ def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, di
             TokensieveError(
                 f"a JSON {type(value).__name__}, not an object",
                 where=where,
-                mend='one object a row, such as {"messages": [...]}',
+                hint='one object a row, such as {"messages": [...]}',
             )
         )
 
@@ -208,7 +208,7 @@ def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
                     TokensieveError(
                         "more or fewer fields than the header names",
                         where=where,
-                        mend="quote fields that hold commas or line breaks",
+                        hint="quote fields that hold commas or line breaks",
                     )
                 )
             else:
@@ -228,7 +228,7 @@ def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str
                     number += 1
     except pa.ArrowInvalid as error:
         raise TokensieveError(
-            f"not a Parquet file: {error}", where=str(path), mend="write it again, or name it after what it is"
+            f"not a Parquet file: {error}", where=str(path), hint="write it again, or name it after what it is"
         ) from error
 
 
@@ -263,19 +263,19 @@ def _expand(source: str) -> list[Path]:
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if _format(p) in _FORMATS and not _hidden(p, path))
         if not found:
-            raise TokensieveError("no data files in this folder", where=source, mend=f"files of {', '.join(_FORMATS)}")
+            raise TokensieveError("no data files in this folder", where=source, hint=f"files of {', '.join(_FORMATS)}")
         return found
     found = [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True))
     if not found:
         raise TokensieveError(
-            "no such file, folder or glob", where=source, mend=f"paths are relative to the current folder, {Path.cwd()}"
+            "no such file, folder or glob", where=source, hint=f"paths are relative to the current folder, {Path.cwd()}"
         )
     for file in found:
         if _format(file) not in _FORMATS:
             raise TokensieveError(
                 f"unknown format '{file.suffix}'",
                 where=str(file),
-                mend=f"one of {', '.join(_FORMATS)}, also with {' or '.join(_COMPRESSED)}",
+                hint=f"one of {', '.join(_FORMATS)}, also with {' or '.join(_COMPRESSED)}",
             )
     return found
 
@@ -325,7 +325,7 @@ def _load_hub(source: str, settings: DataSettings) -> Any:
         raise TokensieveError(
             f"neither a file here nor a data set that the Hub gives: {error}",
             where=source,
-            mend="check the path; for a Hub data set also data.name, data.split and data.revision",
+            hint="check the path; for a Hub data set also data.name, data.split and data.revision",
         ) from error
 
 
@@ -338,12 +338,12 @@ def _load_saved(source: str, split: str) -> Any:
         raise TokensieveError(
             f"not a data set that `datasets` can read: {error}",
             where=source,
-            mend="save it again with `save_to_disk`, or give Parquet files",
+            hint="save it again with `save_to_disk`, or give Parquet files",
         ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if split not in loaded:
             raise TokensieveError(
-                f"no split '{split}'", where=source, mend=f"data.split: one of {', '.join(map(str, loaded))}"
+                f"no split '{split}'", where=source, hint=f"data.split: one of {', '.join(map(str, loaded))}"
             )
         return loaded[split]
     return loaded

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers
 
+from tokensieve.containers import Bool, Int64
 from tokensieve.data.chat_template import Span
 from tokensieve.ops.ragged import gather_segments, offsets
-from tokensieve.types import Bool, Int64
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Int64, segments
 from tokensieve.data.chat_template import PROBE, ChatTemplate, training_template
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
 from tokensieve.data.settings import TRAINING_TEMPLATE
@@ -24,7 +25,6 @@ from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets, segment_counts
 from tokensieve.store.atomic import read_json
-from tokensieve.types import IGNORE_INDEX, Int64, segments
 
 DEFAULT_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -115,7 +115,7 @@ class Encoder:
         except UnicodeEncodeError as error:
             return TokensieveError(
                 f"text that is not valid Unicode: {error.reason} at character {error.start}",
-                mend="replace lone surrogates, as with text.encode(errors='replace').decode()",
+                hint="replace lone surrogates, as with text.encode(errors='replace').decode()",
             )
         except TokensieveError as error:
             return error
@@ -186,13 +186,13 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
         loaded = AutoTokenizer.from_pretrained(tokenizer, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise TokensieveError(
-            f"no tokenizer can be loaded: {_first_line(error)}", where=tokenizer, mend="a folder or a Hub id"
+            f"no tokenizer can be loaded: {_first_line(error)}", where=tokenizer, hint="a folder or a Hub id"
         ) from error
     if not loaded.is_fast:
         raise TokensieveError(
             "a slow tokenizer: it does not tell which characters a token covers",
             where=tokenizer,
-            mend="add a tokenizer.json to the folder",
+            hint="add a tokenizer.json to the folder",
         )
     own = loaded.chat_template
     own = loaded.chat_template = own.get("default") if isinstance(own, dict) else own
@@ -293,7 +293,7 @@ def _template_text(chat_template: str) -> str:
     path = Path(chat_template).expanduser()
     if not path.is_file():
         raise TokensieveError(
-            "no such chat template file", where=chat_template, mend="data.chat_template: a file, or the template itself"
+            "no such chat template file", where=chat_template, hint="data.chat_template: a file, or the template itself"
         )
     return path.read_text(encoding="utf-8")
 

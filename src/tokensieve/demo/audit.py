@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX
 from tokensieve.demo.dataset import planted_noise
-from tokensieve.report.view import RunView
+from tokensieve.runs.view import RunView
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import write_json
-from tokensieve.types import IGNORE_INDEX
 
 
 def audit(view: RunView, pool: Path) -> None:

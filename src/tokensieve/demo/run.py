@@ -8,13 +8,13 @@ import sys
 import time
 from pathlib import Path
 
-from tokensieve.config import load_recipe
 from tokensieve.demo.audit import audit
 from tokensieve.demo.dataset import write
-from tokensieve.pipeline import run
-from tokensieve.report.page import write_page
-from tokensieve.report.terminal import output_console, print_results
-from tokensieve.report.view import load_run
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.report.html.page import write_page
+from tokensieve.report.terminal.runs import output_console, print_results
+from tokensieve.runs.view import load_run
 
 _HERE = Path(__file__).parent
 

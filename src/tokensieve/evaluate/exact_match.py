@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised, convert
 from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.generate import check_room, greedy_answers
+from tokensieve.evaluate.generate import greedy_answers, max_prompt_tokens
 from tokensieve.evaluate.intervals import wilson
 from tokensieve.evaluate.settings import ExactMatchSettings
-from tokensieve.types import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = N
             question = _question(row.number, convert(row.data, data.form), encoder)
             _expected(question, extract)
         except TokensieveError as error:
-            raise TokensieveError(error.what, where=row.where, mend=error.mend) from error
+            raise TokensieveError(error.what, where=row.where, hint=error.hint) from error
         questions.append(question)
     if not questions:
         raise TokensieveError(
             "no prompts and answers",
             where=", ".join(data.files),
-            mend="evaluate.exact_match.data.files: rows with a prompt and the answer that is expected",
+            hint="evaluate.exact_match.data.files: rows with a prompt and the answer that is expected",
         )
     return questions
 
@@ -122,7 +122,7 @@ def exact_match(
             model's context, or one prompt alone that does not fit into memory.
     """
     expected = [_expected(question, settings.extract) for question in questions]
-    room = check_room(model, settings.max_new_tokens)
+    room = max_prompt_tokens(model, settings.max_new_tokens)
     prompts = [question.prompt_ids[-room:] for question in questions]
     predictions = greedy_answers(model, encoder, prompts, settings.max_new_tokens, batch_size, on_prompts)
     rows = [
@@ -162,7 +162,7 @@ def _expected(question: Question, extract: str | None) -> str:
         raise TokensieveError(
             f"the reference answer has nothing that '{extract}' matches: {question.answer!r:.80}",
             where=f"row {question.row}",
-            mend="change evaluate.exact_match.extract or the answer",
+            hint="change evaluate.exact_match.extract or the answer",
         )
     return reference
 
@@ -181,7 +181,7 @@ def _question(number: int, row: Converted, encoder: Encoder) -> Question:
         prompt = encoder.render(before, generation_prompt=True)
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if not prompt or not ids:
-        raise TokensieveError("there is no prompt to answer", mend="rows need a prompt and an answer")
+        raise TokensieveError("there is no prompt to answer", hint="rows need a prompt and an answer")
     return Question(number, prompt, list(ids), answer)
 
 
@@ -198,13 +198,13 @@ def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
     answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise TokensieveError(
-            "a conversation without an assistant's answer", mend="end it with the answer that is expected"
+            "a conversation without an assistant's answer", hint="end it with the answer that is expected"
         )
     content = messages[answers[-1]].get("content")
     if content is None:
         raise TokensieveError(
             "the last assistant turn calls a tool and has no text to compare",
-            mend="end it with the answer that is expected",
+            hint="end it with the answer that is expected",
         )
     return Conversation(messages[: answers[-1]], conversation.tools), content
 
@@ -215,7 +215,7 @@ def _last_answer(row: Tokenised) -> tuple[int, int]:
     trainable[:1] = False  # nothing predicts the first token
     if not trainable.any():
         raise TokensieveError(
-            "every label is -100, so there is no answer", mend="label the tokens of the answer that is expected"
+            "every label is -100, so there is no answer", hint="label the tokens of the answer that is expected"
         )
     stop = int(np.flatnonzero(trainable)[-1]) + 1
     return stop - int(np.argmin(trainable[:stop][::-1])), stop

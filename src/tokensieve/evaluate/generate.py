@@ -17,7 +17,7 @@ from tokensieve.errors import TokensieveError
 _PROBE_TOKENS = 8
 
 
-def check_room(model: Any, max_new_tokens: int) -> int:
+def max_prompt_tokens(model: Any, max_new_tokens: int) -> int:
     """Return how many tokens a prompt may have beside an answer of ``max_new_tokens``.
 
     Raises:
@@ -30,7 +30,7 @@ def check_room(model: Any, max_new_tokens: int) -> int:
         raise TokensieveError(
             f"answers of {max_new_tokens} tokens leave no room for a prompt in the model's context of {context}",
             where="recipe: evaluate.exact_match.max_new_tokens",
-            mend=f"evaluate.exact_match.max_new_tokens: at most {context // 2}, say",
+            hint=f"evaluate.exact_match.max_new_tokens: at most {context // 2}, say",
         )
     return context - max_new_tokens
 
@@ -111,7 +111,7 @@ def _answers(model: Any, encoder: Encoder, prompts: list[list[int]], padded: boo
         if len(prompts) == 1:
             raise TokensieveError(
                 f"a prompt of {longest} tokens and its answer do not fit into memory",
-                mend="shorten the prompt, or use dtype: bfloat16",
+                hint="shorten the prompt, or use dtype: bfloat16",
             ) from error
         torch.cuda.empty_cache()
         half = len(prompts) // 2

@@ -137,7 +137,7 @@ def _load(manager: Any, task: str, task_folder: str | None) -> list[Any]:
         raise TokensieveError(
             f"the task '{task}' cannot be loaded: {type(error).__name__}: {reason}",
             where=str(manager.task_index[task].yaml_path or _WHERE),
-            mend="its data must be in the cache (HF_DATASETS_CACHE) or on a Hub that can be reached; in definitions "
+            hint="its data must be in the cache (HF_DATASETS_CACHE) or on a Hub that can be reached; in definitions "
             "of your own relative paths start at evaluate.task_folder",
         ) from error
     group = loaded.get("groups", {}).get(task)
@@ -151,7 +151,7 @@ def _check_name(manager: Any, task: str, task_folder: str | None) -> None:
         raise TokensieveError(
             f"lm-evaluation-harness knows no task '{task}'{did_you_mean(task, known)}",
             where=_WHERE,
-            mend=f"{task_folder} defines {', '.join(own) or 'no task'}"
+            hint=f"{task_folder} defines {', '.join(own) or 'no task'}"
             if task_folder
             else "`lm-eval ls tasks` lists them; evaluate.task_folder adds definitions of your own",
         )
@@ -167,7 +167,7 @@ def _manager(tasks: Sequence[str], task_folder: str | None) -> Any:
         import lm_eval  # noqa: F401
     except ImportError as error:
         raise TokensieveError(
-            "lm-evaluation-harness is not installed", where=_WHERE, mend="pip install 'tokensieve[eval]'"
+            "lm-evaluation-harness is not installed", where=_WHERE, hint="pip install 'tokensieve[eval]'"
         ) from error
     folder = _resolved(task_folder)
     if folder is not None:
@@ -197,7 +197,7 @@ def _check_folder(folder: Path) -> None:
     files = sorted(folder.rglob("*.yaml"))
     if not files:
         raise TokensieveError(
-            "no task definitions (*.yaml) in this folder", where=str(folder), mend="check evaluate.task_folder"
+            "no task definitions (*.yaml) in this folder", where=str(folder), hint="check evaluate.task_folder"
         )
     for file in files:
         try:
@@ -208,7 +208,7 @@ def _check_folder(folder: Path) -> None:
             raise TokensieveError(
                 f"a task definition that is not YAML: {getattr(error, 'problem', error)}",
                 where=f"{file}:{mark.line + 1}" if mark else str(file),
-                mend="mend the file, or leave it out of the task folder",
+                hint="fix the file, or leave it out of the task folder",
             ) from error
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, LOSS, Int64, check_finite
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
 from tokensieve.ops.ragged import segment_counts
-from tokensieve.types import IGNORE_INDEX, LOSS, Int64, check_finite
 
 # exp of a float64 beyond this overflows, and JSON has no infinity.
 _LARGEST_EXPONENT = 700.0
@@ -97,6 +97,6 @@ def held_out_losses(
         raise TokensieveError(
             "the held-out data has no response tokens",
             where=str(examples.folder),
-            mend="rows with an assistant's answer within data.max_length",
+            hint="rows with an assistant's answer within data.max_length",
         )
     return ExampleLosses(*(np.concatenate(parts)[answered] for parts in (rows, sums, counts)))

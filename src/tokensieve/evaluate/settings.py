@@ -37,7 +37,7 @@ class ExactMatchSettings:
             raise TokensieveError(
                 f"'{self.extract}' is not a regular expression: {error}",
                 where="recipe: evaluate.exact_match.extract",
-                mend="escape what is meant literally, such as \\( and \\$",
+                hint="escape what is meant literally, such as \\( and \\$",
             ) from error
 
 

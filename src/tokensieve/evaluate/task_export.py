@@ -48,12 +48,12 @@ def write_task(
         TokensieveError: a name that is no file name, or an expression with several groups.
     """
     if not _NAME.fullmatch(name):
-        raise TokensieveError(f"'{name}' cannot name a task", mend="letters, digits, '_' and '-'")
+        raise TokensieveError(f"'{name}' cannot name a task", hint="letters, digits, '_' and '-'")
     if settings.extract is not None and re.compile(settings.extract).groups > 1:
         raise TokensieveError(
             f"the harness would take another group of '{settings.extract}' than the first",
             where="recipe: evaluate.exact_match.extract",
-            mend="write (?:...) for all groups but the one that is compared",
+            hint="write (?:...) for all groups but the one that is compared",
         )
     rows = [
         {

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64
+from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64
 
 
 @dataclass(frozen=True, eq=False)

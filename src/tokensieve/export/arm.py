@@ -13,7 +13,7 @@ from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.export._base import Shard
 from tokensieve.methods import get_method
-from tokensieve.report.view import RunView
+from tokensieve.runs.view import RunView
 from tokensieve.select.cleaned import cleaned_rows, examples_with_kept
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import read_column
@@ -71,7 +71,7 @@ def open_arm(view: RunView, name: str) -> ArmData:
         raise TokensieveError(
             f"the run has no arm '{name}'{did_you_mean(name, view.arms)}",
             where=str(view.folder),
-            mend=f"one of: {', '.join(view.arms)}",
+            hint=f"one of: {', '.join(view.arms)}",
         )
     selection = view.row(name).selection
     assert selection is not None
@@ -88,7 +88,7 @@ def open_arm(view: RunView, name: str) -> ArmData:
             f"arm '{name}' {does} tokens while the model trains: no file holds what it decides, so none can be "
             "exported",
             where=str(view.folder / "arms" / name),
-            mend="train it with `tokensieve train`, or with TokenSelectionTrainer in a script of your own "
+            hint="train it with `tokensieve train`, or with TokenSelectionTrainer in a script of your own "
             f"(docs/trainer.md){fixed}",
         )
     note = ""

@@ -21,12 +21,12 @@ def check_push(repo: str) -> None:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise TokensieveError(
-            f"'{repo}' is no name of a repository", where="--push-to-hub", mend="such as you/your-data"
+            f"'{repo}' is no name of a repository", where="--push-to-hub", hint="such as you/your-data"
         ) from error
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError as error:
-        raise TokensieveError("not logged in", where="--push-to-hub", mend="hf auth login") from error
+        raise TokensieveError("not logged in", where="--push-to-hub", hint="hf auth login") from error
     except _failures() as error:
         raise _refused(repo, error) from error
 
@@ -68,5 +68,5 @@ def _refused(repo: str, error: BaseException) -> TokensieveError:
     return TokensieveError(
         f"the Hub refuses: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
         where=f"--push-to-hub {repo}",
-        mend="log in with `hf auth login` as someone who may write there, then run the same command again",
+        hint="log in with `hf auth login` as someone who may write there, then run the same command again",
     )

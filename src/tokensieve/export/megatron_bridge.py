@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tokensieve.containers import Int64
 from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted
 from tokensieve.ops.ragged import gather_segments, offsets
-from tokensieve.types import Int64
 
 
 def pack(lengths: Int64, capacity: int) -> list[list[int]]:

@@ -12,8 +12,8 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from tokensieve.containers import segments
 from tokensieve.export._base import Facts, Shard, Snippet, Target, write_json_line
-from tokensieve.types import segments
 
 
 def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def _document_end(shards: Iterable[Shard], tokenizer: Any, facts: Facts) -> int:
         "OLMo-core finds the ends of documents by the EOS token, and the examples hold it, as all other special tokens "
         "of the tokenizer, before their ends",
         where=str(facts.tokenizer),
-        mend="add a special token to the tokenizer that the chat template does not use",
+        hint="add a special token to the tokenizer that the chat template does not use",
     )
 
 

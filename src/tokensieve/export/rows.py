@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import Int64, segments
 from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted, write_json_line, yaml_lines
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.shards import write_shard
-from tokensieve.types import Int64, segments
 
 Ragged = tuple[Int64, Mapping[str, NDArray[Any]]]
 
@@ -168,7 +168,7 @@ TARGETS = (
         _unsloth_config,
         f"Rows of `input_ids`, `attention_mask`, `labels`, `assistant_masks`: {_LABELS}.",
         loads_with_datasets=True,
-        note="do not call train_on_responses_only: it makes labels anew",
+        note="do not call train_on_responses_only: it makes labels again",
     ),
     Target(
         "axolotl",

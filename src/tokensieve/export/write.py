@@ -10,10 +10,10 @@ import yaml
 from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Snippet
 from tokensieve.export.arm import ArmData, open_arm
-from tokensieve.export.card import dataset_card
 from tokensieve.export.settings import TargetName
 from tokensieve.export.targets import TARGETS
-from tokensieve.report.view import RunView, load_run
+from tokensieve.runs.card import dataset_card
+from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
 
@@ -57,7 +57,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
         raise TokensieveError(
             f"arm '{data.name}' gives every token a weight of its own, and {to} takes labels alone",
             where="--to",
-            mend=f"one of: {carriers}; or train it with `tokensieve train`",
+            hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
     folder = (output or run / "exports" / f"{data.name}-{to}").absolute()
     recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
@@ -102,9 +102,9 @@ def _check_folder(folder: Path, identity: dict) -> None:
             {name: found.get(name) for name in identity},
             identity,
             where=str(manifest),
-            mend="give another --output, or delete the folder",
+            hint="give another --output, or delete the folder",
         )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TokensieveError(
-            "the output folder is not empty and holds no export", where=str(folder), mend="give another --output"
+            "the output folder is not empty and holds no export", where=str(folder), hint="give another --output"
         )

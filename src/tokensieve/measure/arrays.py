@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Statistics, StatisticSpec
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward
@@ -19,7 +20,6 @@ from tokensieve.methods._base import Method
 from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.token_loss import LOSS_STATISTICS
-from tokensieve.types import IGNORE_INDEX, Examples, Figure, Float32, Statistics
 
 _ROWS_AT_ONCE = 2000
 _OF_A_PASS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS)
@@ -54,41 +54,41 @@ def measure_tokens(
             rows of ids and labels that do not match, an id beyond a model's vocabulary, an example beyond its context.
     """
     method = get_method(method) if isinstance(method, str) else method
-    by_role: dict[str, list[Figure]] = {}
+    by_role: dict[str, list[StatisticSpec]] = {}
     for role, name in sorted(method.needs):
         _check_need(method, role, name, models)
-        by_role.setdefault(role, []).append(Figure.of(name, method.options(name)))
+        by_role.setdefault(role, []).append(StatisticSpec.of(name, method.options(name)))
     examples = _examples(input_ids, labels)
     values: dict[tuple[str, str], Float32] = {}
-    for role, figures in by_role.items():
+    for role, specs in by_role.items():
         _check_model(examples, models[role], role)
-        with _frozen(models[role], figures) as forward:
+        with _frozen(models[role], specs) as forward:
             found = _measured(forward, examples)
-        values |= {(role, figure.name): found[figure.key] for figure in figures}
+        values |= {(role, spec.name): found[spec.key] for spec in specs}
     ends = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, tuple(turn_end_ids))
     return Statistics(examples.cu_seqlens, examples.labels.astype(np.int64), values, ends)
 
 
-def measure_rows(model: Any, dataset: Any, figures: Sequence[Figure]) -> dict[str, list[Float32]]:
-    """Measure a data set of token ids: for each statistic, the figures of each row."""
-    found: dict[str, list[Float32]] = {figure.name: [] for figure in figures}
-    with _frozen(model, figures) as forward:
+def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> dict[str, list[Float32]]:
+    """Measure a data set of token ids: for each statistic, the values of each row."""
+    found: dict[str, list[Float32]] = {spec.name: [] for spec in specs}
+    with _frozen(model, specs) as forward:
         for start in range(0, len(dataset), _ROWS_AT_ONCE):
             rows = dataset[start : start + _ROWS_AT_ONCE]
             examples = _examples(rows["input_ids"], rows["labels"], start)
             measured = _measured(forward, examples)
-            for figure in figures:
-                found[figure.name] += np.split(measured[figure.key], examples.cu_seqlens[1:-1])
+            for spec in specs:
+                found[spec.name] += np.split(measured[spec.key], examples.cu_seqlens[1:-1])
     return found
 
 
 @contextmanager
-def _frozen(model: Any, figures: Sequence[Figure]) -> Iterator[Forward]:
+def _frozen(model: Any, specs: Sequence[StatisticSpec]) -> Iterator[Forward]:
     """Measure with a model as it is in evaluation; it goes on as it was after."""
     training = model.training
     model.eval()
     try:
-        with Forward(model, figures) as forward:
+        with Forward(model, specs) as forward:
             yield forward
     finally:
         model.train(training)
@@ -108,7 +108,7 @@ def _examples(input_ids: Rows, labels: Rows, first: int = 0) -> Examples:
             if faulty
             else f"{len(lengths)} examples of ids with {len(labelled)} of labels",
             where=f"example {first + faulty[0]}" if faulty else "input_ids, labels",
-            mend="give one label an id, and no empty example",
+            hint="give one label an id, and no empty example",
         )
     cu_seqlens = offsets(lengths)
     ids, targets = (np.concatenate(list(rows)).astype(np.int32) for rows in (input_ids, labels))
@@ -121,7 +121,7 @@ def _check_need(method: Method, role: str, name: str, models: Mapping[str, Any])
         raise TokensieveError(
             f"method '{method.name}' needs {name} of a model in the role '{role}', and none is given",
             where=f"measure_tokens: models['{role}']",
-            mend="pass one; before a training the base plays the roles 'history' and 'current'"
+            hint="pass one; before a training the base plays the roles 'history' and 'current'"
             if role in ("history", "current")
             else f"models={{'{role}': MODEL}}",
         )
@@ -129,7 +129,7 @@ def _check_need(method: Method, role: str, name: str, models: Mapping[str, Any])
         raise TokensieveError(
             f"'{name}', which method '{method.name}' needs, is not measured from one pass over plain token ids",
             where="measure_tokens",
-            mend="use `tokensieve run`, or TokenSelectionTrainer",
+            hint="use `tokensieve run`, or TokenSelectionTrainer",
         )
 
 
@@ -141,7 +141,7 @@ def _check_model(examples: Examples, model: Any, role: str) -> None:
         raise TokensieveError(
             f"token id {examples.input_ids[wrong[0]]} is not in the {size} ids of the model in the role '{role}'",
             where=f"measure_tokens: example {row}",
-            mend="use the tokenizer that belongs to the model, and pad nothing",
+            hint="use the tokenizer that belongs to the model, and pad nothing",
         )
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     longest = int(examples.lengths.argmax())
@@ -149,5 +149,5 @@ def _check_model(examples: Examples, model: Any, role: str) -> None:
         raise TokensieveError(
             f"{examples.lengths[longest]} tokens are beyond the context of {context} of the model in the role '{role}'",
             where=f"measure_tokens: example {longest}",
-            mend="truncate the examples",
+            hint="truncate the examples",
         )

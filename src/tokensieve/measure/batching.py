@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.types import Int64
+from tokensieve.containers import Int64
 
 
 def plan_batches(lengths: Int64, token_budget: int) -> list[NDArray[np.int64]]:

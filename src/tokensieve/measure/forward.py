@@ -7,55 +7,23 @@ and the head is applied to these alone, in chunks (`ops.token_loss`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, StatisticSpec
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.attention import AttentionTap
+from tokensieve.models.attention_tap import AttentionTap
+from tokensieve.models.head import Head
 from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
-from tokensieve.types import IGNORE_INDEX, Examples, Figure, Float32, Int64
 
 _PROBE_TOKENS = 8
-
-
-class Head:
-    """A model's language-model head with what the model does to its logits, applied to some of the vocabulary.
-
-    Args:
-        model: a `transformers` causal language model, adapters included.
-
-    Raises:
-        TokensieveError: the model has no output embedding.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.module = model.get_output_embeddings()
-        if self.module is None:
-            raise TokensieveError(
-                f"{type(model).__name__} has no output embedding, so it gives no token losses",
-                mend="give a causal language model, loaded with its head",
-            )
-        self.forward = self.module.forward
-        self._finish = _after_head(model.config.get_text_config())
-
-    @property
-    def vocabulary(self) -> int:
-        """Number of logits of a row."""
-        return int(self.module.weight.shape[0])
-
-    def logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
-        """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
-        if type(self.module) is not nn.Linear:  # an adapter on the head: its own code must run
-            return self._finish(self.forward(hidden)[:, columns])
-        torch.mm(hidden, self.module.weight[columns].T, out=out)
-        return self._finish(out if self.module.bias is None else out.add_(self.module.bias[columns]))
 
 
 class Forward:
@@ -63,7 +31,7 @@ class Forward:
 
     Args:
         model: a `transformers` causal language model, adapters included.
-        figures: what each pass is to yield, of `ops.token_loss` and `ops.attention`.
+        specs: what each pass is to yield, of `ops.token_loss` and `ops.attention`.
 
     Raises:
         TokensieveError: the model has no output embedding, or its logits are not what its head and the
@@ -71,10 +39,10 @@ class Forward:
             that it does not have.
     """
 
-    def __init__(self, model: Any, figures: Sequence[Figure]) -> None:
-        self._model, self.figures = model, tuple(figures)
-        self._names = [figure.name for figure in figures if figure.name in LOSS_STATISTICS]
-        attention = [figure for figure in figures if figure.name in ATTENTION_STATISTICS]
+    def __init__(self, model: Any, specs: Sequence[StatisticSpec]) -> None:
+        self._model, self.specs = model, tuple(specs)
+        self._names = [spec.name for spec in specs if spec.name in LOSS_STATISTICS]
+        attention = [spec for spec in specs if spec.name in ATTENTION_STATISTICS]
         self._tap = AttentionTap(model, attention) if attention else None
         self._head = Head(model)
         self._thread = threading.local()
@@ -111,7 +79,7 @@ class Forward:
 
     @torch.inference_mode()
     def statistics(self, sequences: Sequence[NDArray], targets: Sequence[NDArray]) -> list[dict[str, Float32]]:
-        """Return, for each sequence, float32 figures at its target positions, by the key of the figure.
+        """Return, for each sequence, float32 values at its target positions, by the key of the statistic.
 
         Args:
             sequences: int32 ``[tokens]`` ids of each sequence.
@@ -130,7 +98,7 @@ class Forward:
         rows = np.repeat(np.arange(len(targets)), [len(positions) for positions in targets])
         places = torch.from_numpy(rows * padded.shape[1] + np.concatenate(targets)).to(device)
         wanted = np.concatenate([s[p] for s, p in zip(sequences, targets, strict=True)]).astype(np.int64)
-        figures: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         # Right padding under causal attention needs no mask: no real token sees a later one.
         if self._tap is None:
             hidden = self._hidden(padded.to(device))
@@ -139,14 +107,14 @@ class Forward:
             prompt[places] = False
             with self._tap.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
                 hidden = self._hidden(padded.to(device))
-            figures |= {key: value.flatten()[places] for key, value in found.items()}
+            values |= {key: value.flatten()[places] for key, value in found.items()}
         if self._names:
             hidden = hidden.reshape(-1, hidden.shape[-1])[places - 1]
             ids = torch.from_numpy(wanted).to(device)
-            figures |= token_statistics(hidden, self._head.logits, ids, self._names, self._head.vocabulary)
+            values |= token_statistics(hidden, self._head.logits, ids, self._names, self._head.vocabulary)
         stops = np.cumsum([len(positions) for positions in targets])[:-1]
-        split = {name: np.split(value.cpu().numpy(), stops) for name, value in figures.items()}
-        return [{name: values[row] for name, values in split.items()} for row in range(len(sequences))]
+        split = {name: np.split(value.cpu().numpy(), stops) for name, value in values.items()}
+        return [{name: value[row] for name, value in split.items()} for row in range(len(sequences))]
 
     def _hidden(self, input_ids: Tensor) -> Tensor:
         """Return what enters the head, ``[rows, positions, hidden]``."""
@@ -180,7 +148,7 @@ class Forward:
                 if found.shape == expected.shape
                 else f"the head of {type(self._model).__name__} gives {tuple(found.shape)}, "
                 f"the model {tuple(expected.shape)}",
-                mend="this architecture is not supported; please report it",
+                hint="this architecture is not supported; please report it",
             )
 
 
@@ -190,7 +158,7 @@ def measure_examples(
     numbers: NDArray[np.int64],
     out: dict[str, Float32],
 ) -> None:
-    """Measure some examples of a shard together and write their figures into ``out``.
+    """Measure some examples of a shard together and write their statistics into ``out``.
 
     A batch that does not fit into the device's memory is halved until it does.
 
@@ -198,7 +166,7 @@ def measure_examples(
         forward: the model.
         examples: the shard.
         numbers: which of its examples.
-        out: float32 ``[tokens]`` of the shard, by the key of each figure; trainable positions of the examples are set.
+        out: float32 ``[tokens]`` of the shard, by statistic key; trainable positions of the examples are set.
 
     Raises:
         TokensieveError: one example alone does not fit into memory.
@@ -207,42 +175,17 @@ def measure_examples(
     sequences = [examples.input_ids[span] for span in spans]
     targets = [np.flatnonzero(examples.labels[span] != IGNORE_INDEX) for span in spans]
     try:
-        figures = forward.statistics(sequences, targets)
+        measured = forward.statistics(sequences, targets)
     except torch.OutOfMemoryError as error:
         if len(numbers) == 1:
             raise TokensieveError(
                 f"row {examples.rows[numbers[0]]} with {len(sequences[0])} tokens does not fit into memory",
-                mend="lower data.max_length, or measure in bfloat16",
+                hint="lower data.max_length, or measure in bfloat16",
             ) from error
         torch.cuda.empty_cache()
         for half in np.array_split(numbers, 2):
             measure_examples(forward, examples, half, out)
         return
-    for span, positions, figure in zip(spans, targets, figures, strict=True):
-        for key, value in figure.items():
+    for span, positions, values in zip(spans, targets, measured, strict=True):
+        for key, value in values.items():
             out[key][span.start + positions] = value
-
-
-def _after_head(config: Any) -> Callable[[Tensor], Tensor]:
-    """Return what a model does to its logits: a scaling, a soft cap, or nothing.
-
-    The names are those of transformers' configurations: `logit_scale` (Cohere), `lm_head_multiplier`
-    (Falcon-H1), `logits_scaling` (Granite, a divisor), `final_logit_softcapping` (Gemma 2).
-    """
-    scale = next(
-        (
-            value
-            for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
-            if (value := getattr(config, name, None))
-        ),
-        1.0,
-    )
-    if divisor := getattr(config, "logits_scaling", None):
-        scale = divisor if config.model_type == "hyperclovax" else 1 / divisor
-    cap = getattr(config, "final_logit_softcapping", None)
-
-    def finish(logits: Tensor) -> Tensor:
-        logits = logits if scale == 1.0 else logits * scale
-        return logits if cap is None else torch.tanh(logits / cap) * cap
-
-    return finish

@@ -1,6 +1,6 @@
 """How much each id of the vocabulary belongs to the task: a cosine to the mean vector of the task's words.
 
-Relevance is a figure of the id alone, whatever stands before the token, so that one pass over the vocabulary gives that
+Relevance depends on the id alone, whatever stands before the token, so that one pass over the vocabulary gives that
 of every token of any data. Source: the task relevance of XTF (arXiv 2602.14536). Its authors choose the words by hand;
 where the user gives none, those are taken that the task uses far more than language at large.
 """
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AutoTokenizer
 
+from tokensieve.containers import Float32, Int64, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.types import Figure, Float32, Int64
 
 RELEVANCE = "relevance"
 """The one statistic that depends on a token's id alone."""
@@ -51,7 +51,7 @@ def context_free_vectors(model: Any, ids: NDArray[np.integer], kind: VectorKind)
     if len(beyond := ids[(ids < 0) | (ids >= rows)]):
         raise TokensieveError(
             f"token id {beyond[0]} is beyond the model's embedding of {rows} rows",
-            mend="use the tokenizer that belongs to the model, or resize its embedding",
+            hint="use the tokenizer that belongs to the model, or resize its embedding",
         )
     wanted = torch.as_tensor(ids, device=embedding.weight.device)
     if kind == "embedding":
@@ -78,13 +78,13 @@ def relevance_table(model: Any, domain_ids: NDArray[np.integer], kind: VectorKin
         TokensieveError: no domain ids, ids beyond the embedding, or a mean vector that is zero, NaN or infinite.
     """
     if len(domain_ids) == 0:
-        raise TokensieveError("there are no domain words to compare with", mend="give some as method.domain_words")
+        raise TokensieveError("there are no domain words to compare with", hint="give some as method.domain_words")
     domain = context_free_vectors(model, np.unique(domain_ids), kind).mean(dim=0)
     length = float(domain.norm())
     if not 0 < length < float("inf"):
         raise TokensieveError(
             f"the mean {kind} vector of the {len(domain_ids)} domain ids has length {length}",
-            mend="a half-precision model may overflow: try dtype: float32",
+            hint="a half-precision model may overflow: try dtype: float32",
         )
     table = np.empty(vocabulary, dtype=np.float32)
     for start in range(0, vocabulary, _BATCH):  # the vectors of all ids at once may be gigabytes
@@ -132,14 +132,14 @@ def derive_domain_ids(
     if usual.shape != task.shape:
         raise TokensieveError(
             f"the background counts {len(usual)} ids, the data {vocabulary}",
-            mend="one count for each id of the vocabulary",
+            hint="one count for each id of the vocabulary",
         )
     words = task > 0
     words[np.asarray(excluded, dtype=np.int64)] = False
     if not words.any():
         raise TokensieveError(
             "domain words cannot be derived: no token of the data is a word",
-            mend="give some as method.domain_words",
+            hint="give some as method.domain_words",
         )
     usual = np.where(words, usual, 0) / usual.sum()
     share = (task + vocabulary * usual) / (task.sum() + vocabulary)
@@ -171,15 +171,15 @@ def words_to_ids(tokenizer: Any, words: Sequence[str]) -> Int64:
         raise TokensieveError(
             f"no domain word is left: {list(words)[:10]}",
             where="method.domain_words",
-            mend="give words that the tokenizer knows, or leave the list empty to derive them from the data",
+            hint="give words that the tokenizer knows, or leave the list empty to derive them from the data",
         )
     return np.array(sorted(found), dtype=np.int64)
 
 
-def task_ids(examples: ExampleStore, figure: Figure) -> tuple[Int64, list[str]]:
-    """Return the ids of the task's words and their text: the words in the figure's options, or those of the data."""
+def task_ids(examples: ExampleStore, spec: StatisticSpec) -> tuple[Int64, list[str]]:
+    """Return the ids of the task's words and their text: the words in the options, or those of the data."""
     tokenizer = AutoTokenizer.from_pretrained(examples.folder / "tokenizer")
-    if words := figure.option("domain_words", ()):
+    if words := spec.option("domain_words", ()):
         ids = words_to_ids(tokenizer, words)
     else:
         vocabulary = max(len(tokenizer), examples.counts.largest_id + 1)

@@ -50,7 +50,7 @@ def get_method(name: str, **hyperparameters: Any) -> Method:
         if parameter not in known:
             raise TokensieveError(
                 f"method '{name}' has no hyper-parameter '{parameter}'{did_you_mean(parameter, known)}",
-                mend=f"one of: {', '.join(known) or 'it has none'}",
+                hint=f"one of: {', '.join(known) or 'it has none'}",
             )
     return cls(**hyperparameters)
 
@@ -91,11 +91,11 @@ def _plugin(name: str) -> Plugin:
     offered = list(plugins().get(name, ()))
     if not offered:
         names = sorted({*_own_methods(), *plugins()})
-        raise TokensieveError(f"unknown method '{name}'{did_you_mean(name, names)}", mend=f"one of: {', '.join(names)}")
+        raise TokensieveError(f"unknown method '{name}'{did_you_mean(name, names)}", hint=f"one of: {', '.join(names)}")
     if len(offered) > 1:
         packages = [plugin.package for plugin in offered]
         raise TokensieveError(
             f"the packages {' and '.join(packages)} both offer a method '{name}'",
-            mend=f"uninstall one of them: pip uninstall {packages[0].partition(' ')[0]}",
+            hint=f"uninstall one of them: pip uninstall {packages[0].partition(' ')[0]}",
         )
     return offered[0]

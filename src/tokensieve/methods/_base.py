@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
+from tokensieve.containers import Bool, Float32, Int64, Needs, Role, Rounding, Scope, Statistics, UInt8
 from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
-from tokensieve.types import Bool, Float32, Int64, Needs, Role, Rounding, Scope, Statistics, UInt8
 
 Corpus = Callable[[], Iterable[Statistics]]
 """Returns a fresh iterator over the statistics of every shard of a data set."""

@@ -53,7 +53,7 @@ class Plugin:
         return TokensieveError(
             f"the method '{self.name}' of the package {self.package} {fault}",
             where=f"entry point '{self.name}' of {GROUP}: {self.target}",
-            mend=f"update or uninstall {self.package.partition(' ')[0]}; its author can test the method with "
+            hint=f"update or uninstall {self.package.partition(' ')[0]}; its author can test the method with "
             "tokensieve.testing.check_method",
         )
 

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Bool, Float32, Needs, Statistics
 from tokensieve.methods._base import WeightMethod
-from tokensieve.types import Bool, Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Bool, Float32, Needs, Statistics
 from tokensieve.methods._base import WeightMethod
 from tokensieve.ops.rules import check_range
-from tokensieve.types import Bool, Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

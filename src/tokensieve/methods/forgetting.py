@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Bool, Float32, Statistics
 from tokensieve.methods.token_cleaning import TokenCleaning
 from tokensieve.ops.rules import check_range
-from tokensieve.types import Bool, Float32, Statistics
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import TopFraction
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """ProFit (arXiv 2601.09195): train on tokens that the model in training gives some probability.
 
-Tokens with a probability below the threshold are masked, anew at every step; the loss is averaged over the others.
+Tokens with a probability below the threshold are masked, again at every step; the loss is averaged over the others.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Threshold, check_range
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tokensieve.containers import Float32, Needs, Scope, Statistics
 from tokensieve.methods._base import FractionMethod
 from tokensieve.ops.rules import check_choice
-from tokensieve.types import Float32, Needs, Scope, Statistics
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.ops.rules import Threshold, check_fraction
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Role
 from tokensieve.methods._base import Schedule
 from tokensieve.methods.token_cleaning import TokenCleaning
 from tokensieve.ops.rules import check_range
-from tokensieve.types import Role
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from tokensieve.containers import Float32, Needs, Rounding, Scope, Statistics
 from tokensieve.methods._base import FractionMethod
 from tokensieve.ops.ragged import segment_extremes
 from tokensieve.ops.rules import check_choice, check_range
-from tokensieve.types import Float32, Needs, Rounding, Scope, Statistics
 
 _EPSILON = np.float32(1e-8)
 

@@ -10,9 +10,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Threshold, check_range
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from tokensieve.containers import Bool, Float32, Needs, Statistics
 from tokensieve.methods._base import Corpus, WeightMethod
 from tokensieve.ops.rules import check_range
-from tokensieve.types import Bool, Float32, Needs, Statistics
 
 _SMALLEST_TAU = 1e-6  # a batch whose median loss is 0 weighs its hard tokens with the floor
 

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import FractionMethod
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from tokensieve.containers import Float32, Needs, Rounding, Scope, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import DropFraction, check_fraction
-from tokensieve.types import Float32, Needs, Rounding, Scope, Statistics
 
 
 @dataclass(frozen=True)

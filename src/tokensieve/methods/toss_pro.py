@@ -1,7 +1,7 @@
 """TOSS-Pro: TOSS with a safety-degraded model that is refined on the riskiest examples (arXiv 2603.01185).
 
 Score and rule are those of `toss`. For a few rounds the data is scored with the current safety-degraded model, the
-examples that hold the riskiest tokens join the harmful set, and that model is trained anew from the base.
+examples that hold the riskiest tokens join the harmful set, and that model is trained again from the base.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from tokensieve.containers import Role
 from tokensieve.methods._base import Schedule
 from tokensieve.methods.toss import Toss
 from tokensieve.ops.rules import check_range
-from tokensieve.types import Role
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from tokensieve.containers import Float32, Needs, Statistics
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import TopExamples, check_choice, check_range
-from tokensieve.types import Float32, Needs, Statistics
 
 
 @dataclass(frozen=True)

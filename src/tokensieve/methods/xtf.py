@@ -26,11 +26,11 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import Bool, Float32, Int64, Needs, Statistics, UInt8
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Corpus, Method
 from tokensieve.ops.ragged import offsets, order_keys, segment_counts
 from tokensieve.ops.rules import Threshold, check_choice, check_range
-from tokensieve.types import Bool, Float32, Int64, Needs, Statistics, UInt8
 
 _ATTRIBUTES = ("importance", "novelty", "relevance")
 _KNOWN = -np.log(0.95)  # nats; a token with a smaller loss is known
@@ -92,13 +92,13 @@ class Xtf(Method):
         for attribute in self.on:
             check_choice("on", attribute, _ATTRIBUTES)
         if not self.on:
-            raise TokensieveError("on is empty, no attribute counts", mend=f"one or more of: {', '.join(_ATTRIBUTES)}")
+            raise TokensieveError("on is empty, no attribute counts", hint=f"one or more of: {', '.join(_ATTRIBUTES)}")
         object.__setattr__(self, "on", tuple(attribute for attribute in _ATTRIBUTES if attribute in self.on))
         for word in self.domain_words:
             if not isinstance(word, str) or not word.strip():
                 raise TokensieveError(
                     f"domain_words holds {word!r}, which is no word",
-                    mend="method.domain_words: a list of words, such as [sum, apples]",
+                    hint="method.domain_words: a list of words, such as [sum, apples]",
                 )
         check_choice("mode", self.mode, ("corrected", "official", "paper"))
         check_choice("heads", self.heads, ("mean", "max"))

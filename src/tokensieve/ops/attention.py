@@ -77,14 +77,14 @@ def attention_mass(
     if unknown := set(names) - set(ATTENTION_STATISTICS):
         raise TokensieveError(
             f"no attention statistic is called {sorted(unknown)[0]!r}",
-            mend=f"one or more of: {', '.join(ATTENTION_STATISTICS)}",
+            hint=f"one or more of: {', '.join(ATTENTION_STATISTICS)}",
         )
     batch, head_count, size, _ = query.shape
     key_heads = key.shape[1]
     if head_count % key_heads:
         raise TokensieveError(
             f"{head_count} query heads are no multiple of {key_heads} key heads",
-            mend="give queries and keys of one layer",
+            hint="give queries and keys of one layer",
         )
     query, key = query.detach(), key.detach()
     position = torch.arange(size, device=query.device)
@@ -201,5 +201,5 @@ def _layer_type(module: nn.Module) -> str | None:
 def _unsupported(module: nn.Module, does: str) -> TokensieveError:
     return TokensieveError(
         f"attention cannot be measured on this architecture: {type(module).__name__} {does}",
-        mend="choose a method that needs no attention, or another layer",
+        hint="choose a method that needs no attention, or another layer",
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.types import Bool
+from tokensieve.containers import Bool
 
 _BUCKETS = 1 << 16
 

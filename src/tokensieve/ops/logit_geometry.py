@@ -133,7 +133,7 @@ class Projector:
         if len(lm_head) != vocabulary:
             raise TokensieveError(
                 f"the head has {len(lm_head)} rows, the projector was drawn for {vocabulary} tokens",
-                mend="draw the projector for the rows of the head",
+                hint="draw the projector for the rows of the head",
             )
         result = lm_head.new_zeros((len(self.index_vocab), lm_head.shape[1]), dtype=torch.float64)
         for start in range(0, vocabulary, _BLOCK):
@@ -174,7 +174,7 @@ class Projector:
         if longest > most:
             raise TokensieveError(
                 f"an example has {longest} rows, the projector was drawn for at most {most}",
-                mend="draw the projector for the longest example",
+                hint="draw the projector for the longest example",
             )
         time = _transform(self.sign_time, self.index_time, 0, longest, hidden.device)
         result = hidden.new_zeros((len(lengths), len(time), len(head)), dtype=torch.float32)

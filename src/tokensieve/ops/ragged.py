@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.types import Bool, Float32, Int64
+from tokensieve.containers import Bool, Float32, Int64
 
 _SIGN = np.int32(-(2**31))
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
-from tokensieve.types import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 
 # Keys that no finite score has: above all of them and below.
 _FORCED, _SPARED, _ABSENT = np.uint32(0xFFFFFFFF), np.uint32(1), np.uint32(0)
@@ -152,7 +152,7 @@ class TopExamples:
         if len(numbers) < self.examples and len(statistics):
             raise TokensieveError(
                 f"{self.examples} examples are to be kept of a batch that has {len(numbers)}",
-                mend="raise the batch size, or keep fewer",
+                hint="raise the batch size, or keep fewer",
             )
         best = numbers[np.argsort(-scores[trainable][first], kind="stable")[: self.examples]]
         return trainable & np.isin(segment_ids(statistics.cu_seqlens), best)
@@ -220,7 +220,7 @@ def check_fraction(fraction: Any, name: str = "fraction") -> None:
     if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction <= 1:
         raise TokensieveError(
             f"{name} is {fraction!r}, it must be above 0 and at most 1",
-            mend=f"{name}: 0.6 keeps 60 % of the trainable tokens",
+            hint=f"{name}: 0.6 keeps 60 % of the trainable tokens",
         )
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tokensieve.report.results import POINTS_OF_REFERENCE, Estimate, Row
-from tokensieve.report.view import RunView
+from tokensieve.runs.results import POINTS_OF_REFERENCE, Estimate, Row
+from tokensieve.runs.view import RunView
 
 
 @dataclass(frozen=True)

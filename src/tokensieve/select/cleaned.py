@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64, segments
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import write_shard
-from tokensieve.types import IGNORE_INDEX, Bool, Examples, Int64, segments
 
 
 def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: bool) -> int:
@@ -92,7 +92,7 @@ def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl:
                     row = {column: values[span].tolist() for column, values in columns.items()}
                     lines.write(json.dumps(row, separators=(",", ":")) + "\n")
     if written == 0:
-        raise TokensieveError("the selection keeps no token", mend="raise the fraction, or lower the threshold")
+        raise TokensieveError("the selection keeps no token", hint="raise the fraction, or lower the threshold")
     return written
 
 

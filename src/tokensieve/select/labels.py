@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tokensieve.containers import Float32, Int64, Rounding, Scope, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.rules import TopFraction, apply_rule
-from tokensieve.types import Float32, Int64, Rounding, Scope, Statistics
 
 
 def select_labels(
@@ -40,6 +40,6 @@ def select_labels(
     scores = np.asarray(scores, dtype=np.float32)
     if scores.shape != statistics.labels.shape:
         raise TokensieveError(
-            f"{scores.shape} scores for {statistics.labels.shape} labels", mend="one score for each label"
+            f"{scores.shape} scores for {statistics.labels.shape} labels", hint="one score for each label"
         )
     return apply_rule(TopFraction(fraction, scope, rounding), scores, statistics)

@@ -22,13 +22,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve.containers import Bool, Float32, Int64, Statistics, check_finite
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import segment_counts
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
+from tokensieve.progress import ProgressCallback
 from tokensieve.store.shards import read_column, shard_name, write_shard
-from tokensieve.types import Advance, Bool, Float32, Int64, Statistics, check_finite
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
@@ -38,12 +39,12 @@ LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
 
 
-Stage = Callable[[str], AbstractContextManager[Advance]]
+Stage = Callable[[str], AbstractContextManager[ProgressCallback]]
 """Opens a progress bar, in trainable tokens, for what it is told: ``score`` or ``select``."""
 
 
 @contextmanager
-def unseen(_: str) -> Iterator[Advance]:
+def unseen(_: str) -> Iterator[ProgressCallback]:
     """Show no progress."""
     yield lambda amount, /, *, total=None, note=None: None
 
@@ -69,7 +70,7 @@ def select_shards(
     if isinstance(rule, TopFraction | TopExamples) and rule.scope == "batch":
         raise TokensieveError(
             "scope 'batch' ranks within a training batch, and offline there is none",
-            mend="scope: dataset or scope: example"
+            hint="scope: dataset or scope: example"
             if isinstance(rule, TopFraction)
             else "a method that selects offline",
         )
@@ -119,7 +120,7 @@ class _Counts:
         without = int((segment_counts(kept, cu_seqlens) == 0).sum())
         return cls(int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), len(cu_seqlens) - 1, without)
 
-    def add(self, other: _Counts, advance: Advance) -> None:
+    def add(self, other: _Counts, advance: ProgressCallback) -> None:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         advance(other.trainable, note=f"{100 * self.kept / max(1, self.trainable):.1f} % kept")

@@ -45,7 +45,7 @@ def of_folder(folder: Path, patterns: Iterable[str]) -> str:
         raise TokensieveError(
             f"no {' or '.join(patterns)} in this folder",
             where=str(folder),
-            mend="give a folder that `save_pretrained` wrote",
+            hint="give a folder that `save_pretrained` wrote",
         )
     return of_value([[path.name, of_files([path])] for path in files])
 
@@ -56,13 +56,13 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def check_same(found: Any, wanted: Any, *, where: str, mend: str) -> None:
+def check_same(found: Any, wanted: Any, *, where: str, hint: str) -> None:
     """Raise ``TokensieveError`` that shows both sides of every difference between two JSON objects."""
     differences = [
         f"{name}: {before!r} there, {after!r} here" for name, before, after in _differences(found, wanted, "")
     ]
     if differences:
-        raise TokensieveError("it was made from something else: " + "; ".join(differences), where=where, mend=mend)
+        raise TokensieveError("it was made from something else: " + "; ".join(differences), where=where, hint=hint)
 
 
 def _differences(found: Any, wanted: Any, path: str) -> list[tuple[str, Any, Any]]:

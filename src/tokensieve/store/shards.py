@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store.atomic import atomic_file
-from tokensieve.types import Int64
 
-_MEND = "delete the file and run the same command again"
+_HINT = "delete the file and run the same command again"
 
 
 def shard_name(number: int) -> str:
@@ -91,7 +91,7 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
         raise TokensieveError(
             f"cannot read a shard: {error}",
             where=str(path),
-            mend=_MEND,
+            hint=_HINT,
         ) from error
     cu_seqlens: Int64 | None = None
     columns: dict[str, NDArray] = {}
@@ -107,10 +107,10 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
             raise TokensieveError(
                 f"column '{name}' has rows of other lengths than the first",
                 where=str(path),
-                mend=_MEND,
+                hint=_HINT,
             )
         cu_seqlens = found
         columns[name] = column.values.to_numpy(zero_copy_only=False)
     if cu_seqlens is None:
-        raise TokensieveError("no list column in this file", where=str(path), mend=_MEND)
+        raise TokensieveError("no list column in this file", where=str(path), hint=_HINT)
     return cu_seqlens, columns

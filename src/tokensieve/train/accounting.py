@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tokensieve.types import Bool, Float32
+from tokensieve.containers import Bool, Float32
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Selected:
 
 
 @dataclass
-class StepSum:
+class LossAccumulator:
     """What the micro-batches of an optimizer step have added up to, all but the last.
 
     Attributes:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tokensieve.containers import IGNORE_INDEX, Float32, Int64, Statistics
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.types import IGNORE_INDEX, Float32, Int64, Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ class ColumnCollator:
                 if len(row[column]) != length:
                     raise TokensieveError(
                         f"column '{column}' has {len(row[column])} numbers for {length} tokens",
-                        mend="truncate the data to SFTConfig's max_length before the figures are added",
+                        hint="truncate the data to SFTConfig's max_length before the figures are added",
                     )
                 padded[number, :length] = torch.as_tensor(row[column], dtype=torch.float32)
             batch[column] = padded

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback
 
+from tokensieve.containers import IGNORE_INDEX
 from tokensieve.errors import TokensieveError
-from tokensieve.types import IGNORE_INDEX
 
 _LABELLED, _TOKENS, _EMPTY, _ROWS = range(4)
 
@@ -41,7 +41,7 @@ class TokenSelectionCallback(TrainerCallback):
         if not hasattr(trainer, "_metrics"):
             raise TokensieveError(
                 f"{type(trainer).__name__} does not take further metrics into its log",
-                mend="give a trainer of TRL, such as SFTTrainer",
+                hint="give a trainer of TRL, such as SFTTrainer",
             )
         self._trainer = trainer
         self._hook: RemovableHandle | None = None

@@ -93,7 +93,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             raise TokensieveError(
                 f"train.{name} is set by tokensieve",
                 where=f"recipe: train.{name}",
-                mend={"max_length": "use data.max_length", "seed": "use seed", "use_cpu": "use measure.device"}.get(
+                hint={"max_length": "use data.max_length", "seed": "use seed", "use_cpu": "use measure.device"}.get(
                     name, "use output"
                 ),
             )
@@ -101,7 +101,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             raise TokensieveError(
                 f"TRL's SFTConfig has no argument '{name}'{did_you_mean(name, known)}",
                 where=f"recipe: train.{name}",
-                mend="`python -c 'import trl; help(trl.SFTConfig)'` lists them",
+                hint="`python -c 'import trl; help(trl.SFTConfig)'` lists them",
             )
         try:
             TypeAdapter(types[name]).validate_python(value)
@@ -109,7 +109,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             raise TokensieveError(
                 f"train.{name} is {value!r}: {error.errors()[0]['msg']}",
                 where=f"recipe: train.{name}",
-                mend="see the argument in TRL's SFTConfig",
+                hint="see the argument in TRL's SFTConfig",
             ) from error
     try:
         sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")
@@ -117,7 +117,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         raise TokensieveError(
             f"TRL's SFTConfig refuses the arguments: {error}",
             where="recipe: train",
-            mend="change these arguments in the recipe's `train`",
+            hint="change these arguments in the recipe's `train`",
         ) from error
 
 

@@ -21,21 +21,21 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig, SFTTrainer
 
+from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
-from tokensieve.measure.attention import AttentionTap
-from tokensieve.measure.forward import Head
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
+from tokensieve.models.attention_tap import AttentionTap
+from tokensieve.models.head import Head
 from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import TopExamples
 from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
-from tokensieve.train.accounting import Counts, Selected, StepSum
-from tokensieve.train.batch_needs import KEPT, WEIGHTS, check_batches
+from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.batches import Batch, ColumnCollator
-from tokensieve.train.candidates import ExampleFigures
-from tokensieve.train.history import MovingAverage
-from tokensieve.types import IGNORE_INDEX, Figure, Float32, Statistics
+from tokensieve.train.moving_average import MovingAverage
+from tokensieve.train.uds import ExampleStatistics
+from tokensieve.train.validation import KEPT, WEIGHTS, check_batches
 
 _OF_EXAMPLES = ("nuclear_norm", "diversity")
 
@@ -45,7 +45,7 @@ class TokenSelectionTrainer(SFTTrainer):
 
     Everything that `SFTTrainer` takes is taken as it is. Data is tokenised as `SFTTrainer` does it, or has
     ``input_ids`` and ``labels``. Further columns are read where they are there: ``ROLE.STATISTIC`` (such as
-    ``reference.loss``), a figure for each token; ``kept``, decisions of an offline selection in place of the method's
+    ``reference.loss``), a number for each token; ``kept``, decisions of an offline selection in place of the method's
     rule; ``weights``, a factor for each token's loss. What a method needs of a frozen model and no column holds is
     measured before the training, once: with the model of that role in ``models``, or, for ``base`` and ``history``,
     with the model as it is before its first step.
@@ -90,15 +90,19 @@ class TokenSelectionTrainer(SFTTrainer):
             eos = getattr(self.processing_class, "eos_token_id", None)
             turn_end_ids = [] if eos is None else [eos]
         self._turn_end_ids = tuple(turn_end_ids)
-        self.counts, self._step = Counts(), StepSum()
-        self._own = [
-            Figure.of(name, self.method.options(name)) for role, name in sorted(self.method.needs) if role == "current"
+        self.counts, self._step = Counts(), LossAccumulator()
+        self._current_specs = [
+            StatisticSpec.of(name, self.method.options(name))
+            for role, name in sorted(self.method.needs)
+            if role == "current"
         ]
-        attention = [figure for figure in self._own if figure.name in ATTENTION_STATISTICS]
+        attention = [spec for spec in self._current_specs if spec.name in ATTENTION_STATISTICS]
         unwrapped = self.accelerator.unwrap_model(self.model)
         self._tap = AttentionTap(unwrapped, attention) if attention else None
-        self._extra = [
-            figure.name for figure in self._own if figure.name in LOSS_STATISTICS and figure.name not in _OF_TRL
+        self._hidden_state_statistics = [
+            spec.name
+            for spec in self._current_specs
+            if spec.name in LOSS_STATISTICS and spec.name not in _FUSED_HEAD_STATISTICS
         ]
         self._head = Head(unwrapped)
         decay = self.method.history_decay
@@ -106,7 +110,7 @@ class TokenSelectionTrainer(SFTTrainer):
         self._check()
         self._columns = self._add_columns(models or {})
         self.data_collator: Any = ColumnCollator(self.data_collator, self._columns)
-        self._figures = self._example_figures()
+        self._example_statistics = self._make_example_statistics()
         self.add_callback(_KeepState(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
@@ -126,7 +130,7 @@ class TokenSelectionTrainer(SFTTrainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         selected: Selected | None = None
-        if self._figures is not None:
+        if self._example_statistics is not None:
             inputs, selected = self._choose_examples(model, inputs)
 
         labels = inputs["labels"]
@@ -156,7 +160,7 @@ class TokenSelectionTrainer(SFTTrainer):
         """Run the pass that trains, and read the statistics of the model in training from it."""
         hidden: list[Tensor] = []
         with ExitStack() as stack:
-            if self._extra:
+            if self._hidden_state_statistics:
                 backbone = self.accelerator.unwrap_model(model).get_decoder()
                 hook = backbone.register_forward_hook(lambda _m, _a, output: hidden.append(output.last_hidden_state))
                 stack.callback(hook.remove)
@@ -169,13 +173,13 @@ class TokenSelectionTrainer(SFTTrainer):
                 lengths = torch.from_numpy(batch.lengths).to(device)
                 found = stack.enter_context(self._tap.record(prompt.to(device), lengths))
             outputs = model(**arguments)
-        for figure in self._own:
-            if figure.name in _OF_TRL:
-                figures = _OF_TRL[figure.name](outputs)
-                values["current", figure.name] = batch.gather(torch.nn.functional.pad(figures.detach().float(), (1, 0)))
-            elif figure.key in found:
-                values["current", figure.name] = batch.gather(found[figure.key])
-        if self._extra:
+        for spec in self._current_specs:
+            if spec.name in _FUSED_HEAD_STATISTICS:
+                computed = _FUSED_HEAD_STATISTICS[spec.name](outputs)
+                values["current", spec.name] = batch.gather(torch.nn.functional.pad(computed.detach().float(), (1, 0)))
+            elif spec.key in found:
+                values["current", spec.name] = batch.gather(found[spec.key])
+        if self._hidden_state_statistics:
             values.update(self._from_hidden(hidden[0], batch))
         return outputs
 
@@ -186,17 +190,19 @@ class TokenSelectionTrainer(SFTTrainer):
         places = torch.from_numpy(batch.places[trainable]).to(hidden.device)
         states = hidden.detach().flatten(0, 1)[places - 1].to(self._head.module.weight.dtype)
         targets = torch.from_numpy(batch.labels[trainable]).to(hidden.device)
-        figures = token_statistics(states, self._head.logits, targets, self._extra, self._head.vocabulary)
+        computed = token_statistics(
+            states, self._head.logits, targets, self._hidden_state_statistics, self._head.vocabulary
+        )
         values = {}
-        for name, figure in figures.items():
+        for name, value in computed.items():
             values["current", name] = np.zeros(len(batch.labels), dtype=np.float32)
-            values["current", name][trainable] = figure.cpu().numpy()
+            values["current", name][trainable] = value.cpu().numpy()
         return values
 
     def _values(
         self, batch: Batch, columns: Mapping[str, Tensor], model: Any, inputs: Mapping[str, Any]
     ) -> dict[tuple[str, str], Float32]:
-        """Return the figures of frozen models and of the history."""
+        """Return the statistics of frozen models and of the history."""
         values = {(role, name): batch.gather(columns[f"{role}.{name}"]) for role, name in self._frozen_needs()}
         if self._history is not None:
             with torch.no_grad(), self._history.in_place():
@@ -235,7 +241,7 @@ class TokenSelectionTrainer(SFTTrainer):
         if not self.accelerator.sync_gradients:
             self._step.add(loss, selected.kept)
             return loss
-        step, self._step = self._step, StepSum()
+        step, self._step = self._step, LossAccumulator()
         counted: Any = torch.tensor(float(step.kept + selected.kept), device=loss.device)
         if self.args.average_tokens_across_devices:
             counted = self.accelerator.reduce(counted, "sum")
@@ -253,7 +259,7 @@ class TokenSelectionTrainer(SFTTrainer):
     @torch.no_grad()
     def _choose_examples(self, model: Any, inputs: dict[str, Any]) -> tuple[dict[str, Any], Selected]:
         """Score a candidate batch with a pass of its own; return the rows that are trained on, and what was decided."""
-        assert self._figures is not None
+        assert self._example_statistics is not None
         batch = Batch.of(inputs)
         backbone = self.accelerator.unwrap_model(model).get_decoder()
         with self.compute_loss_context_manager():
@@ -264,17 +270,17 @@ class TokenSelectionTrainer(SFTTrainer):
             lengths = [batch.shape[1]] * batch.shape[0]
         else:
             states = states[torch.from_numpy(batch.places).to(states.device)]
-        norms, distances, projections = self._figures.measure(states, lengths)
+        norms, distances, projections = self._example_statistics.measure(states, lengths)
         values = {
-            ("current", name): np.repeat(figure, batch.lengths)
-            for name, figure in zip(_OF_EXAMPLES, (norms, distances), strict=True)
+            ("current", name): np.repeat(value, batch.lengths)
+            for name, value in zip(_OF_EXAMPLES, (norms, distances), strict=True)
         }
         statistics = batch.statistics(values, ())
         scores = self.method.score(statistics)
         kept = self.method.rule.keep(scores, statistics)
         rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
         chosen = torch.from_numpy(rows)
-        self._figures.choose(projections[chosen])
+        self._example_statistics.choose(projections[chosen])
         longest = int(batch.lengths[rows].max())
         rest = {
             name: value[chosen.to(value.device), :longest] if isinstance(value, Tensor) and value.dim() == 2 else value
@@ -287,46 +293,50 @@ class TokenSelectionTrainer(SFTTrainer):
         return sorted(need for need in self.method.needs - without if need[0] != "current")
 
     def _check(self) -> None:
-        unknown = [f.name for f in self._own if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}]
+        unknown = [
+            f.name
+            for f in self._current_specs
+            if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}
+        ]
         if unknown:
             raise TokensieveError(
                 f"'{unknown[0]}' of the model in training cannot be read from its training pass",
-                mend="choose a method that selects before training, or another statistic",
+                hint="choose a method that selects before training, or another statistic",
             )
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
-                mend="gradient_accumulation_steps=1 with a larger batch, or FSDP",
+                hint="gradient_accumulation_steps=1 with a larger batch, or FSDP",
             )
 
-    def _example_figures(self) -> ExampleFigures | None:
+    def _make_example_statistics(self) -> ExampleStatistics | None:
         if not isinstance(self.method.rule, TopExamples):
             return None
         options = self.method.options("diversity")
         dataset: Any = self.train_dataset
         longest = max(len(row) for row in dataset["input_ids"])
-        return ExampleFigures(self._head.module, longest, options["buffer"], options["seed"])
+        return ExampleStatistics(self._head.module, longest, options["buffer"], options["seed"])
 
     def _add_columns(self, models: Mapping[str, Any]) -> tuple[str, ...]:
         """Measure what no column holds of frozen models; return the columns that batches carry."""
         dataset: Any = self.train_dataset
         present = set(dataset.column_names)
-        by_role: dict[str, list[Figure]] = {}
+        by_role: dict[str, list[StatisticSpec]] = {}
         for role, name in self._frozen_needs():
             if f"{role}.{name}" not in present:
-                by_role.setdefault(role, []).append(Figure.of(name, self.method.options(name)))
-        for role, figures in by_role.items():
+                by_role.setdefault(role, []).append(StatisticSpec.of(name, self.method.options(name)))
+        for role, specs in by_role.items():
             model = models.get(role)
             if model is None and role in ("base", "history"):
                 model = self.accelerator.unwrap_model(self.model)
             if model is None:
                 raise TokensieveError(
-                    f"method '{self.method.name}' needs {figures[0].name} of a model in the role '{role}', and none is "
+                    f"method '{self.method.name}' needs {specs[0].name} of a model in the role '{role}', and none is "
                     "given",
                     where=f"TokenSelectionTrainer: models['{role}']",
-                    mend=f"pass models={{'{role}': MODEL}}, or a data column '{role}.{figures[0].name}'",
+                    hint=f"pass models={{'{role}': MODEL}}, or a data column '{role}.{specs[0].name}'",
                 )
-            for name, column in measure_rows(model, dataset, figures).items():
+            for name, column in measure_rows(model, dataset, specs).items():
                 dataset = dataset.add_column(f"{role}.{name}", column)
         self.train_dataset = dataset
         carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
@@ -345,8 +355,8 @@ class TokenSelectionTrainer(SFTTrainer):
         tensors = {f"count.{name}": torch.tensor(value) for name, value in asdict(self.counts).items()}
         if self._history is not None:
             tensors |= {f"history.{name}": value.contiguous() for name, value in self._history.average.items()}
-        if self._figures is not None:
-            tensors["chosen"] = self._figures.chosen.contiguous()
+        if self._example_statistics is not None:
+            tensors["chosen"] = self._example_statistics.chosen.contiguous()
         save_file(tensors, self._state_file(folder))
 
     def _load_state(self, folder: Path) -> None:
@@ -355,15 +365,15 @@ class TokenSelectionTrainer(SFTTrainer):
             raise TokensieveError(
                 "this checkpoint holds no state of a token selection",
                 where=str(folder),
-                mend="resume one that TokenSelectionTrainer wrote, with as many processes",
+                hint="resume one that TokenSelectionTrainer wrote, with as many processes",
             )
         tensors = load_file(path)
         self.counts = Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(Counts)})
         if self._history is not None:
             prefix = "history."
             self._history.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-        if self._figures is not None:
-            self._figures.chosen = tensors["chosen"]
+        if self._example_statistics is not None:
+            self._example_statistics.chosen = tensors["chosen"]
 
 
 class _KeepState(TrainerCallback):
@@ -380,7 +390,7 @@ class _KeepState(TrainerCallback):
         self._trainer.save_state_to(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-_OF_TRL: dict[str, Callable[[Any], Tensor]] = {
+_FUSED_HEAD_STATISTICS: dict[str, Callable[[Any], Tensor]] = {
     "loss": lambda outputs: -outputs.log_probs,
     "entropy": lambda outputs: outputs.entropy,
     "top1": lambda outputs: outputs.is_top1,

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.models import load_model
-from tokensieve.measure.settings import ModelSettings
 from tokensieve.methods._base import Method
+from tokensieve.models.loading import load_model
+from tokensieve.models.settings import ModelSettings
+from tokensieve.progress import ProgressCallback
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.train.settings import TrainSettings, sft_config
-from tokensieve.types import Advance
 
 OnStep = Callable[[int, int], None]
 """Told the optimizer steps done and in all."""
@@ -159,7 +159,7 @@ def fit(
         raise TokensieveError(
             f"the trainer refuses: {error}",
             where="recipe: train",
-            mend="change the arguments that it names in the recipe's `train`",
+            hint="change the arguments that it names in the recipe's `train`",
         ) from error
     trainer.remove_callback(PrinterCallback)
     last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
@@ -179,7 +179,7 @@ def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Pat
         tokenizer.save_pretrained(folder / "merged")
 
 
-def on_steps(advance: Advance) -> OnStep:
+def on_steps(advance: ProgressCallback) -> OnStep:
     """Return what tells ``advance`` of the steps since it was last told, and of how many there are."""
     done = 0
 

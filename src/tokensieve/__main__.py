@@ -1,0 +1,6 @@
+"""``python -m tokensieve``."""
+
+from tokensieve.cli import main
+
+if __name__ == "__main__":
+    main()

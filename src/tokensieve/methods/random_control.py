@@ -1,0 +1,47 @@
+"""Keep tokens at random: the control at equal fraction that shows what a score is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from tokensieve.containers import Float32, Needs, Statistics
+from tokensieve.methods._base import FractionMethod
+
+
+@dataclass(frozen=True)
+class Random(FractionMethod):
+    """Uniform scores from a seed and the token's position in the data set.
+
+    A score depends on nothing else, so that it is the same whatever the sharding.
+
+    Attributes:
+        seed: another seed is another draw.
+    """
+
+    name: ClassVar[str] = "random"
+    summary: ClassVar[str] = "a random share, at the method's fraction (control)"
+    formula: ClassVar[str] = "u, uniform in [0, 1)"
+
+    seed: int = 0
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing."""
+        return frozenset()
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]``, uniform in [0, 1)."""
+        positions = np.arange(len(statistics.labels), dtype=np.uint64) + np.uint64(statistics.first_token)
+        bits = _splitmix64(positions + _splitmix64(np.array([self.seed % 2**64], dtype=np.uint64)))
+        return ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2**-24)
+
+
+def _splitmix64(state: np.ndarray) -> np.ndarray:
+    """Return uint64 ``[n]``: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a counter's random bits."""
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

@@ -1,0 +1,1 @@
+"""Models of transformers: loading, head, attention, and every private touch of that library."""

@@ -1,0 +1,69 @@
+"""The language-model head, applied to some of the vocabulary at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tokensieve.errors import TokensieveError
+
+
+class Head:
+    """A model's language-model head with what the model does to its logits, applied to some of the vocabulary.
+
+    Args:
+        model: a `transformers` causal language model, adapters included.
+
+    Raises:
+        TokensieveError: the model has no output embedding.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.module = model.get_output_embeddings()
+        if self.module is None:
+            raise TokensieveError(
+                f"{type(model).__name__} has no output embedding, so it gives no token losses",
+                hint="give a causal language model, loaded with its head",
+            )
+        self.forward = self.module.forward
+        self._finish = _after_head(model.config.get_text_config())
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of logits of a row."""
+        return int(self.module.weight.shape[0])
+
+    def logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
+        """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
+        if type(self.module) is not nn.Linear:  # an adapter on the head: its own code must run
+            return self._finish(self.forward(hidden)[:, columns])
+        torch.mm(hidden, self.module.weight[columns].T, out=out)
+        return self._finish(out if self.module.bias is None else out.add_(self.module.bias[columns]))
+
+
+def _after_head(config: Any) -> Callable[[Tensor], Tensor]:
+    """Return what a model does to its logits: a scaling, a soft cap, or nothing.
+
+    The names are those of transformers' configurations: `logit_scale` (Cohere), `lm_head_multiplier`
+    (Falcon-H1), `logits_scaling` (Granite, a divisor), `final_logit_softcapping` (Gemma 2).
+    """
+    scale = next(
+        (
+            value
+            for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+            if (value := getattr(config, name, None))
+        ),
+        1.0,
+    )
+    if divisor := getattr(config, "logits_scaling", None):
+        scale = divisor if config.model_type == "hyperclovax" else 1 / divisor
+    cap = getattr(config, "final_logit_softcapping", None)
+
+    def finish(logits: Tensor) -> Tensor:
+        logits = logits if scale == 1.0 else logits * scale
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    return finish

@@ -1,0 +1,288 @@
+"""Finding, checking and loading models."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tokensieve.errors import TokensieveError
+from tokensieve.models.settings import ModelSettings
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import read_json
+
+_WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json"]
+_OTHER_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
+
+
+def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Path:
+    """Return the folder of a model or adapter; what the Hub has is fetched into its cache.
+
+    Args:
+        path: folder or Hub id.
+        revision: Hub revision.
+        weights: also fetch the weights; without them configuration and tokenizer are enough.
+
+    Raises:
+        TokensieveError: neither a folder nor something that the Hub gives.
+    """
+    if (folder := _folder_here(path)) is not None:
+        return folder
+    from huggingface_hub import snapshot_download
+
+    patterns = _OTHER_PATTERNS + (_WEIGHT_PATTERNS if weights else [])
+    try:
+        return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise TokensieveError(
+            f"neither a folder here nor a model that the Hub gives: {reason}",
+            where=path,
+            hint="check the path or the id; a gated model needs `hf auth login`",
+        ) from error
+
+
+def _folder_here(path: str) -> Path | None:
+    """Return a folder of this machine; None for what may be a Hub id."""
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return folder
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise TokensieveError(
+            "no such model folder", where=path, hint="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"
+        )
+    return None
+
+
+def is_here(path: str, revision: str | None = None) -> bool:
+    """Whether a model or adapter is on this machine, as far as its configuration goes: a folder, or cached by the Hub.
+
+    Raises:
+        TokensieveError: neither a folder nor the form of a Hub id.
+    """
+    if _folder_here(path) is not None:
+        return True
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    names = ("config.json", "adapter_config.json", "tokenizer_config.json")
+    try:
+        return any(isinstance(try_to_load_from_cache(path, name, revision=revision), str) for name in names)
+    except HFValidationError as error:
+        raise TokensieveError(
+            "neither a folder here nor the form of a Hub id", where=path, hint="give a folder, or NAME/MODEL"
+        ) from error
+
+
+def load_config(model: ModelSettings) -> Any:
+    """Return the text configuration of a model.
+
+    Raises:
+        TokensieveError: no configuration, or one that needs code which is not trusted.
+    """
+    from transformers import AutoConfig
+
+    folder = local_folder(model.path, model.revision, weights=False)
+    if not (folder / "config.json").is_file():
+        raise TokensieveError(
+            "no config.json in this model folder",
+            where=str(folder),
+            hint="for an adapter give models.*.path the base model and models.*.adapter this folder"
+            if (folder / "adapter_config.json").is_file()
+            else "",
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+    except Exception as error:
+        raise TokensieveError(
+            f"the model's configuration cannot be read: {str(error).splitlines()[0]}",
+            where=str(folder),
+            hint="a model with code of its own needs trust_remote_code: true, if you trust it",
+        ) from error
+    return config.get_text_config()
+
+
+def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longest: int) -> None:
+    """Check what can be known about a model and the data without loading weights.
+
+    Args:
+        model: the model.
+        largest_id: largest token id of the data.
+        largest_id_at: the row that holds it.
+        longest: tokens of the longest example.
+
+    Raises:
+        TokensieveError: a token id beyond the embedding, examples longer than the context, a folder
+            without safetensors, an adapter that is not there or is not of a supported kind.
+    """
+    config = load_config(model)
+    folder = Path(model.path).expanduser()
+    if folder.is_dir():
+        _check_weights(folder)
+    if largest_id >= config.vocab_size:
+        raise TokensieveError(
+            f"token id {largest_id} is beyond the model's embedding of {config.vocab_size} rows",
+            where=f"{largest_id_at}; model {model.path}",
+            hint="use the tokenizer that belongs to the model, or resize its embedding",
+        )
+    context = context_of(model)
+    if context and longest > context:
+        raise TokensieveError(
+            f"the longest example has {longest} tokens, the model's context is {context}",
+            where=model.path,
+            hint=f"data.max_length: {context}",
+        )
+    adapter_fingerprint(model)
+
+
+def context_of(model: ModelSettings) -> int | None:
+    """Return the longest sequence that a model takes, None where its configuration sets no bound."""
+    return getattr(load_config(model), "max_position_embeddings", None)
+
+
+def weights_fingerprint(model: ModelSettings) -> str:
+    """Return the fingerprint of a model's configuration, weights and code."""
+    folder = local_folder(model.path, model.revision, weights=True)
+    _check_weights(folder)
+    return _folder_fingerprint(folder, fingerprint.MODEL_FILES, _stamps(folder))
+
+
+def adapter_fingerprint(model: ModelSettings) -> str | None:
+    """Return the fingerprint of a model's adapter, or None where it has none.
+
+    Raises:
+        TokensieveError: a folder without an adapter, or an adapter that adds virtual tokens.
+    """
+    if model.adapter is None:
+        return None
+    folder = local_folder(model.adapter, weights=True)
+    for name in fingerprint.ADAPTER_FILES:
+        if not (folder / name).is_file():
+            raise TokensieveError(
+                f"no {name} in this adapter folder",
+                where=str(folder),
+                hint="save it with PEFT: `model.save_pretrained(folder)`",
+            )
+    kind = read_json(folder / "adapter_config.json").get("peft_type")
+    if kind in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"):
+        raise TokensieveError(
+            f"adapters of type {kind} add virtual tokens and cannot be measured",
+            where=str(folder),
+            hint="give an adapter that changes weights, such as LoRA",
+        )
+    return _folder_fingerprint(folder, fingerprint.ADAPTER_FILES, _stamps(folder))
+
+
+def model_identity(model: ModelSettings) -> dict[str, Any]:
+    """Return what a model's figures depend on: weights, adapter and precision, not the path."""
+    config = load_config(model)
+    dtype = str(config.dtype or "float32").removeprefix("torch.") if model.dtype == "auto" else model.dtype
+    return {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype}
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the torch device of a name; ``auto`` is CUDA where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise TokensieveError(f"unknown device '{device}'", hint="auto, cpu, cuda or cuda:0") from error
+
+
+def load_model(model: ModelSettings, device: torch.device) -> Any:
+    """Load a causal language model for inference, without its adapter.
+
+    Raises:
+        TokensieveError: weights that cannot be loaded.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = local_folder(model.path, model.revision, weights=True)
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=model.dtype, trust_remote_code=model.trust_remote_code, use_safetensors=True
+        )
+    except Exception as error:
+        raise TokensieveError(
+            f"the model cannot be loaded: {error}",
+            where=str(folder),
+            hint="check that transformers loads it: AutoModelForCausalLM.from_pretrained(folder)",
+        ) from error
+    return loaded.to(device).eval().requires_grad_(False)
+
+
+class ModelPool:
+    """Loaded models: models that differ by an adapter share one loaded base.
+
+    One base is held at a time, since two seldom fit.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: ModelSettings | None = None
+        self._model: Any = None
+        self._peft: Any = None
+
+    @contextmanager
+    def use(self, model: ModelSettings, *, merge: bool = False) -> Iterator[Any]:
+        """Give the `transformers` model with its adapter active, or with none.
+
+        Args:
+            model: which.
+            merge: add a float32 LoRA adapter to the weights first, so that a pass costs no more than one of the base;
+                the next use then loads the base again, as taking it out again would leave rounding errors. In half
+                precision the sum would lose the adapter's small numbers: there it stays apart.
+        """
+        bare = ModelSettings(model.path, None, model.revision, model.dtype, model.trust_remote_code)
+        if self._held != bare:
+            self._model = self._peft = None
+            self._model, self._held = load_model(bare, self.device), bare
+        if model.adapter is not None:
+            name = self._activate(model.adapter)
+            if merge and self._model.dtype == torch.float32 and self._peft.peft_config[name].peft_type == "LORA":
+                self._held = None
+                self._peft.merge_adapter([name])
+            yield self._model
+        elif self._peft is not None:
+            with self._peft.disable_adapter():
+                yield self._model
+        else:
+            yield self._model
+
+    def _activate(self, adapter: str) -> str:
+        """Make an adapter the active one, and return its name."""
+        from peft import PeftModel
+
+        name = fingerprint.of_value(adapter)[:16]
+        folder = str(local_folder(adapter, weights=True))
+        if self._peft is None:
+            self._peft = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
+        elif name not in self._peft.peft_config:
+            self._peft.load_adapter(folder, name)
+        self._peft.set_adapter(name)
+        self._peft.eval().requires_grad_(False)
+        return name
+
+
+def _check_weights(folder: Path) -> None:
+    if not any(folder.glob("*.safetensors")):
+        raise TokensieveError(
+            "no .safetensors weights in this model folder",
+            where=str(folder),
+            hint="convert other formats with `model.save_pretrained(folder)`; pickled weights are never loaded",
+        )
+
+
+def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file())
+
+
+@functools.lru_cache(maxsize=64)
+def _folder_fingerprint(folder: Path, patterns: tuple[str, ...], stamps: tuple[Any, ...]) -> str:
+    """Hash a folder once per state of its files; gigabytes are not read again for every question."""
+    return fingerprint.of_folder(folder, patterns)

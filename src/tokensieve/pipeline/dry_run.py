@@ -1,0 +1,162 @@
+"""`tokensieve run --dry-run`: what a run would do, checked as far as this machine allows.
+
+Nothing is fetched and no weights are read. A model or data set that is not on this machine is named, with the checks
+that were left out for it; what a recipe says by itself is checked in any case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+from tokensieve.containers import StatisticSpec
+from tokensieve.data.prepare import Counts, converted_rows, raise_error
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.sources import sources_elsewhere
+from tokensieve.models.loading import check_model, is_here
+from tokensieve.ops.rules import Threshold, in_words
+from tokensieve.pipeline.plan import Arm, Plan, base_model, check_recipe, recipe_encoder, role_model, with_max_length
+from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline.stages import check_folder, check_run
+from tokensieve.progress import StageProgress
+
+_OF_TASKS = "the data of evaluation tasks"
+_OF_MODEL = "its context against data.max_length, its embedding against the token ids, its tokenizer"
+
+
+def dry_run(recipe: Recipe, progress: StageProgress) -> list[str]:
+    """Check a recipe and return what it would do, line by line.
+
+    With every model and data set on this machine it makes all the checks of a run before the weights, which tokenise
+    the data into the store.
+
+    Args:
+        recipe: the settings.
+        progress: where progress and warnings are shown.
+
+    Raises:
+        TokensieveError: the first thing that would make the run fail.
+    """
+    arms, needs = check_recipe(recipe)
+    check_folder(recipe)
+    if recipe.evaluate.tasks:
+        from tokensieve.evaluate.harness import check_task_names
+
+        check_task_names(recipe.evaluate.tasks, recipe.evaluate.task_folder)
+    models, sets = _models(recipe), _data(recipe)
+    away = {**_models_elsewhere(models), **_data_elsewhere(sets)}
+    lines = [*_arm_lines(recipe, arms), *_need_lines(recipe, needs)]
+    if not away:
+        return [*lines, *_data_lines(check_run(recipe, progress)), "ok: everything but the weights was checked"]
+    lines += _check_what_is_here(recipe, models, sets, away, progress)
+    for name, (use, left_out) in away.items():
+        lines += [f"not here: {name} ({use})", f"  not checked: {left_out}"]
+    also = ["free disk space", *([_OF_TASKS] if recipe.evaluate.tasks else [])]
+    return [*lines, f"also not checked: {', '.join(also)}", "ok, as far as it was checked"]
+
+
+def _models(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
+    """Return Hub id or folder and revision of each model, adapter and tokenizer, by its key in the recipe."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for role, settings in recipe.models.items():
+        if settings.warm_up is not None:
+            continue
+        if settings.path is not None:
+            found[f"models.{role}"] = settings.path, settings.revision
+        if settings.adapter is not None:
+            found[f"models.{role}.adapter"] = settings.adapter, None
+    if recipe.data.tokenizer is not None:
+        found["data.tokenizer"] = recipe.data.tokenizer, None
+    return found
+
+
+def _data(recipe: Recipe) -> dict[str, DataSettings]:
+    """Return the data sets that a run reads, by their keys in the recipe."""
+    files = {f"models.{role}.warm_up": s.warm_up.files for role, s in recipe.models.items() if s.warm_up}
+    files["evaluate.held_out"] = recipe.evaluate.held_out
+    if recipe.evaluate.exact_match is not None:
+        files["evaluate.exact_match"] = recipe.evaluate.exact_match.files
+    others = {key: dataclasses.replace(recipe.data, files=given, limit=None) for key, given in files.items() if given}
+    return {"data": recipe.data, **others}
+
+
+def _models_elsewhere(models: Mapping[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:
+    """Return what is not on this machine, with its keys and what cannot be checked for it."""
+    found: dict[str, tuple[str, str]] = {}
+    for key, (path, revision) in models.items():
+        if not is_here(path, revision):
+            left_out = "that it is an adapter" if key.endswith(".adapter") else _OF_MODEL
+            found[path] = (f"{found[path][0]}, {key}" if path in found else key), left_out
+    return found
+
+
+def _data_elsewhere(sets: Mapping[str, DataSettings]) -> dict[str, tuple[str, str]]:
+    found: dict[str, tuple[str, str]] = {}
+    for key, settings in sets.items():
+        for source in sources_elsewhere(settings):
+            found[source] = (f"{found[source][0]}, {key}" if source in found else key), "its rows"
+    return found
+
+
+def _check_what_is_here(
+    recipe: Recipe,
+    models: Mapping[str, tuple[str, str | None]],
+    sets: Mapping[str, DataSettings],
+    away: Mapping[str, object],
+    progress: StageProgress,
+) -> Iterator[str]:
+    """Check models and data one by one, where they cannot be checked against each other."""
+    base = base_model(recipe)
+    if base.path not in away:
+        with_max_length(recipe.data, base)
+    tokenizer = recipe.data.tokenizer or base.path
+    if tokenizer not in away:
+        recipe_encoder(recipe, base)
+    for role, settings in recipe.models.items():
+        given = [f"models.{role}", f"models.{role}.adapter"]
+        paths = [models[key][0] for key in given if key in models]
+        if settings.warm_up is None and not {*paths, settings.path or base.path} & set(away):
+            check_model(role_model(settings, base), 0, "", 0)
+    for key, settings in sets.items():
+        if sources_elsewhere(settings):
+            continue
+        with progress.stage(f"read {key}", None, "rows") as advance:
+            rows = 0
+            for _, count in converted_rows(settings, raise_error):
+                rows += count
+                advance(count)
+        yield f"{key}: {rows:,} rows"
+
+
+def _arm_lines(recipe: Recipe, arms: Sequence[Arm]) -> Iterator[str]:
+    leader = arms[0]
+    for arm in arms:
+        online = arm.method.online and "current" not in recipe.models
+        rule = in_words(arm.method.rule)
+        if recipe.select.threshold is not None and arm is leader:
+            rule = in_words(Threshold(recipe.select.threshold))
+        rule = f"as many tokens as {leader.name}" if arm.follows else rule
+        yield f"arm {arm.name}: {rule}; selects {'online' if online else 'offline'}"
+
+
+def _need_lines(recipe: Recipe, needs: Mapping[str, Sequence[StatisticSpec]]) -> Iterator[str]:
+    for role, settings in recipe.models.items():
+        names = ", ".join(spec.name for spec in needs.get(role, ()))
+        if names:
+            yield f"measure {role}: {names}{', of a model to be made' if settings.warm_up is not None else ''}"
+    if not needs:
+        yield "measure: nothing"
+
+
+def _data_lines(plan: Plan) -> Iterator[str]:
+    yield f"data: {_counted(plan.examples.counts)}"
+    for role, examples in plan.warm_ups.items():
+        yield f"models.{role}.warm_up: {_counted(examples.counts)}"
+    if plan.held_out is not None:
+        yield f"evaluate.held_out: {_counted(plan.held_out.counts)}"
+    if plan.questions:
+        yield f"evaluate.exact_match: {len(plan.questions):,} questions"
+
+
+def _counted(counts: Counts) -> str:
+    return f"{counts.examples:,} examples, {counts.trainable_tokens:,} trainable tokens of {counts.tokens:,}"

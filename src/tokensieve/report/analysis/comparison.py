@@ -1,0 +1,342 @@
+"""Several runs side by side: figures of their arms, differences, and how far they kept the same tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from tokensieve.containers import Int64
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.intervals import bootstrap_ratio
+from tokensieve.report.table import row_json
+from tokensieve.runs.results import Estimate, Row, read_optional
+from tokensieve.runs.view import RunView, load_run
+from tokensieve.store.shards import read_shard, shard_name
+
+_SAME_SHARE = 0.001
+"""Kept shares that differ by less count as equal: two ways to round, or turn ends on top."""
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRow:
+    """One line of one run's results.
+
+    Attributes:
+        run: label of the run.
+        row: its figures.
+        view: the run.
+    """
+
+    run: str
+    row: Row
+    view: RunView
+
+    @property
+    def name(self) -> str:
+        """Run and arm in one."""
+        return f"{self.run}:{self.row.name}"
+
+    @property
+    def folder(self) -> Path:
+        """The arm's folder."""
+        return self.view.folder / "arms" / self.row.name
+
+    @property
+    def share(self) -> float:
+        """Kept share of the trainable tokens; 1 for points of reference."""
+        return self.row.selection.share if self.row.selection else 1.0
+
+    @cached_property
+    def losses(self) -> Examples | None:
+        """Held-out loss by example."""
+        data = read_optional(self.folder / "evaluation.json").get("data", {}).get("held_out")
+        return _read_examples(self.folder / "held_out.jsonl", "losses", "tokens", ("rows", "tokens"), data)
+
+    @cached_property
+    def correct(self) -> Examples | None:
+        """Exact matches by question."""
+        return _read_examples(self.folder / "predictions.jsonl", "correct", None, ("row", "prompt", "answer"))
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """What stands behind one evaluation figure.
+
+    Attributes:
+        sums: float64 ``[examples]``.
+        counts: int64 ``[examples]``, what each sum is over.
+        identity: what the examples are, to tell whether two arms were evaluated on the same ones.
+    """
+
+    sums: NDArray[np.float64]
+    counts: Int64
+    identity: list[Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much one arm's figures differ from another's on the same examples.
+
+    The intervals are of the examples, drawn again and again together for both arms (paired bootstrap). How much another
+    seed of the training would change is not in them.
+
+    Attributes:
+        arm: the arm.
+        against: what is subtracted.
+        loss: difference of held-out losses, in nats; None where they cannot be compared.
+        exact_match: difference of the shares of exact answers; likewise.
+    """
+
+    arm: str
+    against: str
+    loss: Estimate | None
+    exact_match: Estimate | None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far two arms over the same examples kept the same tokens.
+
+    Attributes:
+        arm: one.
+        other: the other.
+        both: tokens that both kept.
+        jaccard: share of these of the tokens that either kept.
+        jaccard_by_chance: what it would be about, if both had drawn as many at random.
+        overlap: share of these of the tokens of the arm that kept less (overlap coefficient).
+    """
+
+    arm: str
+    other: str
+    both: int
+    jaccard: float
+    jaccard_by_chance: float
+    overlap: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Several runs side by side.
+
+    Attributes:
+        runs: folder of each run, by its label.
+        rows: every arm; then the points of reference, once where runs share them.
+        random_differences: arms against the random control that kept as much.
+        method_differences: the methods of the later runs against that of the first.
+        agreements: of each two arms over the same examples that dropped something.
+        recipes: values of each recipe key that is not the same in all runs, in the order of the runs.
+        notes: what the figures do not say.
+    """
+
+    runs: Mapping[str, Path]
+    rows: Sequence[ComparedRow]
+    random_differences: Sequence[Difference]
+    method_differences: Sequence[Difference]
+    agreements: Sequence[Agreement]
+    recipes: Mapping[str, Sequence[Any]]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything, ready for JSON."""
+        return {
+            "runs": {label: str(folder) for label, folder in self.runs.items()},
+            "results": [{"run": one.run, **row_json(one.row)} for one in self.rows],
+            "against_random": [asdict(one) for one in self.random_differences],
+            "against_first_method": [asdict(one) for one in self.method_differences],
+            "agreement": [asdict(one) for one in self.agreements],
+            "recipes": {key: dict(zip(self.runs, values, strict=True)) for key, values in self.recipes.items()},
+            "notes": list(self.notes),
+        }
+
+
+def compare_runs(folders: Sequence[Path]) -> Comparison:
+    """Compare runs; one alone gets its differences and agreements too.
+
+    Raises:
+        TokensieveError: no run, the same one twice, or a folder that holds none.
+    """
+    if not folders:
+        raise TokensieveError("no run to compare", hint="tokensieve compare runs/a runs/b")
+    views = {label: load_run(folder) for label, folder in _labels(folders).items()}
+    rows = [ComparedRow(label, row, view) for label, view in views.items() for row in view.rows]
+    arms = [one for one in rows if one.row.selection is not None]
+    methods = [next(one for one in arms if one.view is view and one.row.name == view.method) for view in views.values()]
+    against_random = ((one, _control(one, arms)) for one in arms if not _is_random(one))
+    return Comparison(
+        {label: view.folder for label, view in views.items()},
+        [*arms, *_points_of_reference(rows)],
+        [difference(one, control) for one, control in against_random if control is not None],
+        [difference(one, methods[0]) for one in methods[1:]],
+        list(_agreements(arms)),
+        _recipe_differences(views),
+        list(_notes(views, arms)),
+    )
+
+
+def difference(arm: ComparedRow, against: ComparedRow) -> Difference:
+    """Return how an arm's figures differ from another's."""
+    figures = arm.row.evaluation, against.row.evaluation
+    return Difference(
+        arm.name,
+        against.name,
+        _estimate(arm.losses, against.losses, *(one.loss for one in figures)),
+        _estimate(arm.correct, against.correct, *(one.exact_match for one in figures)),
+    )
+
+
+def _estimate(
+    examples: Examples | None, others: Examples | None, figure: Estimate | None, other: Estimate | None
+) -> Estimate | None:
+    if figure is None or other is None or examples is None or others is None or examples.identity != others.identity:
+        return None
+    # The tokens are the same on both sides, so the mean of the differences is the difference of the means.
+    low, high = bootstrap_ratio(examples.sums - others.sums, examples.counts)
+    return Estimate(figure.value - other.value, low, high)
+
+
+def _labels(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return a short name for each folder: its own, or the whole path where that is not enough."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise TokensieveError(
+            "the same run is given twice", where=", ".join(map(str, folders)), hint="name each run once"
+        )
+    names = [folder.resolve().name for folder in folders]
+    return {
+        name if names.count(name) == 1 else str(folder): folder for name, folder in zip(names, folders, strict=True)
+    }
+
+
+def _is_random(one: ComparedRow) -> bool:
+    return one.row.selection is not None and one.row.selection.method == "random"
+
+
+def _control(arm: ComparedRow, arms: Sequence[ComparedRow]) -> ComparedRow | None:
+    """Return the random control that kept as much of the same examples, of the arm's own run if it has one."""
+    fitting = [
+        one
+        for one in arms
+        if _is_random(one)
+        and one.view.store.fingerprint == arm.view.store.fingerprint
+        and abs(one.share - arm.share) < _SAME_SHARE
+    ]
+    return min(fitting, key=lambda one: one.view is not arm.view, default=None)
+
+
+def _points_of_reference(rows: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
+    seen = []
+    for one in rows:
+        figures = (one.row.name, one.row.evaluation)
+        if one.row.selection is None and figures not in seen:
+            seen.append(figures)
+            yield one
+
+
+def _agreements(arms: Sequence[ComparedRow]) -> Iterator[Agreement]:
+    groups: dict[str, list[ComparedRow]] = {}
+    for one in arms:
+        if one.share < 1:
+            groups.setdefault(one.view.store.fingerprint, []).append(one)
+    for group in groups.values():
+        both, trainable = _kept_by_both(group)
+        for first, second in combinations(range(len(group)), 2):
+            shared = int(both[first, second])
+            kept = int(both[first, first]), int(both[second, second])
+            chance = kept[0] * kept[1] / max(1, trainable)
+            yield Agreement(
+                group[first].name,
+                group[second].name,
+                shared,
+                shared / max(1, sum(kept) - shared),
+                chance / max(1.0, sum(kept) - chance),
+                shared / max(1, min(kept)),
+            )
+
+
+def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
+    """Return int64 ``[arms, arms]``, tokens that both kept, and the number of trainable tokens; shard by shard."""
+    both = np.zeros((len(arms), len(arms)), dtype=np.int64)
+    store = arms[0].view.store
+    for number in range(store.shards):
+        columns, offsets = [], []
+        for one in arms:
+            cu_seqlens, found = read_shard(one.folder / "scores" / "kept" / shard_name(number))
+            offsets.append(cu_seqlens)
+            columns.append(found["kept"])
+        if any(not np.array_equal(offsets[0], other) for other in offsets[1:]):
+            raise TokensieveError(
+                "the shards of these arms do not hold the same examples",
+                where=", ".join(str(one.folder) for one in arms),
+                hint="run `tokensieve select` with the recipe of each run again",
+            )
+        kept = np.stack(columns).astype(np.float32)  # a product of float matrices is fast, and exact below 2^24
+        for start in range(0, kept.shape[1], 2**20):
+            part = kept[:, start : start + 2**20]
+            both += (part @ part.T).astype(np.int64)
+    return both, store.counts.trainable_tokens
+
+
+def _recipe_differences(views: Mapping[str, RunView]) -> dict[str, list[Any]]:
+    flat = [_flat(_recipe(view.folder / "recipe.yaml"), "") for view in views.values()]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in ("output", "store")]
+    values = {key: [one.get(key) for one in flat] for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
+
+
+def _recipe(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise TokensieveError(
+            f"the run's recipe cannot be read: {error}", where=str(path), hint="run it again: finished work is kept"
+        ) from error
+
+
+def _flat(value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {path: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(inner, f"{path}.{key}" if path else key).items()}
+
+
+def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterator[str]:
+    if len({view.store.fingerprint for view in views.values()}) > 1:
+        yield "not all runs have the same examples: tokens kept are compared where they have"
+    for what, examples in (("held-out loss", "losses"), ("exact match", "correct")):
+        found = [one for one in (getattr(arm, examples) for arm in arms) if one is not None]
+        if any(one.identity != found[0].identity for one in found[1:]):
+            yield f"not all arms were evaluated on the same data: no difference of {what} where they were not"
+    online = [one.name for one in arms if one.row.selection is not None and one.row.selection.online]
+    if online:
+        yield f"{', '.join(online)}: chose as the model trained; agreement is of what they would choose before it"
+    # An evaluation by a version that kept only the means.
+    bare = [one.name for one in arms if one.row.evaluation.loss is not None and one.losses is None]
+    if bare:
+        yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"
+
+
+def _read_examples(
+    path: Path, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
+) -> Examples | None:
+    if not path.is_file():
+        return None
+    try:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        return Examples(
+            np.array([row[sums] for row in rows], dtype=np.float64),
+            np.array([row[counts] if counts else 1 for row in rows], dtype=np.int64),
+            [data, *([row[name] for name in identity] for row in rows)],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise TokensieveError(
+            f"no evaluation that can be read: {type(error).__name__}: {error}",
+            where=str(path),
+            hint="delete it and evaluation.json beside it, and run `tokensieve evaluate` with the recipe of the run",
+        ) from error

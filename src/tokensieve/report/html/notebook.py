@@ -1,0 +1,140 @@
+"""What notebooks show of examples and runs: heat maps and tables as HTML with inline styles, without scripts.
+
+The runs of tokens, their colours and the visible white space are those of the page (`heatmap`, `palette`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from tokensieve.data.decoding import visible
+from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
+from tokensieve.report.palette import LIGHT, css
+from tokensieve.report.table import percent, plain_value, result_table
+from tokensieve.runs import view
+from tokensieve.runs.view import ExampleView, RunView
+
+_LINES = {
+    "kept": "text-decoration:underline 2px;text-underline-offset:.28em",
+    "dropped": "text-decoration:line-through",
+    "mixed": "text-decoration:underline line-through;text-underline-offset:.28em",
+    "prompt": "color:#555c69",
+}
+# The colours of the text stand on a ground of their own, whatever the theme of the notebook.
+_GROUND = (
+    f"background:{css(LIGHT.middle)};color:{css(LIGHT.text)};border:1px solid #d9dde4;border-radius:6px;"
+    "padding:10px 12px;margin:4px 0;max-width:60rem"
+)
+_TEXT = (
+    "font:14px/2 ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace;white-space:pre-wrap;overflow-wrap:anywhere"
+)
+_SMALL = "font:13px/1.5 system-ui,sans-serif;color:#555c69"
+_CELL = "padding:3px 12px;text-align:right;border-top:1px solid #d9dde4;background:none;color:inherit"
+
+
+@dataclass(frozen=True, eq=False)
+class NotebookExample(ExampleView):
+    """An example that notebooks show as its heat map.
+
+    Attributes:
+        run: the run that it belongs to.
+    """
+
+    run: NotebookRun
+
+    def html(self, arm: str | None = None, value: str = "score") -> str:
+        """Return its heat map as HTML without scripts.
+
+        Args:
+            arm: whose decisions and score to show; the method's when not given.
+            value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+
+        Raises:
+            TokensieveError: an unknown arm or value.
+        """
+        return _example_html(self, arm or self.run.method, value)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+
+@dataclass(frozen=True, eq=False)
+class NotebookRun(RunView):
+    """A run that notebooks show as its table of results."""
+
+    def example(self, number: int) -> NotebookExample:
+        """Return one example, by its position in the store.
+
+        Raises:
+            TokensieveError: there is no such example.
+        """
+        return NotebookExample(**_fields(super().example(number)), run=self)
+
+    def _repr_html_(self) -> str:
+        return _run_html(self)
+
+
+def load_run(folder: Path) -> NotebookRun:
+    """Open a run folder.
+
+    Raises:
+        TokensieveError: a folder that holds no run, or one whose tokens are not selected yet.
+    """
+    return NotebookRun(**_fields(view.load_run(folder)))
+
+
+def _fields(of: Any) -> dict[str, Any]:
+    return {field.name: getattr(of, field.name) for field in fields(of)}
+
+
+def _example_html(example: NotebookExample, arm: str, value: str) -> str:
+    """Return the heat map of an example: an arm's decisions, coloured by a value."""
+    values, trainable, kept = example.value(arm, value), example.trainable, example.kept(arm)
+    # The scale is the shard's, so that examples can be compared: it has been read anyway.
+    scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
+    runs = styled_runs(example.run.decoder.pieces(example.token_ids), trainable, kept, values, scale)
+    chosen, total = int((kept & trainable).sum()), int(trainable.sum())
+    share = f" ({percent(chosen / total)})" if total else ""
+    title = f"example {example.number}, source row {example.row}: {arm} keeps {chosen:,} of {total:,} tokens{share}"
+    ends = f"{value} from {plain_value(scale.low)} to {plain_value(scale.high)}"
+    key = f"{ends}; kept underlined, dropped struck through, prompt grey"
+    return (
+        f'<div style="{_GROUND}"><div style="{_SMALL}">{escape(title)}</div>'
+        f'<div style="{_TEXT}" dir="auto">{"".join(_span(run, scale) for run in runs)}</div>'
+        f'<div style="{_SMALL}">{escape(key)}</div></div>'
+    )
+
+
+def _run_html(run: RunView) -> str:
+    """Return the results of a run as a table."""
+    table = result_table(run)
+    heads = "".join(f'<th style="{_CELL}">{escape(column.title)}</th>' for column in table.columns)
+    rows = []
+    for place, (name, note) in enumerate(zip(table.names, table.notes, strict=True)):
+        cells = (column.cells[place] for column in table.columns)
+        figures = "".join(f'<td style="{_CELL}">{_with_note(cell.text or "-", cell.note)}</td>' for cell in cells)
+        left = _CELL.replace("right", "left", 1)
+        rows.append(f'<tr><th style="{left}">{_with_note(name, note)}</th>{figures}</tr>')
+    return (
+        f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
+        f"method {escape(run.method)}</div>"
+        f'<table style="border-collapse:collapse;font:14px/1.4 system-ui,sans-serif;color:inherit"><thead><tr>'
+        f'<th style="{_CELL}"></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def _span(run: StyledRun, scale: Scale) -> str:
+    style = _LINES[run.style.state]
+    if run.style.state != "prompt":
+        style += f";background:{css(LIGHT.background(run.style.level, scale.signed))}"
+    if run.style.special:
+        style += ";outline:1px solid #8a909c;outline-offset:-1px"
+    text = "".join(part for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
+    return f'<span style="{style}">{escape(text)}</span>'
+
+
+def _with_note(text: str, note: str) -> str:
+    return escape(text) + (f'<br><span style="{_SMALL}">{escape(note)}</span>' if note else "")

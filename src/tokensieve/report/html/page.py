@@ -1,0 +1,172 @@
+"""The page of one or more runs: one HTML file that needs no network and opens from disk.
+
+Everything from data is in the payload and the blocks, gzip in base64, and reaches the page as text alone; what is
+written into the page itself goes through Jinja's escaping. The page's own policy runs no script but those whose hashes
+it names, and loads nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import importlib.resources
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tokensieve.containers import Int64
+from tokensieve.ops.rules import check_range
+from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
+from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.heatmap import LEVELS
+from tokensieve.report.html.pack import Packer, plan_blocks
+from tokensieve.report.html.payload import payload
+from tokensieve.report.palette import DARK, LIGHT, Palette, css
+from tokensieve.report.table import number, percent, result_table, spelled
+from tokensieve.runs.view import RunView
+from tokensieve.store.atomic import write_text
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "main")
+_VENDORED = ("d3.min.js", "plot.umd.min.js")
+
+
+class Report:
+    """A run with everything that its page shows.
+
+    Args:
+        view: one run, or several joined (`joined.load_runs`).
+        examples: heat maps at most; None is all.
+
+    Raises:
+        TokensieveError: scores or examples that cannot be read.
+    """
+
+    def __init__(self, view: RunView, examples: int | None) -> None:
+        self.view = view
+        self.levels = {arm: Levels(view, arm) for arm in view.arms}
+        self.summary: Summary = summarise(view, self.levels)
+        index = self.summary.index
+        self.numbers: Int64 = pick_examples(index, view.method, len(index.rows) if examples is None else examples)
+        self.blocks = plan_blocks(self.numbers, index.tokens[self.numbers], view.starts)
+        self.packer = Packer(view, self.levels)
+
+    def render(self, *, remote: bool = False) -> str:
+        """Return the page; with ``remote`` the examples are not in it but fetched from ``blocks/NUMBER``."""
+        view = self.view
+        found = payload(view, self.levels, self.summary, self.numbers, [len(block) for block in self.blocks])
+        packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        scripts = [_vendored(name) for name in _VENDORED] + [_own_script()]
+        style = _asset("page.css") + _level_rules()
+        selection = view.row(view.method).selection
+        return (
+            _environment()
+            .get_template("page.html.j2")
+            .render(
+                view=view,
+                joined=len({folder.parent for folder in view.folders.values()}) > 1,
+                arms=[row for row in view.rows if row.selection is not None],
+                selection=selection,
+                sentences=_sentences(view),
+                table=result_table(view),
+                payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
+                blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
+                style=style,
+                scripts=scripts,
+                policy=_policy(style, scripts, "'self'" if remote else "'none'"),
+            )
+        )
+
+
+def write_page(view: RunView, path: Path, examples: int) -> None:
+    """Write the page of a run.
+
+    Args:
+        view: the run, or several joined.
+        path: the HTML file.
+        examples: heat maps at most.
+
+    Raises:
+        TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
+    """
+    check_range("examples", examples, 0, math.inf, whole=True)
+    write_text(path, Report(view, examples).render())
+
+
+def _policy(style: str, scripts: Sequence[str], connect: str) -> str:
+    hashes = " ".join(f"'{_hash(script)}'" for script in scripts)
+    return (
+        f"default-src 'none'; style-src '{_hash(style)}'; script-src {hashes}; connect-src {connect}; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tokensieve.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["spelled"] = spelled
+    return environment
+
+
+def _own_script() -> str:
+    """Return the page's scripts as one, with names of its own."""
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(f"js/{name}.js") for name in _SCRIPTS) + "})();\n"
+
+
+def _asset(name: str) -> str:
+    return importlib.resources.files("tokensieve.report.html").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _vendored(name: str) -> str:
+    return importlib.resources.files("tokensieve.report.html").joinpath("vendor", name).read_text(encoding="utf-8")
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + _base64(hashlib.sha256(text.encode()).digest())
+
+
+def _level_rules() -> str:
+    """Return the CSS of the heat maps' colours, for light and dark."""
+
+    def rules(palette: Palette) -> Iterator[str]:
+        yield f":root{{--token:{css(palette.text)};--token-middle:{css(palette.middle)}}}"
+        for signed in (False, True):
+            for level in range(-LEVELS if signed else 1, LEVELS + 1):
+                if level:
+                    name = f"{'s' if not signed else 'p' if level > 0 else 'n'}{abs(level)}"
+                    yield f".{name}{{background:{css(palette.background(level, signed))}}}"
+
+    return "".join(rules(LIGHT)) + "@media (prefers-color-scheme:dark){" + "".join(rules(DARK)) + "}\n"
+
+
+def _sentences(view: RunView) -> list[str]:
+    """Say in words what the run found."""
+    selection = view.row(view.method).selection
+    assert selection is not None
+    said = [
+        f"{view.method} keeps {percent(selection.share)} of the trainable tokens: {selection.kept:,} of "
+        f"{selection.trainable:,}, in {selection.examples:,} examples."
+    ]
+    if selection.examples_without_kept:
+        said.append(f"{selection.examples_without_kept:,} examples keep no token and are left out of training.")
+    losses = [(row.name, row.evaluation.loss) for row in view.rows]
+    found = [f"{name} {number(loss.value)}" for name, loss in losses if loss is not None]
+    if found:
+        said.append(f"Held-out loss: {', '.join(found)}.")
+    return said

@@ -1,0 +1,173 @@
+"""What the page's script is told of the whole data set, as JSON: arms, counts by level, scales, and the index."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.containers import Int64
+from tokensieve.errors import TokensieveError
+from tokensieve.methods import get_method
+from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
+from tokensieve.report.analysis.summary import Summary
+from tokensieve.report.analysis.sweep import Levels, ratio_parameter
+from tokensieve.report.heatmap import percentile_scale
+from tokensieve.report.html.pack import marked_text
+from tokensieve.runs.results import IMPORTED, Estimate, Row, Selection, read_optional
+from tokensieve.runs.view import RunView
+
+_LOSSES = 400  # points of a loss curve
+
+
+def payload(
+    view: RunView, levels: Mapping[str, Levels], summary: Summary, numbers: Int64, blocks: Sequence[int]
+) -> dict[str, Any]:
+    """Return the payload; numbers that are not finite are null in it.
+
+    Args:
+        view: the run.
+        levels: of each arm's tokens.
+        summary: the counts.
+        numbers: int64 ``[examples]``, the examples that the page can show.
+        blocks: how many of them are in each block.
+    """
+    index = summary.index.take(numbers)
+    statistics = [name for name in summary.edges if not name.startswith("score:")]
+    scales = {name: percentile_scale(*ends) for name, ends in summary.percentiles.items()}
+    return {
+        "method": view.method,
+        "arms": [_arm(view, arm, levels[arm]) for arm in view.arms],
+        "statistics": statistics,
+        "scales": {name: {"low": s.low, "high": s.high, "signed": s.signed} for name, s in scales.items()},
+        "sources": source_names(view.store.sources) or ["all"],
+        "positions": POSITIONS,
+        "classes": CLASSES,
+        "tables": {
+            "source": _lists(summary.sources),
+            "position": _lists(summary.positions),
+            "class": _lists(summary.classes),
+            "token": _lists(summary.tokens),
+        },
+        "tokens": [{"text": marked_text(view.decoder.name(one)), "id": one} for one in summary.token_ids.tolist()],
+        "histograms": {
+            arm: {name: table.tolist() for (owner, name), table in summary.histograms.items() if owner == arm}
+            for arm in view.arms
+        },
+        "edges": _lists(summary.edges),
+        "joint": [[*pair, table.tolist()] for pair, table in summary.joint.items()],
+        "points": {
+            "values": {name: _finite(summary.points[name]) for name in statistics},
+            "levels": {arm: summary.points[f"level:{arm}"].tolist() for arm in view.arms},
+        },
+        "index": {
+            "numbers": numbers.tolist(),
+            "rows": index.rows.tolist(),
+            "sources": index.sources.tolist(),
+            "tokens": index.tokens.tolist(),
+            "trainable": index.trainable.tolist(),
+            "kept": _lists(index.kept),
+            "disputed": index.disputed.tolist(),
+        },
+        "examples": len(summary.index.rows),
+        "blocks": list(blocks),
+        "metrics": _metrics(view.rows),
+    }
+
+
+def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
+    selection = view.row(arm).selection
+    assert selection is not None
+    sweep = levels.sweep
+    return {
+        "name": arm,
+        "sweep": {
+            "parameter": sweep.parameter,
+            "values": _finite(sweep.values),
+            "own": sweep.own,
+            "thresholds": _finite(sweep.thresholds),
+        },
+        "note": _note(selection, sweep.note),
+        "scope": selection.rule.get("scope", "dataset"),
+        "keepTurnEnd": selection.keep_turn_end,
+        "reasons": list(selection.reasons),
+        "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
+        "recipe": recipe_of(selection),
+        "ratio": ratio_parameter(selection),
+        "imported": selection.method == IMPORTED,
+        "losses": _losses(view.folders[arm]),
+    }
+
+
+def _note(selection: Selection, note: str) -> str:
+    if selection.online:
+        shown = "It selects while it trains; shown is what it would select before the first step."
+        return f"{shown} No other ratio: {note}." if note else shown
+    return f"No other ratio: {note}." if note else ""
+
+
+def recipe_of(selection: Selection) -> dict[str, Any] | None:
+    """Return the recipe's ``method``: its name, and what differs from the method's defaults.
+
+    None where no recipe gives the arm: an imported one, or a control by a rule that is not of its own kind.
+    """
+    if selection.method == IMPORTED:
+        return None
+    try:
+        method = get_method(selection.method)
+        rule = get_method(selection.method, **selection.parameters).rule
+    except TokensieveError:
+        return {"name": selection.method, **selection.parameters}
+    own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
+    parameters = dict(selection.parameters)
+    given = {name: value for name, value in selection.rule.items() if own.get(name) != value}
+    if given and selection.rule["name"] != "Threshold":
+        if not given.keys() <= parameters.keys():
+            return None
+        parameters |= given
+
+    def differs(name: str, value: Any) -> bool:
+        default = getattr(method, name, None)
+        return value != (list(default) if isinstance(default, tuple) else default)
+
+    return {"name": selection.method, **{name: value for name, value in parameters.items() if differs(name, value)}}
+
+
+def _losses(folder: Path) -> list[tuple[int, float]]:
+    """Return the loss curve of an arm, thinned evenly where it is long."""
+    log = read_optional(folder / "model" / "training.json").get("log", [])
+    points = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry and "step" in entry]
+    points = [(step, loss) for step, loss in points if math.isfinite(loss)]
+    places = np.unique(np.linspace(0, len(points) - 1, _LOSSES).astype(int)) if len(points) > _LOSSES else []
+    return [points[place] for place in places] if len(places) else points
+
+
+def _metrics(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return the results that have a chart: those of at least two arms."""
+    kinds: list[tuple[str, str, Callable[[Row], Estimate | None]]] = [
+        ("Held-out loss, of what was trained", "figure", lambda row: row.evaluation.loss),
+        ("Exact match, of what was trained", "share", lambda row: row.evaluation.exact_match),
+    ]
+    tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
+    kinds += [(" ".join(key), "figure", lambda row, key=key: row.evaluation.tasks.get(key)) for key in tasks]
+    metrics = []
+    for title, kind, take in kinds:
+        found = [(row.name, take(row)) for row in rows if row.selection is not None]
+        shown = [{"name": name, "value": e.value, "low": e.low, "high": e.high} for name, e in found if e is not None]
+        if len(shown) > 1:
+            metrics.append({"title": title, "kind": kind, "rows": shown})
+    return metrics
+
+
+def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
+    return {name: values.tolist() for name, values in arrays.items()}
+
+
+def _finite(values: Sequence[float] | NDArray) -> list[float | None]:
+    """Return plain numbers of float32 precision at least, null where one is not finite."""
+    return [float(f"{value:.9g}") if math.isfinite(value) else None for value in values]

@@ -1,0 +1,163 @@
+"""`tokensieve serve`: the page of data sets too big for one file, with examples fetched in pieces.
+
+Nothing but the page, its blocks of examples and a search over their text is served, read only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import json
+import re
+import socket
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from tokensieve.errors import TokensieveError
+from tokensieve.report.html.pack import plain_text
+from tokensieve.report.html.page import Report
+from tokensieve.runs.view import RunView
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+_BLOCKS_KEPT = 32
+_MOST_FOUND = 10_000
+
+
+class Site:
+    """What is served of a run.
+
+    Args:
+        view: the run, or several joined.
+    """
+
+    def __init__(self, view: RunView) -> None:
+        self._report = Report(view, None)
+        self.page = self._report.render(remote=True).encode()
+        self._lock = Lock()  # the packer keeps a shard, and requests come side by side
+        self._block = lru_cache(_BLOCKS_KEPT)(lambda number: self._report.packer.block(self._report.blocks[number]))
+
+    def block(self, number: int) -> bytes | None:
+        """Return a block of examples, None where there is no such block."""
+        if not 0 <= number < len(self._report.blocks):
+            return None
+        with self._lock:
+            return self._block(number)
+
+    def search(self, query: str) -> list[int]:
+        """Return the places of the examples whose text holds the query, the first `_MOST_FOUND` of them."""
+        wanted = plain_text(query)
+        with self._lock:
+            return [place for place, text in self._texts() if wanted in text][:_MOST_FOUND]
+
+    def _texts(self) -> Iterator[tuple[int, str]]:
+        """Yield place and text of the examples that are shown, in order."""
+        view = self._report.view
+        places = {number: place for place, number in enumerate(self._report.numbers.tolist())}
+        for shard, start in enumerate(view.starts[:-1].tolist()):
+            examples = view.store.read(shard)
+            sequences = [ids.tolist() for ids in np.split(examples.input_ids, examples.cu_seqlens[1:-1])]
+            for offset, text in enumerate(view.decoder.texts(sequences)):
+                if start + offset in places:
+                    yield places[start + offset], plain_text(text)
+
+
+def make_server(view: RunView, host: str, port: int) -> ThreadingHTTPServer:
+    """Return a server of a run's page that listens already; ``serve_forever`` answers.
+
+    Args:
+        view: the run, or several joined.
+        host: address to listen at.
+        port: port to listen at; 0 takes a free one.
+
+    Raises:
+        TokensieveError: the address is in use or not of this machine.
+    """
+    site = Site(view)
+    try:
+        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, _names(host)))
+    except (OSError, OverflowError) as error:
+        raise TokensieveError(
+            f"cannot listen at {host}:{port}: {error}", where="command line", hint="give another --port"
+        ) from error
+    server.daemon_threads = True
+    return server
+
+
+class _Server6(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+
+
+def _names(host: str) -> frozenset[str] | None:
+    """Return the names that a request to this machine alone may ask for; None where others may ask."""
+    with contextlib.suppress(ValueError):
+        if not ipaddress.ip_address(host).is_loopback:
+            return None
+        return frozenset({*LOOPBACK, host})
+    return frozenset(LOOPBACK) if host in LOOPBACK else None
+
+
+def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "tokensieve"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            # A page elsewhere whose name was made to lead to this machine must not read the data.
+            if names is not None and _host(self.headers.get("Host", "")) not in names:
+                self.send_error(HTTPStatus.FORBIDDEN)
+                return
+            url = urlsplit(self.path)
+            for pattern, answer in _ROUTES:
+                if match := re.fullmatch(pattern, url.path):
+                    found = answer(site, match.groups(), parse_qs(url.query))
+                    if found is not None:
+                        self._send(*found)
+                        return
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+        def _send(self, kind: str, content: bytes) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+            with contextlib.suppress(ConnectionError):  # who went away needs no answer
+                self.end_headers()
+                self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing of each request."""
+
+    return Handler
+
+
+Answer = tuple[str, bytes] | None
+_Route = Callable[[Site, tuple[str, ...], dict[str, list[str]]], Answer]
+
+
+def _page(site: Site, _: tuple[str, ...], __: dict[str, list[str]]) -> Answer:
+    return "text/html; charset=utf-8", site.page
+
+
+def _block(site: Site, parts: tuple[str, ...], _: dict[str, list[str]]) -> Answer:
+    block = site.block(int(parts[0]))
+    return None if block is None else ("application/octet-stream", block)
+
+
+def _search(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answer:
+    return "application/json", json.dumps(site.search(query.get("q", [""])[0])).encode()
+
+
+_ROUTES: tuple[tuple[str, _Route], ...] = ((r"/", _page), (r"/blocks/([0-9]{1,9})", _block), (r"/search", _search))
+
+
+def _host(header: str) -> str:
+    """Return the name in a Host header, without the port and the brackets of IPv6."""
+    name, _, port = header.rpartition(":")
+    return (name if port.isdigit() and name else header).strip("[]").lower()

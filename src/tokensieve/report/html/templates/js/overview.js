@@ -1,0 +1,140 @@
+// The views that show the whole data set: results, what is kept, training.
+
+class Overview {
+  constructor(payload, selection) {
+    this.payload = payload;
+    this.selection = selection;
+    this.scatter = null;
+  }
+
+  drawResults() {
+    const charts = this.payload.metrics.map(({ title, kind, rows }) =>
+      intervals(title, rows, kind === "share" ? "%" : figure));
+    document.getElementById("result-charts").replaceChildren(...charts);
+  }
+
+  drawTraining() {
+    const curves = this.payload.arms.filter((arm) => arm.losses.length > 1).map((arm) => ({ name: arm.name, points: arm.losses }));
+    const place = document.getElementById("training");
+    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained, or the log has less than two entries (train.logging_steps).")]));
+    place.firstChild.classList.add("wide");
+  }
+
+  // Draws what is in view at once, and the rest when there is time, so that the slider never waits.
+  drawSelection(arm) {
+    clearTimeout(this.waiting);
+    const rest = [];
+    for (const job of this.jobs(arm)) {
+      const box = job.place.getBoundingClientRect();
+      if (box.top < innerHeight && box.bottom >= 0) job.draw();
+      else rest.push(job.draw);
+    }
+    const next = () => {
+      rest.shift()?.();
+      if (rest.length) this.waiting = setTimeout(next);
+    };
+    this.waiting = setTimeout(next);
+  }
+
+  // Each part of the view: where it is, and what draws it.
+  jobs(arm) {
+    const { payload, selection } = this;
+    const total = selection.total(arm);
+    const histograms = ["score", ...payload.statistics].map((name, i) => slot("histograms", i, () => {
+      const edges = payload.edges[name === "score" ? `score:${arm}` : name];
+      const counts = selection.counts(payload.histograms[arm][name], arm);
+      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total);
+    }));
+    const kinds = [["Source", payload.sources, "source"], ["Place in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
+    const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
+      shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all)));
+    const part = (id, draw) => ({ place: document.getElementById(id), draw });
+    return [
+      ...histograms, ...groups, part("agreement", () => this.drawAgreement()), part("scatter", () => this.drawScatter(arm)),
+      part("vocabulary", () => this.drawVocabulary(arm, total)),
+    ];
+  }
+
+  drawAgreement() {
+    const names = this.payload.arms.map((arm) => arm.name).filter((name) => name !== "full" || this.payload.arms.length < 3);
+    const place = document.getElementById("agreement");
+    if (names.length < 2) return place.replaceChildren(empty("There is one arm alone: give several runs to `tokensieve report` to compare methods."));
+    const note = element("p", { className: "soft small" }, "Tokens that both keep, over those that at least one of them keeps (Jaccard index), each at the ratio that is set for it.");
+    const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Agreement of methods" },
+      agreement(names, (a, b) => this.selection.jaccard(a, b)));
+    place.replaceChildren(note, scroll);
+  }
+
+  drawScatter(arm) {
+    const place = document.getElementById("scatter"), names = this.payload.statistics;
+    if (names.length < 2) return place.replaceChildren(empty("There are fewer than two statistics to set against each other."));
+    this.scatter ??= this.makeScatter(place, names);
+    const { levels } = this.payload.points, setting = this.selection.setting(arm);
+    this.scatter.dots.forEach((dot, i) => dot.setAttribute("class", levels[arm][i] <= setting ? "dot-kept" : "dot-dropped"));
+  }
+
+  makeScatter(place, names) {
+    const first = names.find((name) => /^base.*loss$/.test(name)) ?? names[0];
+    const second = names.find((name) => name !== first && /loss/.test(name)) ?? names.find((name) => name !== first);
+    const made = { dots: [] };
+    const menus = [["across", first], ["up", second]].map(([label, chosen]) => {
+      const menu = menuOf(names.map((name) => [name, name]), chosen);
+      menu.addEventListener("change", () => { build(); this.drawScatter(document.getElementById("arm").value); });
+      return [menu, element("label", { className: "field" }, `${label} `, menu)];
+    });
+    const frame = element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Scatter plot of two statistics" });
+    const build = () => {
+      const [x, y] = menus.map(([menu]) => menu.value), { values } = this.payload.points;
+      const svg = scatter(x, y, values[x], values[y]);
+      made.dots = [...svg.querySelectorAll("circle")];
+      frame.replaceChildren(svg);
+    };
+    build();
+    place.replaceChildren(element("div", { className: "bar" }, ...menus.map(([, label]) => label)), frame);
+    return made;
+  }
+
+  drawVocabulary(arm, total) {
+    const { payload, selection } = this, share = total.kept / total.all;
+    const rows = selection.counts(payload.tables.token[arm], arm).map((row, i) => ({ ...row, ...payload.tokens[i], share: row.kept / row.all }));
+    const sides = [
+      ["Kept most often", rows.filter((row) => row.share > share).sort((a, b) => b.share - a.share || b.all - a.all)],
+      ["Dropped most often", rows.filter((row) => row.share < share).sort((a, b) => a.share - b.share || b.all - a.all)],
+    ];
+    document.getElementById("vocabulary").replaceChildren(...sides.map(([title, found]) => {
+      const note = `of the ${rows.length} most frequent tokens; ${percent(share)} of all are kept`;
+      const body = found.length
+        ? table(["token", "kept", "seen"], found.slice(0, 15).map((row) => [tokenName(row.text), percent(row.share), count(row.all)]))
+        : empty("None: all of them are kept alike, or none is seen often enough.");
+      return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
+        element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
+    }));
+  }
+}
+
+// The place of the i-th chart in a grid, and what draws it again.
+function slot(id, i, make) {
+  const grid = document.getElementById(id);
+  if (!grid.children[i]) grid.append(element("div"));
+  return { place: grid.children[i], draw: () => grid.children[i].replaceWith(make()) };
+}
+
+function empty(text) {
+  return element("p", { className: "empty soft" }, text);
+}
+
+function menuOf(pairs, chosen) {
+  return fillMenu(element("select"), pairs, chosen);
+}
+
+function fillMenu(menu, pairs, chosen = pairs[0][0]) {
+  menu.replaceChildren(...pairs.map(([value, label]) => element("option", { value }, label)));
+  menu.value = chosen;
+  return menu;
+}
+
+function tokenName(text) {
+  const name = element("span", { className: "token", translate: false });
+  appendMarked(name, text);
+  return name;
+}

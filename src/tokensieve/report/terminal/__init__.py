@@ -1,0 +1,1 @@
+"""Runs, examples and comparisons in the terminal."""

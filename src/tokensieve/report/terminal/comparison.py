@@ -1,0 +1,76 @@
+"""A comparison of runs in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from tokensieve.report.analysis.comparison import Comparison, Difference
+from tokensieve.report.table import Cell, Column, ResultTable, figure_cell, percent, result_columns, spelled
+from tokensieve.report.terminal.runs import print_line, print_table
+from tokensieve.runs.results import POINTS_OF_REFERENCE
+
+_PAIR_WIDTH = 38
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """Print figures, differences, agreements and what differs between the recipes, in 80 columns at most."""
+    for label, folder in found.runs.items():
+        print_line(console, f"{label}: {folder}")
+    console.print()
+    rows = [one.row for one in found.rows]
+    notes = tuple(POINTS_OF_REFERENCE[one.row.name] if one.row.selection is None else one.run for one in found.rows)
+    print_table(ResultTable(tuple(row.name for row in rows), notes, result_columns(rows)), console)
+    _print_differences(
+        "less the random control that keeps as many tokens (95 % intervals, paired)",
+        found.random_differences,
+        console,
+    )
+    _print_differences("less the method of the first run (95 % intervals, paired)", found.method_differences, console)
+    if found.agreements:
+        console.print()
+        print_line(console, "tokens that two arms both keep")
+        columns = (
+            Column("Jaccard", tuple(Cell(percent(one.jaccard)) for one in found.agreements)),
+            Column("by chance", tuple(Cell(percent(one.jaccard_by_chance)) for one in found.agreements)),
+            Column("overlap", tuple(Cell(percent(one.overlap)) for one in found.agreements)),
+            Column("tokens", tuple(Cell(f"{one.both:,}") for one in found.agreements)),
+        )
+        names = tuple(one.arm for one in found.agreements)
+        others = tuple(f"and {one.other}" for one in found.agreements)
+        print_table(ResultTable(names, others, columns), console, _PAIR_WIDTH)
+    if found.recipes:
+        console.print()
+        print_line(console, "recipes differ in")
+        for key, values in found.recipes.items():
+            told = "; ".join(f"{label} {spelled(value)}" for label, value in zip(found.runs, values, strict=True))
+            print_line(console, f"  {key}: {told}")
+    for note in found.notes:
+        console.print()
+        print_line(console, f"note: {note}")
+
+
+def _print_differences(title: str, found: Sequence[Difference], console: Console) -> None:
+    if not found:
+        return
+    console.print()
+    print_line(console, title)
+    columns = [
+        Column("held-out loss", tuple(figure_cell(one.loss, _signed) for one in found)),
+        Column("exact match, points", tuple(figure_cell(one.exact_match, _points) for one in found)),
+    ]
+    told = tuple(column for column in columns if any(cell.text for cell in column.cells))
+    if told:
+        names = tuple(one.arm for one in found)
+        print_table(ResultTable(names, tuple(f"less {one.against}" for one in found), told), console, _PAIR_WIDTH)
+    else:
+        print_line(console, "  nothing that was evaluated on the same data")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "\u2212")
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "\u2212")

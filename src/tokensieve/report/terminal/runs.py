@@ -1,0 +1,335 @@
+"""Results, heat maps and inspections in the terminal.
+
+Everything from data is printed as `rich.text.Text`, never as markup. Where there is no colour (NO_COLOR,
+a pipe), brackets take the place of styles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.cells import cell_len
+from rich.console import Console
+from rich.style import Style as Look
+from rich.table import Table
+from rich.text import Text
+
+from tokensieve.containers import Float32
+from tokensieve.data.decoding import TokenDecoder, visible, visible_text
+from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs, value_scale
+from tokensieve.report.palette import LIGHT, css
+from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
+from tokensieve.runs.results import Row
+from tokensieve.runs.view import ExampleView, RunView
+
+if TYPE_CHECKING:
+    from tokensieve.data.inspection import Inspection, Problem
+    from tokensieve.data.prepare import Counts
+
+_WIDTH = 80
+_NAME_WIDTH = 20
+_PADDING = 2
+_EXTREMES = 5
+_BREAKS = re.compile(r"(?<=\n)|(?<=·)(?!-]|\+}|~])")  # a closing bracket stays on the line
+_BRACKETS: dict[State, tuple[str, str]] = {
+    "prompt": ("", ""),
+    "kept": ("{+", "+}"),
+    "dropped": ("[-", "-]"),
+    "mixed": ("[~", "~]"),
+}
+_LOOKS: dict[State, Look] = {
+    "prompt": Look(color="bright_black"),
+    "kept": Look(underline=True),
+    "dropped": Look(strike=True),
+    "mixed": Look(underline=True, strike=True),
+}
+_FLAT = Scale(0.0, 0.0, signed=False)
+
+Segment = tuple[str, Look]
+
+
+class _Output(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would exit with 1, which says that `inspect` found errors
+
+
+def output_console() -> Console:
+    """Return the console of the output stream; a reader that goes away raises `BrokenPipeError`."""
+    return _Output()
+
+
+def print_results(view: RunView, console: Console) -> None:
+    """Print the results of a run."""
+    print_table(result_table(view), console)
+
+
+def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:
+    """Print a table in parts that fit the terminal, 80 columns at most; derived columns are left out.
+
+    Args:
+        table: what to print.
+        console: where.
+        name_width: columns of the names at most; they are folded.
+    """
+    width = min(_WIDTH, console.width)
+    name_width = min(name_width, width // 2)
+    columns = [column for column in table.columns if not column.derived]
+    parts: list[list[Column]] = [[]]
+    room = free = width - name_width - _PADDING
+    for column in columns:
+        needed = _column_width(column) + _PADDING
+        if needed > free and parts[-1]:
+            parts.append([])
+            free = room
+        parts[-1].append(column)
+        free -= needed
+    for number, part in enumerate(parts):
+        if number:
+            console.print()
+        console.print(_table(table, part, name_width))
+
+
+def show_example(view: RunView, number: int, arm: str, value: str, console: Console) -> None:
+    """Print one example's tokens: colour for a value, underlined where kept, struck through where dropped.
+
+    Args:
+        view: the run.
+        number: of the example, from 0.
+        arm: whose decisions and score to show.
+        value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+        console: where to print.
+
+    Raises:
+        TokensieveError: an unknown example, arm or value.
+    """
+    example = view.example(number)
+    values = example.value(arm, value)
+    # The scale is the shard's, so that examples can be compared: it has been read anyway.
+    scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
+    trainable, kept = example.trainable, example.kept(arm)
+    pieces = view.decoder.pieces(example.token_ids)
+    runs = styled_runs(pieces, trainable, kept, values, scale)
+    total, chosen = int(trainable.sum()), int((kept & trainable).sum())
+    title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
+    print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
+    console.print(_legend(value, scale, console))
+    console.print()
+    _print_lines(_segments(runs, scale, console), console)
+    console.print()
+    names = view.decoder.names(example.token_ids, pieces)
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
+        print_line(console, line)
+
+
+def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
+    """Return one line for each reason: the dropped tokens that it speaks against."""
+    known = row.selection.reasons if row.selection else ()
+    against = example.reasons(arm, known)
+    dropped = np.flatnonzero(example.trainable & ~example.kept(arm)).tolist()
+    tokens = {reason: [names[place] for place in dropped if reason in against[place]] for reason in known}
+    return [f"dropped as {reason}: {', '.join(found)}" for reason, found in tokens.items() if found]
+
+
+def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> None:
+    """Print what of a data set would be trained on, and its problems.
+
+    Args:
+        found: what `data.inspect.inspect_data` returned.
+        tokenizer: the fast tokenizer of `transformers` that made the token ids.
+        console: where to print.
+    """
+    decoder = TokenDecoder(tokenizer.backend_tokenizer)
+    print_line(console, found.source)
+    for line in _count_lines(found.counts, found.unusable):
+        print_line(console, f"  {line}")
+    template = "the tokenizer's or given chat template" if found.template == "own" else "the built-in chat template"
+    blocks = "{% generation %} blocks" if found.answers_by == "generation" else "comparing prefixes"
+    ends = ", ".join(found.turn_ends) or "no token"
+    print_line(console, f"  {template}; answers found by {blocks}; a turn ends with {ends}")
+    for preview in found.previews:
+        trainable = np.array(preview.trainable, dtype=bool)
+        console.print()
+        count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
+        print_line(console, f"row {preview.row} ({preview.where}): {count}")
+        nothing = np.zeros(len(trainable), dtype=np.float32)
+        runs = styled_runs(decoder.pieces(preview.token_ids), trainable, trainable, nothing, _FLAT)
+        _print_lines(_segments(runs, None, console), console)
+    if found.previews:
+        console.print()
+        print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))
+    _print_problems(found.problems, console)
+
+
+def method_rows() -> list[dict[str, Any]]:
+    """Return what there is to know of every method at its defaults, ready for JSON."""
+    from tokensieve.methods import all_methods, package_of
+    from tokensieve.ops.rules import in_words
+
+    return [
+        {
+            "name": name,
+            "summary": method.summary,
+            "formula": method.formula,
+            "needs": sorted(f"{role}.{statistic}" for role, statistic in method().needs),
+            "rule": in_words(method().rule),
+            "selects": "online" if method().online else "offline",
+            "divided_by": method.divide_by,
+            "differences": method.differences,
+            "paper": method.paper,
+            "package": package_of(name),
+        }
+        for name, method in all_methods().items()
+    ]
+
+
+def print_methods(console: Console) -> None:
+    """Print what there is to know of every method at its defaults."""
+    for row in method_rows():
+        print_line(console, f"{row['name']}: {row['summary']}")
+        print_line(console, f"  score: {row['formula']}")
+        print_line(console, f"  needs: {', '.join(row['needs']) or 'nothing'}")
+        print_line(
+            console, f"  rule:  {row['rule']}; selects {row['selects']}; loss divided by {row['divided_by']} tokens"
+        )
+        for label in ("paper", "differences", "package"):
+            if row[label]:
+                print_line(console, f"  {label}: {row[label]}")
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print a line of text."""
+    console.print(Text(_harmless(text)))
+
+
+def _harmless(text: str) -> str:
+    """Return text in which all but plain spaces is visible: it could hold codes that the terminal obeys."""
+    return " ".join(map(visible_text, text.split(" ")))
+
+
+def _is_plain(console: Console) -> bool:
+    return console.color_system is None or console.no_color
+
+
+def _column_width(column: Column) -> int:
+    cells = [part for cell in column.cells for part in (cell.text, cell.note)]
+    return max(*map(cell_len, cells), *map(cell_len, column.title.split()))
+
+
+def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="", show_edge=False)
+    names = [(_harmless(name), note and f"  {note}") for name, note in zip(results.names, results.notes, strict=True)]
+    longest = max(cell_len(part) for lines in names for part in lines)
+    table.add_column("", width=min(longest, name_width), overflow="fold")
+    for column in columns:
+        table.add_column(Text(_harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
+    for index, lines in enumerate(names):
+        cells = (column.cells[index] for column in columns)
+        figures = (Text("\n".join(filter(None, (cell.text or "-", cell.note)))) for cell in cells)
+        table.add_row(Text("\n".join(filter(None, lines))), *figures)
+    return table
+
+
+def _legend(name: str, scale: Scale, console: Console) -> Text:
+    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
+    if _is_plain(console):
+        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~kept in part~], prompt without brackets")
+    legend = Text(f"{name} ")
+    for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
+        legend.append(" ", _level_look(level, scale))
+    legend.append(f" {ends}; ")
+    named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "kept in part", "prompt": "prompt"}
+    for state, word in named.items():
+        legend.append(word, _LOOKS[state])
+        legend.append("" if state == "prompt" else ", ")
+    return legend
+
+
+def _level_look(level: int, scale: Scale) -> Look:
+    return Look(color=css(LIGHT.text), bgcolor=css(LIGHT.background(level, scale.signed)))
+
+
+def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) -> Iterator[Segment]:
+    """Yield text with how it looks; without a scale, colour tells nothing but prompt from answer."""
+    plain = _is_plain(console)
+    # Brackets tell nothing of a value, so without colour the text need not be cut where the value changes.
+    for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
+        text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
+        if plain:
+            before, after = _BRACKETS[state]
+            body = text.removesuffix("\n")
+            yield before + body + after + text[len(body) :], Look.null()
+        elif scale is None or state == "prompt":
+            yield text, _LOOKS[state]
+        else:
+            yield text, _LOOKS[state] + _level_look(level, scale)
+
+
+def _print_lines(segments: Iterator[Segment], console: Console) -> None:
+    """Print segments, broken after visible spaces so that words stay whole."""
+    line = Text()
+    for word, ends_line in _words(segments):
+        if line and line.cell_len + word.cell_len > console.width:
+            console.print(line, soft_wrap=True)
+            line = Text()
+        if word.cell_len > console.width:
+            *full, word = word.wrap(console, console.width, overflow="fold")
+            for part in full:
+                console.print(part, soft_wrap=True)
+        line.append_text(word)
+        if ends_line:
+            console.print(line, soft_wrap=True)
+            line = Text()
+    if line:
+        console.print(line, soft_wrap=True)
+
+
+def _words(segments: Iterator[Segment]) -> Iterator[tuple[Text, bool]]:
+    """Yield the text up to and with each visible space or line end, and whether it ends a line."""
+    word = Text()
+    for text, look in segments:
+        for part in _BREAKS.split(text):
+            word.append(part.rstrip("\n"), look)
+            if part[-1:] in ("·", "\n"):
+                yield word, part.endswith("\n")
+                word = Text()
+    if word:
+        yield word, False
+
+
+def _extremes(texts: Sequence[str], example: ExampleView, values: Float32, name: str) -> Iterator[str]:
+    """Yield the trainable tokens with the highest and the lowest values, in words."""
+    positions = np.flatnonzero(example.trainable)
+    order = positions[np.argsort(-values[positions], kind="stable")]
+    for word, chosen in (("highest", order[:_EXTREMES]), ("lowest", order[::-1][:_EXTREMES])):
+        tokens = (f"{texts[p]} {plain_value(float(values[p]))}" for p in chosen.tolist())
+        if len(chosen):
+            yield f"{word} {name}: {', '.join(tokens)}"
+
+
+def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
+    share = f" ({percent(counts.trainable_tokens / counts.tokens)})" if counts.tokens else ""
+    faulty = f", {unusable:,} cannot be used" if unusable else ""
+    yield f"{counts.rows:,} rows{faulty}, {counts.examples:,} examples"
+    yield f"{counts.tokens:,} tokens, {counts.trainable_tokens:,} of them trainable{share}"
+    names = {"0": "shortest", "0.5": "median", "1": "longest"}
+    lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
+    if counts.lengths:
+        yield f"tokens of an example: {', '.join(lengths)}"
+
+
+def _print_problems(problems: Sequence[Problem], console: Console) -> None:
+    console.print()
+    if not problems:
+        print_line(console, "no problems found")
+    for problem in problems:
+        colour = "red" if problem.level == "error" else "yellow"
+        line = Text(f"{problem.level}: ", Look() if _is_plain(console) else Look(color=colour, bold=True))
+        rows = f" ({problem.count:,} rows)" if problem.count > 1 else ""
+        console.print(line.append(_harmless(problem.message + rows), Look()))
+        for name, text in (("at", problem.where), ("hint", problem.hint)):
+            if text:
+                print_line(console, f"  {name}: {text}")

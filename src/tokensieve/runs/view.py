@@ -1,0 +1,320 @@
+"""A run folder read back: settings and figures at once, tokens and scores one shard at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tokensieve.data.prepare import ExampleStore, open_examples
+from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
+from tokensieve.data.decoding import TokenDecoder
+from tokensieve.runs.results import Row, imported_arms, read_object, read_rows
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.shards import read_shard, shard_name
+from tokensieve.containers import IGNORE_INDEX, Bool, Examples, StatisticSpec, Float32, Int64, UInt8
+
+
+@dataclass(frozen=True, eq=False)
+class ShardView:
+    """One shard's tokens with all figures, aligned with them.
+
+    Attributes:
+        examples: the tokens.
+        statistics: float32 ``[tokens]`` by ``role.statistic``; meaningless where a token is not trainable.
+        scores: float32 ``[tokens]`` by arm; likewise.
+        kept: bool ``[tokens]`` by arm.
+        reasons: uint8 ``[tokens]`` by arm, a bit for each of the reasons of its method; where the method gives them.
+    """
+
+    examples: Examples
+    statistics: Mapping[str, Float32]
+    scores: Mapping[str, Float32]
+    kept: Mapping[str, Bool]
+    reasons: Mapping[str, UInt8]
+
+    @property
+    def trainable(self) -> Bool:
+        """Bool ``[tokens]``, True where a token carries a label."""
+        return self.examples.labels != IGNORE_INDEX
+
+    def value(self, arm: str, name: str) -> Float32:
+        """Return float32 ``[tokens]`` of a statistic such as ``base.loss``, or an arm's ``score``.
+
+        Raises:
+            TokensieveError: an unknown arm or statistic.
+        """
+        if arm not in self.scores:
+            raise TokensieveError(
+                f"the run has no arm '{arm}'{did_you_mean(arm, self.scores)}", hint=f"one of: {', '.join(self.scores)}"
+            )
+        values = {"score": self.scores[arm], **self.statistics}
+        if name not in values:
+            raise TokensieveError(
+                f"the run has no value '{name}'{did_you_mean(name, values)}", hint=f"one of: {', '.join(values)}"
+            )
+        return values[name]
+
+
+@dataclass(frozen=True, eq=False)
+class ExampleView:
+    """One example within its shard.
+
+    Attributes:
+        number: its position in the example store.
+        row: the number of its source row.
+        shard: the shard that it lies in.
+        tokens: its slice of the shard's flat arrays.
+    """
+
+    number: int
+    row: int
+    shard: ShardView
+    tokens: slice
+
+    @property
+    def token_ids(self) -> list[int]:
+        """Its token ids."""
+        return self.shard.examples.input_ids[self.tokens].tolist()
+
+    @property
+    def trainable(self) -> Bool:
+        """Bool ``[tokens of the example]``, True where a token carries a label."""
+        return self.shard.trainable[self.tokens]
+
+    def kept(self, arm: str) -> Bool:
+        """Return bool ``[tokens of the example]``, an arm's decisions."""
+        return self.shard.kept[arm][self.tokens]
+
+    def reasons(self, arm: str, names: Sequence[str]) -> list[list[str]]:
+        """Return for each token the names of what speaks against it, from an arm's names of its bits."""
+        if arm not in self.shard.reasons:
+            return [[] for _ in self.token_ids]
+        bits = self.shard.reasons[arm][self.tokens].tolist()
+        return [[name for bit, name in enumerate(names) if value >> bit & 1] for value in bits]
+
+    def value(self, arm: str, name: str) -> Float32:
+        """Return float32 ``[tokens of the example]``, as `ShardView.value` does."""
+        return self.shard.value(arm, name)[self.tokens]
+
+
+@dataclass(frozen=True, eq=False)
+class RunView:
+    """A run as its folder tells it.
+
+    Attributes:
+        folder: the run folder.
+        name: of the run.
+        method: name of the method's arm.
+        rows: the controls, the method, then points of reference.
+        store: the tokenised examples.
+        statistics: the folder of each role's statistics.
+        seconds: what each stage took.
+        versions: of the libraries.
+        folders: the folder of each arm.
+        tokens: how many went through each stage, where that was noted.
+    """
+
+    folder: Path
+    name: str
+    method: str
+    rows: tuple[Row, ...]
+    store: ExampleStore
+    statistics: Mapping[str, Path]
+    seconds: Mapping[str, float]
+    versions: Mapping[str, str]
+    folders: Mapping[str, Path]
+    tokens: Mapping[str, int]
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms."""
+        return tuple(row.name for row in self.rows if row.selection is not None)
+
+    def row(self, name: str) -> Row:
+        """Return the line of an arm or point of reference."""
+        return next(row for row in self.rows if row.name == name)
+
+    @cached_property
+    def decoder(self) -> TokenDecoder:
+        """Decodes the token ids of the run."""
+        from tokenizers import Tokenizer
+
+        path = self.store.folder / "tokenizer" / "tokenizer.json"
+        if not path.is_file():
+            raise TokensieveError(
+                "the tokenizer of the examples is missing",
+                where=str(path),
+                hint="delete the folder of the examples and run `tokensieve run` with the recipe again",
+            )
+        return TokenDecoder(Tokenizer.from_file(str(path)))
+
+    @cached_property
+    def starts(self) -> Int64:
+        """int64 ``[shards + 1]``, the number of each shard's first example."""
+        counts = [_footer(self._example_path(number)).num_rows for number in range(self.store.shards)]
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        return int(self.starts[-1])
+
+    def shards(self) -> Iterator[ShardView]:
+        """Read shard after shard."""
+        return (self.shard(number) for number in range(self.store.shards))
+
+    def shard(self, number: int) -> ShardView:
+        """Read one shard with all its figures.
+
+        Raises:
+            TokensieveError: a file that is missing, damaged, or not of these examples.
+        """
+        examples = self.store.read(number)
+        statistics = {
+            f"{role}.{path.name}": _aligned(path / shard_name(number), examples)[path.name.partition("@")[0]]
+            for role, folder in self.statistics.items()
+            for path in sorted(folder.iterdir() if folder.is_dir() else ())
+            if (path / shard_name(number)).is_file()
+        }
+        scores, kept, reasons = {}, {}, {}
+        for arm in self.arms:
+            folder = self.folders[arm] / "scores"
+            columns = _aligned(folder / shard_name(number), examples)
+            scores[arm] = columns["score"]
+            kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
+            if "reasons" in columns:
+                reasons[arm] = columns["reasons"]
+        return ShardView(examples, _plain_names(statistics), scores, kept, reasons)
+
+    def read_scores(self, arm: str, number: int) -> tuple[Float32, Bool]:
+        """Read one shard's scores of an arm, float32 ``[tokens]``, and its decisions, bool ``[tokens]``."""
+        return read_selection(self.folders[arm] / "scores", number)
+
+    def parts(self, arm: str, number: int) -> Mapping[str, Float32]:
+        """Return float32 ``[tokens]`` of one shard by name: the summands of an arm's score.
+
+        Empty where the method has none, is not known here, or what it read is gone.
+        """
+        selection = self.row(arm).selection
+        assert selection is not None
+        try:
+            method = get_method(selection.method, **selection.parameters)
+        except TokensieveError:
+            return {}
+        if type(method).parts is Method.parts:
+            return {}
+        examples, values = self.store.read(number), {}
+        folders = {folder.name: folder for folder in self.statistics.values()}
+        for role, name in method.needs:
+            key = StatisticSpec.of(name, method.options(name)).key
+            folder = folders.get(selection.statistics.get(f"{role}.{name}", ""))
+            if folder is None or not (folder / key / shard_name(number)).is_file():
+                return {}
+            values[role, name] = _aligned(folder / key / shard_name(number), examples)[name]
+        return method.parts(self.store.statistics(examples, values, 0))
+
+    def example(self, number: int) -> ExampleView:
+        """Read one example, by its position in the store.
+
+        Raises:
+            TokensieveError: there is no such example.
+        """
+        if not 0 <= number < len(self):
+            raise TokensieveError(
+                f"there is no example {number}: the run has {len(self)} examples",
+                where=str(self.folder),
+                hint=f"0 to {len(self) - 1}",
+            )
+        shard_number = int(np.searchsorted(self.starts, number, side="right")) - 1
+        shard = self.shard(shard_number)
+        index = number - int(self.starts[shard_number])
+        start, stop = shard.examples.cu_seqlens[index : index + 2].tolist()
+        return ExampleView(number, int(shard.examples.rows[index]), shard, slice(start, stop))
+
+    def number_of_row(self, row: int) -> int:
+        """Return the position in the store of the example that came from a source row.
+
+        Raises:
+            TokensieveError: no example came from this row.
+        """
+        for number, start in enumerate(self.starts[:-1].tolist()):
+            rows = pq.read_table(self._example_path(number), columns=["row"])["row"].to_numpy()
+            found = np.flatnonzero(rows == row)
+            if len(found):
+                return start + int(found[0])
+        raise TokensieveError(
+            f"no example came from source row {row}",
+            where=str(self.folder),
+            hint="rows count from 0; rows with nothing to train on were dropped",
+        )
+
+    def _example_path(self, number: int) -> Path:
+        return self.store.folder / shard_name(number)
+
+
+def load_run(folder: Path) -> RunView:
+    """Open a run folder.
+
+    Raises:
+        TokensieveError: a folder that holds no run, or one whose tokens are not selected yet.
+    """
+    state = read_object(folder / "run.json", "this folder holds no run", "give the folder of a run, such as runs/a")
+    try:
+        method = state["method"]
+        arms = [name for name in state["arms"] if name != method] + imported_arms(folder, state["arms"]) + [method]
+        return RunView(
+            folder,
+            str(state["name"]),
+            method,
+            read_rows(folder, arms),
+            open_examples(folder / state["examples"]),
+            {role: folder / path for role, path in state["statistics"].items()},
+            state["seconds"],
+            state["versions"],
+            {name: folder / "arms" / name for name in arms},
+            state.get("tokens", {}),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise TokensieveError(
+            f"a file of this run lacks or garbles a field: {type(error).__name__}: {error}",
+            where=str(folder),
+            hint=f"run `tokensieve run {folder / 'recipe.yaml'}` again",
+        ) from error
+
+
+def _plain_names(statistics: dict[str, Float32]) -> dict[str, Float32]:
+    """Leave the digest of a statistic's options out of its name where one name is measured one way."""
+    plain = [name.partition("@")[0] for name in statistics]
+    names = [short if plain.count(short) == 1 else name for short, name in zip(plain, statistics, strict=True)]
+    return dict(zip(names, statistics.values(), strict=True))
+
+
+def _aligned(path: Path, examples: Examples) -> dict[str, NDArray]:
+    """Read a shard of figures and check that it belongs to these examples."""
+    hint = "delete the file and run the same command again"
+    if not path.is_file():
+        raise TokensieveError("a shard of figures is missing", where=str(path), hint="run `tokensieve select` again")
+    cu_seqlens, columns = read_shard(path)
+    same_rows = "row" not in columns or np.array_equal(columns["row"], examples.rows)
+    if not same_rows or not np.array_equal(cu_seqlens, examples.cu_seqlens):
+        raise TokensieveError("a shard whose examples are not those of the run", where=str(path), hint=hint)
+    return columns
+
+
+def _footer(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TokensieveError(
+            f"cannot read a shard of the examples: {error}",
+            where=str(path),
+            hint="delete the file's folder and run the recipe again",
+        ) from error

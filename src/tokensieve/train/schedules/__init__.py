@@ -1,0 +1,1 @@
+"""How scoring and training take turns."""

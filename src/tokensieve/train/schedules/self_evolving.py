@@ -1,0 +1,361 @@
+"""The self-evolving schedule of Token Cleaning (Pang et al., ICML 2025, arXiv 2502.01968, section 4.2).
+
+The pool is split into consecutive parts of equal size, in whole examples. Round 0 fine-tunes the base on part 0 with
+every token. Round t scores part t against the model as it then is, keeps what the rule keeps within the part, and
+trains that same model on it, with a fresh optimizer and learning-rate schedule. The result is the model of the last
+round.
+
+The model stays in memory from round to round. What each round leaves behind, whole or not at all:
+
+    rounds/manifest.json         what the rounds are made from
+    rounds/<t>/model/            adapter or weights after round t
+    rounds/<t>/tokens.parquet    ``row``, ``score`` and ``kept`` of the part's tokens
+    rounds/<t>/round.json        counts, losses and seconds
+    rounds/<t>/training.json     loss curve
+
+A killed run loads the weights of the last complete round, once, and goes on. Full weights of a round are removed when
+the next has its own; adapters stay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tokensieve.containers import Bool, Examples, Float32, Int64, Statistics, StatisticSpec
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.forward import Forward
+from tokensieve.measure.measure import measure_shard
+from tokensieve.methods.self_evolving import SelfEvolving
+from tokensieve.methods.token_cleaning import TokenCleaning
+from tokensieve.models.loading import load_model, model_identity
+from tokensieve.models.settings import ModelSettings
+from tokensieve.ops.ragged import offsets
+from tokensieve.ops.rules import Rule
+from tokensieve.progress import ProgressCallback
+from tokensieve.select.cleaned import cleaned_rows
+from tokensieve.select.streaming import LoadStatistics, select_shards
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_folder, read_json, write_json
+from tokensieve.store.shards import read_shard, write_shard
+from tokensieve.train.settings import TrainSettings
+from tokensieve.train.trainer import checkpoints_of, fit, on_steps, trained_model, write_model
+
+Stage = Callable[[str, int | None, str], AbstractContextManager[ProgressCallback]]
+"""Shows progress: description, units in all and their name; gives the function that advances it."""
+HeldOutLoss = Callable[[Any], float]
+"""A loaded model to its mean loss on held-out data, in nats."""
+_TOKENS = "tokens.parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class SelfEvolution:
+    """All that the rounds need.
+
+    Attributes:
+        method: what scores, and how many parts there are.
+        rule: what decides within a part.
+        examples: the pool.
+        load: reads one shard's statistics of fixed models, turn ends included where they are to be kept.
+        base: the model to start from, without an adapter.
+        tokenizer: saved beside the weights, and pads.
+        settings: adapter and optimizer; ``arguments`` are those of each round.
+        max_length: tokens of the longest example.
+        seed: of the adapter's start, dropout and order, the same in each round.
+        device: CPU or CUDA.
+        token_budget: tokens of one batch of scoring at most.
+        stage: shows progress.
+        held_out: measures the model after each round; None where there is no held-out data.
+    """
+
+    method: SelfEvolving
+    rule: Rule
+    examples: ExampleStore
+    load: LoadStatistics
+    base: ModelSettings
+    tokenizer: Any
+    settings: TrainSettings
+    max_length: int
+    seed: int
+    device: torch.device
+    token_budget: int
+    stage: Stage
+    held_out: HeldOutLoss | None = None
+
+    def run(self, folder: Path) -> None:
+        """Carry out the rounds that are not done, and write the last model.
+
+        Args:
+            folder: of the arm; gets ``rounds/`` and, as `trainer.train` writes it, ``model/``.
+
+        Raises:
+            TokensieveError: rounds of other data, models or settings are there, or a round keeps no token.
+        """
+        rounds, output = folder / "rounds", folder / "model"
+        finished = (output / "training.json").is_file()
+        self._check_manifest(rounds, finished)
+        if finished:
+            return
+        parts = part_bounds(self.examples.counts.examples, self.method.subsets)
+        done = 0
+        while done < len(parts) and (rounds / str(done) / "round.json").is_file():
+            done += 1
+        model = self._start(rounds / str(done - 1) / "model" if done else None)
+        starts = np.cumsum([0, *(len(shard) for shard in self.examples)])
+        for number in range(done, len(parts)):
+            part = _read_part(self.examples, self.load, starts, *parts[number])
+            model = self._round(number, part, parts[number][0], model, rounds)
+            if number and self.settings.lora is None:
+                shutil.rmtree(rounds / str(number - 1) / "model", ignore_errors=True)
+        record = [read_json(rounds / str(number) / "training.json") for number in range(len(parts))]
+        log = [{"round": number, **entry} for number, one in enumerate(record) for entry in one["log"]]
+        with atomic_folder(output) as partial:
+            write_model(model, self.tokenizer, self.settings, partial)
+            write_json(partial / "training.json", {"metrics": record[-1]["metrics"], "log": log})
+        if self.settings.lora is None:
+            shutil.rmtree(rounds / str(len(parts) - 1) / "model", ignore_errors=True)
+
+    def _round(self, number: int, part: _Part, first: int, model: Any, rounds: Path) -> Any:
+        """Score a part, train on what is kept of it and write both down; return the trained model."""
+        folder, name = rounds / str(number), f"round {number + 1} of {self.method.subsets}"
+        start = time.perf_counter()
+        trainable = part.statistics.trainable
+        scores, kept = np.zeros(len(trainable), dtype=np.float32), trainable
+        if number:
+            scores, kept = self._select(part, model, name)
+        if not kept.any():
+            raise TokensieveError(
+                f"{name} keeps none of {int(trainable.sum())} tokens", where="recipe: method", hint="fewer subsets"
+            )
+        scored = time.perf_counter()
+        data, checkpoints = rounds / f".{number}.data", checkpoints_of(folder)
+        write_shard(data / "train-00000-of-00001.parquet", *cleaned_rows(part.examples, kept))
+        with self.stage(f"{name}: train", None, "steps") as advance:
+            fitted = fit(
+                model,
+                sorted(data.glob("*.parquet")),
+                self.tokenizer,
+                self.settings,
+                checkpoints,
+                max_length=self.max_length,
+                seed=self.seed,
+                device=self.device,
+                on_step=on_steps(advance),
+                adapt=number == 0,
+            )
+        model = fitted.model
+        inner = _as_before_training(model)
+        trained = time.perf_counter()
+        dropped = trainable & ~kept
+        record = {
+            "round": number,
+            "first_example": first,
+            "examples": len(part.examples),
+            "trainable": int(trainable.sum()),
+            "kept": int(kept.sum()),
+            "kept_share": float(kept.sum() / trainable.sum()),
+            "mean_score_kept": float(scores[kept].mean(dtype=np.float64)) if number else None,
+            "mean_score_dropped": float(scores[dropped].mean(dtype=np.float64)) if dropped.any() else None,
+            "training_loss": fitted.loss,
+            "held_out_loss": self.held_out(inner) if self.held_out else None,
+            "seconds": {"score": round(scored - start, 2), "train": round(trained - scored, 2)},
+        }
+        with atomic_folder(folder) as partial:
+            columns = {"score": scores, "kept": kept}
+            write_shard(partial / _TOKENS, part.examples.cu_seqlens, columns, {"row": part.examples.rows})
+            model.save_pretrained(partial / "model")
+            write_json(partial / "training.json", fitted.record)
+            write_json(partial / "round.json", record)
+        shutil.rmtree(data)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return model
+
+    def _select(self, part: _Part, model: Any, name: str) -> tuple[Float32, Bool]:
+        """Return float32 ``[tokens]`` scores of a part, 0 where not trainable, and bool ``[tokens]``, what is kept."""
+        inner = _as_before_training(model)
+        wanted = [(role, one) for role, one in sorted(self.method.needs) if role in self.method.provides]
+        specs = {(role, one): StatisticSpec.of(one, self.method.options(one)) for role, one in wanted}
+        tokens = len(part.examples.input_ids)
+        with (
+            self.stage(f"{name}: score", tokens, "tokens") as advance,
+            Forward(inner, sorted(set(specs.values()), key=lambda spec: spec.key)) as forward,
+        ):
+            found = measure_shard(forward, part.examples, self.token_budget, advance)
+        values = {**part.statistics.values, **{key: found[spec.key] for key, spec in specs.items()}}
+        statistics = dataclasses.replace(part.statistics, values=values)
+        scores = np.where(statistics.trainable, self.method.score(statistics), np.float32(0)).astype(np.float32)
+        return scores, self.rule.keep(scores, statistics)
+
+    def _start(self, weights: Path | None) -> Any:
+        """Load the base, or the model of the last complete round."""
+        if weights is None:
+            return load_model(self.base, self.device).requires_grad_(True)
+        model = trained_model(self.base, self.settings, weights)
+        loaded = load_model(model, self.device)
+        if model.adapter is None:
+            return loaded.requires_grad_(True)
+        from peft import PeftModel
+
+        return PeftModel.from_pretrained(loaded, model.adapter, is_trainable=True)
+
+    def _check_manifest(self, rounds: Path, finished: bool) -> None:
+        """Write down what the rounds are made from; refuse to go on with those of something else."""
+        identity = {
+            "data": self.examples.fingerprint,
+            "base": model_identity(self.base),
+            "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
+            "rule": {"name": type(self.rule).__name__, **dataclasses.asdict(self.rule)},
+            "train": dataclasses.asdict(self.settings),
+            "max_length": self.max_length,
+            "seed": self.seed,
+        }
+        path = rounds / "manifest.json"
+        wanted = fingerprint.jsonable({"identity": identity, "versions": fingerprint.versions()})
+        if not path.is_file():
+            write_json(path, wanted)
+            return
+        found = read_json(path)
+        if finished:  # nothing is added to it by other versions
+            found["versions"] = wanted["versions"]
+        hint = "the data or a model changed since: give another output"
+        fingerprint.check_same(found, wanted, where=str(path), hint=hint)
+
+
+def part_bounds(examples: int, parts: int) -> list[tuple[int, int]]:
+    """Return the first example of each part and the one past its last, as `numpy.array_split` splits.
+
+    >>> part_bounds(7, 3)
+    [(0, 3), (3, 5), (5, 7)]
+    """
+    sizes = [examples // parts + (number < examples % parts) for number in range(parts)]
+    stops = np.cumsum(sizes).tolist()
+    return list(zip([0, *stops[:-1]], stops, strict=True))
+
+
+def read_rounds(folder: Path) -> list[dict[str, Any]]:
+    """Read the ``round.json`` of every round under ``folder``, in order."""
+    return [read_json(path / "round.json") for path in _round_folders(folder)]
+
+
+def write_round_scores(examples: ExampleStore, rounds: Path, folder: Path) -> dict[str, Any]:
+    """Write what the rounds decided as `select_shards` writes scores and decisions, by the shards of the pool.
+
+    Args:
+        examples: the pool.
+        rounds: folder of all its rounds.
+        folder: gets the files.
+
+    Returns:
+        The counts of `select_shards`; ``threshold`` is None, since every part has its own.
+    """
+    paths = [path / _TOKENS for path in _round_folders(rounds)]
+    parts = np.cumsum([0, *(int(read_shard(path)[0][-1]) for path in paths)]).tolist()
+    shards = np.cumsum([0, *(len(shard.input_ids) for shard in examples)]).tolist()
+
+    def load(number: int) -> tuple[Statistics, Int64]:
+        shard, first, stop = examples.read(number), shards[number], shards[number + 1]
+        found = [
+            {key: read_shard(path)[1][key[1]][max(0, first - start) : stop - start] for key in _RECORDED}
+            for path, start, end in zip(paths, parts[:-1], parts[1:], strict=True)
+            if start < stop and first < end
+        ]
+        values = {key: np.concatenate([one[key] for one in found]) for key in _RECORDED}
+        return Statistics(shard.cu_seqlens, shard.labels.astype(np.int64), values), shard.rows
+
+    rule: Any = _RecordedRule()
+    return select_shards(_Recorded(), rule, load, examples.shards, folder)
+
+
+_RECORDED = (("current", "score"), ("current", "kept"))
+
+
+class _Recorded(TokenCleaning):
+    """Scores as a round wrote them down, so that `select_shards` alone knows how a selection lies on disk."""
+
+    def score(self, statistics: Statistics) -> Float32:
+        return statistics.values["current", "score"]
+
+
+class _RecordedRule:
+    """Decisions as a round wrote them down."""
+
+    def keep(self, scores: Float32, statistics: Statistics) -> Bool:
+        del scores
+        return statistics.values["current", "kept"] > 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Consecutive examples of the pool with the statistics of fixed models."""
+
+    examples: Examples
+    statistics: Statistics
+
+
+def _read_part(examples: ExampleStore, load: LoadStatistics, starts: Int64, first: int, stop: int) -> _Part:
+    """Read examples ``first`` to ``stop``, from the shards that hold them; ``starts`` is each shard's first example."""
+    pieces = list(_pieces(examples, load, starts, first, stop))
+    shards, measured = [piece.examples for piece in pieces], [piece.statistics for piece in pieces]
+    joined = Examples(
+        np.concatenate([one.input_ids for one in shards]),
+        np.concatenate([one.labels for one in shards]),
+        offsets(np.concatenate([one.lengths for one in shards])),
+        np.concatenate([one.rows for one in shards]),
+    )
+    turn_ends = [one.turn_end for one in measured if one.turn_end is not None]
+    statistics = Statistics(
+        joined.cu_seqlens,
+        joined.labels.astype(np.int64),
+        {key: np.concatenate([one.values[key] for one in measured]) for key in measured[0].values},
+        np.concatenate(turn_ends) if turn_ends else None,
+        measured[0].first_token,
+    )
+    return _Part(joined, statistics)
+
+
+def _pieces(examples: ExampleStore, load: LoadStatistics, starts: Int64, first: int, stop: int) -> Iterator[_Part]:
+    for number in range(examples.shards):
+        low, high = max(first, int(starts[number])), min(stop, int(starts[number + 1]))
+        if low >= high:
+            continue
+        shard, (statistics, _) = examples.read(number), load(number)
+        rows = slice(low - int(starts[number]), high - int(starts[number]))
+        cu_seqlens = shard.cu_seqlens[rows.start : rows.stop + 1]
+        span = slice(int(cu_seqlens[0]), int(cu_seqlens[-1]))
+        piece = Examples(shard.input_ids[span], shard.labels[span], cu_seqlens - cu_seqlens[0], shard.rows[rows])
+        measured = Statistics(
+            piece.cu_seqlens,
+            statistics.labels[span],
+            {key: value[span] for key, value in statistics.values.items()},
+            None if statistics.turn_end is None else statistics.turn_end[span],
+            statistics.first_token + span.start,
+        )
+        yield _Part(piece, measured)
+
+
+def _round_folders(rounds: Path) -> list[Path]:
+    return sorted((path.parent for path in rounds.glob("*/round.json")), key=lambda path: int(path.name))
+
+
+def _as_before_training(model: Any) -> Any:
+    """Take off what a trainer puts on a model, so that the next one finds it bare; return it without PEFT's wrapper.
+
+    TRL's fused head and accelerate's mixed precision replace `forward` on the instance, and would be put on twice.
+    """
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    for module in (model, inner):
+        for name in ("forward", "_original_forward"):
+            module.__dict__.pop(name, None)
+    inner.disable_input_require_grads()
+    model.eval()
+    return inner

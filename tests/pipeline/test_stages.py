@@ -1,0 +1,280 @@
+"""Whole runs on the embedded model."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tokensieve.demo.dataset import write
+from tokensieve.errors import TokensieveError
+from tokensieve.measure import measure as measure_module
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.select.streaming import read_selection
+from tokensieve.store.atomic import read_json
+
+MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write(0, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def arguments(data):
+    """Return the overrides of a small run: 40 rows, two optimizer steps."""
+
+    def make(output: Path, *more: str) -> list[str]:
+        return [
+            f"output={output}",
+            f"data.files=[{data / 'pool.jsonl'}]",
+            "data.limit=40",
+            "data.max_length=256",
+            f"models.base={MODEL}",
+            "models.reference.warm_up={rows: 10, pick: random, train: {max_steps: 3, learning_rate: 1e-3}}",
+            "train.max_steps=2",
+            "train.per_device_train_batch_size=8",
+            "train.gradient_accumulation_steps=1",
+            "train.gradient_checkpointing=false",
+            "train.lora.r=4",
+            f"evaluate.held_out=[{data / 'warmup.jsonl'}]",
+            f"evaluate.exact_match={{files: [{data / 'test.jsonl'}], limit: 4, max_new_tokens: 8}}",
+            *more,
+        ]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def finished(arguments, tmp_path_factory) -> Path:
+    return pipeline.run(load_recipe(None, arguments(tmp_path_factory.mktemp("runs") / "run")))
+
+
+def rows_of(folder: Path) -> list[dict]:
+    return [row for path in sorted(folder.glob("train-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_seconds_and_tokens_of_the_stages_are_noted(finished):
+    state = read_json(finished / "run.json")
+    (shard,) = (finished / state["examples"]).glob("shard-*.parquet")
+    tokens = sum(len(row) for row in pq.read_table(shard)["input_ids"])
+    assert state["tokens"]["measure base"] == state["tokens"]["select token-cleaning"] == tokens
+    assert 0 < state["tokens"]["train full"] <= tokens
+    assert set(state["tokens"]) <= set(state["seconds"])
+    assert min(state["seconds"].values()) > 0
+
+
+def test_every_arm_is_selected_trained_and_evaluated(finished):
+    assert {path.name for path in (finished / "arms").iterdir()} == {
+        "token-cleaning",
+        "full",
+        "random",
+        "base",
+        "reference",
+    }
+    losses = {}
+    for arm in ("token-cleaning", "full", "random"):
+        assert (finished / "arms" / arm / "model" / "adapter_model.safetensors").is_file()
+        losses[arm] = read_json(finished / "arms" / arm / "evaluation.json")["held_out"]["loss"]
+    assert len(set(losses.values())) == 3
+    answers = (finished / "arms/full/predictions.jsonl").read_text().splitlines()
+    assert len(answers) == 4
+    assert json.loads(answers[0]).keys() >= {"row", "prompt", "answer", "prediction", "correct"}
+    assert (finished / "report.html").is_file()
+
+
+def test_counts_are_exact_and_turn_ends_kept(finished):
+    full, clean, control = (
+        read_json(finished / "arms" / arm / "selection.json") for arm in ("full", "token-cleaning", "random")
+    )
+    assert full["kept"] == full["trainable"]
+    assert clean["kept"] == control["kept"] == int(full["trainable"] * 0.6)
+    for arm in ("token-cleaning", "random"):
+        every = rows_of(finished / "arms/full/cleaned/data")
+        rows = rows_of(finished / "arms" / arm / "cleaned/data")
+        assert len(rows) == len(every) == 40
+        for row, whole in zip(rows, every, strict=True):
+            assert row["input_ids"] == whole["input_ids"]
+            kept = [t for t, label in enumerate(row["labels"]) if label != -100]
+            assert set(kept) <= {t for t, label in enumerate(whole["labels"]) if label != -100}
+            assert row["assistant_masks"] == [int(label != -100) for label in row["labels"]]
+            assert row["attention_mask"] == [1] * len(row["labels"])
+            last = max(t for t, label in enumerate(whole["labels"]) if label != -100)
+            assert last in kept, "the turn end of the last answer"
+
+
+def test_cleaned_data_loads_with_datasets_in_both_formats(finished, tmp_path):
+    folder = finished / "arms/token-cleaning/cleaned"
+    parquet = datasets.load_dataset(str(folder / "data"), split="train", cache_dir=str(tmp_path))
+    lines = datasets.load_dataset(str(folder / "jsonl"), split="train", cache_dir=str(tmp_path))
+    assert parquet["labels"] == lines["labels"]
+    assert str(parquet.features["input_ids"].feature) == "Value('int32')"
+    assert set(parquet.column_names) == {"input_ids", "attention_mask", "labels", "assistant_masks"}
+
+
+def test_the_same_command_again_does_nothing(finished, monkeypatch):
+    stamps = {
+        p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.suffix in (".parquet", ".safetensors")
+    }
+    monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(pipeline, "evaluate_model", lambda *_: pytest.fail("evaluated again"))
+    pipeline.run(load_recipe(finished / "recipe.yaml"))
+    assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
+
+
+def test_another_method_and_ratio_measure_nothing_again(finished, arguments, monkeypatch):
+    monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    output = finished.with_name("other")
+    pipeline.run(load_recipe(None, arguments(output, "method={name: rho-1, fraction: 0.3}")), "select")
+    assert read_json(output / "arms/rho-1/selection.json")["rule"]["scope"] == "example"
+    random = read_json(output / "arms/random/selection.json")
+    assert random["rule"] == read_json(output / "arms/rho-1/selection.json")["rule"]
+    thresholded = pipeline.run(
+        load_recipe(None, arguments(finished.with_name("threshold"), "select.threshold=0.0")), "select"
+    )
+    full, clean, control = (
+        read_json(thresholded / "arms" / arm / "selection.json") for arm in ("full", "token-cleaning", "random")
+    )
+    assert clean["kept"] == control["kept"] < full["kept"] == full["trainable"]
+    scores, kept = read_selection(thresholded / "arms/token-cleaning/scores", 0)
+    assert kept[scores > 0].all()
+    assert not kept.all()
+
+
+def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arguments):
+    with pytest.raises(TokensieveError, match=r"method\.fraction: None there, 0\.5 here") as error:
+        pipeline.run(load_recipe(None, arguments(finished, "method={name: token-cleaning, fraction: 0.5}")))
+    assert "give another output" in str(error.value)
+    with pytest.raises(TokensieveError, match="did you mean 'fraction'"):
+        pipeline.run(load_recipe(None, arguments(finished, "method={name: token-cleaning, fracton: 0.5}")))
+    other = finished.parent / "holiday"
+    other.mkdir()
+    (other / "photo.jpg").write_bytes(b"x")
+    with pytest.raises(TokensieveError, match="not empty and holds no run"):
+        pipeline.run(load_recipe(None, arguments(other)))
+
+
+def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monkeypatch):
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    before = read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]
+    pipeline.run(load_recipe(finished / "recipe.yaml", ["evaluate.exact_match.limit=3"]))
+    assert (before, read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]) == (4, 3)
+
+
+def test_the_scores_are_the_difference_of_the_losses(finished):
+    state = read_json(finished / "run.json")
+    loss = {
+        role: pq.read_table(Path(folder) / "loss/shard-00000.parquet")["loss"].combine_chunks().flatten().to_numpy()
+        for role, folder in state["statistics"].items()
+    }
+    table = pq.read_table(finished / "arms/token-cleaning/scores/shard-00000.parquet")
+    score = table["score"].combine_chunks().flatten().to_numpy()
+    np.testing.assert_array_equal(score, loss["base"] - loss["reference"])
+    assert np.abs(score).max() > 0.1
+
+
+def selection_of(folder: Path, arm: str) -> dict:
+    return read_json(folder / "arms" / arm / "selection.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "share"),
+    [
+        ("sstoken", (0.6, 0.75)),
+        ("{name: rho-1, current: current, scope: batch}", (0.55, 0.61)),
+        ("{name: uds, examples: 2}", (0.1, 0.5)),
+        ("{name: profit, probability: 0.5}", (0.05, 0.9)),
+        ("eaft", (1, 1)),
+    ],
+)
+def test_a_method_that_selects_while_the_model_trains(method, share, arguments, tmp_path):
+    recipe = load_recipe(None, arguments(tmp_path / "run", f"method={method}", "controls=[full, random]"))
+    folder = pipeline.run(recipe)
+    name = recipe.method["name"]
+    assert selection_of(folder, name)["online"]
+    training = read_json(folder / "arms" / name / "model/training.json")
+    assert any("selection/kept_share" in entry for entry in training["log"])
+    assert share[0] <= training["selection"]["kept"] / training["selection"]["trainable"] <= share[1]
+    columns = pq.read_schema(next((folder / f"arms/{name}/training/data").iterdir())).names
+    assert columns[:2] == ["input_ids", "labels"]
+    assert not [column for column in columns if column.startswith("current.")]
+    losses = {
+        arm: read_json(folder / "arms" / arm / "evaluation.json")["held_out"]["loss"]
+        for arm in ("base", name, "full", "random")
+    }
+    assert losses[name] < losses["base"]
+    assert losses[name] != losses["full"]
+    from tokensieve.runs.view import load_run
+
+    shown = load_run(folder).row(name).selection
+    assert shown is not None
+    assert shown.kept == training["selection"]["kept"]
+
+
+def test_the_offline_variant_of_an_online_method(arguments, finished, tmp_path):
+    """With a fixed model for the role `current`, nothing is left to choose in training."""
+    tuned = finished / "arms/full/model"
+    recipe = load_recipe(
+        None, arguments(tmp_path / "run", "method=sstoken", f"models.current.adapter={tuned}", "controls=[]")
+    )
+    folder = pipeline.run(recipe, until="train")
+    selection = selection_of(folder, "sstoken")
+    assert not selection["online"]
+    assert selection["statistics"]["current.loss"] != selection["statistics"]["history.loss"]
+    assert not (folder / "arms/sstoken/training").exists()
+    assert "selection" not in read_json(folder / "arms/sstoken/model/training.json")
+
+
+def test_offline_weights_are_in_the_training_data(arguments, finished, tmp_path):
+    tuned = finished / "arms/full/model"
+    recipe = load_recipe(
+        None, arguments(tmp_path / "run", "method=dft", f"models.current.adapter={tuned}", "controls=[]")
+    )
+    folder = pipeline.run(recipe, until="train")
+    (path,) = (folder / "arms/dft/training/data").iterdir()
+    rows = pq.read_table(path).to_pylist()
+    weights = np.concatenate([row["weights"] for row in rows])
+    trainable = np.concatenate([row["labels"] for row in rows]) != -100
+    assert set(rows[0]) == {"input_ids", "labels", "kept", "weights"}
+    assert (weights[~trainable] == 0).all()
+    assert 0 < weights[trainable].min() < weights[trainable].max() <= 1
+
+
+def test_what_speaks_against_a_token_is_kept_and_shown(arguments, tmp_path, capsys):
+    from tokensieve.cli import main
+    from tokensieve.runs.view import load_run
+
+    recipe = load_recipe(None, arguments(tmp_path / "run", "method=xtf", "controls=[]", "train=null"))
+    folder = pipeline.run(recipe)
+    view = load_run(folder)
+    reasons = view.shard(0).reasons["xtf"]
+    kept, trainable = view.shard(0).kept["xtf"], view.shard(0).trainable
+    assert (reasons[trainable & ~kept] > 0).all()
+    assert (trainable & ~kept).any()
+    names = selection_of(folder, "xtf")["reasons"]
+    number = next(n for n in range(len(view)) if any(view.example(n).reasons("xtf", names)))
+    against = {reason for token in view.example(number).reasons("xtf", names) for reason in token}
+    main(["show", str(folder), "--example", str(number)])
+    shown = capsys.readouterr().out.replace("\n", " ")
+    assert any(f"dropped as {reason}" in shown for reason in against)
+    page = (folder / "report.html").read_text()
+    (packed,) = re.findall(r'id="payload">([^<]*)<', page)
+    payload = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert payload["arms"][-1]["reasons"] == names
+    assert selection_of(folder, "xtf")["fitted"]["relevance_threshold"] is not None
+    words = list((tmp_path / "store/statistics").rglob("domain_words.json"))
+    assert len(words) == 1
+    assert len(read_json(words[0])) > 10

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import io
+import re
+import time
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tokensieve.methods import get_method
+from tokensieve.progress import StageProgress
+from tokensieve.select.streaming import select_shards
+from tokensieve.testing import made_up_statistics
+from tokensieve.train.trainer import on_steps
+
+
+def console(width=80, **options) -> Console:
+    return Console(file=io.StringIO(), width=width, **options)
+
+
+def output(found: Console) -> str:
+    assert isinstance(found.file, io.StringIO)
+    return found.file.getvalue()
+
+
+def test_a_log_file_gets_one_line_a_stage():
+    shown = console(40)
+    with StageProgress(shown).stage("measure [base]", 2000, "tokens") as advance:
+        advance(1500)
+        advance(500, note="60.0 % kept")
+    line = output(shown)
+    assert re.fullmatch(r"measure \[base\]: 2,000 tokens in \d+\.\d s, 60\.0 % kept\n", line)
+
+
+@pytest.mark.parametrize("width", [30, 50, 80, 200])
+def test_a_bar_fits_the_terminal(width):
+    shown = console(width, force_terminal=True, color_system=None, legacy_windows=False)
+    with StageProgress(shown).stage("select token-cleaning-with-a-long-name", 10**6, "tokens") as advance:
+        advance(400_000, note="61.3 % kept")
+        advance(1)
+    frames = re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output(shown)))
+    assert max(map(cell_len, frames)) <= width
+    last = [frame for frame in frames if frame.strip()][-1]
+    assert "select" in last or width < 40
+    if width >= 80:
+        assert "40%" in last
+        assert "tokens/s" in last
+        assert "61.3 % kept" in last
+
+
+def test_a_total_that_only_the_work_knows():
+    shown = console(force_terminal=True, color_system=None, legacy_windows=False)
+    with StageProgress(shown).stage("train full", None, "steps") as advance:
+        on_step = on_steps(advance)
+        on_step(1, 8)
+        on_step(4, 8)
+    assert " 50%" in output(shown)
+
+
+def test_an_unknown_total_shows_a_count_and_no_share():
+    shown = console(force_terminal=True, color_system=None, legacy_windows=False)
+    with StageProgress(shown).stage("tokenise", None, "rows") as advance:
+        time.sleep(0.01)
+        advance(1234)
+    assert re.search(r"1,234 [\d,.]+M? rows/s", output(shown)), "one step gives a rate too"
+    assert "%" not in output(shown)
+
+
+@pytest.mark.parametrize("scope", ["dataset", "example"])
+def test_selecting_tells_the_kept_share_so_far(scope, tmp_path):
+    method = get_method("loss", fraction=0.5, scope=scope)
+    parts = [made_up_statistics(method.needs, seed) for seed in range(3)]
+    shown = console()
+
+    def stage(what: str):
+        return StageProgress(shown).stage(what, None, "tokens")
+
+    def load(number: int):
+        return parts[number], np.arange(len(parts[number]))
+
+    counts = select_shards(method, method.rule, load, 3, tmp_path, stage)
+    lines = output(shown).splitlines()
+    assert [line.partition(":")[0] for line in lines] == (["score"] if scope == "dataset" else []) + ["select"]
+    assert all(f": {counts['trainable']} tokens" in line for line in lines)
+    assert lines[-1].endswith(f"{100 * counts['kept'] / counts['trainable']:.1f} % kept")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_stage_whose_work_was_done_before_says_so(terminal):
+    shown = console(force_terminal=terminal, color_system=None, legacy_windows=False)
+    with StageProgress(shown).stage("tokenise", None, "rows"):
+        pass
+    assert "already there" in output(shown)
+    assert terminal or output(shown) == "tokenise: already there\n"

@@ -90,11 +90,11 @@ def import_(
     arm = import_arm(run, file, name, fraction)
     selection = arm.selection
     if as_json:
-        print_json({"folder": str(arm.folder), **selection})
+        print_json({"folder": str(arm.folder), **selection.to_json()})
         return
-    if selection["examples_absent"]:
-        print(f"note: {selection['examples_absent']:,} examples are not in the file: nothing of them is kept")
-    print(f"{name}: {selection['kept']:,} of {selection['trainable']:,} tokens kept\n{arm.folder}")
+    if selection.examples_absent:
+        print(f"note: {selection.examples_absent:,} examples are not in the file: nothing of them is kept")
+    print(f"{name}: {selection.kept:,} of {selection.trainable:,} tokens kept\n{arm.folder}")
 
 
 def lm_eval(
@@ -119,8 +119,9 @@ def lm_eval(
     quiet()
     from tokensieve.pipeline.lm_eval_task import write_recipe_task
     from tokensieve.pipeline.recipe import load_recipe
+    from tokensieve.runs.folder import RunFolder
 
-    file, command = write_recipe_task(load_recipe(run / "recipe.yaml", []), output, name)
+    file, command = write_recipe_task(load_recipe(RunFolder(run).recipe_file, []), output, name)
     if as_json:
         print_json({"file": str(file), "command": command})
     else:

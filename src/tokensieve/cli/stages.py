@@ -124,9 +124,9 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
 
 def _summary(folder: Path, until: str, as_json: bool) -> None:
     if until == "measure":
-        from tokensieve.store.atomic import read_json
+        from tokensieve.runs.folder import RunFolder
 
-        statistics = read_json(folder / "run.json")["statistics"]
+        statistics = RunFolder(folder).state().statistics
         if as_json:
             print_json({"run": str(folder), "statistics": statistics})
         else:
@@ -134,7 +134,8 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
         return
     from tokensieve.runs.view import load_run
 
-    view, page = load_run(folder), folder / "report.html"
+    view = load_run(folder)
+    page = view.run_folder.page
     if as_json:
         from tokensieve.report.table import results_json
 

@@ -43,7 +43,7 @@ def inspect(
         as_json: print JSON.
     """
     quiet()
-    from tokensieve.pipeline.plan import inspect as inspect_data
+    from tokensieve.pipeline.inputs import inspect as inspect_data
 
     settings = DataSettings(
         files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
@@ -93,7 +93,7 @@ def report(
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
-    path = output or runs[0] / "report.html"
+    path = output or view.run_folder.page
     write_page(view, path, examples)
     print_json({"page": str(path)}) if as_json else print(path)
 

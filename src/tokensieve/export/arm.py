@@ -75,7 +75,8 @@ def open_arm(view: RunView, name: str) -> ArmData:
         )
     selection = view.row(name).selection
     assert selection is not None
-    files = tuple(sorted((view.folder / "arms" / name / "training" / "data").glob("train-*.parquet")))
+    arm = view.folders[name]
+    files = tuple(sorted((arm.training / "data").glob("train-*.parquet")))
     # Without files for the trainer, the labels say all of it, and what made them need not be installed.
     method = get_method(selection.method, **selection.parameters) if files else None
     weights = files if files and _WEIGHTS in pq.read_schema(files[0]).names else ()
@@ -87,7 +88,7 @@ def open_arm(view: RunView, name: str) -> ArmData:
         raise TokensieveError(
             f"arm '{name}' {does} tokens while the model trains: no file holds what it decides, so none can be "
             "exported",
-            where=str(view.folder / "arms" / name),
+            where=str(arm.path),
             hint="train it with `tokensieve train`, or with TokenSelectionTrainer in a script of your own "
             f"(docs/trainer.md){fixed}",
         )
@@ -97,4 +98,4 @@ def open_arm(view: RunView, name: str) -> ArmData:
             f"{selection.method} divides the loss of a step by all trainable tokens, other trainers by the trained "
             f"ones: the same learning rate takes steps about {1 / max(selection.share, 1e-9):.2g} times as large there"
         )
-    return ArmData(name, view.store, view.folder / "arms" / name / "scores", weights, note)
+    return ArmData(name, view.store, arm.scores, weights, note)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Snippet
 from tokensieve.export.arm import ArmData, open_arm
@@ -59,11 +57,15 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
             where="--to",
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
-    folder = (output or run / "exports" / f"{data.name}-{to}").absolute()
-    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
-    selection = read_json(view.folder / "arms" / data.name / "selection.json")
+    folder = (output or view.run_folder.export(data.name, to)).absolute()
+    recipe, selection = view.run_folder.recipe(), view.folders[data.name].selection()
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
-    identity = {"layout": _LAYOUT, "target": to, "arm": data.name, "selection": fingerprint.of_value(selection)}
+    identity = {
+        "layout": _LAYOUT,
+        "target": to,
+        "arm": data.name,
+        "selection": fingerprint.of_value(selection.to_json()),
+    }
     identity |= {"license": recipe["data"].get("license")}
     with locked(folder):
         manifest = folder / "export.json"

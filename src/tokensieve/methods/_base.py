@@ -14,12 +14,11 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tokensieve.containers import Bool, Float32, Int64, Needs, Role, Rounding, Scope, Statistics, UInt8
+from tokensieve.containers import Bool, Float32, Int64, Needs, Rounding, Scope, Statistics, StatisticSpec, UInt8
 from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
 
 Corpus = Callable[[], Iterable[Statistics]]
 """Returns a fresh iterator over the statistics of every shard of a data set."""
-Schedule = Literal["once", "self-evolving", "refined-reference"]
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,8 @@ class Method(ABC):
         reason_names: what bit 0, 1, ... of `reasons` stands for.
         divide_by: the loss of an optimizer step is the weighted sum divided by the number of ``kept`` or of
             all ``trainable`` tokens in it.
-        schedule: how scoring and training take turns: ``once``, first all scoring and then all training;
-            ``self-evolving``, part by part of the data, each scored with the model trained on the earlier ones
-            (`train.self_evolving`); ``refined-reference``, the model of a role is trained again on what it finds before
-            it scores (`train.toss_pro`).
-        provides: roles whose model the schedule itself makes, so that a recipe gives none.
-        refines: the role whose model the schedule trains again.
+        schedule: name of how scoring and training take turns (`train.schedules`): ``once``, first all scoring and then
+            all training.
     """
 
     name: ClassVar[str]
@@ -52,9 +47,7 @@ class Method(ABC):
     differences: ClassVar[str] = ""
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
-    schedule: ClassVar[Schedule] = "once"
-    provides: ClassVar[frozenset[Role]] = frozenset()
-    refines: ClassVar[Role | None] = None
+    schedule: ClassVar[str] = "once"
 
     @property
     @abstractmethod
@@ -96,6 +89,10 @@ class Method(ABC):
         """Return how a statistic is to be measured, such as the layer of an attention statistic."""
         del statistic
         return {}
+
+    def spec(self, statistic: str) -> StatisticSpec:
+        """Return a statistic with how the method wants it measured."""
+        return StatisticSpec.of(statistic, self.options(statistic))
 
     def reasons(self, statistics: Statistics) -> UInt8 | None:
         """Return uint8 ``[tokens]``, a bit for each of `reason_names` that speaks against a token; None without."""

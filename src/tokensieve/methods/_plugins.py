@@ -86,6 +86,4 @@ def _fault(found: object, name: str) -> str:
         return f"lacks {' and '.join(lacking)}"
     if "__dataclass_params__" not in vars(found) or not found.__dataclass_params__.frozen:  # type: ignore[attr-defined]
         return "is not decorated with @dataclass(frozen=True)"
-    if found.schedule != "once" or found.provides or found.refines:
-        return f"has the schedule '{found.schedule}', which only tokensieve's own methods can have"
     return ""

@@ -12,8 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from tokensieve.containers import Role
-from tokensieve.methods._base import Schedule
 from tokensieve.methods.token_cleaning import TokenCleaning
 from tokensieve.ops.rules import check_range
 
@@ -30,8 +28,7 @@ class SelfEvolving(TokenCleaning):
     summary: ClassVar[str] = "as token-cleaning, subset by subset, with the model in training as the reference"
     formula: ClassVar[str] = "loss_base - loss_reference(subset)"
     paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
-    schedule: ClassVar[Schedule] = "self-evolving"
-    provides: ClassVar[frozenset[Role]] = frozenset({"reference"})
+    schedule: ClassVar[str] = "self-evolving"
 
     subsets: int = 5
 

@@ -12,7 +12,6 @@ from typing import ClassVar
 import numpy as np
 
 from tokensieve.containers import Role
-from tokensieve.methods._base import Schedule
 from tokensieve.methods.toss import Toss
 from tokensieve.ops.rules import check_range
 
@@ -30,8 +29,8 @@ class TossPro(Toss):
     summary: ClassVar[str] = "as toss, with the safety-degraded model refined on the riskiest examples"
     formula: ClassVar[str] = "loss_unsafe(round) - loss_utility"
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
-    schedule: ClassVar[Schedule] = "refined-reference"
-    refines: ClassVar[Role | None] = "unsafe"
+    schedule: ClassVar[str] = "refined-reference"
+    refines: ClassVar[Role] = "unsafe"
 
     rounds: int = 3
     added: int = 50

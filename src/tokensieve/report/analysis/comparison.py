@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.report.table import row_json
-from tokensieve.runs.results import Estimate, Row, read_optional
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.shards import read_shard, shard_name
 
@@ -46,9 +45,9 @@ class ComparedRow:
         return f"{self.run}:{self.row.name}"
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> ArmFolder:
         """The arm's folder."""
-        return self.view.folder / "arms" / self.row.name
+        return self.view.run_folder.arm(self.row.name)
 
     @property
     def share(self) -> float:
@@ -58,13 +57,13 @@ class ComparedRow:
     @cached_property
     def losses(self) -> Examples | None:
         """Held-out loss by example."""
-        data = read_optional(self.folder / "evaluation.json").get("data", {}).get("held_out")
-        return _read_examples(self.folder / "held_out.jsonl", "losses", "tokens", ("rows", "tokens"), data)
+        data = self.folder.evaluation().get("data", {}).get("held_out")
+        return _examples(self.folder, "held_out", "losses", "tokens", ("rows", "tokens"), data)
 
     @cached_property
     def correct(self) -> Examples | None:
         """Exact matches by question."""
-        return _read_examples(self.folder / "predictions.jsonl", "correct", None, ("row", "prompt", "answer"))
+        return _examples(self.folder, "predictions", "correct", None, ("row", "prompt", "answer"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,13 +267,13 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
     for number in range(store.shards):
         columns, offsets = [], []
         for one in arms:
-            cu_seqlens, found = read_shard(one.folder / "scores" / "kept" / shard_name(number))
+            cu_seqlens, found = read_shard(one.folder.scores / "kept" / shard_name(number))
             offsets.append(cu_seqlens)
             columns.append(found["kept"])
         if any(not np.array_equal(offsets[0], other) for other in offsets[1:]):
             raise TokensieveError(
                 "the shards of these arms do not hold the same examples",
-                where=", ".join(str(one.folder) for one in arms),
+                where=", ".join(str(one.folder.path) for one in arms),
                 hint="run `tokensieve select` with the recipe of each run again",
             )
         kept = np.stack(columns).astype(np.float32)  # a product of float matrices is fast, and exact below 2^24
@@ -285,19 +284,10 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
 
 
 def _recipe_differences(views: Mapping[str, RunView]) -> dict[str, list[Any]]:
-    flat = [_flat(_recipe(view.folder / "recipe.yaml"), "") for view in views.values()]
+    flat = [_flat(view.run_folder.recipe(), "") for view in views.values()]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in ("output", "store")]
     values = {key: [one.get(key) for one in flat] for key in keys}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
-
-
-def _recipe(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TokensieveError(
-            f"the run's recipe cannot be read: {error}", where=str(path), hint="run it again: finished work is kept"
-        ) from error
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:
@@ -322,21 +312,21 @@ def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterato
         yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"
 
 
-def _read_examples(
-    path: Path, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
+def _examples(
+    arm: ArmFolder, what: str, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
 ) -> Examples | None:
-    if not path.is_file():
+    rows = arm.evaluation_details(what)
+    if rows is None:
         return None
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return Examples(
             np.array([row[sums] for row in rows], dtype=np.float64),
             np.array([row[counts] if counts else 1 for row in rows], dtype=np.int64),
             [data, *([row[name] for name in identity] for row in rows)],
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise TokensieveError(
-            f"no evaluation that can be read: {type(error).__name__}: {error}",
-            where=str(path),
-            hint="delete it and evaluation.json beside it, and run `tokensieve evaluate` with the recipe of the run",
+            f"the evaluation of '{arm.name}' cannot be read: {type(error).__name__}: {error}",
+            where=str(arm.path),
+            hint=arm.evaluate_again,
         ) from error

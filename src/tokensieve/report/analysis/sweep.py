@@ -9,7 +9,7 @@ most ``s``. The decisions are those of `ops.rules` and `ops.cutoff` themselves.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,8 +23,8 @@ from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopFraction, forced_tokens
-from tokensieve.runs.results import IMPORTED, Selection
 from tokensieve.runs.view import RunView
+from tokensieve.select.selection import Selection
 
 STEPS = 100
 """Settings of a sweep beside the run's own."""
@@ -63,7 +63,7 @@ class Levels:
         self._view, self._arm = view, arm
         row = view.row(arm).selection
         assert row is not None
-        self._keep_turn_end = row.keep_turn_end
+        self._keep_turn_end = row.identity.keep_turn_end
         self._rules: Sequence[Rule] = ()
         self._cutoffs: list[Cutoff] = []
         self._ties: list[Int64] = []
@@ -184,19 +184,17 @@ class Levels:
 
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:
     """Return the rule of an arm where its one parameter can be set again without scoring or training again."""
-    kind = selection.rule.get("name")
-    given = {name: value for name, value in selection.rule.items() if name != "name"}
+    rule = selection.rule
     if selection.rounds:
         return None
-    if kind == "Threshold":  # that of imported labels is of zeros and ones
-        return None if selection.method == IMPORTED else Threshold(**given)
-    kinds: Mapping[str | None, type[TopFraction]] = {"TopFraction": TopFraction, "DropFraction": DropFraction}
-    return kinds[kind](**given) if kind in kinds and ratio_parameter(selection) else None
+    if isinstance(rule, Threshold):  # that of imported labels is of zeros and ones
+        return None if selection.imported else rule
+    return rule if isinstance(rule, TopFraction) and ratio_parameter(selection) else None
 
 
 def ratio_parameter(selection: Selection) -> str | None:
     """Return the parameter of an arm's method that is the fraction of its rule; None where the rule has no choice."""
-    if selection.method == IMPORTED:
+    if selection.imported:
         return "fraction"
     try:
         method = get_method(selection.method, **selection.parameters)

@@ -69,7 +69,7 @@ class Report:
             .get_template("page.html.j2")
             .render(
                 view=view,
-                joined=len({folder.parent for folder in view.folders.values()}) > 1,
+                joined=len({arm.path.parent for arm in view.folders.values()}) > 1,
                 arms=[row for row in view.rows if row.selection is not None],
                 selection=selection,
                 sentences=_sentences(view),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,16 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
+from tokensieve.ops.rules import Threshold
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
 from tokensieve.report.analysis.summary import Summary
 from tokensieve.report.analysis.sweep import Levels, ratio_parameter
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
-from tokensieve.runs.results import IMPORTED, Estimate, Row, Selection, read_optional
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView
+from tokensieve.select.selection import Selection
 
 _LOSSES = 400  # points of a loss curve
 
@@ -93,13 +95,13 @@ def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
             "thresholds": _finite(sweep.thresholds),
         },
         "note": _note(selection, sweep.note),
-        "scope": selection.rule.get("scope", "dataset"),
-        "keepTurnEnd": selection.keep_turn_end,
+        "scope": getattr(selection.rule, "scope", "dataset"),
+        "keepTurnEnd": selection.identity.keep_turn_end,
         "reasons": list(selection.reasons),
         "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
         "recipe": recipe_of(selection),
         "ratio": ratio_parameter(selection),
-        "imported": selection.method == IMPORTED,
+        "imported": selection.imported,
         "losses": _losses(view.folders[arm]),
     }
 
@@ -116,7 +118,7 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
 
     None where no recipe gives the arm: an imported one, or a control by a rule that is not of its own kind.
     """
-    if selection.method == IMPORTED:
+    if selection.imported:
         return None
     try:
         method = get_method(selection.method)
@@ -125,8 +127,8 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
         return {"name": selection.method, **selection.parameters}
     own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
     parameters = dict(selection.parameters)
-    given = {name: value for name, value in selection.rule.items() if own.get(name) != value}
-    if given and selection.rule["name"] != "Threshold":
+    given = {name: value for name, value in selection.identity.rule.items() if own.get(name) != value}
+    if given and not isinstance(selection.rule, Threshold):
         if not given.keys() <= parameters.keys():
             return None
         parameters |= given
@@ -138,9 +140,9 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
     return {"name": selection.method, **{name: value for name, value in parameters.items() if differs(name, value)}}
 
 
-def _losses(folder: Path) -> list[tuple[int, float]]:
+def _losses(arm: ArmFolder) -> list[tuple[int, float]]:
     """Return the loss curve of an arm, thinned evenly where it is long."""
-    log = read_optional(folder / "model" / "training.json").get("log", [])
+    log = arm.training_record().get("log", [])
     points = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry and "step" in entry]
     points = [(step, loss) for step, loss in points if math.isfinite(loss)]
     places = np.unique(np.linspace(0, len(points) - 1, _LOSSES).astype(int)) if len(points) > _LOSSES else []

@@ -66,10 +66,10 @@ class Xtf(Method):
     differences: ClassVar[str] = (
         "The code's attention signal is the mean of a softmax row, which is the same for every token of an example, so "
         "the code drops tokens by rounding noise. `corrected` and `paper` use the attention received from later "
-        "tokens, `official` uses the code's. The code caps the share of an example that each attribute drops, and drops "
-        "the lowest relevance class; the paper has no caps and drops the second-lowest class. The code compares hidden "
-        "states, the paper's text embeddings: `vector`. The authors give the domain words by hand; here they can also "
-        "be derived from the data."
+        "tokens, `official` uses the code's. The code caps the share of an example that each attribute drops, and "
+        "drops the lowest relevance class; the paper has no caps and drops the second-lowest class. The code compares "
+        "hidden states, the paper's text embeddings: `vector`. The authors give the domain words by hand; here they "
+        "can also be derived from the data."
     )
     reason_names: ClassVar[tuple[str, ...]] = ("low reasoning importance", "known already", "off task")
 

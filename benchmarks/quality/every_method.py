@@ -85,7 +85,7 @@ def main() -> None:
         return figures(output / folder, str(method["name"]))
 
     full, _, _ = one("full", name="full")
-    lines = ["| method | kept | held-out loss | random, as many | full | seconds |", "|---|---|---|---|---|---|"]
+    lines = ["| method | kept | held-out loss | random, same share | full | seconds |", "|---|---|---|---|---|---|"]
     for name in names:
         loss, kept, seconds = one(name, name=name)
         percent = round(100 * kept)

@@ -110,7 +110,7 @@ def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys)
     assert trained_examples(run, "again") == trained_examples(run, "loss")
     absent = 40 - len(trained_examples(run, "loss"))
     printed = capsys.readouterr().out
-    assert f"note: {absent} examples are not in the file: nothing of them is kept" in printed
+    assert f"note: {absent} examples are not in the file, so none of their tokens are kept" in printed
     assert f"again: {read_json(run / 'arms/loss/selection.json')['kept']} of" in printed
 
 

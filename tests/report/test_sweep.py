@@ -144,7 +144,7 @@ def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
     write_json(selection, {**read_json(selection), "rule": {"name": "TopFraction", "fraction": 0.4}})
     levels, found = levels_of(load_run(view.folder))
     assert levels.sweep.parameter is None
-    assert "does not follow" in levels.sweep.note
+    assert "does not match the stored scores" in levels.sweep.note
     stored = np.concatenate([view.read_scores("token-cleaning", number)[1] for number in range(SHARDS)])
     assert np.array_equal((found == 0), stored)
     assert np.array_equal((found == 1), statistics.trainable & ~stored)

@@ -1,7 +1,7 @@
 """TOSS-Pro: TOSS with a safety-degraded model that is refined on the riskiest examples (arXiv 2603.01185).
 
-Score and rule are those of `toss`. For a few rounds the data is scored with the current safety-degraded model, the
-examples that hold the riskiest tokens join the harmful set, and that model is trained again from the base.
+Score and rule are those of `toss`. In each round, the current safety-degraded model scores the data, the examples with
+the riskiest tokens are added to the harmful set, and the model is trained again from the base.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tokensieve.ops.rules import check_range
 
 @dataclass(frozen=True)
 class TossPro(Toss):
-    """TOSS after some rounds of refining the safety-degraded model.
+    """TOSS after several rounds that refine the safety-degraded model.
 
     Attributes:
-        rounds: how often examples are added and the safety-degraded model is trained again.
-        added: how many examples join the harmful set in each round.
+        rounds: number of rounds; each adds examples and trains the safety-degraded model again.
+        added: number of examples to add to the harmful set in each round.
     """
 
     name: ClassVar[str] = "toss-pro"

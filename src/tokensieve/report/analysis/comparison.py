@@ -1,4 +1,4 @@
-"""Several runs side by side: figures of their arms, differences, and how far they kept the same tokens."""
+"""Several runs side by side: results of their arms, differences, and how far they keep the same tokens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.shards import read_shard, shard_name
 
 _SAME_SHARE = 0.001
-"""Kept shares that differ by less count as equal: two ways to round, or turn ends on top."""
+"""Kept shares that differ by less count as equal: rounding and turn ends cause such differences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class ComparedRow:
 
     Attributes:
         run: label of the run.
-        row: its figures.
+        row: its results.
         view: the run.
     """
 
@@ -41,7 +41,7 @@ class ComparedRow:
 
     @property
     def name(self) -> str:
-        """Run and arm in one."""
+        """Run and arm, as one name."""
         return f"{self.run}:{self.row.name}"
 
     @property
@@ -51,7 +51,7 @@ class ComparedRow:
 
     @property
     def share(self) -> float:
-        """Kept share of the trainable tokens; 1 for points of reference."""
+        """Kept share of the trainable tokens; 1 for base and reference."""
         return self.row.selection.share if self.row.selection else 1.0
 
     @cached_property
@@ -68,12 +68,12 @@ class ComparedRow:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What stands behind one evaluation figure.
+    """The data behind one evaluation metric.
 
     Attributes:
         sums: float64 ``[examples]``.
-        counts: int64 ``[examples]``, what each sum is over.
-        identity: what the examples are, to tell whether two arms were evaluated on the same ones.
+        counts: int64 ``[examples]``, the number of terms in each sum.
+        identity: identifies the examples, to check that two arms were evaluated on the same ones.
     """
 
     sums: NDArray[np.float64]
@@ -83,16 +83,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one arm's figures differ from another's on the same examples.
+    """How much one arm's results differ from another's on the same examples.
 
-    The intervals are of the examples, drawn again and again together for both arms (paired bootstrap). How much another
-    seed of the training would change is not in them.
+    The intervals come from resampling the examples together for both arms (paired bootstrap). They do not include the
+    effect of another training seed.
 
     Attributes:
         arm: the arm.
-        against: what is subtracted.
-        loss: difference of held-out losses, in nats; None where they cannot be compared.
-        exact_match: difference of the shares of exact answers; likewise.
+        against: the arm that is subtracted.
+        loss: difference of held-out losses, in nats; None if they cannot be compared.
+        exact_match: difference of the exact-match rates; None if they cannot be compared.
     """
 
     arm: str
@@ -103,15 +103,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two arms over the same examples kept the same tokens.
+    """How far two arms over the same examples keep the same tokens.
 
     Attributes:
-        arm: one.
-        other: the other.
-        both: tokens that both kept.
-        jaccard: share of these of the tokens that either kept.
-        jaccard_by_chance: what it would be about, if both had drawn as many at random.
-        overlap: share of these of the tokens of the arm that kept less (overlap coefficient).
+        arm: the first arm.
+        other: the second arm.
+        both: number of tokens that both keep.
+        jaccard: ``both``, divided by the tokens that at least one keeps.
+        jaccard_by_chance: approximate value for two random selections of the same sizes.
+        overlap: ``both``, divided by the tokens of the arm that keeps fewer (overlap coefficient).
     """
 
     arm: str
@@ -128,12 +128,12 @@ class Comparison:
 
     Attributes:
         runs: folder of each run, by its label.
-        rows: every arm; then the points of reference, once where runs share them.
-        random_differences: arms against the random control that kept as much.
+        rows: every arm; then base and reference, once if runs share them.
+        random_differences: arms against the random control that keeps as many tokens.
         method_differences: the methods of the later runs against that of the first.
-        agreements: of each two arms over the same examples that dropped something.
-        recipes: values of each recipe key that is not the same in all runs, in the order of the runs.
-        notes: what the figures do not say.
+        agreements: of each pair of arms that have the same examples and drop tokens.
+        recipes: values of each recipe key that differs between runs, in the order of the runs.
+        notes: limits of the comparison.
     """
 
     runs: Mapping[str, Path]
@@ -158,10 +158,10 @@ class Comparison:
 
 
 def compare_runs(folders: Sequence[Path]) -> Comparison:
-    """Compare runs; one alone gets its differences and agreements too.
+    """Compare the arms of one or more runs.
 
     Raises:
-        TokensieveError: no run, the same one twice, or a folder that holds none.
+        TokensieveError: there is no run, a run is given twice, or a folder is not a run folder.
     """
     if not folders:
         raise TokensieveError("no run to compare", hint="tokensieve compare runs/a runs/b")
@@ -182,7 +182,7 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 
 def difference(arm: ComparedRow, against: ComparedRow) -> Difference:
-    """Return how an arm's figures differ from another's."""
+    """Return how an arm's results differ from another's."""
     figures = arm.row.evaluation, against.row.evaluation
     return Difference(
         arm.name,
@@ -203,7 +203,7 @@ def _estimate(
 
 
 def _labels(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return a short name for each folder: its own, or the whole path where that is not enough."""
+    """Return a short name for each folder: its own name, or the full path if the name is not unique."""
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise TokensieveError(
             "the same run is given twice", where=", ".join(map(str, folders)), hint="name each run once"
@@ -219,7 +219,7 @@ def _is_random(one: ComparedRow) -> bool:
 
 
 def _control(arm: ComparedRow, arms: Sequence[ComparedRow]) -> ComparedRow | None:
-    """Return the random control that kept as much of the same examples, of the arm's own run if it has one."""
+    """Return the random control that keeps as many tokens of the same examples, from the arm's own run if possible."""
     fitting = [
         one
         for one in arms
@@ -261,7 +261,7 @@ def _agreements(arms: Sequence[ComparedRow]) -> Iterator[Agreement]:
 
 
 def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
-    """Return int64 ``[arms, arms]``, tokens that both kept, and the number of trainable tokens; shard by shard."""
+    """Return int64 ``[arms, arms]``, the tokens that both keep, and the number of trainable tokens."""
     both = np.zeros((len(arms), len(arms)), dtype=np.int64)
     store = arms[0].view.store
     for number in range(store.shards):
@@ -272,9 +272,9 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
             columns.append(found["kept"])
         if any(not np.array_equal(offsets[0], other) for other in offsets[1:]):
             raise TokensieveError(
-                "the shards of these arms do not hold the same examples",
+                "the shards of these arms have different examples",
                 where=", ".join(str(one.folder.path) for one in arms),
-                hint="run `tokensieve select` with the recipe of each run again",
+                hint="run `tokensieve select` again with the recipe of each run",
             )
         kept = np.stack(columns).astype(np.float32)  # a product of float matrices is fast, and exact below 2^24
         for start in range(0, kept.shape[1], 2**20):
@@ -298,15 +298,15 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 
 def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterator[str]:
     if len({view.store.fingerprint for view in views.values()}) > 1:
-        yield "not all runs have the same examples: tokens kept are compared where they have"
+        yield "not all runs have the same examples; kept tokens are compared only between runs that do"
     for what, examples in (("held-out loss", "losses"), ("exact match", "correct")):
         found = [one for one in (getattr(arm, examples) for arm in arms) if one is not None]
         if any(one.identity != found[0].identity for one in found[1:]):
-            yield f"not all arms were evaluated on the same data: no difference of {what} where they were not"
+            yield f"not all arms were evaluated on the same data; those that were not have no difference of {what}"
     online = [one.name for one in arms if one.row.selection is not None and one.row.selection.online]
     if online:
-        yield f"{', '.join(online)}: chose as the model trained; agreement is of what they would choose before it"
-    # An evaluation by a version that kept only the means.
+        yield f"{', '.join(online)}: online; agreement uses what the method would select before the first step"
+    # An evaluation by a version that stored only the means.
     bare = [one.name for one in arms if one.row.evaluation.loss is not None and one.losses is None]
     if bare:
         yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"

@@ -15,7 +15,7 @@ import pytest
 
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
-from tokensieve.measure import measure as measure_module
+from tokensieve.measure import worker as measure_module
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.select.streaming import read_selection

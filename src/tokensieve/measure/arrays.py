@@ -12,17 +12,14 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Statistics, StatisticSpec
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
+from tokensieve.measure.statistics import of_a_pass
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.token_loss import LOSS_STATISTICS
 
 _ROWS_AT_ONCE = 2000
-_OF_A_PASS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS)
 
 Rows = Sequence[Sequence[int] | NDArray[Any]]
 
@@ -125,7 +122,7 @@ def _check_need(method: Method, role: str, name: str, models: Mapping[str, Any])
             if role in ("history", "current")
             else f"models={{'{role}': MODEL}}",
         )
-    if name not in _OF_A_PASS:
+    if not of_a_pass(name):
         raise TokensieveError(
             f"'{name}', which method '{method.name}' needs, is not measured from one pass over plain token ids",
             where="measure_tokens",

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import Statistics, StatisticSpec
-from tokensieve.measure.measure import Measurement
+from tokensieve.measure.measurement import Measurement
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction

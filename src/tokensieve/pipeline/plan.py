@@ -15,22 +15,19 @@ from tokensieve.data.inspection import Inspection, Problem, inspect_data
 from tokensieve.data.prepare import ExampleStore, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
-from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
-from tokensieve.measure.relevance import RELEVANCE
+from tokensieve.measure.engines import get_engine
+from tokensieve.measure.statistics import check_measurable
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
-from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction
-from tokensieve.ops.token_loss import LOSS_STATISTICS
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
 from tokensieve.pipeline.schedules import check_pool, check_schedules, check_training, is_online, selects_in_training
 from tokensieve.progress import StageProgress
 from tokensieve.train.settings import TrainSettings, check_arguments
-
-_STATISTICS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS, RELEVANCE)
 
 
 @dataclass(frozen=True)
@@ -134,12 +131,8 @@ def check_recipe(recipe: Recipe) -> tuple[tuple[Arm, ...], dict[str, tuple[Stati
     for arm in arms:
         _check_scope(recipe, arm, leads=arm is arms[0])
     for name in recipe.measure.statistics:
-        if name not in _STATISTICS:
-            raise TokensieveError(
-                f"unknown statistic '{name}'{did_you_mean(name, _STATISTICS)}",
-                where="recipe: measure.statistics",
-                hint=f"one or more of: {', '.join(_STATISTICS)}",
-            )
+        check_measurable(name, "recipe: measure.statistics")
+    get_engine(recipe.measure.engine)
     if recipe.train is not None:
         check_arguments(recipe.train.arguments)
         for arm in arms:
@@ -263,6 +256,7 @@ def _needs(recipe: Recipe, arms: tuple[Arm, ...]) -> dict[str, tuple[StatisticSp
     needs: dict[str, set[StatisticSpec]] = {}
     for arm in arms:
         for _, source, spec in _reads(recipe, arm.method):
+            check_measurable(spec.name, f"method '{arm.method.name}': needs")
             if source not in recipe.models:
                 raise TokensieveError(
                     f"method '{arm.method.name}' needs {spec.name} of a model in the role '{source}', and none is "

@@ -38,11 +38,14 @@ from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.evaluate.held_out import held_out_loss
-from tokensieve.measure.measure import Measurement, locate, measure
+from tokensieve.measure.measure import locate, measure
+from tokensieve.measure.measurement import Measurement
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.toss_pro import TossPro
-from tokensieve.models.loading import ModelPool, model_identity, pick_device
+from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import pick_device
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import Loader, select_arm, training_method
 from tokensieve.pipeline.plan import Arm, Plan, check, check_recipe

@@ -34,11 +34,11 @@ import torch
 from tokensieve.containers import Bool, Examples, Float32, Int64, Statistics, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.token_cleaning import TokenCleaning
-from tokensieve.models.loading import load_model, model_identity
+from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import Rule

@@ -36,10 +36,10 @@ def measure_tokens(
 
     Args:
         models: loaded `transformers` models by role, such as ``{"base": model, "reference": other}``. They are measured
-            where they are, as in evaluation, and left as they were.
+            on their device, in evaluation mode, and left unchanged.
         input_ids: token ids of each example, unpadded: lists, arrays, or a column of a data set.
         labels: of the same lengths, unshifted; -100 where a token is not trainable. The first label of an example is
-            taken for -100, since nothing predicts it.
+            treated as -100, since nothing predicts it.
         method: a method, or the name of one at its defaults.
         turn_end_ids: ids that end an assistant turn; selections keep them where they are trainable.
 
@@ -81,7 +81,7 @@ def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> di
 
 @contextmanager
 def _frozen(model: Any, specs: Sequence[StatisticSpec]) -> Iterator[Forward]:
-    """Measure with a model as it is in evaluation; it goes on as it was after."""
+    """Measure with a model in evaluation mode, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -105,7 +105,7 @@ def _examples(input_ids: Rows, labels: Rows, first: int = 0) -> Examples:
             if faulty
             else f"{len(lengths)} examples of ids with {len(labelled)} of labels",
             where=f"example {first + faulty[0]}" if faulty else "input_ids, labels",
-            hint="give one label an id, and no empty example",
+            hint="give one label for each id, and no empty example",
         )
     cu_seqlens = offsets(lengths)
     ids, targets = (np.concatenate(list(rows)).astype(np.int32) for rows in (input_ids, labels))

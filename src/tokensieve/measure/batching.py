@@ -50,8 +50,8 @@ def run_batches(
     (docs/log.md). What a batch yields then does not depend on the number of cores.
 
     Args:
-        work: called once a batch, from several threads at once on a CPU.
-        batches: the largest first, so that the cores end together.
+        work: called once per batch, from several threads at once on a CPU.
+        batches: the largest first, so that the cores finish together.
         device: where the model is.
         on_done: told of each batch that is done, from the calling thread.
     """
@@ -69,5 +69,5 @@ def run_batches(
             on_done(pending[future])
     finally:
         pool.shutdown(cancel_futures=True)
-        # The setting of a worker reaches libraries that know one setting a process.
+        # Some libraries know one setting per process, which the setting of a thread has changed.
         torch.set_num_threads(threads)

@@ -2,7 +2,7 @@
 
 Relevance depends on the id alone, whatever stands before the token, so that one pass over the vocabulary gives that
 of every token of any data. Source: the task relevance of XTF (arXiv 2602.14536). Its authors choose the words by hand;
-where the user gives none, those are taken that the task uses far more than language at large.
+where the user gives none, the ids are taken that the task uses far more often than text in general does.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ def derive_domain_ids(
     """Return the ids that the task uses most beyond what is usual, by smoothed log-odds.
 
     The task's share of an id is ``(count + V * q) / (total + V)``, where ``q`` is its usual share and ``V`` the size of
-    the vocabulary: one token an id is added, spread as usual, so that an id seen once is not taken for a domain word.
-    Ids that do not occur are never returned.
+    the vocabulary: one token per id is added, distributed as usual, so that an id seen once is not taken for a domain
+    word. Ids that do not occur are never returned.
 
     Args:
         counts: ``[V]``, tokens of each id in the prompts and answers of the task.

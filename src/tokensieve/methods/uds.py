@@ -2,7 +2,7 @@
 
 Score of an example: ``nuclear_norm + alpha * diversity``. The first is the nuclear norm of its logits, the second the
 mean distance of a random projection of them to those of the examples that were chosen lately. The best of each
-candidate batch are trained on. Both figures come from hidden states and the head (`ops.logit_geometry`), never from
+candidate batch are trained on. Both come from hidden states and the head (`ops.logit_geometry`), never from
 logits.
 """
 
@@ -62,7 +62,7 @@ class Uds(Method):
         return TopExamples(self.examples)
 
     def options(self, statistic: str) -> Mapping[str, Any]:
-        """Return what the figures of an example look at."""
+        """Return which tokens and which earlier examples the statistics of an example take in."""
         if statistic == "nuclear_norm":
             return {"mode": self.mode}
         return {"mode": self.mode, "buffer": self.buffer, "seed": self.seed} if statistic == "diversity" else {}

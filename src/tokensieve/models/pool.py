@@ -37,7 +37,7 @@ class ModelPool:
             model: which.
             merge: add a float32 LoRA adapter to the weights first, so that a pass costs no more than one of the base;
                 the next use then loads the base again, as taking it out again would leave rounding errors. In half
-                precision the sum would lose the adapter's small numbers: there it stays apart.
+                precision the sum would lose the adapter's small numbers: there it stays separate.
         """
         bare = dataclasses.replace(model, adapter=None)
         if self._held != bare:

@@ -1,6 +1,6 @@
 """Queries and keys to per-token sums of attention, block by block.
 
-The attention of all rows never exists together: a block of rows is multiplied with the keys that it can see,
+The attention matrix never exists as a whole: a block of rows is multiplied with the keys that it can see,
 turned into probabilities, summed and dropped. Memory grows with the length of the batch, not with its square.
 
 Sources: `attention_to_prompt` is the attention score of ssToken (arXiv 2510.18250); `attention_received` and
@@ -20,7 +20,7 @@ from tokensieve.errors import TokensieveError
 ATTENTION_STATISTICS = ("attention_to_prompt", "attention_received", "attention_row_mean")
 """What `attention_mass` computes from queries and keys."""
 
-# Rows of a block: the part of it above the diagonal is computed in vain, so it may not be large.
+# Rows of a block: the part of it above the diagonal is wasted work, so a block must stay small.
 _ROWS = 128
 # Scores of a block, over the batch and all heads, where this leaves fewer rows: they should stay in a CPU's
 # cache, while a GPU needs enough work for a launch.

@@ -83,7 +83,7 @@ class Projector:
 
     Each side flips signs, takes the real part of a discrete Fourier transform, reads some of its frequencies
     (with replacement) and scales by ``sqrt(full / read)``; the frequencies of the time axis are those of
-    ``length`` rows, to which an example counts as filled up with zeros. Equals the published code.
+    ``length`` rows, as if every example were padded with zeros to that length. Equals the published code.
 
     Attributes:
         sign_vocab: float ``[V]``, 1 or -1 per token of the vocabulary.

@@ -312,16 +312,12 @@ def base_model(recipe: Recipe) -> ModelSettings:
 
 def role_model(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
     """Return the model of a role that exists; what it does not say, the base says where the weights are the same."""
-    path = settings.path or (base.path if base else None)
-    assert path is not None
-    inherit = base is not None and settings.path is None
-    return ModelSettings(
-        path,
-        settings.adapter,
-        base.revision if base and inherit else settings.revision,
-        base.dtype if base and inherit and settings.dtype == "auto" else settings.dtype,
-        base.trust_remote_code if base and inherit else settings.trust_remote_code,
-    )
+    if settings.path is None:
+        assert base is not None
+        dtype = base.dtype if settings.dtype == "auto" else settings.dtype
+        return dataclasses.replace(base, adapter=settings.adapter, dtype=dtype)
+    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(ModelSettings)}
+    return ModelSettings(**own)
 
 
 def with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import get_origin
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ def test_every_public_name_is_there_and_documented():
     for name in tokensieve.__all__:
         value = getattr(tokensieve, name)
         assert name in dir(tokensieve)
-        if callable(value):
+        if callable(value) and get_origin(value) is None:  # an alias of a type cannot hold a docstring
             assert value.__doc__
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tokensieve.nothing  # noqa: B018

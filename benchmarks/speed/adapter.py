@@ -16,10 +16,9 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tokensieve.containers import LOSS
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
-from tokensieve.models.loading import ModelPool
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 
 

@@ -21,8 +21,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, StatisticSpec
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -28,8 +28,7 @@ from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, Float32
 from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
 from tokensieve.select.labels import select_labels

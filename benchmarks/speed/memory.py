@@ -17,8 +17,7 @@ from measure import naive
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, Examples
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 
 LENGTH = 8192
 SHAPE: dict[str, Any] = {

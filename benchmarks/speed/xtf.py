@@ -15,8 +15,7 @@ from measure import SHAPE_15M, random_examples
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec, segments
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.relevance import relevance_table
 
 DISTINCT = 1950  # of the 32,000 ids, as many as ARC holds in a corpus of this size

@@ -1,6 +1,6 @@
 """Choose, token by token, what a language model is fine-tuned on.
 
-On token ids, with loaded models, or on figures of your own (`Statistics`):
+On token ids, with loaded models, or on statistics of your own (`Statistics`):
 
     method = tokensieve.get_method("token-cleaning", fraction=0.6)
     statistics = tokensieve.measure_tokens({"base": model, "reference": other}, input_ids, labels, method)
@@ -17,13 +17,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tokensieve.containers import IGNORE_INDEX, Statistics
+    from tokensieve.containers import (
+        IGNORE_INDEX,
+        Bool,
+        Float32,
+        Needs,
+        Role,
+        Rounding,
+        Scope,
+        Statistics,
+        UInt8,
+    )
     from tokensieve.data.inspection import inspect_data
     from tokensieve.errors import TokensieveError
     from tokensieve.measure.arrays import measure_tokens
     from tokensieve.methods import all_methods, get_method
-    from tokensieve.methods._base import FractionMethod, Method, WeightMethod
-    from tokensieve.ops.rules import Threshold, TopFraction
+    from tokensieve.methods._base import Corpus, FractionMethod, Method, StatisticMethod, WeightMethod
+    from tokensieve.ops.rules import (
+        DropFraction,
+        Rule,
+        Threshold,
+        TopExamples,
+        TopFraction,
+        check_choice,
+        check_fraction,
+        check_range,
+    )
     from tokensieve.pipeline.recipe import Recipe, load_recipe
     from tokensieve.pipeline.stages import STAGES, run
     from tokensieve.report.html.notebook import load_run
@@ -37,17 +56,32 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE_INDEX",
     "STAGES",
+    "Bool",
+    "Corpus",
+    "DropFraction",
+    "Float32",
     "FractionMethod",
     "Method",
+    "Needs",
     "Recipe",
+    "Role",
+    "Rounding",
+    "Rule",
+    "Scope",
+    "StatisticMethod",
     "Statistics",
     "Threshold",
     "TokenSelectionCallback",
     "TokenSelectionTrainer",
     "TokensieveError",
+    "TopExamples",
     "TopFraction",
+    "UInt8",
     "WeightMethod",
     "all_methods",
+    "check_choice",
+    "check_fraction",
+    "check_range",
     "get_method",
     "inspect_data",
     "load_recipe",
@@ -60,13 +94,22 @@ __all__ = [
 
 # Imported on first use: `tokensieve --help` must not wait for torch.
 _HOMES = {
-    "containers": ("IGNORE_INDEX", "Statistics"),
+    "containers": ("IGNORE_INDEX", "Bool", "Float32", "Needs", "Role", "Rounding", "Scope", "Statistics", "UInt8"),
     "data.inspection": ("inspect_data",),
     "errors": ("TokensieveError",),
     "measure.arrays": ("measure_tokens",),
     "methods": ("all_methods", "get_method"),
-    "methods._base": ("FractionMethod", "Method", "WeightMethod"),
-    "ops.rules": ("Threshold", "TopFraction"),
+    "methods._base": ("Corpus", "FractionMethod", "Method", "StatisticMethod", "WeightMethod"),
+    "ops.rules": (
+        "DropFraction",
+        "Rule",
+        "Threshold",
+        "TopExamples",
+        "TopFraction",
+        "check_choice",
+        "check_fraction",
+        "check_range",
+    ),
     "pipeline.recipe": ("Recipe", "load_recipe"),
     "pipeline.stages": ("STAGES", "run"),
     "report.html.notebook": ("load_run",),

@@ -23,8 +23,7 @@ IGNORE_INDEX = -100
 """The label of a token that is not trained on (the convention of ``torch.nn.CrossEntropyLoss``)."""
 
 Role = Literal["base", "reference", "history", "current", "utility", "unsafe"]
-Statistic = str
-Needs = frozenset[tuple[Role, Statistic]]
+Needs = frozenset[tuple[Role, str]]
 Scope = Literal["dataset", "batch", "example"]
 Rounding = Literal["floor", "ceil"]
 
@@ -43,11 +42,11 @@ class StatisticSpec:
         options: pairs of name and value, sorted by name.
     """
 
-    name: Statistic
+    name: str
     options: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
-    def of(cls, name: Statistic, options: Mapping[str, Any]) -> StatisticSpec:
+    def of(cls, name: str, options: Mapping[str, Any]) -> StatisticSpec:
         """Return the statistic measured with these options."""
         return cls(name, tuple(sorted(options.items())))
 
@@ -138,7 +137,7 @@ class Statistics:
         """Bool ``[tokens]``, True where a token carries a label."""
         return self.labels != IGNORE_INDEX
 
-    def get(self, role: Role, name: Statistic) -> Float32:
+    def get(self, role: Role, name: str) -> Float32:
         """Return float32 ``[tokens]`` of one role and statistic.
 
         Raises:

@@ -119,11 +119,11 @@ def selection_only_drops(method: Method) -> None:
 
 
 def what_is_not_trainable_does_not_matter(method: Method) -> None:
-    """Figures at tokens that are not trainable, NaN included, change nothing."""
+    """Values at tokens that are not trainable, NaN included, change nothing."""
     statistics = made_up_statistics(method.needs)
     spoilt = _spoilt(statistics)
     same = np.array_equal(method.select(spoilt), method.select(statistics))
-    _require(same, "figures of tokens that are not trainable change the selection")
+    _require(same, "values at tokens that are not trainable change the selection")
 
 
 def faulty_statistics_are_named(method: Method) -> None:

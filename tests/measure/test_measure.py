@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +15,18 @@ from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import Measurement, measure, measure_shard
+from tokensieve.measure import worker
+from tokensieve.measure.engines import local
+from tokensieve.measure.forward import Forward, measure_shard
+from tokensieve.measure.measure import measure
+from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.settings import MeasureSettings
-from tokensieve.models import loading as models
-from tokensieve.models.loading import ModelPool, check_model, model_identity
+from tokensieve.measure.worker import Job, Worker
+from tokensieve.models import head
+from tokensieve.models import pool as pools
+from tokensieve.models.identity import model_identity, same_model
+from tokensieve.models.loading import check_model
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 
 NAMES = ("entropy", "loss", "top1")
@@ -155,7 +166,7 @@ def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, exampl
     measured = read(run(examples, model, tmp_path), "loss")
 
     class Shuffled:
-        folder, fingerprint, counts, shards = examples.folder, "shuffled", examples.counts, 1
+        folder, fingerprint, counts, shards, starts = examples.folder, "shuffled", examples.counts, 1, examples.starts
 
         def read(self, _):
             from tokensieve.containers import Examples
@@ -193,8 +204,8 @@ def test_base_and_adapter_share_one_loaded_base(model_folder, example_store, tmp
     )
     tuned.save_pretrained(tmp_path / "adapter")
     loads = []
-    load = models.load_model
-    monkeypatch.setattr(models, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
+    load = pools.load_model
+    monkeypatch.setattr(pools, "load_model", lambda *arguments: loads.append(arguments) or load(*arguments))
     pool, settings = ModelPool(CPU), MeasureSettings(token_budget=512)
     bare = ModelSettings(str(folder))
     adapted = ModelSettings(str(folder), str(tmp_path / "adapter"))
@@ -239,7 +250,7 @@ def test_a_finished_measurement_is_reused_and_a_new_statistic_is_added(
     added = run(examples, model, tmp_path, names=("entropy", "loss"))
     assert added.folder == first.folder
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
-    monkeypatch.setattr(module, "Forward", lambda _: pytest.fail("a finished measurement was measured again"))
+    monkeypatch.setattr(worker, "Forward", lambda *_: pytest.fail("a finished measurement was measured again"))
     run(examples, model, tmp_path, names=("entropy",))
 
 
@@ -259,6 +270,13 @@ def test_identity_follows_weights_not_the_path(model_folder, tmp_path):
     here = model_identity(ModelSettings(str(model_folder("llama"))))
     assert model_identity(ModelSettings(str(copy))) == here
     assert model_identity(ModelSettings(str(model_folder("llama", seed=1)))) != here
+
+
+def test_one_folder_in_two_roles_is_the_same_model(model_folder):
+    folder = str(model_folder("llama"))
+    assert same_model(ModelSettings(folder), ModelSettings(f"{folder}/.", dtype="float32"))
+    assert not same_model(ModelSettings(folder), ModelSettings(folder, dtype="bfloat16"))
+    assert not same_model(ModelSettings(folder), ModelSettings(str(model_folder("llama", seed=1))))
 
 
 def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store, tmp_path):
@@ -300,11 +318,72 @@ def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, m
 
 
 def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_store, tmp_path, monkeypatch):
-    from tokensieve.measure import forward
-
-    monkeypatch.setattr(forward, "_after_head", lambda _: lambda logits: logits)  # forgets Gemma's soft cap
+    monkeypatch.setattr(head, "_after_head", lambda _: lambda logits: logits)  # forgets Gemma's soft cap
     with pytest.raises(TokensieveError, match="not those of its head"):
         run(example_store([5]), ModelSettings(str(model_folder("gemma2"))), tmp_path)
+
+
+def test_an_unknown_statistic_is_not_measured_as_zeros(model_folder, example_store, tmp_path):
+    with pytest.raises(TokensieveError, match="unknown statistic 'surprise'"):
+        run(example_store([5]), ModelSettings(str(model_folder("llama"))), tmp_path, names=("loss", "surprise"))
+    assert not list(tmp_path.rglob("surprise"))
+
+
+def test_a_worker_is_made_from_plain_data_in_another_process(model_folder, example_store, tmp_path):
+    """What an engine sends around is small, and a worker made from it alone writes the same bytes."""
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    here = run(examples, model, tmp_path / "here")
+    there = Measurement(tmp_path / "there", examples)
+    specs = tuple(StatisticSpec(name) for name in NAMES)
+    pool = ModelPool(CPU)
+    with pool.use(model):
+        job = Job(there, model, specs, MeasureSettings(token_budget=512), module.fingerprint.versions())
+        sent = pickle.dumps(partial(Worker, job, pool))
+    assert len(sent) < 10_000, "the model itself must not travel"
+    (tmp_path / "sent").write_bytes(sent)
+    code = (
+        "import pathlib, pickle, sys\n"
+        "make = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "with make() as worker:\n"
+        "    for shard in (2, 0, 2, 1):\n"
+        "        print(worker.do(shard, lambda _: None))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "sent")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.count("PosixPath") for line in done.stdout.splitlines()] == [3, 3, 0, 3], "done twice is done once"
+    for number in range(3):
+        for spec in specs:
+            assert there.path(spec, number).read_bytes() == here.path(spec, number).read_bytes()
+
+
+def test_a_worker_of_other_versions_measures_nothing(model_folder, example_store, tmp_path):
+    model, here = ModelSettings(str(model_folder("llama"))), module.fingerprint.versions()
+    job = Job(
+        Measurement(tmp_path / "m", example_store([5])), model, (LOSS,), MeasureSettings(), {**here, "torch": "9.9.9"}
+    )
+    with pytest.raises(TokensieveError, match=r"torch: '9\.9\.9' there"), Worker(job, ModelPool(CPU)):
+        pass
+
+
+def test_tokens_are_told_once_also_those_of_shards_that_were_there(model_folder, example_store, tmp_path):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    settings, told = MeasureSettings(token_budget=512), []
+    done = measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
+    assert sum(told) == sum(ODD_LENGTHS)
+    done.path(LOSS, 1).unlink()
+    told.clear()
+    measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
+    assert sum(told) == sum(ODD_LENGTHS)
+    assert len(told) > 1
+
+
+def test_an_engine_that_leaves_out_a_shard_is_an_error(model_folder, example_store, tmp_path, monkeypatch):
+    def lazy(make, shards, on_tokens):
+        return local.run(make, shards[:-1], on_tokens)
+
+    monkeypatch.setattr(module, "get_engine", lambda _: lazy)
+    with pytest.raises(TokensieveError, match=r"left out 1 of 3 shards: \[2\]"):
+        run(example_store(ODD_LENGTHS, shards=3), ModelSettings(str(model_folder("llama"))), tmp_path)
 
 
 def test_half_done_with_other_versions_is_refused(model_folder, example_store, tmp_path, monkeypatch):

@@ -13,8 +13,8 @@ SPEC = StatisticSpec.of("attention_to_prompt", {"layer": -1, "heads": "mean"})
 
 
 @pytest.fixture
-def model(model_folder):
-    return AutoModelForCausalLM.from_pretrained(model_folder("llama")).eval()
+def model(tiny_model_folder):
+    return AutoModelForCausalLM.from_pretrained(tiny_model_folder("llama")).eval()
 
 
 def test_a_model_that_calls_no_attention_function_is_refused(model):

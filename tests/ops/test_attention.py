@@ -15,7 +15,7 @@ from tokensieve.ops import attention
 from tokensieve.ops.attention import ATTENTION_STATISTICS, attention_mass, attention_settings
 
 
-def figures(share, prompt, lengths, window=None, heads="mean"):
+def naive_statistics(share, prompt, lengths, window=None, heads="mean"):
     """The statistics from a full S x S attention ``[B, H, S, S]``, as they are defined."""
     found = {name: torch.zeros(share.shape[0], share.shape[2], dtype=torch.float64) for name in ATTENTION_STATISTICS}
     for b, length in enumerate(lengths.tolist()):
@@ -56,9 +56,9 @@ def batch(lengths, heads=4, key_heads=2, width=8, seed=0):
 
 
 def check(found, expected):
-    for name, figure in expected.items():
+    for name, value in expected.items():
         assert found[name].dtype == torch.float32
-        torch.testing.assert_close(found[name].double(), figure, rtol=0, atol=1e-5)
+        torch.testing.assert_close(found[name].double(), value, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [[1], [2], [1, 2], [253, 1, 2, 128], [129, 128]])
@@ -66,7 +66,7 @@ def check(found, expected):
 def test_equals_a_full_softmax_in_float64(lengths, heads, key_heads):
     query, key, prompt, lengths = batch(lengths, heads, key_heads)
     found = attention_mass(query, key, prompt, lengths=lengths, scale=0.3, names=ATTENTION_STATISTICS)
-    check(found, figures(full_attention(query, key, 0.3), prompt, lengths))
+    check(found, naive_statistics(full_attention(query, key, 0.3), prompt, lengths))
 
 
 @hypothesis_settings(deadline=None, max_examples=60)
@@ -87,7 +87,7 @@ def test_equals_a_full_softmax_with_every_setting(lengths, groups, window, softc
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "_ROWS", budget)
         found = attention_mass(query, key, prompt, lengths=lengths, names=ATTENTION_STATISTICS, heads=heads, **settings)
-    check(found, figures(full_attention(query, key, **settings), prompt, lengths, window, heads))
+    check(found, naive_statistics(full_attention(query, key, **settings), prompt, lengths, window, heads))
 
 
 @pytest.mark.parametrize("scores", [1, 2**14])
@@ -145,29 +145,29 @@ def test_no_examples_and_no_tokens():
             scale=1.0,
             names=ATTENTION_STATISTICS,
         )
-        assert {figure.shape for figure in found.values()} == {size}
+        assert {value.shape for value in found.values()} == {size}
 
 
 def test_an_example_without_tokens():
     query, key, prompt, lengths = batch([5, 3])
     lengths[1] = 0
     found = attention_mass(query, key, prompt, lengths=lengths, scale=1.0, names=ATTENTION_STATISTICS)
-    check(found, figures(full_attention(query, key, 1.0), prompt, lengths))
+    check(found, naive_statistics(full_attention(query, key, 1.0), prompt, lengths))
 
 
 def test_half_precision_rounds_nothing_but_the_scores():
     query, key, prompt, lengths = batch([150, 40])
     query, key = query.bfloat16(), key.bfloat16()
     found = attention_mass(query, key, prompt, lengths=lengths, scale=0.3, names=ATTENTION_STATISTICS)
-    for name, figure in figures(full_attention(query, key, 0.3), prompt, lengths).items():
+    for name, value in naive_statistics(full_attention(query, key, 0.3), prompt, lengths).items():
         assert found[name].dtype == torch.float32
-        torch.testing.assert_close(found[name].double(), figure, rtol=0.02, atol=2e-3)
+        torch.testing.assert_close(found[name].double(), value, rtol=0.02, atol=2e-3)
 
 
 def test_large_scores_do_not_overflow():
     query, key, prompt, lengths = batch([30])
     found = attention_mass(1e4 * query, key, prompt, lengths=lengths, scale=1.0, sinks=torch.full((4,), 1e3))
-    assert all(figure.isfinite().all() for figure in found.values())
+    assert all(value.isfinite().all() for value in found.values())
 
 
 def test_memory_grows_with_the_length_and_not_its_square(monkeypatch):
@@ -294,7 +294,7 @@ def test_equals_the_attention_that_transformers_returns(name, implementation, mo
     assert len(calls) == len(returned) == 2
     for share, (query, key, settings) in zip(returned, calls, strict=True):
         found = attention_mass(query, key, prompt, lengths=lengths, names=ATTENTION_STATISTICS, **settings)
-        check(found, figures(share.double(), prompt, lengths, settings["window"]))
+        check(found, naive_statistics(share.double(), prompt, lengths, settings["window"]))
 
 
 def test_the_models_under_test_use_every_setting(monkeypatch):

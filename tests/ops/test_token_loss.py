@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tokensieve.ops import token_loss
-from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.ops.token_loss import LOGIT_STATISTICS, token_statistics
 
 
 def reference(hidden, weight, targets):
@@ -38,7 +38,7 @@ def test_equals_a_log_softmax_in_float64(rows, vocabulary, block, monkeypatch):
     weight = torch.randn(vocabulary, 16, generator=generator)
     targets = torch.randint(0, vocabulary, (rows,), generator=generator)
     found = token_statistics(
-        hidden, lambda h, columns, out: torch.mm(h, weight[columns].T, out=out), targets, LOSS_STATISTICS, vocabulary
+        hidden, lambda h, columns, out: torch.mm(h, weight[columns].T, out=out), targets, LOGIT_STATISTICS, vocabulary
     )
     for name, expected in reference(hidden, weight, targets).items():
         assert found[name].dtype == torch.float32
@@ -51,14 +51,14 @@ def test_equals_a_log_softmax_in_float64(rows, vocabulary, block, monkeypatch):
 
 
 def test_no_rows():
-    found = token_statistics(torch.empty(0, 4), some, torch.empty(0, dtype=torch.long), LOSS_STATISTICS, 4)
+    found = token_statistics(torch.empty(0, 4), some, torch.empty(0, dtype=torch.long), LOGIT_STATISTICS, 4)
     assert all(value.shape == (0,) for value in found.values())
 
 
 @pytest.mark.usefixtures("columns")
 def test_tokens_that_a_head_masks_with_minus_infinity_do_not_spoil_the_entropy():
     logits = torch.tensor([[float("-inf"), 0.0, 0.0]])
-    found = token_statistics(logits, some, torch.tensor([1]), LOSS_STATISTICS, 3)
+    found = token_statistics(logits, some, torch.tensor([1]), LOGIT_STATISTICS, 3)
     torch.testing.assert_close(found["entropy"], torch.tensor([2.0]).log())
     torch.testing.assert_close(found["loss"], torch.tensor([2.0]).log())
 
@@ -71,7 +71,7 @@ def test_a_tie_for_the_top_counts_as_top1():
 
 @pytest.mark.usefixtures("columns")
 def test_large_logits_do_not_overflow():
-    found = token_statistics(torch.tensor([[1e4, -1e4]]), some, torch.tensor([0]), LOSS_STATISTICS, 2)
+    found = token_statistics(torch.tensor([[1e4, -1e4]]), some, torch.tensor([0]), LOGIT_STATISTICS, 2)
     assert found["loss"].item() == 0
     assert found["entropy"].item() == 0
 
@@ -79,7 +79,7 @@ def test_large_logits_do_not_overflow():
 @pytest.mark.usefixtures("columns")
 @pytest.mark.parametrize("logits", [[-1e4, 0.0, 1e4], [1e4, 0.0, -1e4], [0.0, 200.0, 100.0]])
 def test_a_maximum_that_comes_late_rescales_what_was_summed(logits):
-    found = token_statistics(torch.tensor([logits]), some, torch.tensor([1]), LOSS_STATISTICS, 3)
+    found = token_statistics(torch.tensor([logits]), some, torch.tensor([1]), LOGIT_STATISTICS, 3)
     log_p = torch.tensor([logits], dtype=torch.float64).log_softmax(-1)
     torch.testing.assert_close(found["loss"].double(), -log_p[:, 1])
     torch.testing.assert_close(found["entropy"].double(), -(log_p.exp() * log_p.clamp(min=-1e300)).sum(-1))

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tokensieve.cli import main
-from tokensieve.measure import measure
+from tokensieve.methods.entropy import Entropy
 from tokensieve.models import loading as models
+from tokensieve.models import pool
 from tokensieve.train import trainer
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
@@ -20,8 +21,8 @@ AWAY = "meta-llama/Llama-3.2-3B"
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    for module in (models, measure, trainer):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"), raising=False)
+    for module in (models, pool, trainer):
+        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
 
 
 @pytest.fixture
@@ -118,6 +119,7 @@ def test_an_adapter_and_a_tokenizer_elsewhere(dry):
         ("train.learning_rat=1", "did you mean 'learning_rate'?"),
         ("models.unsafe={warm_up: {train: {learning_rat: 1}}}", "did you mean 'learning_rate'?"),
         ("measure.statistics=[los]", "did you mean 'loss'?"),
+        ("measure.engine=locall", "unknown engine 'locall'; did you mean 'local'?"),
         ("evaluate.tasks=[hellaswagg]", "did you mean 'hellaswag'?"),
         ("evaluate.held_out=nowhere.jsonl", "no such file"),
         ("models.reference=./nowhere", "no such model folder"),
@@ -127,6 +129,14 @@ def test_an_adapter_and_a_tokenizer_elsewhere(dry):
 def test_bad_values_are_refused_with_and_without_the_model(refused, base, override, error):
     given = [f"models.base={base}", "method=loss"] if "method" not in override else [f"models.base={base}"]
     assert error in refused(*given, override)
+
+
+def test_a_method_that_needs_what_nothing_measures_is_refused(refused, monkeypatch):
+    """Such as one of another package; the values would be zeros."""
+    monkeypatch.setattr(Entropy, "statistic", "surprise")
+    printed = refused(f"models.base={AWAY}", "method=entropy")
+    assert "unknown statistic 'surprise'" in printed
+    assert "method 'entropy': needs" in printed
 
 
 def test_a_bad_row_is_refused_where_the_model_is_elsewhere(refused, tmp_path):

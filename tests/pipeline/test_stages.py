@@ -17,7 +17,7 @@ import pytest
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
-from tokensieve.measure import measure as measure_module
+from tokensieve.measure import worker as measure_module
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline import workbench
 from tokensieve.pipeline.recipe import load_recipe

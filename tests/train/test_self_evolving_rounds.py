@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from tokensieve.data import prepare as prepare_module
 from tokensieve.data.prepare import open_examples
 from tokensieve.errors import TokensieveError
-from tokensieve.measure import measure as measure_module
+from tokensieve.measure import worker as measure_module
 from tokensieve.models import loading as models_module
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets

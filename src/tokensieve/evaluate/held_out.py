@@ -13,8 +13,7 @@ from tokensieve.containers import IGNORE_INDEX, LOSS, Int64, check_finite
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.ops.ragged import segment_counts
 
 # exp of a float64 beyond this overflows, and JSON has no infinity.

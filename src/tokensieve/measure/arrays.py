@@ -12,17 +12,14 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Statistics, StatisticSpec
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
+from tokensieve.measure.statistics import of_a_pass
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.token_loss import LOSS_STATISTICS
 
 _ROWS_AT_ONCE = 2000
-_OF_A_PASS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS)
 
 Rows = Sequence[Sequence[int] | NDArray[Any]]
 
@@ -39,10 +36,10 @@ def measure_tokens(
 
     Args:
         models: loaded `transformers` models by role, such as ``{"base": model, "reference": other}``. They are measured
-            where they are, as in evaluation, and left as they were.
+            on their device, in evaluation mode, and left unchanged.
         input_ids: token ids of each example, unpadded: lists, arrays, or a column of a data set.
         labels: of the same lengths, unshifted; -100 where a token is not trainable. The first label of an example is
-            taken for -100, since nothing predicts it.
+            treated as -100, since nothing predicts it.
         method: a method, or the name of one at its defaults.
         turn_end_ids: ids that end an assistant turn; selections keep them where they are trainable.
 
@@ -84,7 +81,7 @@ def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> di
 
 @contextmanager
 def _frozen(model: Any, specs: Sequence[StatisticSpec]) -> Iterator[Forward]:
-    """Measure with a model as it is in evaluation; it goes on as it was after."""
+    """Measure with a model in evaluation mode, and restore its mode afterwards."""
     training = model.training
     model.eval()
     try:
@@ -108,7 +105,7 @@ def _examples(input_ids: Rows, labels: Rows, first: int = 0) -> Examples:
             if faulty
             else f"{len(lengths)} examples of ids with {len(labelled)} of labels",
             where=f"example {first + faulty[0]}" if faulty else "input_ids, labels",
-            hint="give one label an id, and no empty example",
+            hint="give one label for each id, and no empty example",
         )
     cu_seqlens = offsets(lengths)
     ids, targets = (np.concatenate(list(rows)).astype(np.int32) for rows in (input_ids, labels))
@@ -125,7 +122,7 @@ def _check_need(method: Method, role: str, name: str, models: Mapping[str, Any])
             if role in ("history", "current")
             else f"models={{'{role}': MODEL}}",
         )
-    if name not in _OF_A_PASS:
+    if not of_a_pass(name):
         raise TokensieveError(
             f"'{name}', which method '{method.name}' needs, is not measured from one pass over plain token ids",
             where="measure_tokens",

@@ -7,7 +7,7 @@ and the head is applied to these alone, in chunks (`ops.token_loss`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -18,10 +18,10 @@ from torch import Tensor
 
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, StatisticSpec
 from tokensieve.errors import TokensieveError
-from tokensieve.models.attention_tap import AttentionTap
+from tokensieve.measure.batching import plan_batches, run_batches
+from tokensieve.measure.statistics import MEASURABLE, Taps, of_a_pass, source_of
 from tokensieve.models.head import Head
-from tokensieve.ops.attention import ATTENTION_STATISTICS
-from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.ops.token_loss import token_statistics
 
 _PROBE_TOKENS = 8
 
@@ -31,19 +31,23 @@ class Forward:
 
     Args:
         model: a `transformers` causal language model, adapters included.
-        specs: what each pass is to yield, of `ops.token_loss` and `ops.attention`.
+        specs: what each pass is to yield: statistics `of_a_pass`.
 
     Raises:
-        TokensieveError: the model has no output embedding, or its logits are not what its head and the
-            known scalings give (checked on a few tokens against the model's own logits), or a layer is asked for
-            that it does not have.
+        TokensieveError: a statistic that no pass yields, a model without an output embedding, logits that are not what
+            the head and the known scalings give (checked on a few tokens against the model's own logits), or a layer
+            that the model does not have.
     """
 
     def __init__(self, model: Any, specs: Sequence[StatisticSpec]) -> None:
         self._model, self.specs = model, tuple(specs)
-        self._names = [spec.name for spec in specs if spec.name in LOSS_STATISTICS]
-        attention = [spec for spec in specs if spec.name in ATTENTION_STATISTICS]
-        self._tap = AttentionTap(model, attention) if attention else None
+        if other := [spec.name for spec in specs if not of_a_pass(spec.name)]:
+            raise TokensieveError(
+                f"'{other[0]}' is not measured by a pass over token ids",
+                hint=f"one or more of: {', '.join(filter(of_a_pass, MEASURABLE))}",
+            )
+        self._names = [spec.name for spec in specs if source_of(spec.name) == "logits"]
+        self._taps = Taps(model, specs)
         self._head = Head(model)
         self._thread = threading.local()
 
@@ -53,8 +57,7 @@ class Forward:
         self._stack.callback(delattr, self._head.module, "forward")
         try:
             self._check()
-            if self._tap is not None:
-                self._stack.enter_context(self._tap)
+            self._stack.enter_context(self._taps)
         except BaseException:
             self._stack.close()
             raise
@@ -71,11 +74,11 @@ class Forward:
     def needed_lengths(self, examples: Examples) -> Int64:
         """Return int64 ``[examples]``, how many tokens of each must pass through the model; 0 for nothing to measure.
 
-        A loss needs the tokens before the last trainable one, attention every token.
+        The logits need the tokens before the last trainable one, every other part of a pass all tokens.
         """
         positions = np.where(examples.labels != IGNORE_INDEX, np.arange(len(examples.labels)), -1)
         last: NDArray[Any] = np.maximum.reduceat(positions, examples.cu_seqlens[:-1]) - examples.cu_seqlens[:-1]
-        return np.where(last > 0, examples.lengths if self._tap else last, 0)
+        return np.where(last > 0, examples.lengths if self._taps else last, 0)
 
     @torch.inference_mode()
     def statistics(self, sequences: Sequence[NDArray], targets: Sequence[NDArray]) -> list[dict[str, Float32]]:
@@ -87,9 +90,9 @@ class Forward:
                 tokens of its sequence less one.
         """
         device = self.device
-        # Attention is causal: no loss needs anything past the last target's predecessor.
+        # Attention is causal: no logits need anything past the last target's predecessor.
         lengths = [
-            len(sequence) if self._tap else int(positions[-1])
+            len(sequence) if self._taps else int(positions[-1])
             for sequence, positions in zip(sequences, targets, strict=True)
         ]
         padded = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
@@ -100,14 +103,14 @@ class Forward:
         wanted = np.concatenate([s[p] for s, p in zip(sequences, targets, strict=True)]).astype(np.int64)
         values: dict[str, Tensor] = {}
         # Right padding under causal attention needs no mask: no real token sees a later one.
-        if self._tap is None:
-            hidden = self._hidden(padded.to(device))
-        else:
+        if self._taps:
             prompt = torch.ones(padded.numel(), dtype=torch.bool, device=device)
             prompt[places] = False
-            with self._tap.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
+            with self._taps.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
                 hidden = self._hidden(padded.to(device))
             values |= {key: value.flatten()[places] for key, value in found.items()}
+        else:
+            hidden = self._hidden(padded.to(device))
         if self._names:
             hidden = hidden.reshape(-1, hidden.shape[-1])[places - 1]
             ids = torch.from_numpy(wanted).to(device)
@@ -189,3 +192,21 @@ def measure_examples(
     for span, positions, values in zip(spans, targets, measured, strict=True):
         for key, value in values.items():
             out[key][span.start + positions] = value
+
+
+def measure_shard(
+    forward: Forward, shard: Examples, token_budget: int, on_tokens: Callable[[int], None]
+) -> dict[str, Float32]:
+    """Measure all examples of a shard in batches of similar length.
+
+    Returns:
+        float32 ``[tokens]`` by the key of each statistic of ``forward``; 0 where a token is not trainable.
+    """
+    values = {spec.key: np.zeros(len(shard.input_ids), dtype=np.float32) for spec in forward.specs}
+    run_batches(
+        lambda numbers: measure_examples(forward, shard, numbers, values),
+        plan_batches(forward.needed_lengths(shard), token_budget),
+        forward.device,
+        lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
+    )
+    return values

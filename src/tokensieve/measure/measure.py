@@ -3,64 +3,36 @@
 On disk: ``store/statistics/<id>/<statistic>/shard-00000.parquet``, where the id is the fingerprint of the examples and
 the model, and the name of a statistic is followed by a digest of its options where it has any. What is there is never
 measured again.
+
+This is the driver: it holds the lock, hashes weights and keeps the manifest. The shards are measured by workers
+(`measure.worker`), which an engine (`measure.engines`) runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from tokensieve.containers import IGNORE_INDEX, Examples, Float32, StatisticSpec, check_finite
+from tokensieve.containers import StatisticSpec
 from tokensieve.data.prepare import ExampleStore
-from tokensieve.measure.batching import plan_batches
-from tokensieve.measure.engines.local import run_batches
-from tokensieve.measure.forward import Forward, measure_examples
-from tokensieve.measure.relevance import RELEVANCE, relevance_table, task_ids
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.engines import OnTokens, get_engine
+from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.settings import MeasureSettings
-from tokensieve.models.loading import ModelPool, model_identity
+from tokensieve.measure.statistics import check_measurable
+from tokensieve.measure.worker import Job, Worker
+from tokensieve.models.identity import model_identity
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked, read_json, write_json
-from tokensieve.store.shards import read_shard, shard_name, write_shard
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """The statistics of one model over one set of examples.
-
-    Attributes:
-        folder: where they are.
-        examples: what they were measured over.
-    """
-
-    folder: Path
-    examples: ExampleStore
-
-    def path(self, spec: StatisticSpec, number: int) -> Path:
-        """Return the file of one statistic and shard."""
-        return self.folder / spec.key / shard_name(number)
-
-    def missing(self, specs: Sequence[StatisticSpec], number: int) -> list[StatisticSpec]:
-        """Return the statistics that a shard lacks."""
-        return [spec for spec in specs if not self.path(spec, number).is_file()]
-
-    def read(self, spec: StatisticSpec, number: int) -> Float32:
-        """Return float32 ``[tokens]`` of one statistic and shard; 0 where a token is not trainable."""
-        return read_shard(self.path(spec, number))[1][spec.name]
-
-    def complete(self, specs: Sequence[StatisticSpec]) -> bool:
-        """Whether every shard has all these statistics."""
-        return not any(self.missing(specs, number) for number in range(self.examples.shards))
 
 
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
     """Return where the statistics of a model over examples are, or will be."""
-    identity = {"examples": examples.fingerprint, "model": model_identity(model)}
-    return Measurement(store / "statistics" / fingerprint.of_value(identity)[:16], examples)
+    return _locate(examples, model_identity(model), store)
 
 
 def measure(
@@ -70,109 +42,70 @@ def measure(
     settings: MeasureSettings,
     store: Path,
     pool: ModelPool,
-    on_tokens: Callable[[int], None],
+    on_tokens: OnTokens,
 ) -> Measurement:
     """Measure the statistics that are missing.
 
     Args:
         examples: what to measure over.
         model: what to measure with.
-        specs: which statistics, of `ops.token_loss` and `ops.attention`, or the ``relevance`` of `relevance`.
-        settings: batches and device.
+        specs: which statistics, of `measure.statistics.MEASURABLE`.
+        settings: batches, device and engine.
         store: folder shared by runs.
         pool: where models are loaded.
         on_tokens: told the number of tokens after each batch, also of shards that were there already.
 
     Raises:
-        TokensieveError: a loss that is NaN or infinite (with its rows), statistics begun with other
+        TokensieveError: a value that is NaN or infinite (with its rows), statistics begun with other
             library versions, or a model that cannot be loaded or measured.
     """
-    measurement = locate(examples, model, store)
+    for spec in specs:
+        check_measurable(spec.name, "measure")
+    identity = model_identity(model)
+    measurement = _locate(examples, identity, store)
     with locked(measurement.folder):
-        _check_manifest(measurement, model, specs)
-        lacking = [spec for spec in specs if not measurement.complete([spec])]
-        if not lacking:
-            on_tokens(examples.counts.tokens)
-            return measurement
-        with pool.use(model, merge=True) as loaded:
-            _measure_tables(measurement, loaded, lacking)
-            passes = [spec for spec in lacking if spec.name != RELEVANCE]
-            if passes:
-                budget = settings.batch_tokens(pool.device.type)
-                _measure_passes(measurement, model.path, loaded, passes, budget, on_tokens)
+        lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
+        versions = _check_manifest(measurement, model, identity, bool(lacking))
+        todo = [number for number in range(examples.shards) if measurement.missing(lacking, number)]
+        on_tokens(examples.counts.tokens - sum(int(examples.starts[n + 1] - examples.starts[n]) for n in todo))
+        if todo:
+            job = Job(measurement, model, lacking, settings, versions)
+            done = {one.shard for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, on_tokens)}
+            if left := sorted(set(todo) - done):
+                raise TokensieveError(
+                    f"the engine '{settings.engine}' left out {len(left)} of {len(todo)} shards: {left[:10]}",
+                    where=str(measurement.folder),
+                    hint="run the same command again: what is measured is kept",
+                )
     return measurement
 
 
-def measure_shard(
-    forward: Forward, shard: Examples, token_budget: int, on_tokens: Callable[[int], None]
-) -> dict[str, Float32]:
-    """Measure all examples of a shard in batches of similar length.
+def _locate(examples: ExampleStore, identity: dict[str, Any], store: Path) -> Measurement:
+    whole = {"examples": examples.fingerprint, "model": identity}
+    return Measurement(store / "statistics" / fingerprint.of_value(whole)[:16], examples)
+
+
+def _check_manifest(
+    measurement: Measurement, model: ModelSettings, identity: dict[str, Any], lacking: bool
+) -> dict[str, str]:
+    """Write the manifest of a new measurement; refuse to go on with another version's half-done one.
 
     Returns:
-        float32 ``[tokens]`` by the key of each statistic of ``forward``; 0 where a token is not trainable.
+        The versions of the libraries here.
     """
-    values = {spec.key: np.zeros(len(shard.input_ids), dtype=np.float32) for spec in forward.specs}
-    run_batches(
-        lambda numbers: measure_examples(forward, shard, numbers, values),
-        plan_batches(forward.needed_lengths(shard), token_budget),
-        forward.device,
-        lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
-    )
-    return values
-
-
-def _measure_passes(
-    measurement: Measurement,
-    name: str,
-    loaded: Any,
-    specs: Sequence[StatisticSpec],
-    budget: int,
-    on_tokens: Callable[[int], None],
-) -> None:
-    """Measure what takes a pass of the model over every shard, as far as it is missing."""
-    with Forward(loaded, specs) as forward:
-        for number in range(measurement.examples.shards):
-            shard = measurement.examples.read(number)
-            missing = measurement.missing(specs, number)
-            if not missing:
-                on_tokens(len(shard.input_ids))
-                continue
-            found = measure_shard(forward, shard, budget, on_tokens)
-            for spec in missing:
-                described = f"{spec.name} of {name}"
-                check_finite(found[spec.key], shard.labels != IGNORE_INDEX, shard.cu_seqlens, described)
-            for spec in missing:
-                write_shard(measurement.path(spec, number), shard.cu_seqlens, {spec.name: found[spec.key]})
-
-
-def _measure_tables(measurement: Measurement, loaded: Any, specs: Sequence[StatisticSpec]) -> None:
-    """Measure what depends on a token's id alone: once per vocabulary id, then looked up."""
-    for spec in specs:
-        if spec.name != RELEVANCE:
-            continue
-        examples = measurement.examples
-        ids, words = task_ids(examples, spec)
-        table = relevance_table(loaded, ids, spec.option("vector", "hidden"), examples.counts.largest_id + 1)
-        write_json(measurement.folder / spec.key / "domain_words.json", words)
-        for number, shard in enumerate(examples):
-            values = np.where(shard.labels != IGNORE_INDEX, table[shard.input_ids], np.float32(0))
-            write_shard(measurement.path(spec, number), shard.cu_seqlens, {spec.name: values})
-
-
-def _check_manifest(measurement: Measurement, model: ModelSettings, specs: Sequence[StatisticSpec]) -> None:
-    """Write the manifest of a new measurement; refuse to go on with another version's half-done one."""
-    path = measurement.folder / "manifest.json"
+    path, versions = measurement.folder / "manifest.json", fingerprint.versions()
     if not path.is_file():
         manifest = {
             "examples": measurement.examples.fingerprint,
-            "model": {"path": model.path, "revision": model.revision, **model_identity(model)},
-            "versions": fingerprint.versions(),
+            "model": {"path": model.path, "revision": model.revision, **identity},
+            "versions": versions,
         }
         write_json(path, manifest)
-    elif not measurement.complete(specs):
+    elif lacking:
         fingerprint.check_same(
             read_json(path)["versions"],
-            fingerprint.versions(),
+            versions,
             where=str(measurement.folder),
             hint="delete the folder to measure again with these versions",
         )
+    return versions

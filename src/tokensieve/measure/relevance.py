@@ -2,12 +2,13 @@
 
 Relevance depends on the id alone, whatever stands before the token, so that one pass over the vocabulary gives that
 of every token of any data. Source: the task relevance of XTF (arXiv 2602.14536). Its authors choose the words by hand;
-where the user gives none, those are taken that the task uses far more than language at large.
+where the user gives none, the ids are taken that the task uses far more often than text in general does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -19,14 +20,38 @@ from transformers import AutoTokenizer
 from tokensieve.containers import Float32, Int64, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-
-RELEVANCE = "relevance"
-"""The one statistic that depends on a token's id alone."""
+from tokensieve.models.transformers_private import decoder
 
 VectorKind = Literal["hidden", "embedding"]
 
 _BATCH = 1024
 _ZIPF_SHIFT = 256  # the ids of single bytes, whose order says nothing
+
+
+@dataclass(frozen=True, eq=False)
+class VocabularyTable:
+    """A statistic that depends on the id of a token alone.
+
+    Attributes:
+        values: float32 ``[vocabulary]``, for each id.
+        records: JSON values by file name, to be kept beside the statistic: what it was measured from.
+    """
+
+    values: Float32
+    records: Mapping[str, Any]
+
+
+def relevance_of_ids(model: Any, examples: ExampleStore, spec: StatisticSpec) -> VocabularyTable:
+    """Measure the relevance of every id to the task; errors as for `task_ids` and `relevance_table`.
+
+    Args:
+        model: a `transformers` causal language model.
+        examples: the data of the task.
+        spec: with the options ``vector`` (see `context_free_vectors`) and ``domain_words`` (see `task_ids`).
+    """
+    ids, words = task_ids(examples, spec)
+    table = relevance_table(model, ids, spec.option("vector", "hidden"), examples.counts.largest_id + 1)
+    return VocabularyTable(table, {"domain_words.json": words})
 
 
 @torch.inference_mode()
@@ -57,8 +82,8 @@ def context_free_vectors(model: Any, ids: NDArray[np.integer], kind: VectorKind)
     if kind == "embedding":
         # the rows themselves: some architectures scale what their embedding module gives
         return embedding.weight[wanted].float()
-    decoder = model.get_decoder()
-    parts = [decoder(input_ids=part[:, None], use_cache=False).last_hidden_state[:, 0] for part in wanted.split(_BATCH)]
+    states = decoder(model)
+    parts = [states(input_ids=part[:, None], use_cache=False).last_hidden_state[:, 0] for part in wanted.split(_BATCH)]
     return torch.cat(parts).float()
 
 
@@ -105,8 +130,8 @@ def derive_domain_ids(
     """Return the ids that the task uses most beyond what is usual, by smoothed log-odds.
 
     The task's share of an id is ``(count + V * q) / (total + V)``, where ``q`` is its usual share and ``V`` the size of
-    the vocabulary: one token an id is added, spread as usual, so that an id seen once is not taken for a domain word.
-    Ids that do not occur are never returned.
+    the vocabulary: one token per id is added, distributed as usual, so that an id seen once is not taken for a domain
+    word. Ids that do not occur are never returned.
 
     Args:
         counts: ``[V]``, tokens of each id in the prompts and answers of the task.

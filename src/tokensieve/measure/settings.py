@@ -12,11 +12,13 @@ class MeasureSettings:
     Attributes:
         token_budget: tokens of one batch at most, padding included; a longer example goes alone. When not
             given, 1,024 on a CPU, where activations then stay in cache, and 16,384 elsewhere.
+        engine: where shards are measured; `local`, this process, is the only one so far.
         device: `auto` is CUDA where there is a device, else the CPU.
         statistics: measure these too, for every role, whether the method needs them or not.
     """
 
     token_budget: int | None = None
+    engine: str = "local"
     device: str = "auto"
     statistics: tuple[str, ...] = ()
 

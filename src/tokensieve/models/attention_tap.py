@@ -1,24 +1,23 @@
 """Statistics of one layer's attention, taken from the queries and keys of a forward pass as it runs.
 
-Every architecture of transformers hands its queries and keys, after the rotary embedding, to a function from
-``ALL_ATTENTION_FUNCTIONS``. While a tap is open that function also passes them to `ops.attention`; the model's own
-result does not change. This serves measuring and training alike.
+Every architecture of transformers hands its queries and keys, after the rotary embedding, to an attention function.
+While a tap is open that function also passes them to `ops.attention`; the model's own result does not change. This
+serves measuring and training alike.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from tokensieve.containers import StatisticSpec
 from tokensieve.errors import TokensieveError
+from tokensieve.models.transformers_private import Attention, replaced_attention
 from tokensieve.ops.attention import attention_mass, attention_settings
 
 
@@ -48,18 +47,12 @@ class AttentionTap:
         self._thread = threading.local()
 
     def __enter__(self) -> Self:
-        config = self._model.config.get_text_config()
-        self._name = config._attn_implementation or "eager"
-        self._local = ALL_ATTENTION_FUNCTIONS._local_mapping.get(self._name)
-        function = ALL_ATTENTION_FUNCTIONS.get(self._name) or self._eager()
-        self._original: Callable[..., Any] = function
-        ALL_ATTENTION_FUNCTIONS[self._name] = self._attend
+        self._replaced = replaced_attention(self._model, self._tapped)
+        self._replaced.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        del ALL_ATTENTION_FUNCTIONS[self._name]
-        if self._local is not None:
-            ALL_ATTENTION_FUNCTIONS[self._name] = self._local
+    def __exit__(self, *error: Any) -> None:
+        self._replaced.__exit__(*error)
 
     @contextmanager
     def record(self, prompt: Tensor, lengths: Tensor) -> Iterator[dict[str, Tensor]]:
@@ -88,25 +81,20 @@ class AttentionTap:
                 hint="choose a method that needs no attention, or another model",
             )
 
-    def _attend(self, module: Any, query: Tensor, key: Tensor, *arguments: Any, **keywords: Any) -> Any:
-        recording = getattr(self._thread, "recording", None)
-        wanted = self._wanted.get(getattr(module, "layer_idx", -1))
-        if recording is not None and wanted:
-            prompt, lengths, found = recording
-            with torch.no_grad():
-                settings = attention_settings(module, query, keywords)
-                for heads, specs in wanted.items():
-                    names = [spec.name for spec in specs]
-                    mass = attention_mass(query, key, prompt, lengths=lengths, names=names, heads=heads, **settings)  # type: ignore[arg-type]
-                    found.update({spec.key: mass[spec.name] for spec in specs})
-        return self._original(module, query, key, *arguments, **keywords)
+    def _tapped(self, original: Attention) -> Attention:
+        """Return an attention function that also takes the statistics of a recording."""
 
-    def _eager(self) -> Callable[..., Any]:
-        for module in self._model.modules():
-            function = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-            if function is not None:
-                return function
-        raise TokensieveError(
-            f"the attention of {type(self._model).__name__} cannot be intercepted",
-            hint="choose a method that needs no attention, or another model",
-        )
+        def attend(module: Any, query: Tensor, key: Tensor, *arguments: Any, **keywords: Any) -> Any:
+            recording = getattr(self._thread, "recording", None)
+            wanted = self._wanted.get(getattr(module, "layer_idx", -1))
+            if recording is not None and wanted:
+                prompt, lengths, found = recording
+                with torch.no_grad():
+                    settings = attention_settings(module, query, keywords)
+                    for heads, specs in wanted.items():
+                        names = [spec.name for spec in specs]
+                        mass = attention_mass(query, key, prompt, lengths=lengths, names=names, heads=heads, **settings)  # type: ignore[arg-type]
+                        found.update({spec.key: mass[spec.name] for spec in specs})
+            return original(module, query, key, *arguments, **keywords)
+
+        return attend

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +119,7 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
     config = load_config(model)
     folder = Path(model.path).expanduser()
     if folder.is_dir():
-        _check_weights(folder)
+        check_weights(folder)
     if largest_id >= config.vocab_size:
         raise TokensieveError(
             f"token id {largest_id} is beyond the model's embedding of {config.vocab_size} rows",
@@ -136,30 +133,17 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
             where=model.path,
             hint=f"data.max_length: {context}",
         )
-    adapter_fingerprint(model)
+    if model.adapter is not None:
+        check_adapter(model.adapter)
 
 
-def context_of(model: ModelSettings) -> int | None:
-    """Return the longest sequence that a model takes, None where its configuration sets no bound."""
-    return getattr(load_config(model), "max_position_embeddings", None)
-
-
-def weights_fingerprint(model: ModelSettings) -> str:
-    """Return the fingerprint of a model's configuration, weights and code."""
-    folder = local_folder(model.path, model.revision, weights=True)
-    _check_weights(folder)
-    return _folder_fingerprint(folder, fingerprint.MODEL_FILES, _stamps(folder))
-
-
-def adapter_fingerprint(model: ModelSettings) -> str | None:
-    """Return the fingerprint of a model's adapter, or None where it has none.
+def check_adapter(adapter: str) -> Path:
+    """Return the folder of an adapter that can be measured.
 
     Raises:
         TokensieveError: a folder without an adapter, or an adapter that adds virtual tokens.
     """
-    if model.adapter is None:
-        return None
-    folder = local_folder(model.adapter, weights=True)
+    folder = local_folder(adapter, weights=True)
     for name in fingerprint.ADAPTER_FILES:
         if not (folder / name).is_file():
             raise TokensieveError(
@@ -174,14 +158,12 @@ def adapter_fingerprint(model: ModelSettings) -> str | None:
             where=str(folder),
             hint="give an adapter that changes weights, such as LoRA",
         )
-    return _folder_fingerprint(folder, fingerprint.ADAPTER_FILES, _stamps(folder))
+    return folder
 
 
-def model_identity(model: ModelSettings) -> dict[str, Any]:
-    """Return what a model's figures depend on: weights, adapter and precision, not the path."""
-    config = load_config(model)
-    dtype = str(config.dtype or "float32").removeprefix("torch.") if model.dtype == "auto" else model.dtype
-    return {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype}
+def context_of(model: ModelSettings) -> int | None:
+    """Return the longest sequence that a model takes, None where its configuration sets no bound."""
+    return getattr(load_config(model), "max_position_embeddings", None)
 
 
 def pick_device(device: str) -> torch.device:
@@ -216,73 +198,11 @@ def load_model(model: ModelSettings, device: torch.device) -> Any:
     return loaded.to(device).eval().requires_grad_(False)
 
 
-class ModelPool:
-    """Loaded models: models that differ by an adapter share one loaded base.
-
-    One base is held at a time, since two seldom fit.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self._held: ModelSettings | None = None
-        self._model: Any = None
-        self._peft: Any = None
-
-    @contextmanager
-    def use(self, model: ModelSettings, *, merge: bool = False) -> Iterator[Any]:
-        """Give the `transformers` model with its adapter active, or with none.
-
-        Args:
-            model: which.
-            merge: add a float32 LoRA adapter to the weights first, so that a pass costs no more than one of the base;
-                the next use then loads the base again, as taking it out again would leave rounding errors. In half
-                precision the sum would lose the adapter's small numbers: there it stays apart.
-        """
-        bare = ModelSettings(model.path, None, model.revision, model.dtype, model.trust_remote_code)
-        if self._held != bare:
-            self._model = self._peft = None
-            self._model, self._held = load_model(bare, self.device), bare
-        if model.adapter is not None:
-            name = self._activate(model.adapter)
-            if merge and self._model.dtype == torch.float32 and self._peft.peft_config[name].peft_type == "LORA":
-                self._held = None
-                self._peft.merge_adapter([name])
-            yield self._model
-        elif self._peft is not None:
-            with self._peft.disable_adapter():
-                yield self._model
-        else:
-            yield self._model
-
-    def _activate(self, adapter: str) -> str:
-        """Make an adapter the active one, and return its name."""
-        from peft import PeftModel
-
-        name = fingerprint.of_value(adapter)[:16]
-        folder = str(local_folder(adapter, weights=True))
-        if self._peft is None:
-            self._peft = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
-        elif name not in self._peft.peft_config:
-            self._peft.load_adapter(folder, name)
-        self._peft.set_adapter(name)
-        self._peft.eval().requires_grad_(False)
-        return name
-
-
-def _check_weights(folder: Path) -> None:
+def check_weights(folder: Path) -> None:
+    """Raise ``TokensieveError`` unless a model folder has safetensors."""
     if not any(folder.glob("*.safetensors")):
         raise TokensieveError(
             "no .safetensors weights in this model folder",
             where=str(folder),
             hint="convert other formats with `model.save_pretrained(folder)`; pickled weights are never loaded",
         )
-
-
-def _stamps(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    return tuple((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in sorted(folder.iterdir()) if p.is_file())
-
-
-@functools.lru_cache(maxsize=64)
-def _folder_fingerprint(folder: Path, patterns: tuple[str, ...], stamps: tuple[Any, ...]) -> str:
-    """Hash a folder once per state of its files; gigabytes are not read again for every question."""
-    return fingerprint.of_folder(folder, patterns)

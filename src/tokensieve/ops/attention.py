@@ -1,6 +1,6 @@
 """Queries and keys to per-token sums of attention, block by block.
 
-The attention of all rows never exists together: a block of rows is multiplied with the keys that it can see,
+The attention matrix never exists as a whole: a block of rows is multiplied with the keys that it can see,
 turned into probabilities, summed and dropped. Memory grows with the length of the batch, not with its square.
 
 Sources: `attention_to_prompt` is the attention score of ssToken (arXiv 2510.18250); `attention_received` and
@@ -20,7 +20,7 @@ from tokensieve.errors import TokensieveError
 ATTENTION_STATISTICS = ("attention_to_prompt", "attention_received", "attention_row_mean")
 """What `attention_mass` computes from queries and keys."""
 
-# Rows of a block: the part of it above the diagonal is computed in vain, so it may not be large.
+# Rows of a block: the part of it above the diagonal is wasted work, so a block must stay small.
 _ROWS = 128
 # Scores of a block, over the batch and all heads, where this leaves fewer rows: they should stay in a CPU's
 # cache, while a GPU needs enough work for a launch.
@@ -61,7 +61,7 @@ def attention_mass(
         softcap: scaled scores become ``softcap * tanh(score / softcap)``.
         sinks: ``[H]``, a logit per head that takes part in the softmax and belongs to no key.
         names: which of `ATTENTION_STATISTICS` to compute.
-        heads: what is reported of the figures of the heads.
+        heads: how the values of the heads are reduced to one.
 
     Returns:
         float32 ``[B, S]`` per name, 0 at padding. ``attention_to_prompt``: the attention that row ``t`` pays to
@@ -90,7 +90,7 @@ def attention_mass(
     position = torch.arange(size, device=query.device)
     real = position < lengths[:, None]
     longest = int(lengths.max()) if batch else 0
-    # What padding holds is nobody's business, and a NaN would spread through a product with 0.
+    # Padding may hold anything, and a NaN would spread through a product with 0.
     keys = key.masked_fill(~real[:, None, :, None], 0).flatten(0, 1)
     # Sums over the keys of a row are one product with these columns, in the order of `wanted`.
     columns = {"attention_to_prompt": prompt, "attention_row_mean": real}
@@ -121,7 +121,7 @@ def attention_mass(
         seers = (lengths[:, None] - position).clamp(min=1, max=window)
         result["attention_received"] = received / seers[:, None]
     reduced = {name: result[name].amax(1) if heads == "max" else result[name].mean(1) for name in names}
-    return {name: figure.masked_fill(~real, 0) for name, figure in reduced.items()}
+    return {name: value.masked_fill(~real, 0) for name, value in reduced.items()}
 
 
 def _visible(rows: Tensor, keys: Tensor, window: int | None) -> Tensor:

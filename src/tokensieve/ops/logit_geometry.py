@@ -1,9 +1,9 @@
-"""Figures of the logits matrix of an example, computed from its hidden states without building the logits.
+"""Statistics of the logits matrix of an example, computed from its hidden states without building the logits.
 
 The logits are ``H W^T`` with the hidden states ``H`` ``[N, h]`` and the language-model head ``W`` ``[V, h]``, so
 every linear image of them splits into a part of ``W``, computed once per head, and a part of ``H``. This holds
 for a head that is linear: one with a bias is handled by a column of ones in ``H`` and the bias as last column of
-``W``; one that caps its logits (Gemma 2) is not linear, and what is computed are figures of the uncapped logits.
+``W``; one that caps its logits (Gemma 2) is not linear, and what is computed are statistics of the uncapped logits.
 
 Source: UDS, arXiv 2510.16882.
 """
@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 
 from tokensieve.errors import TokensieveError
+
+EXAMPLE_STATISTICS = ("nuclear_norm", "diversity")
+"""Of whole examples: see `nuclear_norm` and `diversity`."""
 
 # Rows of the head that are in float64 at once.
 _BLOCK = 8192
@@ -80,7 +83,7 @@ class Projector:
 
     Each side flips signs, takes the real part of a discrete Fourier transform, reads some of its frequencies
     (with replacement) and scales by ``sqrt(full / read)``; the frequencies of the time axis are those of
-    ``length`` rows, to which an example counts as filled up with zeros. Equals the published code.
+    ``length`` rows, as if every example were padded with zeros to that length. Equals the published code.
 
     Attributes:
         sign_vocab: float ``[V]``, 1 or -1 per token of the vocabulary.

@@ -3,23 +3,75 @@
 The logits of all positions never exist together, nor do all logits of one position: a block of rows and
 vocabulary is projected, reduced while it lies in cache, and dropped. Memory is bounded by the block, whatever
 the vocabulary or the batch.
+
+A new statistic of the logits is an entry of `_STATISTICS` and nothing else: it can then be measured, named in recipes,
+read by methods, and read from the model in training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-LOSS_STATISTICS = ("loss", "entropy", "top1", "entropy_top20")
-"""What one pass through the head yields: loss and entropies in nats, top1 as 0 or 1."""
 
 Logits = Callable[[Tensor, slice, Tensor], Tensor]
 """The head with everything that follows it: ``[m, hidden]`` and a slice of the vocabulary to its logits
 ``[m, columns]``, which may be written into the third argument, and are the caller's to overwrite."""
 
-_LIKELIEST = 20
+
+@dataclass(frozen=True, eq=False)
+class _Reduced:
+    """What one pass over the vocabulary leaves of the logits of some rows.
+
+    Attributes:
+        target: float32 ``[n]``, the logit of the token that follows.
+        top: float32 ``[n]``, the largest logit.
+        total: float32 ``[n]``, the sum of ``exp(logit - top)``.
+        weighted: float32 ``[n]``, the sum of ``exp(logit - top) * (logit - top)``; 0 where no statistic asks for it.
+        largest: float32 ``[n, k]``, the largest logits in descending order: as many as a statistic asks for, or all of
+            a smaller vocabulary.
+    """
+
+    target: Tensor
+    top: Tensor
+    total: Tensor
+    weighted: Tensor
+    largest: Tensor
+
+
+@dataclass(frozen=True)
+class _Statistic:
+    """How a statistic follows from `_Reduced`, and what it needs of it.
+
+    Attributes:
+        finish: the statistic, float32 ``[n]``.
+        weighted: whether it reads `_Reduced.weighted`.
+        largest: how many of `_Reduced.largest` it reads.
+    """
+
+    finish: Callable[[_Reduced], Tensor]
+    weighted: bool = False
+    largest: int = 0
+
+
+def _entropy_of(logits: Tensor) -> Tensor:
+    """Return the entropy of the softmax of some logits ``[n, k]``."""
+    log_share = logits.log_softmax(dim=-1)
+    # 0 * -inf would be NaN where a head masks tokens with -inf
+    return -(log_share.exp() * log_share.clamp(min=torch.finfo(torch.float32).min)).sum(dim=-1)
+
+
+_STATISTICS = {
+    "loss": _Statistic(lambda r: r.total.log() - (r.target - r.top)),
+    "entropy": _Statistic(lambda r: r.total.log() - r.weighted / r.total, weighted=True),
+    "top1": _Statistic(lambda r: (r.target >= r.top).float()),
+    "entropy_top20": _Statistic(lambda r: _entropy_of(r.largest[:, :20]), largest=20),
+}
+
+LOGIT_STATISTICS = tuple(_STATISTICS)
+"""What one pass through the head yields: loss and entropies in nats, top1 as 0 or 1."""
 
 # Rows and vocabulary of a block: 8 MB of logits stay in a CPU's cache; a GPU wants large products (docs/log.md).
 _BLOCK = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
@@ -34,7 +86,7 @@ def token_statistics(
         hidden: ``[n, hidden]``, any float dtype; row ``i`` is the state that predicts ``targets[i]``.
         logits: the head.
         targets: int64 ``[n]``, the tokens that follow.
-        names: which of `LOSS_STATISTICS` to compute.
+        names: which of `LOGIT_STATISTICS` to compute.
         vocabulary: number of logits of a row.
 
     Returns:
@@ -50,34 +102,37 @@ def token_statistics(
     blocks = [slice(first, min(first + columns, vocabulary)) for first in range(0, vocabulary, columns)]
     for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
-        for name, figure in _reduce(hidden[part], logits, targets[part], names, blocks, buffer).items():
-            result[name][part] = figure
+        reduced = _reduce(hidden[part], logits, targets[part], names, blocks, buffer)
+        for name in names:
+            result[name][part] = _STATISTICS[name].finish(reduced)
     return result
 
 
 def _reduce(
     hidden: Tensor, logits: Logits, targets: Tensor, names: tuple[str, ...], blocks: list[slice], buffer: Tensor
-) -> dict[str, Tensor]:
-    """Compute the statistics of some rows by one pass over the vocabulary, with a running maximum."""
+) -> _Reduced:
+    """Reduce the logits of some rows by one pass over the vocabulary, with a running maximum."""
+    weigh = any(_STATISTICS[name].weighted for name in names)
+    keep = max((_STATISTICS[name].largest for name in names), default=0)
     floor = torch.finfo(torch.float32).min
     top = torch.full((len(targets),), floor, device=hidden.device)
     target, total, weighted = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
-    likeliest = top.new_empty(len(targets), 0)
+    largest = top.new_empty(len(targets), 0)
     for columns in blocks:
         width = columns.stop - columns.start
         out = buffer[: len(targets) * width].view(len(targets), width)
         block = logits(hidden, columns, out).float()
         found = block.gather(-1, (targets - columns.start).clamp(0, width - 1)[:, None]).squeeze(-1)
         target = torch.where((targets >= columns.start) & (targets < columns.stop), found, target)
-        if "entropy_top20" in names:
-            likeliest = torch.cat([likeliest, block], dim=-1)
-            likeliest = likeliest.topk(min(_LIKELIEST, likeliest.shape[-1]), dim=-1).values
+        if keep:
+            largest = torch.cat([largest, block], dim=-1)
+            largest = largest.topk(min(keep, largest.shape[-1]), dim=-1).values
         before, top = top, torch.maximum(top, block.amax(dim=-1))
         block -= top[:, None]
         # Sums so far were taken relative to a lower maximum.
         shift = before - top
         scale = shift.exp()
-        if "entropy" in names:
+        if weigh:
             probability = block.exp()
             # 0 * -inf would be NaN where a head masks tokens with -inf
             here = probability.mul(block.clamp_(min=floor)).sum(dim=-1)
@@ -85,15 +140,4 @@ def _reduce(
             total = scale * total + probability.sum(dim=-1)
         else:
             total = scale * total + block.exp_().sum(dim=-1)
-    figures = {}
-    if "loss" in names:
-        figures["loss"] = total.log() - (target - top)
-    if "entropy" in names:
-        figures["entropy"] = total.log() - weighted / total
-    if "top1" in names:
-        figures["top1"] = (target >= top).float()
-    if "entropy_top20" in names:
-        log_share = likeliest.log_softmax(dim=-1)
-        # 0 * -inf would be NaN where a head masks tokens with -inf
-        figures["entropy_top20"] = -(log_share.exp() * log_share.clamp(min=floor)).sum(dim=-1)
-    return figures
+    return _Reduced(target, top, total, weighted, largest)

@@ -11,21 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokensieve.containers import Role, StatisticSpec
-from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.measure.relevance import RELEVANCE
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.engines import get_engine
+from tokensieve.measure.statistics import check_measurable
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
 from tokensieve.models.settings import ModelSettings
-from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction, in_words
-from tokensieve.ops.token_loss import LOSS_STATISTICS
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
 from tokensieve.train.schedules import schedule_of
 from tokensieve.train.schedules._base import Intent, Schedule
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, check_arguments
 from tokensieve.train.validation import KEPT, check_batches
-
-_STATISTICS = (*LOSS_STATISTICS, *ATTENTION_STATISTICS, RELEVANCE)
 
 
 @dataclass(frozen=True)
@@ -118,6 +115,7 @@ def make_plan(recipe: Recipe) -> Plan:
         _check_scope(recipe, arm)
         _check_training(recipe, arm)
     _check_arguments(recipe)
+    get_engine(recipe.measure.engine)
     refined: dict[Role, Arm] = {
         role: arm for arm in arms if (role := arm.schedule.refined_role(arm.method)) is not None
     }
@@ -138,16 +136,12 @@ def base_model(recipe: Recipe) -> ModelSettings:
 
 def role_model(settings: RoleSettings, base: ModelSettings | None) -> ModelSettings:
     """Return the model of a role that exists; what it leaves open comes from the base where the path is the same."""
-    path = settings.path or (base.path if base else None)
-    assert path is not None
-    inherit = base is not None and settings.path is None
-    return ModelSettings(
-        path,
-        settings.adapter,
-        base.revision if base and inherit else settings.revision,
-        base.dtype if base and inherit and settings.dtype == "auto" else settings.dtype,
-        base.trust_remote_code if base and inherit else settings.trust_remote_code,
-    )
+    if settings.path is None:
+        assert base is not None
+        dtype = base.dtype if settings.dtype == "auto" else settings.dtype
+        return dataclasses.replace(base, adapter=settings.adapter, dtype=dtype)
+    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(ModelSettings)}
+    return ModelSettings(**own)
 
 
 def _arms(recipe: Recipe) -> tuple[Arm, ...]:
@@ -221,6 +215,7 @@ def _statistics(recipe: Recipe, arms: Sequence[Arm]) -> dict[Role, tuple[Statist
     wanted: dict[Role, set[StatisticSpec]] = {}
     for arm in arms:
         for one in arm.reads:
+            check_measurable(one.spec.name, f"method '{arm.method.name}': needs")
             if one.source not in recipe.models:
                 raise TokensieveError(
                     f"method '{arm.method.name}' needs {one.spec.name} of a model in the role '{one.source}', and none "
@@ -231,12 +226,7 @@ def _statistics(recipe: Recipe, arms: Sequence[Arm]) -> dict[Role, tuple[Statist
                 )
             wanted.setdefault(one.source, set()).add(one.spec)
     for name in recipe.measure.statistics:
-        if name not in _STATISTICS:
-            raise TokensieveError(
-                f"unknown statistic '{name}'{did_you_mean(name, _STATISTICS)}",
-                where="recipe: measure.statistics",
-                hint=f"one or more of: {', '.join(_STATISTICS)}",
-            )
+        check_measurable(name, "recipe: measure.statistics")
         for role in recipe.models:
             wanted.setdefault(role, set()).add(StatisticSpec(name))
     return {role: tuple(sorted(wanted[role], key=lambda spec: spec.key)) for role in recipe.models if role in wanted}

@@ -9,7 +9,7 @@ from typing import Any
 from tokensieve.containers import Role
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
-from tokensieve.models.loading import model_identity
+from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, training_files, training_method
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
@@ -152,7 +152,8 @@ class _Stages:
         if not (settings.held_out or settings.exact_match or settings.tasks):
             return
         roles: tuple[Role, ...] = ("base", "reference")
-        models: dict[str, ModelSettings] = {r: self._bench.models[r] for r in roles if r in self._bench.models}
+        known = self._bench.models
+        models: dict[str, ModelSettings] = {role: known[role] for role in roles if role in known}
         if plan.recipe.train is not None:
             for arm in plan.arms:
                 models[arm.name] = trained_model(plan.base, plan.train, self._folder.arm(arm.name).model)

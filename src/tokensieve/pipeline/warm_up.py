@@ -13,9 +13,8 @@ from tokensieve.containers import IGNORE_INDEX, LOSS, Bool, Examples, Role
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
-from tokensieve.models.loading import ModelPool
+from tokensieve.measure.forward import Forward, measure_shard
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.train.settings import WarmUp

@@ -16,9 +16,12 @@ from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.evaluate.held_out import held_out_loss
-from tokensieve.measure.measure import Measurement, locate, measure
+from tokensieve.measure.measure import locate, measure
+from tokensieve.measure.measurement import Measurement
 from tokensieve.methods._base import Method
-from tokensieve.models.loading import ModelPool, model_identity, pick_device
+from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import pick_device
+from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.plan import Arm, Plan, Reading

@@ -24,20 +24,19 @@ from trl import SFTConfig, SFTTrainer
 from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
+from tokensieve.measure.statistics import Taps, in_training, source_of
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.models.attention_tap import AttentionTap
 from tokensieve.models.head import Head
-from tokensieve.ops.attention import ATTENTION_STATISTICS
+from tokensieve.models.transformers_private import decoder
+from tokensieve.ops.logit_geometry import EXAMPLE_STATISTICS
 from tokensieve.ops.rules import TopExamples
-from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
+from tokensieve.ops.token_loss import token_statistics
 from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.batches import Batch, ColumnCollator
 from tokensieve.train.moving_average import MovingAverage
 from tokensieve.train.uds import ExampleStatistics
 from tokensieve.train.validation import KEPT, WEIGHTS, check_batches
-
-_OF_EXAMPLES = ("nuclear_norm", "diversity")
 
 
 class TokenSelectionTrainer(SFTTrainer):
@@ -96,13 +95,12 @@ class TokenSelectionTrainer(SFTTrainer):
             for role, name in sorted(self.method.needs)
             if role == "current"
         ]
-        attention = [spec for spec in self._current_specs if spec.name in ATTENTION_STATISTICS]
         unwrapped = self.accelerator.unwrap_model(self.model)
-        self._tap = AttentionTap(unwrapped, attention) if attention else None
+        self._taps = Taps(unwrapped, self._current_specs)
         self._hidden_state_statistics = [
             spec.name
             for spec in self._current_specs
-            if spec.name in LOSS_STATISTICS and spec.name not in _FUSED_HEAD_STATISTICS
+            if source_of(spec.name) == "logits" and spec.name not in _FUSED_HEAD_STATISTICS
         ]
         self._head = Head(unwrapped)
         decay = self.method.history_decay
@@ -161,17 +159,17 @@ class TokenSelectionTrainer(SFTTrainer):
         hidden: list[Tensor] = []
         with ExitStack() as stack:
             if self._hidden_state_statistics:
-                backbone = self.accelerator.unwrap_model(model).get_decoder()
+                backbone = decoder(self.accelerator.unwrap_model(model))
                 hook = backbone.register_forward_hook(lambda _m, _a, output: hidden.append(output.last_hidden_state))
                 stack.callback(hook.remove)
-            found: dict[str, Tensor] = {}
-            if self._tap is not None:
-                stack.enter_context(self._tap)
+            found: Mapping[str, Tensor] = {}
+            if self._taps:
+                stack.enter_context(self._taps)
                 prompt = torch.from_numpy(np.ones(batch.shape, dtype=bool))
                 prompt.view(-1)[torch.from_numpy(batch.places[batch.labels != IGNORE_INDEX])] = False
                 device = arguments["input_ids"].device
                 lengths = torch.from_numpy(batch.lengths).to(device)
-                found = stack.enter_context(self._tap.record(prompt.to(device), lengths))
+                found = stack.enter_context(self._taps.record(prompt.to(device), lengths))
             outputs = model(**arguments)
         for spec in self._current_specs:
             if spec.name in _FUSED_HEAD_STATISTICS:
@@ -261,7 +259,7 @@ class TokenSelectionTrainer(SFTTrainer):
         """Score a candidate batch with a pass of its own; return the rows that are trained on, and what was decided."""
         assert self._example_statistics is not None
         batch = Batch.of(inputs)
-        backbone = self.accelerator.unwrap_model(model).get_decoder()
+        backbone = decoder(self.accelerator.unwrap_model(model))
         with self.compute_loss_context_manager():
             hidden = backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
         states = hidden.last_hidden_state.flatten(0, 1)
@@ -273,7 +271,7 @@ class TokenSelectionTrainer(SFTTrainer):
         norms, distances, projections = self._example_statistics.measure(states, lengths)
         values = {
             ("current", name): np.repeat(value, batch.lengths)
-            for name, value in zip(_OF_EXAMPLES, (norms, distances), strict=True)
+            for name, value in zip(EXAMPLE_STATISTICS, (norms, distances), strict=True)
         }
         statistics = batch.statistics(values, ())
         scores = self.method.score(statistics)
@@ -293,11 +291,7 @@ class TokenSelectionTrainer(SFTTrainer):
         return sorted(need for need in self.method.needs - without if need[0] != "current")
 
     def _check(self) -> None:
-        unknown = [
-            f.name
-            for f in self._current_specs
-            if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}
-        ]
+        unknown = [spec.name for spec in self._current_specs if not in_training(spec.name)]
         if unknown:
             raise TokensieveError(
                 f"'{unknown[0]}' of the model in training cannot be read from its training pass",

@@ -200,8 +200,8 @@ def checkpoints_of(output: Path) -> Path:
 def trained_model(base: ModelSettings, settings: TrainSettings, output: Path) -> ModelSettings:
     """Return how to load what `train` wrote."""
     if settings.lora is None:
-        return ModelSettings(str(output), None, None, base.dtype, base.trust_remote_code)
-    return ModelSettings(base.path, str(output), base.revision, base.dtype, base.trust_remote_code)
+        return dataclasses.replace(base, path=str(output), adapter=None, revision=None)
+    return dataclasses.replace(base, adapter=str(output))
 
 
 def _peft_config(settings: TrainSettings) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from tokensieve.errors import TokensieveError
+from tokensieve.measure.statistics import source_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import TopExamples
-from tokensieve.ops.token_loss import LOSS_STATISTICS
 
 KEPT = "kept"
 """Column of a training data set: what an offline selection decided of each token."""
@@ -51,5 +51,5 @@ def check_batches(method: Method, batch_size: int, packed: bool, columns: Collec
 
 def _packable(method: Method) -> bool:
     """Whether a method reads nothing but token figures of the pass that trains."""
-    own = all(role == "current" and name in LOSS_STATISTICS for role, name in method.needs)
+    own = all(role == "current" and source_of(name) == "logits" for role, name in method.needs)
     return own and method.history_decay is None and not isinstance(method.rule, TopExamples)

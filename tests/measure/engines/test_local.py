@@ -1,57 +1,55 @@
 from __future__ import annotations
 
-import threading
-import time
+from contextlib import contextmanager
 
 import pytest
-import torch
 
-from tokensieve.measure.engines.local import run_batches
-
-CPU = torch.device("cpu")
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.engines import Done, get_engine
 
 
-@pytest.fixture(params=[1, 3])
-def threads(request):
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+class Worker:
+    """Counts instead of measuring."""
+
+    def do(self, shard, on_tokens):
+        if shard == 3:
+            raise TokensieveError("shard 3 is broken")
+        on_tokens(shard * 10)
+        return Done(shard, shard * 10, ())
 
 
-def test_every_batch_is_done_once_and_reported_by_the_caller(threads):
-    done, reported = [], []
-    run_batches(done.append, range(20), CPU, lambda batch: reported.append((batch, threading.current_thread())))
-    assert sorted(done) == list(range(20))
-    assert sorted(batch for batch, _ in reported) == list(range(20))
-    assert {thread for _, thread in reported} == {threading.main_thread()}
-    assert torch.get_num_threads() == threads
+def test_one_worker_does_every_shard_and_reports_its_tokens():
+    made, tokens = [], []
+
+    @contextmanager
+    def make():
+        made.append("open")
+        yield Worker()
+        made.append("closed")
+
+    done = list(get_engine("local")(make, [4, 0, 2], tokens.append))
+    assert [one.shard for one in done] == [4, 0, 2]
+    assert tokens == [one.tokens for one in done] == [40, 0, 20]
+    assert made == ["open", "closed"]
 
 
-def test_batches_run_side_by_side():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    together = threading.Barrier(2, timeout=20)
-    try:
-        run_batches(lambda _: together.wait(), range(4), CPU, lambda _: None)
-    finally:
-        torch.set_num_threads(before)
+def test_the_first_error_ends_it():
+    left = []
+
+    @contextmanager
+    def make():
+        try:
+            yield Worker()
+        finally:
+            left.append("closed")
+
+    done = []
+    with pytest.raises(TokensieveError, match="shard 3 is broken"):
+        done.extend(get_engine("local")(make, [1, 3, 2], lambda _: None))
+    assert left == ["closed"]
 
 
-def test_a_failure_ends_the_rest(threads):
-    begun = []
-
-    def work(batch):
-        begun.append(batch)
-        if batch == 0:
-            raise ValueError("no")
-        time.sleep(0.001)
-
-    with pytest.raises(ValueError, match="no"):
-        run_batches(work, range(1000), CPU, lambda _: None)
-    assert len(begun) < 1000
-    assert torch.get_num_threads() == threads
-
-
-def test_no_batches(threads):
-    run_batches(lambda _: None, [], CPU, lambda _: None)
+def test_an_unknown_engine_is_named():
+    with pytest.raises(TokensieveError, match="unknown engine 'locall'; did you mean 'local'") as error:
+        get_engine("locall")
+    assert error.value.hint == "one of: local"

@@ -33,12 +33,12 @@ import numpy as np
 from tokensieve.containers import Bool, Examples, Float32, Int64, Role, Statistics
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import measure_shard
+from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.token_cleaning import TokenCleaning
-from tokensieve.models.loading import load_model, model_identity
+from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import load_model
 from tokensieve.ops.ragged import offsets
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows

@@ -172,7 +172,7 @@ class _Stages:
         """Refuse to compare a model with itself: every score would be the same."""
         models = self._bench.models
         for arm in self._plan.arms:
-            roles = sorted({one.source for one in arm.reads} & models.keys())
+            roles = [role for role in models if any(one.source == role for one in arm.reads)]
             identities = [model_identity(models[role]) for role in roles]
             for place, role in enumerate(roles):
                 if identities[place] in identities[:place]:

@@ -1,4 +1,4 @@
-"""Write the reference pages that come from the code: cli.md, recipe.md, methods.md and recipes.md.
+"""Write the generated reference pages: cli.md, recipe.md, methods.md and recipes.md.
 
 python docs/generate.py
 """
@@ -30,20 +30,22 @@ def recipe_page() -> str:
     lines = [
         "# The recipe",
         "",
-        "A recipe is YAML. Every key can be overridden on the command line as `key.path=value`, the value in YAML:",
+        "A recipe is a YAML file. You can override every key on the command line as `key.path=value`; the value",
+        "is YAML:",
         "",
         "```console",
         "$ tokensieve run recipe.yaml method.fraction=0.5 train.lora.r=16 output=runs/half-16",
         "```",
         "",
-        "Short spellings: `base: FOLDER` for `base: {path: FOLDER}`, `method: NAME` for `method: {name: NAME}`,",
-        "`data: FILE` for `data: {files: [FILE]}`. Keys of `train` that are not listed here go to TRL's `SFTConfig`.",
+        "Short forms: `base: FOLDER` for `base: {path: FOLDER}`, `method: NAME` for `method: {name: NAME}`,",
+        "`data: FILE` for `data: {files: [FILE]}`. Keys of `train` that are not listed here are passed to TRL's",
+        "`SFTConfig`.",
         "",
-        "`tokensieve run RECIPE --dry-run` checks everything but the weights, shows what would be done and writes no",
-        "run. No model or data set is fetched for it: one that is not on this machine is named, with what was not",
-        "checked. Tasks of the evaluation are loaded where everything else is here.",
+        "`tokensieve run RECIPE --dry-run` checks everything except the weights, shows what the run would do, and",
+        "writes no run. It downloads no model or data set: if one is missing on this machine, the dry run names it and",
+        "lists what it could not check. It loads the evaluation tasks only if nothing else is missing.",
         "",
-        "[Recipes](recipes.md) that are ready to use, one for each method and one for each paper, are in `recipes/`.",
+        "`recipes/` has [recipes](recipes.md) that are ready to use, one for each method and one for each paper.",
         "",
         *_table(Recipe, ""),
     ]
@@ -56,9 +58,9 @@ def methods_page() -> str:
         "# Methods",
         "",
         "Higher scores are kept. `loss_m` is the loss of model `m` at the predicted token, in nats; `current` is the",
-        "model in training. Extra passes are forward passes over the data set besides training, one for each model",
-        "that does not change; `toss-pro` makes one more in each round. Parity names the files of `tests/golden/` that",
-        "compare with figures of published code.",
+        "model in training. Extra passes are forward passes over the data set in addition to training, one for each",
+        "model that does not change; `toss-pro` makes one more in each round. Parity lists the files in",
+        "`tests/golden/` that compare with values from published code.",
         "",
         "| name | keeps | default rule | selects | needs | extra passes | parity |",
         "|---|---|---|---|---|---|---|",
@@ -110,9 +112,9 @@ def cli_page() -> str:
     lines = [
         "# Command line",
         "",
-        "`tokensieve COMMAND --help` shows the same.",
+        "`tokensieve COMMAND --help` shows the same text.",
         "",
-        "Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.",
+        "Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted.",
     ]
     for command in cli.COMMANDS:
         lines += ["", *_command_section(command)]
@@ -170,7 +172,7 @@ def recipes_page() -> str:
     lines = [
         "# Recipes",
         "",
-        "Every recipe is checked by a test. Copy one and change it, or override what you need on the command line.",
+        "A test checks every recipe. Copy one and change it, or override keys on the command line.",
         "",
         "## One for each method",
         "",
@@ -184,7 +186,7 @@ def recipes_page() -> str:
         )
     lines += [
         "",
-        "The comment on top of each says what to type:",
+        "The comment at the top of each recipe has the command to run it, such as:",
         "",
         "```console",
         "$ tokensieve run recipes/xtf.yaml data=train.jsonl models.base=MODEL output=runs/xtf",
@@ -194,8 +196,9 @@ def recipes_page() -> str:
         "",
         "## Set-ups of the papers",
         "",
-        "On the papers' models, data and settings as far as they are known, in `recipes/papers/`. They need a GPU that",
-        "holds the model, and the Hub. `--dry-run` says what is missing on this machine and downloads nothing:",
+        "The recipes in `recipes/papers/` use the papers' models, data and settings where these are known. They need",
+        "the Hub and a GPU that fits the model. `--dry-run` lists what is missing on this machine, and downloads",
+        "nothing:",
         "",
         "```console",
         "$ tokensieve run recipes/papers/token-cleaning.yaml --dry-run",

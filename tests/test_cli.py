@@ -91,7 +91,7 @@ def test_an_interrupt_is_130(desk):
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130, rest
-    assert "run the same command again to go on" in rest
+    assert "run the same command again to resume" in rest
 
 
 @pytest.mark.parametrize("arguments", [["methods"], ["methods", "--json"], ["completion", "zsh"]])

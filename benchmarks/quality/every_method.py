@@ -21,6 +21,7 @@ from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
+from tokensieve.train.schedules import schedule_of
 
 WARM_UP = "{warm_up: {rows: 150, pick: random}}"
 OF_THE_POOL = "{warm_up: {}}"
@@ -38,7 +39,7 @@ def overrides(method: dict[str, float | str], base: Path, pool: Path, held_out: 
     """Return the settings of the run of one method, but for its folders."""
     name = str(method["name"])
     cls = all_methods()[name]
-    roles = {role for role, _ in cls().needs} - cls.provides
+    roles = {role for role, _ in cls().needs} - schedule_of(cls).provides
     given = {
         # The reference of this one is trained on the whole pool, by definition.
         "reference": f"models.reference={OF_THE_POOL if name == 'rho-1-self' else WARM_UP}",
@@ -84,7 +85,7 @@ def main() -> None:
         return figures(output / folder, str(method["name"]))
 
     full, _, _ = one("full", name="full")
-    lines = ["| method | kept | held-out loss | random, as many | full | seconds |", "|---|---|---|---|---|---|"]
+    lines = ["| method | kept | held-out loss | random, same share | full | seconds |", "|---|---|---|---|---|---|"]
     for name in names:
         loss, kept, seconds = one(name, name=name)
         percent = round(100 * kept)

@@ -77,7 +77,7 @@ def table(found: Sequence[dict[str, dict[str, float | None]]]) -> str:
             f"| {_row(figures['clean'], '.1%')} |"
         )
     skipped = sorted(set(all_methods()) - set(names))
-    return "\n".join([*lines, *(f"| `{name}` | not applicable: it chooses examples | - | - |" for name in skipped)])
+    return "\n".join([*lines, *(f"| `{name}` | not applicable: it selects examples | - | - |" for name in skipped)])
 
 
 def _mean(values: Sequence[float | None]) -> float:

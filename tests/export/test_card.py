@@ -13,6 +13,7 @@ from trained_examples import MODEL
 from tokensieve.export.write import export_arm
 from tokensieve.runs.card import cleaned_card, dataset_card
 from tokensieve.runs.view import load_run
+from tokensieve.select.selection import LAYOUT, Selection
 
 RECIPE = {
     "data": {"files": ["/home/me/secret/pool.jsonl", "you/data"], "tokenizer": None, "max_length": 256},
@@ -23,6 +24,8 @@ RECIPE = {
     },
 }
 SELECTION = {
+    "layout": LAYOUT,
+    "examples": 1400,
     "method": "token-cleaning",
     "parameters": {"fraction": 0.6, "scope": "dataset", "rounding": "floor", "strength": 2},
     "fitted": None,
@@ -39,8 +42,12 @@ SELECTION = {
 }
 
 
+def selection(**changes) -> Selection:
+    return Selection.from_json({**SELECTION, **changes}, "here")
+
+
 def card(recipe=RECIPE, **changes) -> str:
-    return dataset_card(recipe, {**SELECTION, **changes}, layout="Rows.", loads_with_datasets=True)
+    return dataset_card(recipe, selection(**changes), layout="Rows.", loads_with_datasets=True)
 
 
 def header(text: str) -> dict:
@@ -133,7 +140,7 @@ def test_cleaned_data_of_a_method_that_weighs_says_what_it_lacks(weighted, finis
     assert "these rows carry no weights: train with `tokensieve train`, or export to a target that takes w" in text
     assert "carry no weights" not in Path(export_arm(weighted, "tinker").folder / "README.md").read_text()
     assert "carry no weights" not in (finished / "arms/loss/cleaned/README.md").read_text()
-    forgetting = {**SELECTION, "method": "forgetting", "parameters": {}}
+    forgetting = selection(method="forgetting", parameters={})
     assert "train with `tokensieve train`." in cleaned_card(RECIPE, forgetting)
 
 

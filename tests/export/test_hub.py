@@ -66,11 +66,11 @@ def test_a_card_that_was_edited_is_pushed_as_it_is(run, hub):
 @pytest.mark.parametrize(
     ("name", "call", "error", "says"),
     [
-        ("me/da ta", None, None, "'me/da ta' is no name of a repository"),
-        ("me/data", "whoami", LocalTokenNotFoundError("no token"), "not logged in"),
-        ("me/data", "whoami", ConnectionError("no way there"), "the Hub refuses: no way there"),
-        ("you/data", "create_repo", OSError("403 Forbidden\nmore"), "the Hub refuses: 403 Forbidden\n"),
-        ("me/data", "upload_folder", HfHubHTTPError.__bases__[0]("broke off"), "the Hub refuses: broke off"),
+        ("me/da ta", None, None, "'me/da ta' is not a valid repository name"),
+        ("me/data", "whoami", LocalTokenNotFoundError("no token"), "not logged in to the Hugging Face Hub"),
+        ("me/data", "whoami", ConnectionError("no way there"), "the Hub request failed: no way there"),
+        ("you/data", "create_repo", OSError("403 Forbidden\nmore"), "the Hub request failed: 403 Forbidden\n"),
+        ("me/data", "upload_folder", HfHubHTTPError.__bases__[0]("broke off"), "the Hub request failed: broke off"),
     ],
 )
 def test_a_push_that_fails_ends_in_one_error(name, call, error, says, run, hub, capsys):

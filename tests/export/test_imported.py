@@ -77,7 +77,7 @@ def test_the_scores_of_a_method_give_its_own_arm(keys, name, run, write_rows):
     assert files(run, "theirs") == files(run, "loss")
     own = read_json(run / "arms/loss/selection.json")
     for field in ("trainable", "kept", "examples", "examples_without_kept", "threshold", "examples_written", "rule"):
-        assert arm.selection[field] == own[field]
+        assert arm.selection.to_json()[field] == own[field]
 
 
 def test_turn_ends_are_kept_as_the_recipe_says(make_run, write_rows, tmp_path):
@@ -99,8 +99,8 @@ def test_turn_ends_are_kept_as_the_recipe_says(make_run, write_rows, tmp_path):
 def test_labels_and_masks_are_taken_as_they_are(columns, name, run, write_rows):
     arm = import_arm(run, write_rows(only(rows_of(run), *columns), name), "theirs")
     assert trained_examples(run, "theirs") == trained_examples(run, "loss")
-    assert arm.selection["kept"] == read_json(run / "arms/loss/selection.json")["kept"]
-    assert not arm.selection["keep_turn_end"]
+    assert arm.selection.kept == read_json(run / "arms/loss/selection.json")["kept"]
+    assert not arm.selection.identity.keep_turn_end
 
 
 def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys):
@@ -110,7 +110,7 @@ def test_cleaned_data_comes_back_and_examples_it_lacks_keep_nothing(run, capsys)
     assert trained_examples(run, "again") == trained_examples(run, "loss")
     absent = 40 - len(trained_examples(run, "loss"))
     printed = capsys.readouterr().out
-    assert f"note: {absent} examples are not in the file: nothing of them is kept" in printed
+    assert f"note: {absent} examples are not in the file, so none of their tokens are kept" in printed
     assert f"again: {read_json(run / 'arms/loss/selection.json')['kept']} of" in printed
 
 
@@ -287,7 +287,7 @@ def test_files_and_fractions_that_cannot_be_used(run, write_rows, tmp_path):
         import_arm(tmp_path, path, "theirs", 0.5)
     odd = tmp_path / "odd[1]*.jsonl"
     odd.write_bytes(path.read_bytes())
-    assert import_arm(run, odd, "odd", 0.5).selection["kept"] > 0
+    assert import_arm(run, odd, "odd", 0.5).selection.kept > 0
 
 
 def test_examples_alike_are_taken_in_their_order(make_run, tmp_path, write_rows):

@@ -183,7 +183,7 @@ def test_the_trainer_finds_exactly_the_trained_positions(to, finished, tmp_path)
 @pytest.mark.parametrize("to", READERS)
 def test_weights_are_carried_or_refused(to, weighted, tmp_path):
     if to not in CARRIERS:
-        with pytest.raises(TokensieveError, match="takes labels alone") as error:
+        with pytest.raises(TokensieveError, match="takes only labels") as error:
             export_arm(weighted, to, WEIGHTED, tmp_path / "out")
         assert all(name in error.value.hint for name in CARRIERS)
         assert not (tmp_path / "out").exists()
@@ -296,7 +296,7 @@ def test_olmo_core_ends_documents_with_a_token_that_stands_nowhere_else(finished
     export = export_arm(finished, "olmo-core", ARM, tmp_path / "out")
     # The demo's template ends every turn with its EOS token, id 0.
     assert "eos_token_id=1, pad_token_id=0" in export.snippets[0].text
-    assert any("got the token <|pad|> at their end, untrained" in note for note in export.notes)
+    assert any("token <|pad|>, which marks the end of a document, was appended" in note for note in export.notes)
     monkeypatch.setattr(olmo_core, "_PART_TOKENS", 500)
     parts = export_arm(finished, "olmo-core", ARM, tmp_path / "parts")
     assert len(list((parts.folder / "data").glob("token_ids_part_*.npy"))) > 1

@@ -43,7 +43,7 @@ def test_the_command_prints_the_folder_the_lines_and_the_notes(run, capsys):
     assert printed.startswith(f"{folder}\n")
     assert f'load_dataset("{folder}", split="train")' in printed
     assert "max_length=256" in printed
-    assert "note: max_length is 1024 where it is not set" in printed
+    assert "note: max_length defaults to 1024, which truncates" in printed
     main(["export", str(run), "--to", "jsonl", "--arm", "random", "--output", str(run.parent / "out")])
     assert len((run.parent / "out/data/train.jsonl").read_text().splitlines()) > 10
 
@@ -67,12 +67,12 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(run, tmp_p
     photo = tmp_path / "holiday" / "photo.jpg"
     photo.parent.mkdir()
     photo.write_bytes(b"x")
-    with pytest.raises(TokensieveError, match="not empty and holds no export"):
+    with pytest.raises(TokensieveError, match="not empty and not an export"):
         export_arm(run, "trl", output=photo.parent)
     assert list(photo.parent.iterdir()) == [photo]
-    with pytest.raises(TokensieveError, match="not empty and holds no export"):
+    with pytest.raises(TokensieveError, match="not empty and not an export"):
         export_arm(run, "trl", output=photo)
-    with pytest.raises(TokensieveError, match="not empty and holds no export"):
+    with pytest.raises(TokensieveError, match="not empty and not an export"):
         export_arm(run, "trl", output=run)
     out = export_arm(run, "trl", output=tmp_path / "out").folder
     with pytest.raises(TokensieveError, match="arm: 'loss' there, 'random' here"):
@@ -146,7 +146,7 @@ def test_bad_input_ends_in_one_error(run, tmp_path, capsys):
 def test_an_arm_that_chooses_while_the_model_trains_is_refused(make_run, tmp_path, capsys):
     online = make_run(tmp_path / "run", "method=sstoken", "controls=[]")
     printed = fails(capsys, "export", str(online), "--to", "jsonl")
-    assert "arm 'sstoken' chooses tokens while the model trains" in printed
+    assert "arm 'sstoken' selects tokens while the model trains" in printed
     assert "models.current" in printed
     assert not (online / "exports").exists()
 
@@ -154,7 +154,7 @@ def test_an_arm_that_chooses_while_the_model_trains_is_refused(make_run, tmp_pat
 def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_path, capsys):
     run = make_run(tmp_path / "run", "method=forgetting", f"models.reference={MODEL}", "controls=[]")
     printed = fails(capsys, "export", str(run), "--to", "jsonl")
-    assert "arm 'forgetting' weighs tokens while the model trains" in printed
+    assert "arm 'forgetting' weights tokens while the model trains" in printed
     assert "models.current" not in printed
 
 

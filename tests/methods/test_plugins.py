@@ -185,11 +185,11 @@ def test_nothing_is_imported_until_it_is_asked_for(site, on_path):
     ("name", "fault"),
     [
         ("absent", "cannot be imported: ModuleNotFoundError: No module named 'sieve_absent'"),
-        ("longest", "calls itself 'shortest'"),
-        ("number", "is no subclass of tokensieve.Method"),
-        ("up/down", "has a name that is not of lower-case letters"),
+        ("longest", "has the name 'shortest', which differs from the entry point"),
+        ("number", "is not a subclass of tokensieve.Method"),
+        ("up/down", "has a name with characters other than lower-case letters"),
         ("leaves", "cannot be imported: SystemExit: 3"),
-        *((name, "has a name that a run gives to something else") for name in ("base", "reference", "imported")),
+        *((name, "has a reserved name") for name in ("base", "reference", "imported")),
     ],
 )
 def test_a_broken_method_names_its_package(faulty_site, on_path, name, fault):

@@ -294,7 +294,7 @@ def test_lists_and_single_words_become_tuples_in_one_order():
         ({"tr_cap": True}, "tr_cap is True"),
         ({"relevance_threshold": float("nan")}, "relevance_threshold is nan"),
         ({"relevance_floor": "low"}, "relevance_floor is 'low'"),
-        ({"domain_words": ["sum", " "]}, "domain_words holds ' '"),
+        ({"domain_words": ["sum", " "]}, "domain_words contains ' ', which is not a word"),
     ],
 )
 def test_bad_settings_are_refused(settings, told):

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
 import datasets
@@ -15,11 +16,14 @@ import pytest
 
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
+from tokensieve.export.write import export_arm
 from tokensieve.measure import measure as measure_module
 from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline import workbench
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
-from tokensieve.store.atomic import read_json
+from tokensieve.store.atomic import read_json, write_json
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 
@@ -128,7 +132,7 @@ def test_the_same_command_again_does_nothing(finished, monkeypatch):
         p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.suffix in (".parquet", ".safetensors")
     }
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(pipeline, "evaluate_model", lambda *_: pytest.fail("evaluated again"))
     pipeline.run(load_recipe(finished / "recipe.yaml"))
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -136,12 +140,13 @@ def test_the_same_command_again_does_nothing(finished, monkeypatch):
 
 def test_another_method_and_ratio_measure_nothing_again(finished, arguments, monkeypatch):
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
     output = finished.with_name("other")
     pipeline.run(load_recipe(None, arguments(output, "method={name: rho-1, fraction: 0.3}")), "select")
     assert read_json(output / "arms/rho-1/selection.json")["rule"]["scope"] == "example"
     random = read_json(output / "arms/random/selection.json")
-    assert random["rule"] == read_json(output / "arms/rho-1/selection.json")["rule"]
+    assert random["rule"]["scope"] == "dataset"
+    assert random["kept"] == read_json(output / "arms/rho-1/selection.json")["kept"]
     thresholded = pipeline.run(
         load_recipe(None, arguments(finished.with_name("threshold"), "select.threshold=0.0")), "select"
     )
@@ -168,7 +173,7 @@ def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arg
 
 
 def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monkeypatch):
-    monkeypatch.setattr(pipeline, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
     before = read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]
     pipeline.run(load_recipe(finished / "recipe.yaml", ["evaluate.exact_match.limit=3"]))
     assert (before, read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]) == (4, 3)
@@ -217,8 +222,6 @@ def test_a_method_that_selects_while_the_model_trains(method, share, arguments, 
     }
     assert losses[name] < losses["base"]
     assert losses[name] != losses["full"]
-    from tokensieve.runs.view import load_run
-
     shown = load_run(folder).row(name).selection
     assert shown is not None
     assert shown.kept == training["selection"]["kept"]
@@ -255,7 +258,6 @@ def test_offline_weights_are_in_the_training_data(arguments, finished, tmp_path)
 
 def test_what_speaks_against_a_token_is_kept_and_shown(arguments, tmp_path, capsys):
     from tokensieve.cli import main
-    from tokensieve.runs.view import load_run
 
     recipe = load_recipe(None, arguments(tmp_path / "run", "method=xtf", "controls=[]", "train=null"))
     folder = pipeline.run(recipe)
@@ -278,3 +280,99 @@ def test_what_speaks_against_a_token_is_kept_and_shown(arguments, tmp_path, caps
     words = list((tmp_path / "store/statistics").rglob("domain_words.json"))
     assert len(words) == 1
     assert len(read_json(words[0])) > 10
+
+
+def test_a_control_keeps_its_own_scope_and_takes_the_fraction(finished, arguments):
+    """Beside `token-cleaning`, `rho-1` ranks within each example: it is another arm."""
+    output = finished.with_name("controls")
+    given = "controls=[full, random, rho-1, {name: loss, fraction: 0.2}]"
+    pipeline.run(load_recipe(None, arguments(output, "method={name: token-cleaning, fraction: 0.5}", given)), "select")
+    leader, random, rho_1, loss = (selection_of(output, arm) for arm in ("token-cleaning", "random", "rho-1", "loss"))
+    assert leader["rule"] == {"name": "TopFraction", "fraction": 0.5, "scope": "dataset", "rounding": "floor"}
+    assert rho_1["rule"] == {"name": "TopFraction", "fraction": 0.5, "scope": "example", "rounding": "floor"}
+    assert loss["rule"]["fraction"] == 0.2
+    assert random["kept"] == leader["kept"] == int(leader["trainable"] * 0.5)
+    chosen = [read_selection(output / "arms" / arm / "scores", 0)[1] for arm in ("token-cleaning", "rho-1")]
+    assert not np.array_equal(chosen[0], chosen[1])
+    reasons = [one["share_reason"] for one in (leader, random, rho_1, loss)]
+    assert reasons == [
+        "top 0.5 of the data set, rounded down",
+        "as many tokens as token-cleaning",
+        "top 0.5 of each example, rounded down: the fraction of token-cleaning",
+        "top 0.2 of the data set, rounded down",
+    ]
+
+
+def test_a_refused_command_writes_nothing_and_an_export_refuses_too(arguments, data, tmp_path):
+    pool = tmp_path / "pool.jsonl"
+    rows = (data / "pool.jsonl").read_text().splitlines(keepends=True)[:40]
+    pool.write_text("".join(rows))
+    given = arguments(tmp_path / "run", f"data.files=[{pool}]", "controls=[random]", "train=null")
+    folder = pipeline.run(load_recipe(None, given), "select")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    stores = set((tmp_path / "store/examples").glob("*/manifest.json"))
+    pool.write_text("".join([rows[1], rows[0], *rows[2:]]))
+    with pytest.raises(TokensieveError, match="selected from other examples"):
+        pipeline.run(load_recipe(None, given), "select")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    # What an earlier version wrote: the state names the new examples, the arms are of the old ones.
+    state = read_json(folder / "run.json")
+    (other,) = set((tmp_path / "store/examples").glob("*/manifest.json")) - stores
+    write_json(folder / "run.json", {**state, "examples": str(other.parent)})
+    with pytest.raises(TokensieveError, match="selected from other examples than those of the run"):
+        export_arm(folder, "jsonl")
+    with pytest.raises(TokensieveError, match="selected from other examples than those of the run"):
+        load_run(folder)
+
+
+def test_a_model_that_changed_is_refused_before_the_state_is_written(arguments, finished, tmp_path):
+    """The statistics of other weights must not stand beside a selection that was made from the first ones."""
+    tuned = tmp_path / "adapter"
+    shutil.copytree(finished / "arms/full/model", tuned)
+    given = arguments(
+        tmp_path / "run", f"models.reference={{adapter: {tuned}}}", "controls=[]", "train=null", "evaluate={}"
+    )
+    folder = pipeline.run(load_recipe(None, given), "select")
+    before = (folder / "run.json").read_bytes()
+    shutil.copytree(finished / "arms/random/model", tuned, dirs_exist_ok=True)
+    with pytest.raises(TokensieveError, match=r"statistics\.reference\.loss"):
+        pipeline.run(load_recipe(None, given), "measure")
+    assert (folder / "run.json").read_bytes() == before
+
+
+def test_a_reference_that_is_the_base_is_refused(arguments, tmp_path):
+    same = tmp_path / "same"
+    shutil.copytree(MODEL, same)
+    for number, reference in enumerate((MODEL, same)):
+        given = arguments(tmp_path / str(number), f"models.reference={{path: {reference}}}")
+        with pytest.raises(TokensieveError, match=r"models\.reference and models\.base are the same model"):
+            pipeline.run(load_recipe(None, given), "select")
+        assert not (tmp_path / str(number) / "arms").exists()
+
+
+def warm_up_warnings(recipe_arguments, capsys) -> str:
+    pipeline.run(load_recipe(None, recipe_arguments), "measure")
+    shown = capsys.readouterr().err
+    return "\n".join(line for line in shown.splitlines() if line.startswith("warning: models.reference"))
+
+
+def test_a_warm_up_that_teaches_nothing_is_named(arguments, tmp_path, capsys):
+    """Three steps at a learning rate of next to nothing leave the reference where the base is."""
+    little = "models.reference.warm_up={rows: 10, train: {max_steps: 3, learning_rate: 1e-9}}"
+    given = arguments(tmp_path / "run", little)
+    shown = warm_up_warnings(given, capsys)
+    assert "did not make the base better on its own rows" in shown
+    assert "in 3 optimizer steps" in shown
+    assert "gradient_accumulation_steps: 1" in shown
+    assert warm_up_warnings(given, capsys) == shown, "said again whenever the model is used"
+
+
+def test_a_warm_up_of_few_steps_is_named_and_one_that_teaches_is_not(arguments, tmp_path, capsys):
+    few = "models.reference.warm_up={rows: 10, train: {max_steps: 6, learning_rate: 3e-3}}"
+    assert "takes 6 optimizer steps only" in warm_up_warnings(arguments(tmp_path / "few", few), capsys)
+    many = "models.reference.warm_up={rows: 10, train: {max_steps: 25, learning_rate: 3e-3}}"
+    assert warm_up_warnings(arguments(tmp_path / "many", many), capsys) == ""
+    (made,) = (path for path in (tmp_path / "store/models").glob("*/manifest.json")
+               if read_json(path)["result"]["steps"] == 25)  # fmt: skip
+    result = read_json(made)["result"]
+    assert 0 < result["low"] < result["gain"] < result["high"]

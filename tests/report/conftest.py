@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerFast
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.prepare import Counts
 from tokensieve.ops.ragged import offsets
+from tokensieve.select.selection import LAYOUT
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
 
@@ -180,6 +181,9 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         # Half a token more, so that rounding down gives the very count.
         fraction = (chosen + 0.5) / trainable if arm == "token-cleaning" else 1.0
         selection = {
+            "layout": LAYOUT,
+            "data": "f",
+            "examples_written": 6,
             "method": arm,
             "parameters": {} if arm == "full" else {"fraction": fraction},
             "rule": {"name": "TopFraction", "fraction": fraction},

@@ -205,7 +205,7 @@ def test_an_arm_without_a_ratio_says_why(open_tab):
     tab = open_tab("selection")
     tab.page.select_option("#arm", "full")
     assert tab.page.is_disabled("#ratio")
-    assert "no ranking" in tab.text("#control-note")
+    assert "Slider disabled: a ratio cannot reproduce this selection." in tab.text("#control-note")
 
 
 def test_menus_change_method_colour_and_order(open_tab, demo_source):
@@ -236,7 +236,7 @@ def test_two_methods_side_by_side(open_tab):
     differ = sum(a != b for a, b in zip(first, second, strict=True))
     marked = "(maps) => maps[0].querySelectorAll('.differs [data-piece]').length"
     assert tab.page.eval_on_selector_all(".tokens", marked) == differ > 0
-    only_first, only_second = map(int, re.findall(r"keeps (\d+) that", tab.text("#difference")))
+    only_first, only_second = map(int, re.findall(r"keeps (\d+) tokens that", tab.text("#difference")))
     assert only_first == sum(a == "kept" and b == "dropped" for a, b in zip(first, second, strict=True))
     assert only_second == sum(b == "kept" and a == "dropped" for a, b in zip(first, second, strict=True))
 
@@ -256,7 +256,7 @@ def test_search_finds_text(open_tab, query, examples):
             "(text) => document.querySelector('.example h3').innerText.startsWith(text)", arg=f"Example {examples[0]}"
         )
     else:
-        assert "No example fits" in tab.text("#example")
+        assert "No example matches" in tab.text("#example")
 
 
 def test_everything_goes_by_key(open_tab):
@@ -286,14 +286,14 @@ def test_a_token_tells_its_figures_and_why(open_tab):
     detail = tab.text("#detail")
     assert "Dropped." in detail
     assert "below the threshold 0" in detail
-    assert "It is kept from fraction" in detail
+    assert "It is kept if the fraction is at least" in detail
     assert re.search(r"base\.loss\s+40\s+reference\.loss\s+80\s+token-cleaning score\s+\N{MINUS SIGN}40", detail)
     assert re.search(r"rank in the example\s+5 of 5", detail)
     tab.page.hover(".tokens .prompt [data-piece]")
     assert "not trained on" in tab.text("#detail")
     tab.page.select_option("#arm", "xtf")
     tab.page.hover(".tokens .dropped [data-piece]")
-    assert re.search(r"Against it: (low reasoning importance|off task)", tab.text("#detail"))
+    assert re.search(r"Reasons to drop it: (low reasoning importance|off task)", tab.text("#detail"))
 
 
 def test_characters_are_whole_and_whitespace_is_visible(open_tab):

@@ -149,6 +149,8 @@ def test_other_examples_have_no_agreement(runs):
     shutil.copytree(store / "x", store / "y")
     write_json(store / "y/manifest.json", {**read_json(store / "y/manifest.json"), "fingerprint": "g"})
     write_json(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "examples": "../../store/examples/y"})
+    for path in runs[1].glob("arms/*/selection.json"):
+        write_json(path, {**read_json(path), "data": "g"})
     found = compare_runs(runs)
     assert {one.arm[0] + one.other[0] for one in found.agreements} == {"aa", "bb"}
     assert any("not all runs have the same examples" in note for note in found.notes)

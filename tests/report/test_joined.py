@@ -45,13 +45,13 @@ def test_names_that_clash_get_their_runs(demo, twin):
     view = load_runs([demo.folder, twin])
     assert view.arms == ("full", "random", "token-cleaning (night <b>)", "token-cleaning (twin)")
     assert view.method == "token-cleaning (night <b>)"
-    assert view.folders["token-cleaning (twin)"] == twin / "arms" / "token-cleaning"
+    assert view.folders["token-cleaning (twin)"].path == twin / "arms" / "token-cleaning"
 
 
 def test_of_equal_arms_the_evaluated_one_stays(demo, twin):
     (demo.folder / "arms" / "full" / "evaluation.json").unlink()
     view = load_runs([demo.folder, twin])
-    assert view.folders["full"] == twin / "arms" / "full"
+    assert view.folders["full"].path == twin / "arms" / "full"
     assert view.row("full").evaluation.loss is not None
 
 
@@ -85,6 +85,8 @@ def test_runs_on_other_examples_are_refused(demo, twin):
     shutil.copytree(store / "x", store / "y")
     write_json(store / "y" / "manifest.json", {**read_json(store / "y" / "manifest.json"), "fingerprint": "g"})
     write_json(twin / "run.json", {**read_json(twin / "run.json"), "examples": "../../store/examples/y"})
+    for path in twin.glob("arms/*/selection.json"):
+        write_json(path, {**read_json(path), "data": "g"})
     with pytest.raises(TokensieveError, match=r"(?s)different examples.*twin"):
         load_runs([demo.folder, twin])
 

@@ -32,7 +32,7 @@ def test_data_is_never_markup(demo, take_apart):
     evil = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'\u2028"
     write_json(run, {**read_json(run), "name": evil, "seconds": {evil: 1.0}, "versions": {evil: evil}})
     selection = demo.folder / "arms" / "token-cleaning" / "selection.json"
-    write_json(selection, {**read_json(selection), "parameters": {evil: evil}, "rule": {evil: evil}, "method": evil})
+    write_json(selection, {**read_json(selection), "parameters": {evil: evil}, "method": evil})
     evaluation = demo.folder / "arms" / "full" / "evaluation.json"
     write_json(evaluation, {"tasks": {evil: {evil: 1.0}}})
     manifest = load_run(demo.folder).store.folder / "manifest.json"

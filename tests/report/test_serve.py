@@ -77,7 +77,7 @@ def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
 
 
 def test_a_port_in_use_is_one_clear_error(server, demo_source):
-    with pytest.raises(TokensieveError, match=r"(?s)cannot listen at 127.0.0.1.*--port"):
+    with pytest.raises(TokensieveError, match=r"(?s)cannot listen on 127.0.0.1.*--port"):
         make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
 
 

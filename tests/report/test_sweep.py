@@ -14,8 +14,8 @@ from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
 from tokensieve.report.analysis.sweep import PROMPT, Levels, own_rule, ratio_parameter
 from tokensieve.report.html.payload import recipe_of
-from tokensieve.runs.results import Selection
 from tokensieve.runs.view import load_run
+from tokensieve.select.selection import LAYOUT, Selection
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import write_shard
@@ -144,7 +144,7 @@ def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
     write_json(selection, {**read_json(selection), "rule": {"name": "TopFraction", "fraction": 0.4}})
     levels, found = levels_of(load_run(view.folder))
     assert levels.sweep.parameter is None
-    assert "does not follow" in levels.sweep.note
+    assert "does not match the stored scores" in levels.sweep.note
     stored = np.concatenate([view.read_scores("token-cleaning", number)[1] for number in range(SHARDS)])
     assert np.array_equal((found == 0), stored)
     assert np.array_equal((found == 1), statistics.trainable & ~stored)
@@ -153,7 +153,8 @@ def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
 def selection_of(**given) -> Selection:
     plain = {"method": "m", "parameters": {"fraction": 0.5}, "rule": {"name": "TopFraction", "fraction": 0.5}}
     counts = {"trainable": 1, "kept": 1, "examples": 1, "examples_without_kept": 0, "threshold": None}
-    return Selection(**{**plain, **counts, **given})
+    made = {"layout": LAYOUT, "data": "f", "examples_written": 1, "source_rows": 1}
+    return Selection.from_json({**plain, **counts, **made, **given}, "here")
 
 
 def test_what_has_no_ratio_to_set_has_no_rule():
@@ -169,7 +170,8 @@ def test_what_has_no_ratio_to_set_has_no_rule():
     assert (own_rule(toss), ratio_parameter(toss)) == (DropFraction(0.5), "discard")
     imported = selection_of(method="imported", parameters={"file": "a"}, rule=half)
     assert own_rule(imported) == TopFraction(0.5)
-    assert own_rule(dataclasses.replace(imported, rule={"name": "Threshold", "value": 0.5})) is None
+    labels = selection_of(method="imported", parameters={"file": "a"}, rule={"name": "Threshold", "value": 0.5})
+    assert own_rule(labels) is None
 
 
 def test_the_recipe_of_a_control_has_the_rule_that_it_follows():
@@ -177,9 +179,10 @@ def test_the_recipe_of_a_control_has_the_rule_that_it_follows():
     parameters = {"fraction": 0.6, "scope": "dataset", "rounding": "floor", "seed": 0}
     control = selection_of(method="random", parameters=parameters, rule=rule)
     assert recipe_of(control) == {"name": "random", "fraction": 0.25, "scope": "example"}
-    assert recipe_of(dataclasses.replace(control, rule={**rule, "name": "DropFraction"})) is None
-    own = dataclasses.replace(
-        control, parameters=parameters | {"fraction": 0.3}, rule={"name": "Threshold", "value": 0}
+    dropping = selection_of(method="random", parameters=parameters, rule={**rule, "name": "DropFraction"})
+    assert recipe_of(dropping) is None
+    own = selection_of(
+        method="random", parameters=parameters | {"fraction": 0.3}, rule={"name": "Threshold", "value": 0}
     )
     assert recipe_of(own) == {"name": "random", "fraction": 0.3}
-    assert recipe_of(dataclasses.replace(control, method="imported")) is None
+    assert recipe_of(selection_of(method="imported", parameters=parameters, rule=rule)) is None

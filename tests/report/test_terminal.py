@@ -132,10 +132,10 @@ def test_an_inspection(tokenizer):
     problems = [Problem("error", "bad \x1b[31m row", "x.jsonl:7", "fix it", 3), Problem("warning", "odd")]
     text = printed(lambda console: print_inspection(inspection(tokenizer, problems), tokenizer, console))
     assert "[bold]hello{+·the·world<|end|>+}" in text
-    assert "1,234 rows, 34 cannot be used, 1,200 examples" in text
+    assert "1,234 rows, 34 unusable, 1,200 examples" in text
     assert "5,000 tokens, 1,000 of them trainable (20.0 %)" in text
     assert "shortest 3, median 7, longest 90" in text
-    assert "error: bad ␛[31m row (3 rows)\n  at: x.jsonl:7\n  hint: hint it\nwarning: odd" in text
+    assert "error: bad ␛[31m row (3 rows)\n  at: x.jsonl:7\n  hint: fix it\nwarning: odd" in text
     assert "\x1b" not in text
 
 

@@ -19,27 +19,27 @@ from tokensieve.errors import TokensieveError
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.
 
 Examples:
-  tokensieve demo                                    the whole job on embedded data
-  tokensieve inspect train.jsonl --tokenizer MODEL   what would be trained on
-  tokensieve run recipe.yaml                         score, select, train, evaluate, show
+  tokensieve demo                                    run everything on embedded data
+  tokensieve inspect train.jsonl --tokenizer MODEL   show which tokens would be trained
+  tokensieve run recipe.yaml                         score, select, train, evaluate, report
   tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
   tokensieve show runs/half --example 3
   tokensieve compare runs/a runs/half
 
-Exit codes: 0 done, 1 `inspect` found errors, 2 input that cannot be used, 130 interrupted.
-Results go to the output stream (--json: as JSON), progress, warnings and errors to the error stream.
+Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted.
+Results go to stdout (as JSON with --json); progress, warnings and errors go to stderr.
 """
 
 
 def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
-    """Print the script that lets a shell complete commands and options.
+    """Print the completion script for a shell.
 
     For example:
       eval "$(tokensieve completion bash)"                          (in ~/.bashrc)
       tokensieve completion zsh > "${fpath[1]}/_tokensieve"
 
     Args:
-        shell: which one.
+        shell: the shell.
     """
     print(completion_script(shell, main))
 
@@ -65,10 +65,10 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; exits with 2 on input that cannot be used."""
+    """Run the command line; exit with 2 on unusable input."""
     app = tyro.extras.SubcommandApp()
     for command in COMMANDS:
-        app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)  # `import` is a word of Python
+        app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)  # `import` is a Python keyword
     arguments = sys.argv[1:] if arguments is None else arguments
     show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted: run the same command again to go on", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,5 +87,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Show a warning as the user's business, without the line of code that it came from."""
+    """Print a warning without the source line that raised it."""
     print(f"warning: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What several commands share."""
+"""Helpers that several commands share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def print_json(value: Any) -> None:
 
 
 def quiet() -> None:
-    """Silence the progress bars and chatter of the libraries; ours shows the same."""
+    """Silence the progress bars and messages of the libraries; tokensieve shows its own."""
     # transformers renames gradient checkpointing; TRL and PEFT still use the old name.
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
     import datasets

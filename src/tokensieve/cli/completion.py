@@ -1,4 +1,4 @@
-"""Completion scripts for shells: tyro's, which know commands and options, taught to offer files for the rest."""
+"""Shell completion: tyro's scripts, which complete commands and options, extended to complete files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# Recipes, data and run folders are what most commands take, and tyro offers nothing for them.
+# Most commands take recipes, data and run folders, which tyro's scripts do not complete.
 _OFFER_FILES: dict[Shell, tuple[tuple[str, str], ...]] = {
     "bash": (
         (
@@ -29,11 +29,11 @@ _OFFER_FILES: dict[Shell, tuple[tuple[str, str], ...]] = {
 
 
 def completion_script(shell: Shell, run: Callable[[list[str]], None]) -> str:
-    """Return the script that a shell reads.
+    """Return the completion script for a shell.
 
     Args:
-        shell: which one.
-        run: the command line, given its arguments; it prints tyro's script and exits.
+        shell: the shell.
+        run: runs the command line with the given arguments, which print tyro's script and exit.
     """
     written = io.StringIO()
     with contextlib.redirect_stdout(written), contextlib.suppress(SystemExit):

@@ -1,4 +1,4 @@
-"""Commands that hand results to other programs, and take theirs."""
+"""Commands that exchange data with other programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def export(
     push_to_hub: str | None = None,
     as_json: Json = False,
 ) -> None:
-    """Write what an arm chose as a trainer reads it, and print the lines to paste into its config.
+    """Write the selection of an arm in a trainer's format, and print the lines to paste into the trainer's config.
 
     For example:
       tokensieve export runs/a --to axolotl
@@ -31,9 +31,9 @@ def export(
     Args:
         run: the run folder.
         to: the trainer, or a plain format.
-        arm: whose choice to write; the method's when not given.
-        output: the folder to write; exports/ARM-TO in the run folder when not given.
-        push_to_hub: upload it with its card to this data set; one that does not exist is made, private.
+        arm: the arm to export; the method if not given.
+        output: the folder to write; exports/ARM-TO in the run folder if not given.
+        push_to_hub: upload the export with its card to this Hub data set; a new one is created as private.
         as_json: print JSON.
     """
     if push_to_hub is not None:
@@ -71,7 +71,7 @@ def import_(
     fraction: float | None = None,
     as_json: Json = False,
 ) -> None:
-    """Make an arm of scores, labels or masks that were made elsewhere.
+    """Make an arm from scores, labels or masks that another tool wrote.
 
     For example:
       tokensieve import runs/a scores.parquet --name theirs --fraction 0.6
@@ -79,10 +79,10 @@ def import_(
 
     Args:
         run: the run folder.
-        file: JSON lines or Parquet, a row an example, with `row` (number of the source row) or `input_ids`, and
-            `scores`, `labels` or `kept`, a number for each token.
-        name: of the arm.
-        fraction: share of the trainable tokens to keep by their scores; labels and masks are taken as they are.
+        file: JSON lines or Parquet with one example per row: `row` (number of the source row) or `input_ids`, and
+            `scores`, `labels` or `kept`, with one number per token.
+        name: name of the new arm.
+        fraction: share of the trainable tokens to keep, by score; only for scores.
         as_json: print JSON.
     """
     from tokensieve.pipeline.imported import import_arm
@@ -90,11 +90,11 @@ def import_(
     arm = import_arm(run, file, name, fraction)
     selection = arm.selection
     if as_json:
-        print_json({"folder": str(arm.folder), **selection})
+        print_json({"folder": str(arm.folder), **selection.to_json()})
         return
-    if selection["examples_absent"]:
-        print(f"note: {selection['examples_absent']:,} examples are not in the file: nothing of them is kept")
-    print(f"{name}: {selection['kept']:,} of {selection['trainable']:,} tokens kept\n{arm.folder}")
+    if selection.examples_absent:
+        print(f"note: {selection.examples_absent:,} examples are not in the file, so none of their tokens are kept")
+    print(f"{name}: {selection.kept:,} of {selection.trainable:,} tokens kept\n{arm.folder}")
 
 
 def lm_eval(
@@ -112,15 +112,16 @@ def lm_eval(
 
     Args:
         run: the run folder.
-        output: folder for the task's YAML and data.
-        name: of the task.
+        output: folder to write the task's YAML and data to.
+        name: name of the task.
         as_json: print JSON.
     """
     quiet()
     from tokensieve.pipeline.lm_eval_task import write_recipe_task
     from tokensieve.pipeline.recipe import load_recipe
+    from tokensieve.runs.folder import RunFolder
 
-    file, command = write_recipe_task(load_recipe(run / "recipe.yaml", []), output, name)
+    file, command = write_recipe_task(load_recipe(RunFolder(run).recipe_file, []), output, name)
     if as_json:
         print_json({"file": str(file), "command": command})
     else:

@@ -1,4 +1,4 @@
-"""Commands that carry out a recipe, as far as one of its stages."""
+"""Commands that run a recipe, up to one of its stages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Overrides = Annotated[
     tyro.conf.Positional,
     tyro.conf.arg(
         metavar="[RECIPE] [KEY=VALUE ...]",
-        help="A YAML recipe, and fields that override it, such as method.fraction=0.5 or data.files=train.jsonl.",
+        help="A YAML recipe, and keys that override it, such as method.fraction=0.5 or data.files=train.jsonl.",
     ),
 ]
 
 
 def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = False) -> None:
-    """Carry out a recipe: score, select, train, evaluate, show. What is done is skipped.
+    """Run a recipe: score, select, train, evaluate, report. Stages that are already done are skipped.
 
     For example:
       tokensieve run recipe.yaml
@@ -31,15 +31,15 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = 
       tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
 
     Args:
-        arguments: recipe and overrides.
-        dry_run: check all but the weights, show what would be done, and stop; names what is not on this machine.
+        arguments: the recipe and overrides.
+        dry_run: check everything except the weights, show what would be done and what is missing here, and stop.
         as_json: print JSON.
     """
     _stage("report", arguments, as_json, dry_run)
 
 
 def measure(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
-    """Measure per-token statistics with every model that the method needs.
+    """Measure per-token statistics with every model that the methods need.
 
     For example:
       tokensieve measure recipe.yaml
@@ -49,17 +49,17 @@ def measure(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
 
 def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
-    """Score and choose tokens, and write the cleaned data.
+    """Score and select tokens, and write the cleaned data.
 
     For example:
       tokensieve select recipe.yaml
-      tokensieve select recipe.yaml method=rho-1 output=runs/rho     (measures nothing again)
+      tokensieve select recipe.yaml method=rho-1 output=runs/rho     (reuses the statistics)
     """
     _stage("select", arguments, as_json)
 
 
 def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
-    """Fine-tune the base on the cleaned data and on that of the controls.
+    """Fine-tune the base on the selection of the method and of each control.
 
     For example:
       tokensieve train recipe.yaml
@@ -80,11 +80,11 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
 
 def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
-    """Run the whole job on the embedded model and data, in one to three minutes on two cores.
+    """Run everything on an embedded model and data set, in one to three minutes on two cores.
 
     Args:
-        output: folder of the run.
-        seed: of the data, the training and the random control.
+        output: the run folder.
+        seed: seed of the data, the training and the random control.
         as_json: print JSON.
     """
     quiet()
@@ -101,9 +101,9 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
     recipes = [argument for argument in arguments if "=" not in argument]
     if len(recipes) > 1:
         raise TokensieveError(
-            f"{len(recipes)} recipes given: {', '.join(recipes)}",
+            f"got {len(recipes)} recipes: {', '.join(recipes)}",
             where="command line",
-            hint="give one recipe; further arguments are key=value",
+            hint="pass one recipe; all other arguments are key=value",
         )
     from tokensieve.pipeline.recipe import load_recipe
 
@@ -124,9 +124,9 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
 
 def _summary(folder: Path, until: str, as_json: bool) -> None:
     if until == "measure":
-        from tokensieve.store.atomic import read_json
+        from tokensieve.runs.folder import RunFolder
 
-        statistics = read_json(folder / "run.json")["statistics"]
+        statistics = RunFolder(folder).state().statistics
         if as_json:
             print_json({"run": str(folder), "statistics": statistics})
         else:
@@ -134,7 +134,8 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
         return
     from tokensieve.runs.view import load_run
 
-    view, page = load_run(folder), folder / "report.html"
+    view = load_run(folder)
+    page = view.run_folder.page
     if as_json:
         from tokensieve.report.table import results_json
 

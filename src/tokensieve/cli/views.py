@@ -1,4 +1,4 @@
-"""Commands that show something: data, methods, runs."""
+"""Commands that show data, methods and runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def inspect(
     compare_with: str | None = None,
     as_json: Json = False,
 ) -> None:
-    """Show what of a data set would be trained on, and every problem it has. Exits with 1 on errors.
+    """Show which tokens of a data set would be trained, and every problem. Exits with 1 if there are errors.
 
     For example:
       tokensieve inspect train.jsonl --tokenizer MODEL
@@ -35,15 +35,15 @@ def inspect(
         data: files, globs, folders or a Hub id.
         tokenizer: folder or Hub id of the tokenizer.
         examples: number of examples to show.
-        max_length: tokens of the longest example; nothing is truncated when not given.
-        form: how rows are written; auto recognises it from their columns.
-        split: split of a Hub data set or saved DatasetDict.
+        max_length: maximum tokens per example; longer examples are truncated. No limit if not given.
+        form: form of the rows; auto recognises it by their columns.
+        split: split of a Hub data set or a saved DatasetDict.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
-        compare_with: a second tokenizer that must give the same ids, such as the reference model's.
+        compare_with: a second tokenizer that must produce the same ids, such as the reference model's.
         as_json: print JSON.
     """
     quiet()
-    from tokensieve.pipeline.plan import inspect as inspect_data
+    from tokensieve.pipeline.inputs import inspect as inspect_data
 
     settings = DataSettings(
         files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
@@ -60,7 +60,7 @@ def inspect(
 
 
 def methods(*, as_json: Json = False) -> None:
-    """List the methods with their scores, what they need and where they come from."""
+    """List the methods with their scores, the statistics they need, and their papers."""
     from tokensieve.report.terminal.runs import method_rows, output_console, print_methods
 
     if as_json:
@@ -77,7 +77,7 @@ def report(
     output: Path | None = None,
     as_json: Json = False,
 ) -> None:
-    """Write the page of a run, or of several on the same data: one HTML file that needs no network.
+    """Write the report page of one or more runs on the same data: one HTML file that needs no network.
 
     For example:
       tokensieve report runs/a
@@ -85,15 +85,15 @@ def report(
 
     Args:
         runs: the run folders.
-        examples: number of token heat maps.
-        output: the file to write; report.html in the first run folder when not given.
+        examples: maximum number of token heat maps.
+        output: the file to write; report.html in the first run folder if not given.
         as_json: print JSON.
     """
     from tokensieve.report.html.page import write_page
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
-    path = output or runs[0] / "report.html"
+    path = output or view.run_folder.page
     write_page(view, path, examples)
     print_json({"page": str(path)}) if as_json else print(path)
 
@@ -101,7 +101,7 @@ def report(
 def serve(
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional], /, *, host: str = "127.0.0.1", port: int = 8765
 ) -> None:
-    """Show the page with every example, for data sets too big for one file; ends with Ctrl-C.
+    """Serve the report page with every example, for data sets too big for one file; stop it with Ctrl-C.
 
     For example:
       tokensieve serve runs/a
@@ -109,8 +109,8 @@ def serve(
 
     Args:
         runs: the run folders.
-        host: address to listen at; others than this machine can read the data where it is not the default.
-        port: port to listen at; 0 takes a free one.
+        host: address to listen on; with any other than the default, other machines may be able to read the data.
+        port: port to listen on; 0 picks a free one.
     """
     from tokensieve.report.html.serve import make_server
     from tokensieve.runs.joined import load_runs
@@ -131,7 +131,7 @@ def show(
     value: str = "score",
     as_json: Json = False,
 ) -> None:
-    """Show one example's tokens in the terminal: kept underlined, dropped struck through.
+    """Show one example's tokens in the terminal: kept tokens underlined, dropped tokens struck through.
 
     For example:
       tokensieve show runs/a --example 3
@@ -140,10 +140,10 @@ def show(
     Args:
         run: the run folder.
         example: number of the example, from 0.
-        row: number of its source row instead, from 0; rows that were dropped have no example.
-        arm: whose selection to show; the method's when not given.
-        value: what the colour stands for: score, or a statistic such as base.loss.
-        as_json: print every token with all its figures as JSON.
+        row: number of the example's source row, from 0, instead of `--example`; unusable rows have no example.
+        arm: the arm whose selection to show; the method if not given.
+        value: what the colour shows: score, or a statistic such as base.loss.
+        as_json: print every token with all its statistics as JSON.
     """
     from tokensieve.runs.view import load_run
 
@@ -165,7 +165,7 @@ def compare(
     *,
     as_json: Json = False,
 ) -> None:
-    """Compare the arms of runs: figures, differences with intervals, and how far they kept the same tokens.
+    """Compare the arms of runs: results, differences with intervals, and how far they keep the same tokens.
 
     For example:
       tokensieve compare runs/a runs/half

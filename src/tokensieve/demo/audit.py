@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.demo.dataset import planted_noise
 from tokensieve.runs.view import RunView
-from tokensieve.select.streaming import read_selection
-from tokensieve.store.atomic import write_json
 
 
 def audit(view: RunView, pool: Path) -> None:
@@ -35,13 +33,13 @@ def audit(view: RunView, pool: Path) -> None:
     for arm in view.arms:
         noise, kept, scores = [], [], []
         for number, shard in enumerate(examples):
-            shard_scores, shard_kept = read_selection(view.folder / "arms" / arm / "scores", number)
+            shard_scores, shard_kept = view.read_scores(arm, number)
             trainable = shard.labels != IGNORE_INDEX
             noise += [masks[row] for row in shard.rows]
             kept.append(shard_kept[trainable])
             scores.append(shard_scores[trainable])
         figures[arm] = _figures(*(np.concatenate(part) for part in (noise, kept, scores)))
-    write_json(view.folder / "planted_noise.json", figures)
+    view.run_folder.write_planted_noise(figures)
 
 
 def _figures(

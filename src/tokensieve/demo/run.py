@@ -14,6 +14,7 @@ from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
 from tokensieve.report.html.page import write_page
 from tokensieve.report.terminal.runs import output_console, print_results
+from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
 
 _HERE = Path(__file__).parent
@@ -38,7 +39,7 @@ def run_demo(output: Path, seed: int) -> tuple[Path, float]:
         write(seed, data)
     folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)), "evaluate")
     audit(load_run(folder), data / "pool.jsonl")
-    write_page(load_run(folder), folder / "report.html", 100)
+    write_page(load_run(folder), RunFolder(folder).page, 100)
     return folder, time.perf_counter() - start
 
 
@@ -48,7 +49,7 @@ def print_demo(folder: Path, seconds: float) -> None:
     print_results(load_run(folder), console)
     own = os.path.relpath(Path(sys.executable).with_name("tokensieve"))
     command = "tokensieve" if shutil.which("tokensieve") else own  # of an environment that is not activated
-    console.print(f"took {seconds:.0f} s; page: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"took {seconds:.0f} s; page: {RunFolder(folder).page}", highlight=False, soft_wrap=True)
     console.print(f"look at a noisy answer:  {command} show {folder} --example 0", highlight=False, soft_wrap=True)
     console.print("on your own data:", highlight=False)
     console.print(

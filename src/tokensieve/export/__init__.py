@@ -1,1 +1,1 @@
-"""What an arm chose, written as each trainer reads it; and the card of a data set."""
+"""Exports the selection of an arm in the formats of trainers."""

@@ -1,4 +1,4 @@
-"""What a target is: a way to write rows, and the lines to paste into the trainer's config."""
+"""An export target: how to write rows, and the lines to paste into the trainer's config."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64
 
 @dataclass(frozen=True, eq=False)
 class Shard:
-    """The examples of one shard of which a token is trained.
+    """The examples of one shard that have at least one trained token.
 
     Attributes:
-        number: of the shard, from 0.
+        number: number of the shard, from 0.
         total: number of shards.
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
         input_ids: int32 ``[tokens]``.
         labels: int32 ``[tokens]``, unshifted; -100 for prompts and dropped tokens.
-        weights: float32 ``[tokens]``, the weight of each token's loss, where the method gives one; else None.
+        weights: float32 ``[tokens]``, the weight of each token's loss, or None if the method has no weights.
         rows: int64 ``[examples]``, the number of each example's source row.
     """
 
@@ -39,31 +39,31 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Its file name without a suffix, in the numbering that `datasets` knows."""
+        """File name without a suffix, numbered as `datasets` expects."""
         return f"train-{self.number:05d}-of-{self.total:05d}"
 
     @property
     def trained(self) -> Bool:
-        """Bool ``[tokens]``, True where a token is trained."""
+        """Bool ``[tokens]``, True if the token is trained."""
         return self.labels != IGNORE_INDEX
 
     @property
     def loss_scale(self) -> Float32:
-        """float32 ``[tokens]``, what each token's loss is multiplied by: its weight, or 1 where it is trained."""
+        """float32 ``[tokens]``, the factor of each token's loss: its weight, or 1 if it is trained, else 0."""
         return self.trained.astype(np.float32) if self.weights is None else self.weights
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What config lines are made of.
+    """The values that config lines contain.
 
     Attributes:
-        folder: of the export, absolute.
-        max_length: tokens that the longest example may have.
+        folder: folder of the export, absolute.
+        max_length: maximum tokens per example.
         model: folder or Hub id of the base model.
         tokenizer: folder of the tokenizer.
-        largest_id: the largest token id of the data.
-        weighted: whether tokens have weights of their own.
+        largest_id: the largest token id in the data.
+        weighted: whether tokens have weights.
     """
 
     folder: Path
@@ -79,7 +79,7 @@ class Snippet:
     """Lines to paste.
 
     Attributes:
-        where: what to paste them into.
+        where: the file or program to paste them into.
         language: ``yaml``, ``python`` or ``console``.
         text: the lines.
     """
@@ -94,13 +94,13 @@ class Target:
     """A trainer, or a plain format.
 
     Attributes:
-        name: what ``--to`` calls it.
-        write: writes the shards into an empty folder and returns what the user should know of it, one line each.
-        config: the lines to paste, from an export that is written.
-        layout: what is in the folder, for its card.
-        carries_weights: whether it trains with a float weight for each token.
+        name: its name for ``--to``.
+        write: writes the shards into an empty folder and returns notes for the user, one line each.
+        config: returns the lines to paste, for a finished export.
+        layout: description of the files, for the card.
+        carries_weights: whether it trains with a float weight per token.
         loads_with_datasets: whether `datasets.load_dataset` reads the folder.
-        note: what the user must know of this trainer.
+        note: a note for users of this trainer.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What an arm of a run trains on, shard by shard."""
+"""The training data of an arm, shard by shard."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ class ArmData:
     """The tokens that an arm trains, with their weights.
 
     Attributes:
-        name: of the arm.
+        name: name of the arm.
         store: the run's examples.
         scores: folder of the arm's decisions.
-        weights: files of the weights, one a shard; empty where every trained token weighs the same.
-        note: how its training differs from that of a trainer that averages over trained tokens; empty where it does
-            not.
+        weights: weight files, one per shard; empty if every trained token has the same weight.
+        note: how its loss differs from that of a trainer that averages over trained tokens; empty if it does not.
     """
 
     name: str
@@ -41,11 +40,11 @@ class ArmData:
     note: str
 
     def __iter__(self) -> Iterator[Shard]:
-        """Read shard after shard; those without a trained token are left out."""
+        """Read the shards in order, except those without a trained token."""
         for number, examples in enumerate(self.store):
             _, kept = read_selection(self.scores, number)
             weights = {}
-            if self.weights:  # a method of another package may give a weight to what is not trained
+            if self.weights:  # a method of another package may weight tokens that are not trained
                 weights[_WEIGHTS] = np.where(kept, read_column(self.weights[number], _WEIGHTS), np.float32(0))
             cu_seqlens, columns = cleaned_rows(examples, kept, weights)
             if len(cu_seqlens) > 1:
@@ -61,11 +60,11 @@ class ArmData:
 
 
 def open_arm(view: RunView, name: str) -> ArmData:
-    """Open what an arm trains on.
+    """Open the training data of an arm.
 
     Raises:
-        TokensieveError: no such arm, one whose choice is made while the model trains, or one that weighs tokens by a
-            method that is not installed.
+        TokensieveError: the arm does not exist, it selects or weights tokens while the model trains, or its weights
+            need a method that is not installed.
     """
     if name not in view.arms:
         raise TokensieveError(
@@ -75,26 +74,25 @@ def open_arm(view: RunView, name: str) -> ArmData:
         )
     selection = view.row(name).selection
     assert selection is not None
-    files = tuple(sorted((view.folder / "arms" / name / "training" / "data").glob("train-*.parquet")))
-    # Without files for the trainer, the labels say all of it, and what made them need not be installed.
+    arm = view.folders[name]
+    files = tuple(sorted((arm.training / "data").glob("train-*.parquet")))
+    # Without weight files the labels are sufficient, and the method need not be installed.
     method = get_method(selection.method, **selection.parameters) if files else None
     weights = files if files and _WEIGHTS in pq.read_schema(files[0]).names else ()
     if selection.online or (method is not None and method.weighted and not weights):
-        does = "chooses" if selection.online else "weighs"
-        fixed = (
-            "; or give models.current, a fixed model in the place of the one in training" if selection.online else ""
-        )
+        does = "selects" if selection.online else "weights"
+        fixed = "; or set models.current to a fixed model" if selection.online else ""
         raise TokensieveError(
-            f"arm '{name}' {does} tokens while the model trains: no file holds what it decides, so none can be "
-            "exported",
-            where=str(view.folder / "arms" / name),
-            hint="train it with `tokensieve train`, or with TokenSelectionTrainer in a script of your own "
+            f"arm '{name}' {does} tokens while the model trains, so there is no file of its decisions to export",
+            where=str(arm.path),
+            hint="train it with `tokensieve train`, or with TokenSelectionTrainer in your own script "
             f"(docs/trainer.md){fixed}",
         )
     note = ""
     if method is not None and method.divide_by == "trainable":
         note = (
             f"{selection.method} divides the loss of a step by all trainable tokens, other trainers by the trained "
-            f"ones: the same learning rate takes steps about {1 / max(selection.share, 1e-9):.2g} times as large there"
+            f"tokens: with the same learning rate, their steps are about {1 / max(selection.share, 1e-9):.2g} times "
+            "as large"
         )
-    return ArmData(name, view.store, view.folder / "arms" / name / "scores", weights, note)
+    return ArmData(name, view.store, arm.scores, weights, note)

@@ -1,8 +1,8 @@
-"""Targets that open a folder of `datasets.save_to_disk`: LLaMA-Factory and open-instruct.
+"""Targets that read a `datasets.save_to_disk` folder: LLaMA-Factory and open-instruct.
 
-Both skip their own tokenisation when they find such a folder where a tokenised data set would be. It is written here
-and not by `datasets`, for three reasons: `datasets` would copy everything through its cache; what version 4 and later
-write, version 3 cannot read, and LLaMA-Factory takes both; and the same data then gives the same bytes.
+Both skip their own tokenisation if such a folder is in place of a tokenised data set. tokensieve writes the folder
+without `datasets`, for three reasons: `datasets` would copy everything through its cache; version 3, which
+LLaMA-Factory also supports, cannot read what version 4 and later write; and the same data always gives the same bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tokensieve.export.rows import labelled
 from tokensieve.store.atomic import write_json
 
 _TYPES = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
-# `Sequence` is the name that every version of `datasets` reads; 4 and later write `List`.
+# Every version of `datasets` reads the name `Sequence`; version 4 and later write `List`.
 _FEATURES = {
     name: {"feature": {"dtype": dtype, "_type": "Value"}, "_type": "Sequence"} for name, dtype in _TYPES.items()
 }
@@ -32,7 +32,7 @@ def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
 
     Args:
         shards: the examples.
-        folder: to create; gets ``data-*.arrow``, ``dataset_info.json`` and ``state.json``.
+        folder: folder to create; receives ``data-*.arrow``, ``dataset_info.json`` and ``state.json``.
     """
     folder.mkdir(parents=True)
     schema = pa.schema([(name, pa.list_(pa.type_for_alias(dtype))) for name, dtype in _TYPES.items()])
@@ -44,7 +44,7 @@ def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
         arrays = [_lists(cu_seqlens, columns[name]) for name in _TYPES]
         batch = pa.record_batch(arrays, schema=schema)
         with pa.OSFile(str(folder / files[-1]["filename"]), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for start in range(0, batch.num_rows, 1000):  # as `datasets` does, so that one row is read cheaply
+            for start in range(0, batch.num_rows, 1000):  # as `datasets` does: single rows stay cheap to read
                 writer.write_batch(batch.slice(start, 1000))
     write_json(folder / "dataset_info.json", {"citation": "", "description": "", "features": _FEATURES})
     state = {
@@ -101,7 +101,7 @@ def _open_instruct_config(facts: Facts) -> tuple[Snippet, ...]:
     return (Snippet("the command that starts open-instruct", "console", text),)
 
 
-_LAYOUT = "`input_ids`, `attention_mask`, `labels` (unshifted, -100 where a token is not trained)"
+_LAYOUT = "`input_ids`, `attention_mask`, `labels` (unshifted, -100 if a token is not trained)"
 
 TARGETS = (
     Target(
@@ -109,13 +109,13 @@ TARGETS = (
         _write_dict,
         _llama_factory_config,
         f"A DatasetDict for `datasets.load_from_disk` with the split `train`: {_LAYOUT}.",
-        note="dataset must name something and is not read: tokenized_path goes before it",
+        note="dataset needs a value but is not read, because tokenized_path takes precedence",
     ),
     Target(
         "open-instruct",
         _write_one,
         _open_instruct_config,
         f"In `data/`, a data set for `datasets.load_from_disk`: {_LAYOUT}.",
-        note="finetune.py takes the folder dataset_config_hash of its cache for rows that it tokenised itself",
+        note="finetune.py reads the folder dataset_config_hash in its cache as rows that it has already tokenised",
     ),
 )

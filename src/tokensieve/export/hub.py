@@ -1,4 +1,4 @@
-"""An export on the Hugging Face Hub."""
+"""Upload of an export to the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from tokensieve.errors import TokensieveError
 
 
 def check_push(repo: str) -> None:
-    """Check, before anything is written, that a push can begin.
+    """Check that a push is possible, before anything is written.
 
     Raises:
-        TokensieveError: a name that no repository can have, nobody logged in, or a Hub that does not answer.
+        TokensieveError: the repository name is invalid, no user is logged in, or the Hub does not answer.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
@@ -21,28 +21,30 @@ def check_push(repo: str) -> None:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise TokensieveError(
-            f"'{repo}' is no name of a repository", where="--push-to-hub", hint="such as you/your-data"
+            f"'{repo}' is not a valid repository name", where="--push-to-hub", hint="use a name such as you/your-data"
         ) from error
     try:
         HfApi().whoami()
     except LocalTokenNotFoundError as error:
-        raise TokensieveError("not logged in", where="--push-to-hub", hint="hf auth login") from error
+        raise TokensieveError(
+            "not logged in to the Hugging Face Hub", where="--push-to-hub", hint="run `hf auth login`"
+        ) from error
     except _failures() as error:
         raise _refused(repo, error) from error
 
 
 def push(folder: Path, repo: str) -> str:
-    """Upload an export with its card; a repository that does not exist is made, private.
+    """Upload an export with its card; a new repository is created as private.
 
     Args:
-        folder: of the export.
+        folder: folder of the export.
         repo: name of the data set on the Hub.
 
     Returns:
-        Its address.
+        The address of the data set.
 
     Raises:
-        TokensieveError: the Hub refuses, or does not answer.
+        TokensieveError: the Hub refuses the upload, or does not answer.
     """
     from huggingface_hub import HfApi
 
@@ -58,7 +60,7 @@ def push(folder: Path, repo: str) -> str:
 
 
 def _failures() -> tuple[type[BaseException], ...]:
-    """Return what the Hub's client raises: its errors have those of its HTTP library among their bases."""
+    """Return the exceptions of the Hub client; its errors inherit from those of its HTTP library."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return (OSError, *HfHubHTTPError.__bases__)
@@ -66,7 +68,7 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 def _refused(repo: str, error: BaseException) -> TokensieveError:
     return TokensieveError(
-        f"the Hub refuses: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
+        f"the Hub request failed: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
         where=f"--push-to-hub {repo}",
-        hint="log in with `hf auth login` as someone who may write there, then run the same command again",
+        hint="log in with `hf auth login` as a user with write access, then run the same command again",
     )

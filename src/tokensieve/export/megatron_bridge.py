@@ -1,8 +1,8 @@
 """Megatron-Bridge: packed rows for `GPTSFTPackedParquetDataset`.
 
-A row holds several examples: their ``input_ids`` one after the other, ``seq_start_id`` where each starts, and
-``loss_mask`` shifted left by one within each, so that position ``t`` says whether the prediction of ``t + 1`` is
-trained. The loss mask is made integers when rows are collated. (Megatron-Bridge, ``data/packing``.)
+A row contains several examples: their concatenated ``input_ids``, the start of each in ``seq_start_id``, and
+``loss_mask`` shifted left by one within each example: position ``t`` marks whether the prediction of ``t + 1`` is
+trained. Megatron-Bridge converts the loss mask to integers when it collates rows (``data/packing``).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from tokensieve.ops.ragged import gather_segments, offsets
 
 
 def pack(lengths: Int64, capacity: int) -> list[list[int]]:
-    """Return examples in packs of at most ``capacity`` tokens, by best-fit decreasing; a longer one goes alone."""
+    """Return packs of at most ``capacity`` tokens, by best-fit decreasing; a longer example gets its own pack."""
     packs: list[list[int]] = []
-    rooms: list[tuple[int, int]] = []  # what is left in a pack, and its number; sorted
+    rooms: list[tuple[int, int]] = []  # free tokens of each pack, and its number; sorted
     for example in np.argsort(-lengths, kind="stable").tolist():
         length = int(lengths[example])
         fit = bisect_left(rooms, (length, -1))
@@ -78,7 +78,7 @@ def _config(facts: Facts) -> tuple[Snippet, ...]:
         "    do_test=False,\n"
         ")\n"
     )
-    return (Snippet("the recipe's dataset, in place of its own", "python", text),)
+    return (Snippet("the recipe, in place of its dataset", "python", text),)
 
 
 TARGETS = (

@@ -1,9 +1,9 @@
-"""ms-swift: one assistant message of token ids an example, with a loss scale for each token.
+"""ms-swift: one assistant message of token ids per example, with a loss scale for each token.
 
-The documented ``loss_scale`` of a message is one number for all of its text. Rows of token ids take one for each token:
-it is what ms-swift gives its own trainer for answers that it generated. The prompt is then part of the message, with a
-scale of 0, and no chat template is to be applied: it was when the ids were made.
-(ms-swift 4.0 to 4.6, ``loss_scale/base.py`` and ``template/base.py``; not in its documentation.)
+The documented ``loss_scale`` of a message is one number for all of its text. Rows of token ids accept one number per
+token, which ms-swift uses for answers that it generates itself. The prompt is then part of the message, with a scale of
+0. ms-swift must not apply a chat template, because the token ids already include it. (ms-swift 4.0 to 4.6,
+``loss_scale/base.py`` and ``template/base.py``; not in its documentation.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ..
         for shard in shards:
             for span in segments(shard.cu_seqlens):
                 content = {"token_ids": shard.input_ids[span].tolist(), "loss_scale": shard.loss_scale[span].tolist()}
-                # Without `add_eos` an EOS token would be appended and trained where the text does not end with one.
+                # Otherwise ms-swift appends an EOS token to a text without one, and trains it.
                 row = {"messages": [{"role": "assistant", "content": content}], "add_eos": False}
                 write_json_line(lines, row)
     return ()

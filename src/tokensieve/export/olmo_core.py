@@ -1,11 +1,12 @@
-"""OLMo-core: raw token ids and masks, one array after the other, without headers.
+"""OLMo-core: raw arrays of token ids and masks, without headers.
 
 ``token_ids_part_XXXXX.npy`` holds the ids of all documents in the smallest unsigned type that fits the vocabulary,
-``labels_mask_part_XXXXX.npy`` a bool for each (True = trained), ``token_ids_part_XXXXX.csv.gz`` start and end of each
-document. Despite their names these are not files of `numpy.save`. OLMo-core reads the boundaries from the table where
-the data is remote, and by the EOS token of its configuration where it is local: every document must end with that token
-and hold none before. In most chat templates the EOS token ends each turn; another special token is then put after each
-document, untrained, and named in the configuration. (OLMo-core, ``data/utils.py``, ``iter_document_indices``.)
+``labels_mask_part_XXXXX.npy`` one bool per token (True = trained), and ``token_ids_part_XXXXX.csv.gz`` the start and
+end of each document. Despite the suffix, the arrays are not in the format of `numpy.save`. For remote data, OLMo-core
+reads the boundaries from the table; for local data, it looks for the EOS token of its configuration, so every document
+must end with that token and not contain it before. In most chat templates the EOS token ends each turn. In that case
+the export appends another special token to each document, untrained, and names it in the configuration. (OLMo-core,
+``data/utils.py``, ``iter_document_indices``.)
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted
 from tokensieve.ops.ragged import offsets
 
-_PART_TOKENS = 2**28  # a part is packed by itself, so that it should be large; positions in it are uint32
+_PART_TOKENS = 2**28  # OLMo-core packs each part separately, so parts should be large; positions in it are uint32
 _DTYPES = (np.uint8, np.uint16, np.uint32)
 
 
 def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
-    """Return the type that OLMo-core takes token ids to have."""
+    """Return the type in which OLMo-core reads token ids."""
     return next(dtype for dtype in _DTYPES if vocab_size - 1 <= np.iinfo(dtype).max)
 
 
@@ -57,11 +58,11 @@ def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ..
     if not appended:
         return ()
     token = tokenizer.convert_ids_to_tokens(end_id)
-    return (f"{appended:,} examples got the token {token} at their end, untrained: it marks the ends of documents",)
+    return (f"the untrained token {token}, which marks the end of a document, was appended to {appended:,} examples",)
 
 
 def _document_end(shards: Iterable[Shard], tokenizer: Any, facts: Facts) -> int:
-    """Return the EOS id, or that of the first special token that no example holds before its end."""
+    """Return the EOS id, or the id of the first special token that no example contains before its end."""
     inside = np.zeros(_vocab_size(tokenizer, facts), dtype=bool)
     for shard in shards:
         within = np.ones(len(shard.input_ids), dtype=bool)
@@ -71,10 +72,10 @@ def _document_end(shards: Iterable[Shard], tokenizer: Any, facts: Facts) -> int:
         if token is not None and not inside[token]:
             return token
     raise TokensieveError(
-        "OLMo-core finds the ends of documents by the EOS token, and the examples hold it, as all other special tokens "
-        "of the tokenizer, before their ends",
+        "OLMo-core finds the end of a document by a special token, and the examples contain every special token of the "
+        "tokenizer before their end",
         where=str(facts.tokenizer),
-        hint="add a special token to the tokenizer that the chat template does not use",
+        hint="add a special token that the chat template does not use to the tokenizer",
     )
 
 
@@ -92,12 +93,12 @@ def _config(facts: Facts) -> tuple[Snippet, ...]:
     tokenizer, data = _tokenizer(facts), facts.folder / "data"
     vocab_size = _vocab_size(tokenizer, facts)
     dtype = token_dtype(vocab_size)
-    # Every document ends with it.
+    # Every document ends with this token.
     end_id = int(np.memmap(data / "token_ids_part_00000.npy", dtype=dtype, mode="r")[-1])
-    # Were it the padding too, every padding token would be a document.
+    # If it were also the padding token, every padding token would be a document.
     pads = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0, 1)
     pad_id = next(token for token in pads if token not in (None, end_id))
-    length = 1 << facts.max_length.bit_length()  # above the longest example, with room for the token at its end
+    length = 1 << facts.max_length.bit_length()  # longer than the longest example plus the appended token
     names = "LongDocStrategy, NumpyDatasetDType, NumpyPackedFSLDatasetConfig, TokenizerConfig"
     text = (
         f"from olmo_core.data import {names}\n\n"
@@ -121,8 +122,8 @@ TARGETS = (
         "olmo-core",
         _write,
         _config,
-        "In `data/`, raw arrays without headers: `token_ids_part_*.npy`, `labels_mask_part_*.npy` (bool, 1 where a "
-        "token is trained), and the documents' starts and ends in `token_ids_part_*.csv.gz`.",
-        note="any sequence_length above the longest example will do; longer ones are packed better",
+        "In `data/`, raw arrays without headers: `token_ids_part_*.npy`, `labels_mask_part_*.npy` (bool, 1 if the "
+        "token is trained), and the start and end of each document in `token_ids_part_*.csv.gz`.",
+        note="any sequence_length above the longest example works; a longer one packs better",
     ),
 )

@@ -1,8 +1,8 @@
-"""Targets that read one row an example, with columns of their own: Parquet or JSON lines.
+"""Targets that read one row per example, with their own columns: Parquet or JSON lines.
 
-TRL 0.20 to 1.6 keeps masks and drops labels under packing, later versions take labels as they are, so that TRL (and
-Unsloth, which is TRL's trainer) gets both. axolotl wants exactly three columns. torchtune's mask is True where a token
-is ignored. Tinker's columns are shifted: the target of a position is the next token.
+With packing, TRL 0.20 to 1.6 keeps masks and drops labels; later versions use labels unchanged. TRL (and Unsloth, which
+uses TRL's trainer) therefore gets both. axolotl requires exactly three columns. torchtune's mask is True for ignored
+tokens. Tinker's columns are shifted: the target of a position is the next token.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Ragged = tuple[Int64, Mapping[str, NDArray[Any]]]
 
 
 def labelled(shard: Shard) -> Ragged:
-    """Return offsets, and the three columns that most trainers call a tokenised example."""
+    """Return offsets, and the three columns that most trainers expect of a tokenised example."""
     columns = {
         "input_ids": shard.input_ids,
         "attention_mask": np.ones(len(shard.input_ids), dtype=np.int8),
@@ -151,7 +151,7 @@ def _tinker_config(facts: Facts) -> tuple[Snippet, ...]:
     return (Snippet('a script; then forward_backward(data, "cross_entropy")', "python", script),)
 
 
-_LABELS = "`labels` unshifted, -100 where a token is not trained"
+_LABELS = "`labels` unshifted, -100 if a token is not trained"
 
 TARGETS = (
     Target(
@@ -160,7 +160,7 @@ TARGETS = (
         _trl_config,
         f"Rows of `input_ids`, `attention_mask`, `labels`, `assistant_masks`: {_LABELS}.",
         loads_with_datasets=True,
-        note="max_length is 1024 where it is not set, and cuts longer examples",
+        note="max_length defaults to 1024, which truncates longer examples",
     ),
     Target(
         "unsloth",
@@ -168,7 +168,7 @@ TARGETS = (
         _unsloth_config,
         f"Rows of `input_ids`, `attention_mask`, `labels`, `assistant_masks`: {_LABELS}.",
         loads_with_datasets=True,
-        note="do not call train_on_responses_only: it makes labels again",
+        note="do not call train_on_responses_only: it replaces the labels",
     ),
     Target(
         "axolotl",
@@ -176,15 +176,15 @@ TARGETS = (
         _axolotl_config,
         f"Rows of `input_ids`, `attention_mask`, `labels`: {_LABELS}.",
         loads_with_datasets=True,
-        note="type stays empty: it says that the rows are tokenised",
+        note="leave type empty: this marks the rows as tokenised",
     ),
     Target(
         "torchtune",
         _parquet(_tokens_and_mask),
         _torchtune_config,
-        "Rows of `tokens` and `mask`: True where a token is not trained.",
+        "Rows of `tokens` and `mask`: True if a token is not trained.",
         loads_with_datasets=True,
-        note="torchtune has no longer been maintained since 2025",
+        note="torchtune has not been maintained since 2025",
     ),
     Target(
         "tinker",
@@ -199,8 +199,8 @@ TARGETS = (
         "jsonl",
         _jsonl,
         _plain_config,
-        f"JSON lines of `input_ids`, `attention_mask`, `labels`, `assistant_masks`, and `weights` where the method "
-        f"weighs tokens: {_LABELS}.",
+        f"JSON lines of `input_ids`, `attention_mask`, `labels`, `assistant_masks`, and `weights` if the method "
+        f"weights tokens: {_LABELS}.",
         carries_weights=True,
         loads_with_datasets=True,
     ),
@@ -208,7 +208,7 @@ TARGETS = (
         "parquet",
         _parquet(_everything),
         _plain_config,
-        f"Rows of `input_ids`, `attention_mask`, `labels`, `assistant_masks`, and `weights` where the method weighs "
+        f"Rows of `input_ids`, `attention_mask`, `labels`, `assistant_masks`, and `weights` if the method weights "
         f"tokens: {_LABELS}.",
         carries_weights=True,
         loads_with_datasets=True,

@@ -1,4 +1,4 @@
-"""Names of the targets, apart so that the command line need not import what writes them."""
+"""Names of the targets, in a separate module that the command line can import quickly."""
 
 from __future__ import annotations
 

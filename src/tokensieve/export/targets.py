@@ -1,4 +1,4 @@
-"""The table of targets, by name."""
+"""All targets, by name."""
 
 from __future__ import annotations
 

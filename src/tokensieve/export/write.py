@@ -1,11 +1,9 @@
-"""One arm of a run, written for one trainer."""
+"""Exports one arm of a run for one trainer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-
-import yaml
 
 from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Snippet
@@ -22,12 +20,12 @@ _LAYOUT = 1  # of the files of an export; raised when they change
 
 @dataclass(frozen=True)
 class Export:
-    """What was exported.
+    """A finished export.
 
     Attributes:
-        folder: where it is.
+        folder: folder of the export.
         snippets: lines to paste into the trainer's config.
-        notes: what the user should know, one line each.
+        notes: notes for the user, one line each.
     """
 
     folder: Path
@@ -36,34 +34,38 @@ class Export:
 
 
 def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path | None = None) -> Export:
-    """Write what an arm chose as a trainer reads it, or find that an earlier call did.
+    """Write the selection of an arm in a trainer's format, unless an earlier call did.
 
-    A shard is in memory at a time. The folder appears whole or not at all.
+    Memory holds one shard at a time. The folder appears complete or not at all.
 
     Args:
         run: the run folder.
         to: the trainer.
-        arm: the arm; the method's when not given.
-        output: the folder to write; ``exports/ARM-TO`` in the run folder when not given.
+        arm: the arm; the method if not given.
+        output: the folder to write; ``exports/ARM-TO`` in the run folder if not given.
 
     Raises:
-        TokensieveError: no such run or arm, a choice that no file holds or that the trainer cannot carry, or a folder
-            that holds something else.
+        TokensieveError: the run or arm does not exist, its selection cannot be exported to this trainer, or the folder
+            has other content.
     """
     view, target = load_run(run), TARGETS[to]
     data = open_arm(view, arm or view.method)
     if data.weights and not target.carries_weights:
         carriers = ", ".join(name for name, other in TARGETS.items() if other.carries_weights)
         raise TokensieveError(
-            f"arm '{data.name}' gives every token a weight of its own, and {to} takes labels alone",
+            f"arm '{data.name}' gives every token a weight, and {to} takes only labels",
             where="--to",
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
-    folder = (output or run / "exports" / f"{data.name}-{to}").absolute()
-    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
-    selection = read_json(view.folder / "arms" / data.name / "selection.json")
+    folder = (output or view.run_folder.export(data.name, to)).absolute()
+    recipe, selection = view.run_folder.recipe(), view.folders[data.name].selection()
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
-    identity = {"layout": _LAYOUT, "target": to, "arm": data.name, "selection": fingerprint.of_value(selection)}
+    identity = {
+        "layout": _LAYOUT,
+        "target": to,
+        "arm": data.name,
+        "selection": fingerprint.of_value(selection.to_json()),
+    }
     identity |= {"license": recipe["data"].get("license")}
     with locked(folder):
         manifest = folder / "export.json"
@@ -94,7 +96,7 @@ def _facts(view: RunView, data: ArmData, model: str, folder: Path) -> Facts:
 
 
 def _check_folder(folder: Path, identity: dict) -> None:
-    """Refuse a folder that holds anything but this very export."""
+    """Refuse a folder with any content other than this export."""
     manifest = folder / "export.json"
     if manifest.is_file():
         found = read_json(manifest)
@@ -102,9 +104,9 @@ def _check_folder(folder: Path, identity: dict) -> None:
             {name: found.get(name) for name in identity},
             identity,
             where=str(manifest),
-            hint="give another --output, or delete the folder",
+            hint="use another --output, or delete the folder",
         )
     elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TokensieveError(
-            "the output folder is not empty and holds no export", where=str(folder), hint="give another --output"
+            "the output folder is not empty and not an export", where=str(folder), hint="use another --output"
         )

@@ -1,6 +1,6 @@
-"""One file per method. Every module of this folder is imported and its methods are found by name.
+"""One file per method. tokensieve imports every module of this folder and finds its methods by name.
 
-Further methods come from other packages, through entry points (`_plugins`).
+Other packages can add methods through entry points (`_plugins`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tokensieve.methods._plugins import Plugin, plugins
 
 @cache
 def all_methods() -> dict[str, type[Method]]:
-    """Return every method class by its name, in alphabetical order, those of other packages included.
+    """Return every method class by name, in alphabetical order, including those of other packages.
 
-    A method of another package that cannot be used is left out with a warning that names the package.
+    An unusable method of another package is left out, with a warning that names the package.
     """
     found = dict(_own_methods())
     for name in plugins():
         try:
             found[name] = _class_of(name)
         except TokensieveError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
+            warnings.warn(f"method left out: {error}", stacklevel=2)
     return dict(sorted(found.items()))
 
 
@@ -37,12 +37,12 @@ def get_method(name: str, **hyperparameters: Any) -> Method:
     """Return a method with the given hyper-parameters; the others keep their defaults.
 
     Args:
-        name: a name of ``tokensieve methods``, such as ``token-cleaning``.
+        name: a name that ``tokensieve methods`` lists, such as ``token-cleaning``.
         hyperparameters: fields of the method, such as ``fraction=0.6``.
 
     Raises:
-        TokensieveError: an unknown method or hyper-parameter, a value out of range, or a method of another package
-            that cannot be used.
+        TokensieveError: the method or a hyper-parameter is unknown, a value is out of range, or a method of another
+            package cannot be used.
     """
     cls = _class_of(name)
     known = [field.name for field in dataclasses.fields(cls)]
@@ -56,7 +56,7 @@ def get_method(name: str, **hyperparameters: Any) -> Method:
 
 
 def package_of(name: str) -> str | None:
-    """Return the package, with its version, that a method comes from; None for tokensieve's own."""
+    """Return the package that a method comes from, with its version; None for built-in methods."""
     return None if name in _own_methods() else _plugin(name).package
 
 
@@ -75,13 +75,13 @@ def _own_methods() -> dict[str, type[Method]]:
 
 @cache
 def _class_of(name: str) -> type[Method]:
-    """Return a method's class; of other packages' classes only this one is imported."""
+    """Return a method's class; of the other packages' classes, only this one is imported."""
     own = _own_methods()
     if name in own and name in plugins():
         offered = " and ".join(plugin.package for plugin in plugins()[name])
         warnings.warn(
-            f"the package {offered} offers a method '{name}', which is the name of one of tokensieve's own: "
-            "tokensieve's is used",
+            f"the package {offered} offers a method '{name}', which is also the name of a built-in method: "
+            "the built-in method is used",
             stacklevel=3,
         )
     return own[name] if name in own else _plugin(name).load()

@@ -1,8 +1,7 @@
-"""What every method is: a pure function from statistics to scores, and a default rule.
+"""The base class of all methods: a pure function from statistics to scores, and a default rule.
 
-A method can say more than a ranking, in four ways that cover them all: token scores (`score`), what a token lacks
-(`reasons`), how much a token's loss weighs (`weights`), and scores of whole examples, which stand at each of their
-tokens and go with the rule `TopExamples`.
+Besides token scores (`score`), a method can return reasons to drop a token (`reasons`), a weight for each token's loss
+(`weights`), and scores of complete examples, repeated at each of their tokens, for the rule `TopExamples`.
 """
 
 from __future__ import annotations
@@ -14,35 +13,30 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from tokensieve.containers import Bool, Float32, Int64, Needs, Role, Rounding, Scope, Statistics, UInt8
+from tokensieve.containers import Bool, Float32, Int64, Needs, Rounding, Scope, Statistics, StatisticSpec, UInt8
 from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
 
 Corpus = Callable[[], Iterable[Statistics]]
-"""Returns a fresh iterator over the statistics of every shard of a data set."""
-Schedule = Literal["once", "self-evolving", "refined-reference"]
+"""Returns a new iterator over the statistics of every shard of a data set."""
 
 
 @dataclass(frozen=True)
 class Method(ABC):
     """A way to score tokens. Higher scores are kept.
 
-    A subclass is a frozen dataclass whose fields are the hyper-parameters of the method.
+    A subclass is a frozen dataclass; its fields are the method's hyper-parameters.
 
     Attributes:
-        name: what recipes and the command line call it.
-        summary: one line that says what is kept.
+        name: the method's name in recipes and on the command line.
+        summary: the tokens that it keeps, in one line.
         formula: the score, in the notation of ``docs/methods.md``.
         paper: title, venue and arXiv number; empty for controls.
-        differences: where paper, the authors' code and this method differ; empty where they agree.
-        reason_names: what bit 0, 1, ... of `reasons` stands for.
-        divide_by: the loss of an optimizer step is the weighted sum divided by the number of ``kept`` or of
-            all ``trainable`` tokens in it.
-        schedule: how scoring and training take turns: ``once``, first all scoring and then all training;
-            ``self-evolving``, part by part of the data, each scored with the model trained on the earlier ones
-            (`train.self_evolving`); ``refined-reference``, the model of a role is trained again on what it finds before
-            it scores (`train.toss_pro`).
-        provides: roles whose model the schedule itself makes, so that a recipe gives none.
-        refines: the role whose model the schedule trains again.
+        differences: differences between the paper, the authors' code and this method; empty if there are none.
+        reason_names: the meaning of bits 0, 1, ... of `reasons`.
+        divide_by: divisor of the weighted loss of an optimizer step: its number of ``kept`` tokens, or of all
+            ``trainable`` tokens.
+        schedule: name of the schedule that orders scoring and training (`train.schedules`). ``once`` scores all data,
+            then trains.
     """
 
     name: ClassVar[str]
@@ -52,9 +46,7 @@ class Method(ABC):
     differences: ClassVar[str] = ""
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
-    schedule: ClassVar[Schedule] = "once"
-    provides: ClassVar[frozenset[Role]] = frozenset()
-    refines: ClassVar[Role | None] = None
+    schedule: ClassVar[str] = "once"
 
     @property
     @abstractmethod
@@ -64,74 +56,78 @@ class Method(ABC):
     @property
     @abstractmethod
     def rule(self) -> Rule:
-        """The method's own selection rule."""
+        """The method's default selection rule."""
 
     @property
     def online(self) -> bool:
-        """Whether it reads the model in training, and so can select while that trains."""
+        """Whether the method reads the model in training, and so selects while it trains."""
         return any(role == "current" for role, _ in self.needs)
 
     @abstractmethod
     def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]``, higher = keep; meaningless where a token is not trainable.
+        """Return float32 ``[tokens]``, higher = keep; undefined for tokens that are not trainable.
 
         Raises:
-            TokensieveError: a needed statistic is missing, NaN or infinite.
+            TokensieveError: a required statistic is missing, NaN or infinite.
         """
 
     def parts(self, statistics: Statistics) -> Mapping[str, Float32]:
-        """Return float32 ``[tokens]`` by name: the summands of the score, where there are some to tell apart."""
+        """Return float32 ``[tokens]`` by name: the summands of the score; empty if the score has only one."""
         del statistics
         return {}
 
     def fit(self, corpus: Corpus) -> Self:
-        """Return the method with what it must know of the whole data set; itself where that is nothing.
+        """Return the method with the values that it derives from the complete data set; by default, itself.
 
-        A method that was not fitted takes the statistics that it is given for the whole.
+        A method that was not fitted derives them from the statistics that it scores.
         """
         del corpus
         return self
 
     def options(self, statistic: str) -> Mapping[str, Any]:
-        """Return how a statistic is to be measured, such as the layer of an attention statistic."""
+        """Return options for measuring a statistic, such as the layer of an attention statistic."""
         del statistic
         return {}
 
+    def spec(self, statistic: str) -> StatisticSpec:
+        """Return a statistic with how the method wants it measured."""
+        return StatisticSpec.of(statistic, self.options(statistic))
+
     def reasons(self, statistics: Statistics) -> UInt8 | None:
-        """Return uint8 ``[tokens]``, a bit for each of `reason_names` that speaks against a token; None without."""
+        """Return uint8 ``[tokens]``, one bit per reason in `reason_names` to drop the token; None by default."""
         del statistics
 
     def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
         """Return float32 ``[tokens]``, the weight of each token's loss in training.
 
-        It is 0 where a token is not trainable. A dropped token has 0 too, or less where training is to push it away;
-        an export has 0 there.
+        The weight is 0 for a token that is not trainable. It is at most 0 for a dropped token; a negative weight trains
+        the model away from the token. Exports write 0 for dropped tokens.
 
         Args:
-            statistics: what `score` reads.
-            kept: bool ``[tokens]``, what the rule decided.
-            progress: share of the training that is done, from 0 to 1.
+            statistics: the statistics that `score` reads.
+            kept: bool ``[tokens]``, the decisions of the rule.
+            progress: completed share of the training, from 0 to 1.
         """
         del statistics, progress
         return kept.astype(np.float32)
 
     def at(self, examples: int) -> Method:
-        """Return the method to use in training when so many examples have been trained on; itself mostly."""
+        """Return the method to use after training on ``examples`` examples; by default, itself."""
         del examples
         return self
 
     @property
     def history_decay(self) -> float | None:
-        """Decay per step of the moving average of trained weights that plays the history; None for a frozen one."""
+        """Decay per step of the moving average of trained weights that serves as history; None for a frozen history."""
         return None
 
     @property
     def weighted(self) -> bool:
-        """Whether `weights` says more than kept or dropped."""
+        """Whether the method defines its own `weights`."""
         return type(self).weights is not Method.weights
 
     def select(self, statistics: Statistics) -> Int64:
-        """Return int64 ``[tokens]`` labels: dropped tokens at -100, by the method's own rule."""
+        """Return int64 ``[tokens]`` labels by the method's default rule; dropped tokens are -100."""
         return apply_rule(self.rule, self.score(statistics), statistics)
 
 
@@ -141,8 +137,8 @@ class FractionMethod(Method):
 
     Attributes:
         fraction: share of the trainable tokens to keep, in (0, 1].
-        scope: where tokens are ranked: ``dataset``, ``batch`` or ``example``.
-        rounding: ``floor`` or ``ceil`` of the number of kept tokens.
+        scope: set of tokens to rank: ``dataset``, ``batch`` or ``example``.
+        rounding: ``floor`` or ``ceil``, for the number of kept tokens.
     """
 
     fraction: float = 0.6
@@ -150,7 +146,7 @@ class FractionMethod(Method):
     rounding: Rounding = "floor"
 
     def __post_init__(self) -> None:
-        self.rule  # noqa: B018  a bad fraction, scope or rounding is refused when the method is made
+        self.rule  # noqa: B018  refuses a bad fraction, scope or rounding when the method is created
 
     @property
     def rule(self) -> TopFraction:
@@ -163,7 +159,7 @@ class StatisticMethod(FractionMethod):
     """Rank tokens by one statistic of the base model.
 
     Attributes:
-        keep: ``top`` keeps the highest, ``bottom`` the lowest.
+        keep: ``top`` keeps the highest values, ``bottom`` the lowest.
     """
 
     statistic: ClassVar[str]
@@ -187,7 +183,7 @@ class StatisticMethod(FractionMethod):
 
 @dataclass(frozen=True)
 class WeightMethod(Method):
-    """A method that keeps every trainable token and weighs its loss."""
+    """A method that keeps every trainable token and weights its loss."""
 
     @property
     def rule(self) -> TopFraction:

@@ -1,7 +1,7 @@
 """DFT, dynamic fine-tuning (Wu et al., 2025, arXiv 2508.05629).
 
-Every token is trained on, weighted by the model's own probability of it (without a gradient through the weight): a
-token that the model finds impossible pulls with a gradient that is bounded instead of one that explodes.
+Trains on every token and weights it by the probability that the model gives it (without a gradient through the weight).
+The gradient of a token that the model finds almost impossible stays bounded instead of exploding.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tokensieve.methods._base import WeightMethod
 
 @dataclass(frozen=True)
 class Dft(WeightMethod):
-    """Weigh each token by its probability."""
+    """Weight each token by its probability."""
 
     name: ClassVar[str] = "dft"
     summary: ClassVar[str] = "every token, weighted by its probability"

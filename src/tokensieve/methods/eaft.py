@@ -1,8 +1,8 @@
 """EAFT, entropy-adaptive fine-tuning (arXiv 2601.02151).
 
-Every token is trained on, weighted by ``(H_top20 / ln 20) ** alpha``: the entropy of the model's 20 likeliest tokens,
-renormalised among themselves and scaled to [0, 1]. A token about which the model is certain, and which contradicts it,
-weighs little.
+Trains on every token and weights it by ``(H_top20 / ln 20) ** alpha``: the entropy of the model's 20 most likely
+tokens, renormalised and scaled to [0, 1]. A token that contradicts a confident prediction therefore gets a small
+weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokensieve.ops.rules import check_range
 
 @dataclass(frozen=True)
 class Eaft(WeightMethod):
-    """Weigh each token by the normalised entropy of the 20 likeliest tokens.
+    """Weight each token by the normalised entropy of the 20 most likely tokens.
 
     Attributes:
         alpha: power of the normalised entropy, at least 0; 0 is plain fine-tuning.
@@ -38,7 +38,7 @@ class Eaft(WeightMethod):
 
     @property
     def needs(self) -> Needs:
-        """The entropy of the 20 likeliest tokens of the model in training."""
+        """The entropy of the 20 most likely tokens of the model in training."""
         return frozenset({("current", "entropy_top20")})
 
     def score(self, statistics: Statistics) -> Float32:

@@ -13,6 +13,6 @@ class Entropy(StatisticMethod):
     """Entropy of the base model's predictive distribution, in nats."""
 
     name: ClassVar[str] = "entropy"
-    summary: ClassVar[str] = "where the base model is least (or most) certain"
+    summary: ClassVar[str] = "tokens where the base model is least (or most) certain (control)"
     formula: ClassVar[str] = "entropy_base, or its negative"
     statistic: ClassVar[str] = "entropy"

@@ -1,8 +1,8 @@
 """Forgetting (arXiv 2508.04329): train on the best tokens, and away from the others.
 
-Tokens are ranked over the data set by the excess loss of the base over a reference. The top fraction is trained on;
-the others get a negative weight, ``-strength * progress``, so that the model unlearns what they say. The weight grows
-linearly from 0 at the start of the training. The loss is divided by the number of kept tokens.
+Ranks all tokens of the data set by the excess loss of the base over a reference, and trains on the top fraction.
+The other tokens get a negative weight, ``-strength * progress``, which makes the model unlearn them. Its size grows
+linearly from 0 at the start of training. The loss is divided by the number of kept tokens.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tokensieve.ops.rules import check_range
 
 @dataclass(frozen=True)
 class Forgetting(TokenCleaning):
-    """Excess loss over a reference; what is not kept is unlearned.
+    """Excess loss over a reference; dropped tokens are unlearned.
 
     Attributes:
-        strength: negative weight of dropped tokens at the end of the training, at least 0.
+        strength: size of the negative weight of dropped tokens at the end of training, at least 0.
     """
 
     name: ClassVar[str] = "forgetting"
-    summary: ClassVar[str] = "as token-cleaning, and unlearns what is not kept"
+    summary: ClassVar[str] = "as token-cleaning, and unlearns the dropped tokens"
     formula: ClassVar[str] = "loss_base - loss_reference; weight of dropped tokens = -strength * progress"
     paper: ClassVar[str] = "Forgetting, 2025, arXiv 2508.04329"
 

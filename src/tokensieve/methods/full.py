@@ -1,4 +1,4 @@
-"""Train on every trainable token: plain supervised fine-tuning, the control of every report."""
+"""Train on every trainable token: plain supervised fine-tuning, a control of every run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Full(Method):
     """Keep every trainable token."""
 
     name: ClassVar[str] = "full"
-    summary: ClassVar[str] = "every trainable token (plain SFT)"
+    summary: ClassVar[str] = "every trainable token: plain SFT (control)"
     formula: ClassVar[str] = "0"
 
     @property

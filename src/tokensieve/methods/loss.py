@@ -13,6 +13,6 @@ class Loss(StatisticMethod):
     """Loss of the base model, in nats."""
 
     name: ClassVar[str] = "loss"
-    summary: ClassVar[str] = "what the base model predicts worst (or best)"
+    summary: ClassVar[str] = "tokens that the base model predicts worst (or best) (control)"
     formula: ClassVar[str] = "loss_base, or its negative"
     statistic: ClassVar[str] = "loss"

@@ -1,6 +1,6 @@
-"""ProFit (arXiv 2601.09195): train on tokens that the model in training gives some probability.
+"""ProFit (arXiv 2601.09195): train on tokens that the model in training does not find improbable.
 
-Tokens with a probability below the threshold are masked, again at every step; the loss is averaged over the others.
+At every step, masks the tokens whose probability is below the threshold, and averages the loss over the others.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tokensieve.ops.rules import Threshold, check_range
 
 @dataclass(frozen=True)
 class Profit(Method):
-    """Keep tokens whose probability reaches a threshold.
+    """Keep tokens with at least a given probability.
 
     Attributes:
-        probability: lowest probability that is kept, in [0, 1].
+        probability: lowest probability to keep, in [0, 1].
     """
 
     name: ClassVar[str] = "profit"
@@ -40,7 +40,7 @@ class Profit(Method):
 
     @property
     def rule(self) -> Threshold:
-        """Keep tokens of at least this probability."""
+        """Keep tokens with at least this probability."""
         return Threshold(self.probability)
 
     def score(self, statistics: Statistics) -> Float32:

@@ -1,4 +1,4 @@
-"""Keep tokens at random: the control at equal fraction that shows what a score is worth."""
+"""Keep random tokens: the control that keeps as many tokens as the method, and shows what the score is worth."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tokensieve.methods._base import FractionMethod
 class Random(FractionMethod):
     """Uniform scores from a seed and the token's position in the data set.
 
-    A score depends on nothing else, so that it is the same whatever the sharding.
+    A score depends on nothing else, so sharding does not change it.
 
     Attributes:
-        seed: another seed is another draw.
+        seed: seed of the random scores.
     """
 
     name: ClassVar[str] = "random"
-    summary: ClassVar[str] = "a random share, at the method's fraction (control)"
+    summary: ClassVar[str] = "random tokens; as a control, as many as the method keeps"
     formula: ClassVar[str] = "u, uniform in [0, 1)"
 
     seed: int = 0
@@ -40,7 +40,7 @@ class Random(FractionMethod):
 
 
 def _splitmix64(state: np.ndarray) -> np.ndarray:
-    """Return uint64 ``[n]``: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), a counter's random bits."""
+    """Return uint64 ``[n]``: SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), random bits of a counter."""
     state = state + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

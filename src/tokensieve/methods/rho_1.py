@@ -1,9 +1,9 @@
 """RHO-1, selective language modelling (Lin et al., NeurIPS 2024, arXiv 2404.07965).
 
-Score: ``loss_current[t] - loss_reference[t]``. Online, `current` is the model in training and tokens are ranked
-within each training batch (``current: current, scope: batch``), as in the paper; offline, the default, the base
-stands in for it and tokens are ranked within each example. The paper keeps 60 % (1B model) or 70 % (7B model). The
-reference is the same base, fine-tuned on a small clean set.
+Score: ``loss_current[t] - loss_reference[t]``. Online (as in the paper), `current` is the model in training and tokens
+are ranked within each training batch (``current: current, scope: batch``). Offline (the default), the base replaces it
+and tokens are ranked within each example. The paper keeps 60 % (1B model) or 70 % (7B model). The reference is the same
+base, fine-tuned on a small clean set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Rho1(FractionMethod):
     """Excess loss over the reference, ranked within each example or batch.
 
     Attributes:
-        current: ``current`` selects online with the model in training, ``base`` offline with the base.
+        current: ``current`` selects online, with the model in training; ``base`` selects offline, with the base.
     """
 
     name: ClassVar[str] = "rho-1"

@@ -1,8 +1,8 @@
-"""RHO-1 with a self-reference: no clean data (Lin et al., NeurIPS 2024, arXiv 2404.07965).
+"""RHO-1 with a self-reference, without clean data (Lin et al., NeurIPS 2024, arXiv 2404.07965).
 
-The reference is the base fine-tuned on the pool itself. Tokens are ranked within each example by its loss and by its
-entropy, lowest first: what stays hard or uncertain after training on it is noise. The intersection of both top
-fractions is kept, so that at most ``fraction`` is.
+The reference is the base fine-tuned on the pool itself. Tokens are ranked within each example by the reference's loss
+and by its entropy, lowest first: tokens that stay hard or uncertain after training on them are considered noise. A
+token is kept if it is in the top fraction of both rankings, so at most ``fraction`` of the tokens are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Rho1Self(Method):
     """Low loss and low entropy of a reference trained on the pool, ranked within each example.
 
     Attributes:
-        fraction: share of an example's trainable tokens in each of the two rankings, in (0, 1].
+        fraction: share of an example's trainable tokens to accept in each of the two rankings, in (0, 1].
     """
 
     name: ClassVar[str] = "rho-1-self"
@@ -43,7 +43,7 @@ class Rho1Self(Method):
 
     @property
     def rule(self) -> Threshold:
-        """Keep what lies within the fraction in both rankings."""
+        """Keep tokens within the fraction of both rankings."""
         return Threshold(float(np.float32(-self.fraction)))
 
     def score(self, statistics: Statistics) -> Float32:

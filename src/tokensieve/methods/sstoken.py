@@ -1,10 +1,10 @@
 """ssToken, self-modulated and semantic-aware selection (Qin et al., ICLR 2026, arXiv 2510.18250).
 
 Score: ``gamma * norm(REL[t]) + (1 - gamma) * attention_to_prompt[t]``, where ``REL[t] = loss_history[t] -
-loss_current[t]`` is what the model has learned since an earlier state of itself, and ``norm`` maps it to [0, 1]
+loss_current[t]`` is the improvement of the model since an earlier state (the history), and ``norm`` maps it to [0, 1]
 within each example. The attention is the mass that one deep layer of the current model puts on the prompt, averaged
-over heads. No reference model is trained. The history is the base, frozen, or a moving average of the trained
-weights.
+over heads. The history is the frozen base, or a moving average of the trained weights. The method needs no reference
+model.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _EPSILON = np.float32(1e-8)
 
 @dataclass(frozen=True)
 class SsToken(FractionMethod):
-    """Learned since the history, and attentive to the prompt, ranked within each example.
+    """Improved since the history and attentive to the prompt, ranked within each example.
 
     Attributes:
         gamma: weight of the loss difference against the attention, in [0, 1].
-        layer: layer whose attention counts; negative numbers count from the last.
+        layer: layer whose attention is read; negative numbers count from the last.
         heads: ``mean`` or ``max`` over the heads of that layer.
         history: ``base`` compares with the frozen base model, ``ema`` with a moving average of the trained weights.
-        ema_decay: share of the average that stays at each optimizer step, in [0, 1).
-        warmup_examples: the first so many examples of the training use gamma 0 (the authors' code: 10,000).
+        ema_decay: decay of the moving average at each optimizer step, in [0, 1).
+        warmup_examples: number of examples at the start of training that use gamma 0 (10,000 in the authors' code).
     """
 
     name: ClassVar[str] = "sstoken"
@@ -41,9 +41,9 @@ class SsToken(FractionMethod):
     formula: ClassVar[str] = "gamma * norm(loss_history - loss_current) + (1 - gamma) * attention_to_prompt_current"
     paper: ClassVar[str] = "ssToken, ICLR 2026, arXiv 2510.18250"
     differences: ClassVar[str] = (
-        "The code takes every token without a label for the prompt, even behind the first answer; here the prompt of a "
-        "token is what is not trainable before it, which is the same for single-turn examples. The code's warm-up with "
-        "gamma 0 is off by default."
+        "The code treats every token without a label as prompt, even after the first answer. Here the prompt of a "
+        "token is the untrainable tokens before it, which is the same for single-turn examples. The code's warm-up "
+        "with gamma 0 is off by default."
     )
 
     scope: Scope = "example"
@@ -66,7 +66,7 @@ class SsToken(FractionMethod):
 
     @property
     def needs(self) -> Needs:
-        """The losses of history and current model, and the current model's attention."""
+        """The losses of the history and the current model, and the attention of the current model."""
         return frozenset({("history", "loss"), ("current", "loss"), ("current", "attention_to_prompt")})
 
     def options(self, statistic: str) -> Mapping[str, Any]:
@@ -79,7 +79,7 @@ class SsToken(FractionMethod):
 
     @property
     def history_decay(self) -> float | None:
-        """Decay of the moving average; None where the history is the frozen base."""
+        """Decay of the moving average; None if the history is the frozen base."""
         return self.ema_decay if self.history == "ema" else None
 
     def score(self, statistics: Statistics) -> Float32:
@@ -88,7 +88,7 @@ class SsToken(FractionMethod):
         return learned + attentive
 
     def parts(self, statistics: Statistics) -> Mapping[str, Float32]:
-        """Return what training has improved and the attention to the prompt, both with their weights."""
+        """Return the weighted improvement and the weighted attention to the prompt."""
         attention = statistics.get("current", "attention_to_prompt")
         gain = statistics.get("history", "loss") - statistics.get("current", "loss")
         low, high = segment_extremes(gain, statistics.trainable, statistics.cu_seqlens)

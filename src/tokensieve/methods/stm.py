@@ -1,7 +1,7 @@
-"""STM, selective token masking (arXiv 2501.14315): leave out what the base model finds perplexing.
+"""STM, selective token masking (arXiv 2501.14315): drop tokens that the base model finds perplexing.
 
-Tokens whose perplexity under the frozen base, ``exp(loss_base)``, exceeds the threshold are masked once, before
-training. A threshold of 2.5 is a probability below 0.4.
+Masks the tokens whose perplexity under the frozen base, ``exp(loss_base)``, exceeds the threshold, once, before
+training. A threshold of 2.5 drops tokens with a probability below 0.4.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tokensieve.ops.rules import Threshold, check_range
 
 @dataclass(frozen=True)
 class Stm(Method):
-    """Keep tokens of low perplexity under the base.
+    """Keep tokens with a low perplexity under the base.
 
     Attributes:
-        perplexity: highest perplexity that is kept, at least 1.
+        perplexity: highest perplexity to keep, at least 1.
     """
 
     name: ClassVar[str] = "stm"
@@ -40,9 +40,9 @@ class Stm(Method):
 
     @property
     def rule(self) -> Threshold:
-        """Keep tokens of at most this perplexity."""
+        """Keep tokens with at most this perplexity."""
         return Threshold(-math.log(self.perplexity))
 
     def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]``, nats: the negative loss, which ranks as the negative perplexity does."""
+        """Return float32 ``[tokens]``, nats: the negative loss, which ranks tokens like the negative perplexity."""
         return -statistics.get("base", "loss")

@@ -1,8 +1,8 @@
 """TALR, token-adaptive loss reweighting (arXiv 2509.20758).
 
-Every token is trained on, weighted by ``p ** (1 / tau)`` but no less than a floor, where ``p`` is the model's own
-probability of the token and ``tau`` the median loss of the batch: hard tokens weigh less, and less so where all is
-hard.
+Trains on every token and weights it by ``p ** (1 / tau)``, but at least by a floor. ``p`` is the probability that the
+model gives the token, and ``tau`` is the median loss of the batch. Hard tokens get less weight; the effect is weaker in
+a batch that is hard overall.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from tokensieve.containers import Bool, Float32, Needs, Statistics
 from tokensieve.methods._base import Corpus, WeightMethod
 from tokensieve.ops.rules import check_range
 
-_SMALLEST_TAU = 1e-6  # a batch whose median loss is 0 weighs its hard tokens with the floor
+_SMALLEST_TAU = 1e-6  # in a batch whose median loss is 0, hard tokens get the floor as weight
 
 
 @dataclass(frozen=True)
 class Talr(WeightMethod):
-    """Weigh each token by a power of its probability.
+    """Weight each token by a power of its probability.
 
     Attributes:
-        floor: least weight of a token, in [0, 1].
-        tau: temperature, in nats; the median loss of the batch when not given.
+        floor: lowest weight of a token, in [0, 1].
+        tau: temperature, in nats; the median loss of the batch if not given.
     """
 
     name: ClassVar[str] = "talr"
-    summary: ClassVar[str] = "every token, hard ones with less weight"
+    summary: ClassVar[str] = "every token, with less weight for hard ones"
     formula: ClassVar[str] = "weight = max(exp(-loss_current / tau), floor)"
     paper: ClassVar[str] = "TALR, 2025, arXiv 2509.20758"
 
@@ -47,7 +47,7 @@ class Talr(WeightMethod):
         return frozenset({("current", "loss")})
 
     def fit(self, corpus: Corpus) -> Self:
-        """Return the method with tau as the median loss of the data set, which stands for a batch offline."""
+        """Return the method with tau set to the median loss of the data set, which replaces the batch offline."""
         losses = [part.get("current", "loss")[part.trainable] for part in corpus()] if self.tau is None else []
         return replace(self, tau=_median(np.concatenate(losses))) if losses else self
 

@@ -1,10 +1,10 @@
 """Token Cleaning with a fixed reference model (Pang et al., ICML 2025, arXiv 2502.01968, section 4.1).
 
-Score: ``loss_base[t] - loss_reference[t]``, the excess loss. A token on which the reference is much
-better than the base is one that fine-tuning teaches; the rest is noise or known already. The reference
-is the same base, fine-tuned on a warm-up subset with every token, then frozen.
+Score: ``loss_base[t] - loss_reference[t]``, the excess loss. A token that the reference predicts much better than the
+base is one that fine-tuning teaches; other tokens are noise, or known already. The reference is the same base,
+fine-tuned on every token of a warm-up subset, then frozen.
 
-Paper and code agree: one ranking over the whole pool, 60 % kept, ``int(n * fraction)`` tokens.
+Paper and code agree: one ranking over the complete pool, 60 % kept, ``int(n * fraction)`` tokens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class TokenCleaning(FractionMethod):
 
     @property
     def needs(self) -> Needs:
-        """The losses of base and reference."""
+        """The losses of the base and the reference."""
         return frozenset({("base", "loss"), ("reference", "loss")})
 
     def score(self, statistics: Statistics) -> Float32:

@@ -1,10 +1,10 @@
 """TOSS, token-level safety-preserving selection (ICLR 2026, arXiv 2603.01185).
 
 Score: ``loss_unsafe[t] - loss_utility[t]``, the negative of the paper's risk. A token that a model tuned on harmful
-data predicts better than one tuned on the task undoes the alignment; the riskiest share of the whole data set is
-dropped. Both models are the aligned base, fine-tuned: one on harmful data, one on a clean part of the task.
+data predicts better than one tuned on the task undoes the alignment. The riskiest share of the complete data set is
+dropped. Both models are the aligned base, fine-tuned on harmful data and on a clean part of the task.
 
-The loss is divided by all trainable tokens, not by the kept ones.
+The loss is divided by all trainable tokens, not by the kept tokens.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tokensieve.ops.rules import DropFraction, check_fraction
 
 @dataclass(frozen=True)
 class Toss(Method):
-    """Less risk of unlearning safety, ranked over the data set.
+    """Low risk of unlearning safety, ranked over the data set.
 
     Attributes:
         discard: share of the trainable tokens to drop, in (0, 1].
-        scope: where tokens are ranked: ``dataset``, ``batch`` or ``example``.
-        rounding: ``floor`` or ``ceil`` of the number of dropped tokens.
+        scope: set of tokens to rank: ``dataset``, ``batch`` or ``example``.
+        rounding: ``floor`` or ``ceil``, for the number of dropped tokens.
     """
 
     name: ClassVar[str] = "toss"
     summary: ClassVar[str] = "tokens that a safety-degraded model does not predict better than a useful one"
     formula: ClassVar[str] = "loss_unsafe - loss_utility"
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
-    differences: ClassVar[str] = "The paper drops 10 %, the script 20 %; here 10 %."
+    differences: ClassVar[str] = "The paper drops 10 %, the authors' script 20 %; the default here is 10 %."
     divide_by: ClassVar[Literal["kept", "trainable"]] = "trainable"
 
     discard: float = 0.1
@@ -40,11 +40,11 @@ class Toss(Method):
 
     def __post_init__(self) -> None:
         check_fraction(self.discard, "discard")
-        self.rule  # noqa: B018  a bad scope or rounding is refused when the method is made
+        self.rule  # noqa: B018  refuses a bad scope or rounding when the method is created
 
     @property
     def needs(self) -> Needs:
-        """The losses of the useful and the safety-degraded model."""
+        """The losses of the utility model and the safety-degraded model."""
         return frozenset({("utility", "loss"), ("unsafe", "loss")})
 
     @property
@@ -53,5 +53,5 @@ class Toss(Method):
         return DropFraction(self.discard, self.scope, self.rounding)
 
     def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]``, nats; negative where the safety-degraded model is better."""
+        """Return float32 ``[tokens]``, nats; negative if the safety-degraded model is better."""
         return statistics.get("unsafe", "loss") - statistics.get("utility", "loss")

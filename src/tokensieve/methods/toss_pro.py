@@ -1,7 +1,7 @@
 """TOSS-Pro: TOSS with a safety-degraded model that is refined on the riskiest examples (arXiv 2603.01185).
 
-Score and rule are those of `toss`. For a few rounds the data is scored with the current safety-degraded model, the
-examples that hold the riskiest tokens join the harmful set, and that model is trained again from the base.
+Score and rule are those of `toss`. In each round, the current safety-degraded model scores the data, the examples with
+the riskiest tokens are added to the harmful set, and the model is trained again from the base.
 """
 
 from __future__ import annotations
@@ -12,26 +12,25 @@ from typing import ClassVar
 import numpy as np
 
 from tokensieve.containers import Role
-from tokensieve.methods._base import Schedule
 from tokensieve.methods.toss import Toss
 from tokensieve.ops.rules import check_range
 
 
 @dataclass(frozen=True)
 class TossPro(Toss):
-    """TOSS after some rounds of refining the safety-degraded model.
+    """TOSS after several rounds that refine the safety-degraded model.
 
     Attributes:
-        rounds: how often examples are added and the safety-degraded model is trained again.
-        added: how many examples join the harmful set in each round.
+        rounds: number of rounds; each adds examples and trains the safety-degraded model again.
+        added: number of examples to add to the harmful set in each round.
     """
 
     name: ClassVar[str] = "toss-pro"
     summary: ClassVar[str] = "as toss, with the safety-degraded model refined on the riskiest examples"
     formula: ClassVar[str] = "loss_unsafe(round) - loss_utility"
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
-    schedule: ClassVar[Schedule] = "refined-reference"
-    refines: ClassVar[Role | None] = "unsafe"
+    schedule: ClassVar[str] = "refined-reference"
+    refines: ClassVar[Role] = "unsafe"
 
     rounds: int = 3
     added: int = 50

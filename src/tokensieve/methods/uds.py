@@ -1,9 +1,9 @@
 """UDS, utility-diversity sampling: online batch selection of examples (ICML 2026, arXiv 2510.16882).
 
-Score of an example: ``nuclear_norm + alpha * diversity``. The first is the nuclear norm of its logits, the second the
-mean distance of a random projection of them to those of the examples that were chosen lately. The best of each
-candidate batch are trained on. Both figures come from hidden states and the head (`ops.logit_geometry`), never from
-logits.
+Score of an example: ``nuclear_norm + alpha * diversity``. The first term is the nuclear norm of its logits. The second
+is the mean distance between a random projection of its logits and the projections of recently selected examples. The
+method trains on the best examples of each candidate batch. Both statistics are computed from hidden states and the head
+(`ops.logit_geometry`), without the logits.
 """
 
 from __future__ import annotations
@@ -21,23 +21,21 @@ from tokensieve.ops.rules import TopExamples, check_choice, check_range
 
 @dataclass(frozen=True)
 class Uds(Method):
-    """Large and diverse logits, the best examples of each candidate batch.
+    """Select the examples with the largest and most diverse logits of each candidate batch.
 
     Attributes:
-        examples: how many of a candidate batch (``per_device_train_batch_size``) are trained on.
+        examples: number of examples to train on of each candidate batch (``per_device_train_batch_size``).
         alpha: weight of the diversity, at least 0.
-        buffer: how many chosen examples the diversity looks back on.
-        mode: ``corrected`` looks at real tokens alone, ``official`` also at padding, as the authors' code does.
-        seed: of the random projection.
+        buffer: number of selected examples that the diversity compares with.
+        mode: ``corrected`` reads only real tokens, ``official`` also padding, as the authors' code does.
+        seed: seed of the random projection.
     """
 
     name: ClassVar[str] = "uds"
     summary: ClassVar[str] = "examples of a batch with large and diverse logits"
     formula: ClassVar[str] = "nuclear_norm_current + alpha * diversity_current"
     paper: ClassVar[str] = "UDS, ICML 2026, arXiv 2510.16882"
-    differences: ClassVar[str] = (
-        "The code scores prompt and padding alike; here padding is left out (mode `official` keeps it)."
-    )
+    differences: ClassVar[str] = "The code also scores padding; here padding is left out (mode `official` includes it)."
 
     examples: int = 4
     alpha: float = 2.5e-3
@@ -46,14 +44,14 @@ class Uds(Method):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        self.rule  # noqa: B018  a bad number of examples is refused when the method is made
+        self.rule  # noqa: B018  refuses a bad number of examples when the method is created
         check_range("alpha", self.alpha, 0, np.inf)
         check_range("buffer", self.buffer, 1, np.inf, whole=True)
         check_choice("mode", self.mode, ("corrected", "official"))
 
     @property
     def needs(self) -> Needs:
-        """Nuclear norm and diversity of each example, at each of its tokens."""
+        """Nuclear norm and diversity of each example, repeated at each of its tokens."""
         return frozenset({("current", "nuclear_norm"), ("current", "diversity")})
 
     @property
@@ -62,7 +60,7 @@ class Uds(Method):
         return TopExamples(self.examples)
 
     def options(self, statistic: str) -> Mapping[str, Any]:
-        """Return what the figures of an example look at."""
+        """Return the options of the example statistics."""
         if statistic == "nuclear_norm":
             return {"mode": self.mode}
         return {"mode": self.mode, "buffer": self.buffer, "seed": self.seed} if statistic == "diversity" else {}

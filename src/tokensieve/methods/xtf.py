@@ -1,19 +1,20 @@
 """XTF, explainable token filtering (ICLR 2026, arXiv 2602.14536).
 
-A token is dropped when it lacks any of three attributes. Per example, over its ``n`` trainable tokens with the values
-in ascending order ``s``:
+A token is dropped if it lacks any of three attributes. In an example with ``n`` trainable tokens, whose values in
+ascending order are ``s``, a token lacks
 
-* importance: ``a < min(Q1 - 1.5 * (Q3 - Q1), s[int(n * ri_cap)])`` for the attention ``a``;
-* novelty: ``p > 0.95`` and ``p > s[int(n * (1 - kn_cap))]`` for the probability ``p = exp(-loss_base)``;
-* relevance: ``r < min(threshold, s[int(n * tr_cap)])`` for the relevance ``r`` of the token to the task, a cosine. The
-  threshold is the lowest of the four that multi-Otsu puts between five classes of the relevance of the whole data set.
+* importance if ``a < min(Q1 - 1.5 * (Q3 - Q1), s[int(n * ri_cap)])``, where ``a`` is its attention;
+* novelty if ``p > 0.95`` and ``p > s[int(n * (1 - kn_cap))]``, where ``p = exp(-loss_base)`` is its probability;
+* relevance if ``r < min(threshold, s[int(n * tr_cap)])``, where ``r`` is its relevance to the task, a cosine. The
+  threshold is the lowest of the four thresholds between five multi-Otsu classes of the relevance over the complete data
+  set.
 
 Score: minus the number of attributes that a token lacks.
 
-The paper caps nothing and drops the second-lowest of the five classes (``paper``); the rules above are those of the
-authors' code (``official``). Its attention is the mean over the keys of a row of the softmax, which is one over the
-length of the example for every token: it says nothing, and what it drops is rounding. ``corrected``, the default, and
-``paper`` take the attention that a token receives from later ones instead.
+These are the rules of the authors' code (``official``). The paper has no caps and drops the second-lowest of the five
+classes (``paper``). The attention in the code is the mean of a softmax row over the keys, which is one over the length
+of the example for every token. It carries no information, so the code drops tokens by rounding noise. ``corrected``
+(the default) and ``paper`` use the attention that a token receives from later tokens instead.
 """
 
 from __future__ import annotations
@@ -41,34 +42,34 @@ _BELOW_EVERY_COSINE = -2.0  # not -inf, which a recipe and JSON cannot hold
 
 @dataclass(frozen=True)
 class Xtf(Method):
-    """Drop tokens that carry no reasoning, that the base knows, or that are off task.
+    """Drop tokens that do not matter for the reasoning, that the base already knows, or that are off task.
 
     Attributes:
-        mode: ``corrected``; ``official`` as the authors' code; ``paper`` as their text, without caps.
-        ri_cap: at most this share of an example is dropped for its importance, in [0, 1].
-        kn_cap: at most this share is dropped as known, in [0, 1].
-        tr_cap: at most this share is dropped as off task, in [0, 1].
-        on: the attributes that count: ``importance``, ``novelty``, ``relevance``.
-        layer: layer whose attention counts; negative numbers count from the last.
+        mode: ``corrected``; ``official`` follows the authors' code; ``paper`` follows their text, without caps.
+        ri_cap: maximum share of an example to drop for low importance, in [0, 1].
+        kn_cap: maximum share of an example to drop as known, in [0, 1].
+        tr_cap: maximum share of an example to drop as off task, in [0, 1].
+        on: the attributes to use: ``importance``, ``novelty``, ``relevance``.
+        layer: layer whose attention is read; negative numbers count from the last.
         heads: ``mean`` or ``max`` over the heads of that layer.
-        domain_words: words of the task; empty derives them from the data.
+        domain_words: words of the task; if empty, they are derived from the data.
         vector: ``hidden`` compares last hidden states of single tokens, ``embedding`` rows of the input embedding.
-        relevance_threshold: less relevance than this is off task, a cosine; None computes it from the data.
-        relevance_floor: less relevance than this is not off task either; None computes it in the mode ``paper`` if
-            the threshold is None too, and is no floor otherwise.
+        relevance_threshold: tokens below this relevance (a cosine) are off task; None computes it from the data.
+        relevance_floor: tokens below this relevance are kept after all; None computes it in mode ``paper`` if the
+            threshold is also None, and means no floor otherwise.
     """
 
     name: ClassVar[str] = "xtf"
-    summary: ClassVar[str] = "tokens that carry the reasoning, are not known already and belong to the task"
+    summary: ClassVar[str] = "tokens that matter for the reasoning, are not known already and belong to the task"
     formula: ClassVar[str] = "-(number of lacking attributes: importance, novelty, relevance)"
     paper: ClassVar[str] = "XTF, ICLR 2026, arXiv 2602.14536"
     differences: ClassVar[str] = (
         "The code's attention signal is the mean of a softmax row, which is the same for every token of an example, so "
-        "that it drops rounding noise; "
-        "`corrected` and `paper` take the attention received from later tokens, `official` the code's. The code caps "
-        "the share of an example that each attribute drops and drops the lowest relevance class; the paper caps "
-        "nothing and drops the second-lowest. The code compares hidden states, the paper's text embeddings: `vector`. "
-        "The authors give the domain words by hand; here they can come from the data."
+        "the code drops tokens by rounding noise. `corrected` and `paper` use the attention received from later "
+        "tokens, `official` uses the code's. The code caps the share of an example that each attribute drops, and "
+        "drops the lowest relevance class; the paper has no caps and drops the second-lowest class. The code compares "
+        "hidden states, the paper's text embeddings: `vector`. The authors give the domain words by hand; here they "
+        "can also be derived from the data."
     )
     reason_names: ClassVar[tuple[str, ...]] = ("low reasoning importance", "known already", "off task")
 
@@ -92,12 +93,12 @@ class Xtf(Method):
         for attribute in self.on:
             check_choice("on", attribute, _ATTRIBUTES)
         if not self.on:
-            raise TokensieveError("on is empty, no attribute counts", hint=f"one or more of: {', '.join(_ATTRIBUTES)}")
+            raise TokensieveError("on is empty", hint=f"one or more of: {', '.join(_ATTRIBUTES)}")
         object.__setattr__(self, "on", tuple(attribute for attribute in _ATTRIBUTES if attribute in self.on))
         for word in self.domain_words:
             if not isinstance(word, str) or not word.strip():
                 raise TokensieveError(
-                    f"domain_words holds {word!r}, which is no word",
+                    f"domain_words contains {word!r}, which is not a word",
                     hint="method.domain_words: a list of words, such as [sum, apples]",
                 )
         check_choice("mode", self.mode, ("corrected", "official", "paper"))
@@ -116,26 +117,26 @@ class Xtf(Method):
 
     @property
     def needs(self) -> Needs:
-        """The base model's attention, loss and relevance, as far as they count."""
+        """The attention, loss and relevance of the base model, for the attributes in use."""
         statistic = {"importance": self._attention, "novelty": "loss", "relevance": "relevance"}
         return frozenset(("base", statistic[attribute]) for attribute in self.on)
 
     @property
     def rule(self) -> Threshold:
-        """Keep the tokens that lack nothing."""
+        """Keep the tokens that lack no attribute."""
         return Threshold(0.0)
 
     def options(self, statistic: str) -> Mapping[str, Any]:
-        """Return layer and heads of the attention, words and kind of vector of the relevance."""
+        """Return the layer and heads of the attention, or the words and vectors of the relevance."""
         if statistic.startswith("attention_"):
             return {"layer": self.layer, "heads": self.heads}
         return {"domain_words": self.domain_words, "vector": self.vector} if statistic == "relevance" else {}
 
     def fit(self, corpus: Corpus) -> Self:
-        """Return the method with the relevance threshold of the whole data set; itself where it has one.
+        """Return the method with the relevance threshold of the complete data set; itself if it has one.
 
-        Nothing is off task where the relevance falls into fewer than five of the 256 bins of its range, which cannot
-        make five classes.
+        If the relevance occupies fewer than five of the 256 bins of its range, five classes are impossible and no
+        token is off task.
 
         Raises:
             TokensieveError: the relevance is missing, NaN or infinite.
@@ -151,12 +152,12 @@ class Xtf(Method):
         return replace(self, relevance_threshold=float(thresholds[1]), relevance_floor=floor)
 
     def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]``: 0 for tokens that lack nothing, else minus the number of what they lack."""
+        """Return float32 ``[tokens]``: minus the number of attributes that a token lacks."""
         bits = np.unpackbits(self.reasons(statistics)[:, None], axis=1)
         return np.float32(0) - bits.sum(axis=1, dtype=np.float32)
 
     def reasons(self, statistics: Statistics) -> UInt8:
-        """Return uint8 ``[tokens]``, a bit for each of `reason_names`; 0 where a token is not trainable."""
+        """Return uint8 ``[tokens]``, one bit per reason in `reason_names`; 0 for tokens that are not trainable."""
         fitted = self.fit(lambda: [statistics])
         answers = _Answers(statistics)
         lacking = {"importance": fitted._unimportant, "novelty": fitted._known, "relevance": fitted._off_task}
@@ -193,11 +194,11 @@ class Xtf(Method):
 
 
 class _Answers:
-    """The trainable tokens of the examples that have any, and order statistics of their values.
+    """The trainable tokens of all examples that have some, and order statistics of their values.
 
     Attributes:
         trainable: bool ``[tokens]``.
-        counts: int64 ``[answers]``, trainable tokens of each.
+        counts: int64 ``[answers]``, number of trainable tokens.
     """
 
     def __init__(self, statistics: Statistics) -> None:
@@ -226,7 +227,7 @@ class _Answers:
         return np.minimum((self.counts * share).astype(np.int64), self.counts - 1)
 
     def quantile(self, ordered: NDArray[np.float64], q: float) -> NDArray[np.float64]:
-        """Return float64 ``[answers]``, linear between neighbours as ``numpy.quantile``."""
+        """Return float64 ``[answers]``, interpolated linearly like ``numpy.quantile``."""
         position = (self.counts - 1) * q
         below = position.astype(np.int64)
         low, high = self.at(ordered, below), self.at(ordered, np.minimum(below + 1, self.counts - 1))
@@ -234,10 +235,10 @@ class _Answers:
 
 
 def _multi_otsu(corpus: Corpus) -> NDArray[np.floating] | None:
-    """Return the thresholds ``[classes - 1]`` between the classes of relevance, None where there are too few values.
+    """Return the thresholds ``[classes - 1]`` between the classes of relevance, or None if there are too few values.
 
-    They are those of ``skimage.filters.threshold_multiotsu`` on all trainable tokens together, in the memory of one
-    shard: one pass finds the range, one the histogram.
+    They equal ``skimage.filters.threshold_multiotsu`` on all trainable tokens, with only one shard in memory: one pass
+    finds the range, another the histogram.
     """
     ranges = [(part.min(), part.max()) for part in _relevance(corpus) if len(part)]
     if not ranges:
@@ -253,9 +254,9 @@ def _multi_otsu(corpus: Corpus) -> NDArray[np.floating] | None:
     return centers[list(_cuts(tuple(counts.tolist())))]
 
 
-@lru_cache(maxsize=32)  # seconds each; a method that was not fitted asks again and again
+@lru_cache(maxsize=32)  # takes seconds, and a method that was not fitted asks repeatedly
 def _cuts(counts: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the bins that end the classes, all but the last, from the counts of the bins."""
+    """Return the last bin of each class except the last class, from the counts of the bins."""
     from skimage.filters import threshold_multiotsu
 
     share = np.array(counts) / sum(counts)

@@ -49,6 +49,11 @@ class TopFraction:
         check_choice("scope", self.scope, ("dataset", "batch", "example"))
         check_choice("rounding", self.rounding, ("floor", "ceil"))
 
+    @property
+    def kept_fraction(self) -> float:
+        """Share of the trainable tokens that is kept."""
+        return self.fraction
+
     def count(self, trainable: int) -> int:
         """Return how many of ``trainable`` tokens are kept."""
         exact = trainable * self.fraction
@@ -102,6 +107,11 @@ class DropFraction(TopFraction):
     Attributes:
         fraction: share to drop, in (0, 1]; ``rounding`` is that of the number of dropped tokens.
     """
+
+    @property
+    def kept_fraction(self) -> float:
+        """Share of the trainable tokens that is kept."""
+        return 1 - self.fraction
 
     def count(self, trainable: int) -> int:
         """Return how many of ``trainable`` tokens are kept."""

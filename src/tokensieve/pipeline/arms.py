@@ -1,166 +1,184 @@
-"""What each arm of a run chooses, and the data that it trains on."""
+"""What each arm of a run selects, and the data that it trains on."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import Statistics, StatisticSpec
-from tokensieve.measure.measure import Measurement
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, TopExamples, TopFraction
-from tokensieve.pipeline.plan import Arm, Plan
+from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
-from tokensieve.progress import ProgressCallback, StageProgress
+from tokensieve.pipeline.workbench import Loader, RunWorkbench
+from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
+from tokensieve.runs.folder import ArmFolder
 from tokensieve.select.cleaned import write_cleaned, write_training
-from tokensieve.select.streaming import read_selection, select_shards
+from tokensieve.select.selection import Selection, SelectionIdentity
+from tokensieve.select.streaming import read_selection
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, read_json, write_json, write_text
-from tokensieve.train.schedules.self_evolving import read_rounds, write_round_scores
+from tokensieve.store.atomic import atomic_folder, write_text
+from tokensieve.train.schedules._base import Job
 
-Measurements = Mapping[str, Measurement]
-"""The statistics of each model, by its role in the recipe."""
-_LAYOUT = 2  # of the files below an arm; raised when they change
+_CHANGED = "the data or a model changed since: give another output"
 
 
-def select_arm(
-    plan: Plan, arm: Arm, kept: int | None, measurements: Measurements, folder: Path, progress: StageProgress
-) -> dict[str, Any]:
-    """Score and choose tokens for an arm, and write its cleaned data; or read what an earlier call chose.
+@dataclass(frozen=True, eq=False)
+class ArmSelection:
+    """The selection of one arm, as it is to be made.
 
     An arm that selects while the model trains is shown as it would select before the first step, with the base in the
-    place of the model in training; its training data holds every token. An arm with rounds of training
-    (`train.self_evolving`) has chosen in them, and what it chose is put together here.
+    place of the model in training; its training data holds every token.
 
-    Args:
-        plan: the checked run.
+    Attributes:
         arm: which arm.
+        folder: of the arm.
+        bench: models and statistics of the run.
         kept: tokens that the recipe's method kept; None for that method itself.
-        measurements: where the statistics are.
-        folder: of the arm; gets ``scores/``, ``cleaned/``, ``training/`` where the trainer selects, and
-            ``selection.json``.
-        progress: where progress is shown.
-
-    Returns:
-        What ``selection.json`` holds.
-
-    Raises:
-        TokensieveError: a selection of other data, models or settings is there.
     """
-    method, rule = _before_training(plan, arm, plan.rule(arm, kept))
-    loader = Loader(plan, arm.method, measurements)
-    identity = {
-        "layout": _LAYOUT,
-        "data": plan.examples.fingerprint,
-        "method": arm.method.name,
-        "parameters": fingerprint.jsonable(dataclasses.asdict(arm.method)),
-        "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
-        "online": plan.online(arm.method),
-        "keep_turn_end": plan.recipe.select.keep_turn_end,
-        "statistics": {f"{role}.{spec.name}": measurements[source].folder.name for role, source, spec in loader.reads},
-    }
-    package = package_of(arm.method.name)
-    identity |= {"package": package} if package is not None else {}
-    path = folder / "selection.json"
-    if path.is_file():
-        selection = read_json(path)
-        fingerprint.check_same(
-            {name: selection.get(name) for name in identity},
-            identity,
-            where=str(path),
-            hint="the data or a model changed since: give another output",
+
+    arm: Arm
+    folder: ArmFolder
+    bench: RunWorkbench
+    kept: int | None
+
+    @property
+    def identity(self) -> SelectionIdentity:
+        """What the selection is made from."""
+        arm, recipe = self.arm, self.bench.plan.recipe
+        _, rule = self._before_training()
+        return SelectionIdentity(
+            data=self.bench.examples.fingerprint,
+            method=arm.method.name,
+            parameters=fingerprint.jsonable(dataclasses.asdict(arm.method)),
+            rule=SelectionIdentity.rule_fields(rule),
+            online=arm.online,
+            keep_turn_end=recipe.select.keep_turn_end,
+            statistics=self.bench.loader(arm).identities(),
+            package=package_of(arm.method.name),
         )
+
+    def check(self) -> Selection | None:
+        """Return the selection that is there, or None.
+
+        Raises:
+            TokensieveError: it is one of other data, models or settings.
+        """
+        if not self.folder.selected:
+            return None
+        selection = self.folder.selection()
+        selection.check_same(self.identity, where=self.folder.selection_file, hint=_CHANGED)
         return selection
-    examples = plan.examples
-    method = method.fit(lambda: (statistics for statistics, _ in loader))
 
-    def stage(what: str) -> AbstractContextManager[ProgressCallback]:
-        return progress.stage(f"{what} {arm.name}", examples.counts.trainable_tokens, "tokens")
+    def make(self) -> Selection:
+        """Score and select tokens, and write the cleaned data; or read what an earlier call selected.
 
-    in_rounds = arm.method.schedule == "self-evolving"
-    with atomic_folder(folder / "scores") as scores:
-        if in_rounds:
-            counts = write_round_scores(examples, folder / "rounds", scores)
-        else:
-            counts = select_shards(method, rule, loader.read, examples.shards, scores, stage)
-    fitted = fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None
-    selection = {**identity, "fitted": fitted, "reasons": list(method.reason_names), **counts}
-    selection |= {"source_rows": examples.counts.rows}
-    with atomic_folder(folder / "cleaned") as cleaned, progress.stage(f"write {arm.name}", None, "examples") as advance:
-        written = write_cleaned(examples, folder / "scores", cleaned, jsonl=plan.recipe.select.jsonl)
-        selection["examples_written"] = written
-        write_text(cleaned / "README.md", cleaned_card(recipe_values(plan.recipe), selection))
-        advance(written)
-    if plan.selects_in_training(arm.method):
-        with atomic_folder(folder / "training") as training:
-            write_training(examples, _training_columns(plan, method, loader, folder / "scores"), training)
-    selection |= {"rounds": read_rounds(folder / "rounds")} if in_rounds else {}
-    write_json(path, selection)
-    return selection
+        Raises:
+            TokensieveError: a selection of other data, models or settings is there.
+        """
+        arm, bench, folder = self.arm, self.bench, self.folder
+        found = self.check()
+        method, rule = self._before_training()
+        loader = bench.loader(arm)
+        job = self._job(method, rule, loader)
+        arm.schedule.train(job)
+        if found is not None:
+            return found
+        method = method.fit(lambda: (statistics for statistics, _ in loader))
+        job = dataclasses.replace(job, method=method)
+        examples = bench.examples
+
+        def stage(what: str) -> AbstractContextManager[ProgressCallback]:
+            return bench.stage(f"{what} {arm.name}", examples.counts.trainable_tokens, "tokens")
+
+        with atomic_folder(folder.scores) as scores:
+            counts = arm.schedule.select(job, scores, stage)
+        selection = Selection(
+            self.identity,
+            **counts,
+            examples_written=0,
+            source_rows=examples.counts.rows,
+            share_reason=arm.share,
+            fitted=fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None,
+            reasons=method.reason_names,
+            rounds=arm.schedule.round_records(job),
+        )
+        with atomic_folder(folder.cleaned) as cleaned, bench.stage(f"write {arm.name}", None, "examples") as advance:
+            written = write_cleaned(examples, folder.scores, cleaned, jsonl=bench.plan.recipe.select.jsonl)
+            selection = dataclasses.replace(selection, examples_written=written)
+            write_text(cleaned / "README.md", cleaned_card(recipe_values(bench.plan.recipe), selection))
+            advance(written)
+        if arm.selects_in_training:
+            with atomic_folder(folder.training) as training:
+                write_training(examples, self._training_columns(method, loader), training)
+        selection.write(folder.selection_file)
+        return folder.selection()
+
+    def _job(self, method: Method, rule: Rule, loader: Loader) -> Job:
+        measured_on_the_way = {
+            (role, name): method.spec(name) for role, name in sorted(method.needs) if role in self.arm.schedule.provides
+        }
+        return Job(
+            self.arm.name,
+            method,
+            rule,
+            loader.read,
+            measured_on_the_way,
+            self.folder.rounds,
+            self.folder.model,
+            self.bench,
+        )
+
+    def _before_training(self) -> tuple[Method, Rule]:
+        """Return how the arm is shown before training: by its own method and rule, as far as these need no batch."""
+        rule = self.arm.rule or self._as_many()
+        if not self.arm.online:
+            return self.arm.method, rule
+        if isinstance(rule, TopExamples):
+            return get_method("full"), TopFraction(1.0)
+        if isinstance(rule, TopFraction) and rule.scope == "batch":
+            return self.arm.method, dataclasses.replace(rule, scope="dataset")
+        return self.arm.method, rule
+
+    def _as_many(self) -> Rule:
+        """Return the rule that keeps as many tokens as the recipe's method."""
+        assert self.kept is not None
+        # Half a token more, so that rounding down gives the very count.
+        return TopFraction(min(1.0, (self.kept + 0.5) / self.bench.examples.counts.trainable_tokens))
+
+    def _training_columns(self, method: Method, loader: Loader) -> Iterator[dict[str, NDArray[Any]]]:
+        """Yield the per-token columns of each shard that the trainer needs beside ids and labels."""
+        for number, (statistics, _) in enumerate(loader):
+            if self.arm.online:
+                frozen = {key: value for key, value in statistics.values.items() if key[0] != "current"}
+                yield {f"{role}.{name}": value for (role, name), value in frozen.items()}
+                continue
+            _, kept = read_selection(self.folder.scores, number)
+            columns: dict[str, NDArray[Any]] = {"kept": kept.astype("int8")}
+            if method.online:  # measured with a fixed model: nothing changes during the training
+                yield {**columns, "weights": method.weights(statistics, kept, 0.0)}
+            else:
+                yield {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 
-def training_method(plan: Plan, method: Method) -> Method:
-    """Return what the trainer of an arm is given: the method, or `full` where its weights are in the data already."""
-    return get_method("full") if method.online and not plan.online(method) else method
+def training_files(arm: Arm, folder: ArmFolder) -> list[Path]:
+    """Return the files that an arm trains on."""
+    data = folder.training if arm.selects_in_training else folder.cleaned
+    return sorted((data / "data").glob("train-*.parquet"))
 
 
-class Loader:
-    """Reads the statistics of a method, shard by shard.
+def training_method(arm: Arm) -> Method | None:
+    """Return what the trainer of an arm selects or weights with; None where the labels say everything.
 
-    Args:
-        plan: the checked run.
-        method: what reads them.
-        measurements: where they are.
+    `full` stands in for a method whose weights are in the data already.
     """
-
-    def __init__(self, plan: Plan, method: Method, measurements: Measurements) -> None:
-        self._plan, self._measurements = plan, measurements
-        self.reads: list[tuple[str, str, StatisticSpec]] = plan.reads(method)
-
-    def read(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
-        """Return one shard's statistics and the source rows of its examples."""
-        examples = self._plan.examples
-        shard = examples.read(number)
-        values = {(role, spec.name): self._measurements[source].read(spec, number) for role, source, spec in self.reads}
-        statistics = examples.statistics(shard, values, int(examples.starts[number]))
-        if not self._plan.recipe.select.keep_turn_end:
-            statistics = dataclasses.replace(statistics, turn_end=None)
-        return statistics, shard.rows
-
-    def __iter__(self) -> Iterator[tuple[Statistics, NDArray[np.int64]]]:
-        return (self.read(number) for number in range(self._plan.examples.shards))
-
-
-def _before_training(plan: Plan, arm: Arm, rule: Rule) -> tuple[Method, Rule]:
-    """Return how an arm is shown before training: by its own method and rule, as far as these need no batch."""
-    if not plan.online(arm.method):
-        return arm.method, rule
-    if isinstance(rule, TopExamples):
-        return get_method("full"), TopFraction(1.0)
-    if isinstance(rule, TopFraction) and rule.scope == "batch":
-        return arm.method, dataclasses.replace(rule, scope="dataset")
-    return arm.method, rule
-
-
-def _training_columns(plan: Plan, method: Method, loader: Loader, scores: Path) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the per-token columns of each shard that the trainer needs beside ids and labels."""
-    online = plan.online(method)
-    for number, (statistics, _) in enumerate(loader):
-        if online:
-            frozen = {key: value for key, value in statistics.values.items() if key[0] != "current"}
-            yield {f"{role}.{name}": value for (role, name), value in frozen.items()}
-            continue
-        _, kept = read_selection(scores, number)
-        columns: dict[str, NDArray[Any]] = {"kept": kept.astype(np.int8)}
-        if method.online:  # measured with a fixed model: nothing changes during the training
-            yield {**columns, "weights": method.weights(statistics, kept, 0.0)}
-        else:
-            yield {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
+    if not arm.selects_in_training:
+        return None
+    return get_method("full") if arm.method.online and not arm.online else arm.method

@@ -6,18 +6,16 @@ that were left out for it; what a recipe says by itself is checked in any case.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
-from tokensieve.containers import StatisticSpec
 from tokensieve.data.prepare import Counts, converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.models.loading import check_model, is_here
-from tokensieve.ops.rules import Threshold, in_words
-from tokensieve.pipeline.plan import Arm, Plan, base_model, check_recipe, recipe_encoder, role_model, with_max_length
+from tokensieve.pipeline.inputs import Inputs, other_data, prepare_inputs, recipe_encoder, with_max_length
+from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
 from tokensieve.pipeline.recipe import Recipe
-from tokensieve.pipeline.stages import check_folder, check_run
+from tokensieve.pipeline.stages import check_folder
 from tokensieve.progress import StageProgress
 
 _OF_TASKS = "the data of evaluation tasks"
@@ -37,17 +35,17 @@ def dry_run(recipe: Recipe, progress: StageProgress) -> list[str]:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
-    arms, needs = check_recipe(recipe)
-    check_folder(recipe)
+    plan = make_plan(recipe)
+    check_folder(plan)
     if recipe.evaluate.tasks:
         from tokensieve.evaluate.harness import check_task_names
 
         check_task_names(recipe.evaluate.tasks, recipe.evaluate.task_folder)
     models, sets = _models(recipe), _data(recipe)
     away = {**_models_elsewhere(models), **_data_elsewhere(sets)}
-    lines = [*_arm_lines(recipe, arms), *_need_lines(recipe, needs)]
+    lines = [*_arm_lines(plan), *_statistic_lines(plan)]
     if not away:
-        return [*lines, *_data_lines(check_run(recipe, progress)), "ok: everything but the weights was checked"]
+        return [*lines, *_data_lines(prepare_inputs(plan, progress)), "ok: everything but the weights was checked"]
     lines += _check_what_is_here(recipe, models, sets, away, progress)
     for name, (use, left_out) in away.items():
         lines += [f"not here: {name} ({use})", f"  not checked: {left_out}"]
@@ -76,7 +74,7 @@ def _data(recipe: Recipe) -> dict[str, DataSettings]:
     files["evaluate.held_out"] = recipe.evaluate.held_out
     if recipe.evaluate.exact_match is not None:
         files["evaluate.exact_match"] = recipe.evaluate.exact_match.files
-    others = {key: dataclasses.replace(recipe.data, files=given, limit=None) for key, given in files.items() if given}
+    others = {key: other_data(recipe, given) for key, given in files.items() if given}
     return {"data": recipe.data, **others}
 
 
@@ -128,34 +126,28 @@ def _check_what_is_here(
         yield f"{key}: {rows:,} rows"
 
 
-def _arm_lines(recipe: Recipe, arms: Sequence[Arm]) -> Iterator[str]:
-    leader = arms[0]
-    for arm in arms:
-        online = arm.method.online and "current" not in recipe.models
-        rule = in_words(arm.method.rule)
-        if recipe.select.threshold is not None and arm is leader:
-            rule = in_words(Threshold(recipe.select.threshold))
-        rule = f"as many tokens as {leader.name}" if arm.follows else rule
-        yield f"arm {arm.name}: {rule}; selects {'online' if online else 'offline'}"
+def _arm_lines(plan: Plan) -> Iterator[str]:
+    for arm in plan.arms:
+        yield f"arm {arm.name}: {arm.share}; selects {'online' if arm.online else 'offline'}"
 
 
-def _need_lines(recipe: Recipe, needs: Mapping[str, Sequence[StatisticSpec]]) -> Iterator[str]:
-    for role, settings in recipe.models.items():
-        names = ", ".join(spec.name for spec in needs.get(role, ()))
+def _statistic_lines(plan: Plan) -> Iterator[str]:
+    for role, settings in plan.recipe.models.items():
+        names = ", ".join(spec.name for spec in plan.statistics.get(role, ()))
         if names:
             yield f"measure {role}: {names}{', of a model to be made' if settings.warm_up is not None else ''}"
-    if not needs:
+    if not plan.statistics:
         yield "measure: nothing"
 
 
-def _data_lines(plan: Plan) -> Iterator[str]:
-    yield f"data: {_counted(plan.examples.counts)}"
-    for role, examples in plan.warm_ups.items():
+def _data_lines(inputs: Inputs) -> Iterator[str]:
+    yield f"data: {_counted(inputs.examples.counts)}"
+    for role, examples in inputs.warm_ups.items():
         yield f"models.{role}.warm_up: {_counted(examples.counts)}"
-    if plan.held_out is not None:
-        yield f"evaluate.held_out: {_counted(plan.held_out.counts)}"
-    if plan.questions:
-        yield f"evaluate.exact_match: {len(plan.questions):,} questions"
+    if inputs.held_out is not None:
+        yield f"evaluate.held_out: {_counted(inputs.held_out.counts)}"
+    if inputs.questions:
+        yield f"evaluate.exact_match: {len(inputs.questions):,} questions"
 
 
 def _counted(counts: Counts) -> str:

@@ -12,13 +12,11 @@ import hashlib
 import itertools
 import re
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, Needs, Statistics, segments
@@ -27,16 +25,17 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import Rule, Threshold, TopFraction, forced_tokens
+from tokensieve.ops.rules import Rule, Threshold, TopFraction, forced_tokens, in_words
 from tokensieve.runs.card import cleaned_card
-from tokensieve.runs.results import IMPORTED, POINTS_OF_REFERENCE, is_imported
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.results import POINTS_OF_REFERENCE
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.cleaned import write_cleaned
+from tokensieve.select.selection import IMPORTED, Selection, SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.store.atomic import atomic_folder, locked, write_text
 
-_LAYOUT = 1
 SCORES = ("scores", "score")
 """Columns of scores; `score` is what a run itself writes."""
 CHOICES = ("labels", "kept", "assistant_masks")
@@ -73,11 +72,11 @@ class ImportedArm:
 
     Attributes:
         folder: of the arm.
-        selection: what its ``selection.json`` holds.
+        selection: what it selected.
     """
 
     folder: Path
-    selection: Mapping[str, Any]
+    selection: Selection
 
 
 def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) -> ImportedArm:
@@ -102,50 +101,57 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
         what = "a folder, not a file" if file.is_dir() else "no such file"
         raise TokensieveError(what, where=str(file), hint="give one file of JSON lines or Parquet")
     rule: Rule = Threshold(0.5) if fraction is None else TopFraction(fraction)
-    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
-    keep_turn_end = fraction is not None and recipe["select"]["keep_turn_end"]
-    identity = {
-        "layout": _LAYOUT,
-        "data": view.store.fingerprint,
-        "method": IMPORTED,
-        "parameters": {"file": file.name, "sha256": fingerprint.of_files([file])},
-        "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
-        "online": False,
-        "keep_turn_end": keep_turn_end,
-    }
-    folder = view.folder / "arms" / name
+    select = view.run_folder.recipe()["select"]
+    keep_turn_end = fraction is not None and select["keep_turn_end"]
+    identity = SelectionIdentity(
+        data=view.store.fingerprint,
+        method=IMPORTED,
+        parameters={"file": file.name, "sha256": fingerprint.of_files([file])},
+        rule=SelectionIdentity.rule_fields(rule),
+        keep_turn_end=keep_turn_end,
+    )
+    arm = view.run_folder.arm(name)
     with locked(view.folder):
-        path = folder / "selection.json"
-        if path.is_file():
-            found = read_json(path)
-            fingerprint.check_same(
-                {key: found.get(key) for key in identity},
+        if arm.selected:
+            found = arm.selection()
+            found.check_same(
                 identity,
-                where=str(path),
+                where=arm.selection_file,
                 hint="give another --name, or delete the folder of the arm",
             )
-            return ImportedArm(folder, found)
-        with atomic_folder(folder) as partial:
-            values = _Values(view, file, scores=fraction is not None, spill=partial / "values")
+            return ImportedArm(arm.path, found)
+        with atomic_folder(arm.path) as partial:
+            _write_arm(view, identity, rule, file, ArmFolder(partial), jsonl=select["jsonl"])
+    return ImportedArm(arm.path, arm.selection())
 
-            def load(number: int) -> tuple[Statistics, Int64]:
-                examples = view.store.read(number)
-                figures: dict[tuple[str, str], Any] = {(IMPORTED, "value"): values.read(number, examples)}
-                statistics = view.store.statistics(examples, figures, 0)
-                return statistics if keep_turn_end else dataclasses.replace(statistics, turn_end=None), examples.rows
 
-            counts = select_shards(Imported(), rule, load, view.store.shards, partial / "scores")
-            if counts["threshold"] is not None:
-                _warn_of_ties(values, load, view.store.shards, partial / "scores", counts["threshold"])
-            (partial / "values").unlink()
-            selection = {**identity, "statistics": {}, "fitted": None, "reasons": [], **counts}
-            selection |= {"source_rows": view.store.counts.rows, "examples_absent": values.absent}
-            selection["examples_written"] = write_cleaned(
-                view.store, partial / "scores", partial / "cleaned", jsonl=recipe["select"]["jsonl"]
-            )
-            write_text(partial / "cleaned" / "README.md", cleaned_card(recipe, selection))
-            write_json(partial / "selection.json", selection)
-    return ImportedArm(folder, selection)
+def _write_arm(
+    view: RunView, identity: SelectionIdentity, rule: Rule, file: Path, arm: ArmFolder, *, jsonl: bool
+) -> None:
+    """Write everything that an arm has into an empty folder."""
+    spill = arm.path / "values"
+    values = _Values(view, file, scores=isinstance(rule, TopFraction), spill=spill)
+
+    def load(number: int) -> tuple[Statistics, Int64]:
+        examples = view.store.read(number)
+        given: dict[tuple[str, str], Any] = {(IMPORTED, "value"): values.read(number, examples)}
+        statistics = view.store.statistics(examples, given, 0)
+        return statistics if identity.keep_turn_end else dataclasses.replace(statistics, turn_end=None), examples.rows
+
+    counts = select_shards(Imported(), rule, load, view.store.shards, arm.scores)
+    if counts["threshold"] is not None:
+        _warn_of_ties(values, load, view.store.shards, arm.scores, counts["threshold"])
+    spill.unlink()
+    selection = Selection(
+        identity,
+        **counts,
+        examples_written=write_cleaned(view.store, arm.scores, arm.cleaned, jsonl=jsonl),
+        source_rows=view.store.counts.rows,
+        share_reason=in_words(rule) if isinstance(rule, TopFraction) else "as the file says",
+        examples_absent=values.absent,
+    )
+    write_text(arm.cleaned / "README.md", cleaned_card(view.run_folder.recipe(), selection))
+    selection.write(arm.selection_file)
 
 
 def _warn_of_ties(values: _Values, load: LoadStatistics, shards: int, scores: Path, cutoff: float) -> None:
@@ -173,7 +179,7 @@ def _check_name(view: RunView, name: str) -> None:
             where="--name",
             hint="at most 100 letters, digits, dots, hyphens and underscores",
         )
-    if name in POINTS_OF_REFERENCE or (name in view.arms and not is_imported(view.folder, name)):
+    if name in POINTS_OF_REFERENCE or (name in view.arms and not view.folders[name].selection().imported):
         raise TokensieveError(f"the run has '{name}' already", where="--name", hint="give another --name")
 
 

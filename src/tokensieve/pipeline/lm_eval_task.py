@@ -8,8 +8,10 @@ from pathlib import Path
 
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.task_export import write_task
-from tokensieve.pipeline.plan import base_model, recipe_encoder, recipe_questions, with_max_length
+from tokensieve.pipeline.inputs import recipe_encoder, recipe_questions, with_max_length
+from tokensieve.pipeline.plan import base_model
 from tokensieve.pipeline.recipe import Recipe
+from tokensieve.runs.folder import RunFolder
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import trained_model
 
@@ -33,7 +35,7 @@ def write_recipe_task(recipe: Recipe, output: Path, name: str) -> tuple[Path, st
     recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
     encoder = recipe_encoder(recipe, base)
     path = write_task(recipe_questions(recipe, encoder), encoder, match, output, name)
-    folder = Path(recipe.output) / "arms" / recipe.method["name"] / "model"
+    folder = RunFolder(Path(recipe.output)).arm(recipe.method["name"]).model
     model = trained_model(base, recipe.train or TrainSettings(), folder) if folder.is_dir() else base
     given = {"pretrained": model.path, "peft": model.adapter, "revision": model.revision, "add_bos_token": "False"}
     arguments = shlex.quote(",".join(f"{key}={value}" for key, value in given.items() if value))

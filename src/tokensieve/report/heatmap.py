@@ -1,4 +1,4 @@
-"""Token heat maps without a medium: what each token shows, its colour level, and runs of equal style.
+"""Token heat maps, independent of the output: the state and colour level of each token, and runs of equal style.
 
 The page and the terminal draw the same runs.
 """
@@ -18,14 +18,14 @@ from tokensieve.data.decoding import Piece
 LEVELS = 8
 """Colour steps on each side of zero, or from the low to the high end of an unsigned scale."""
 PERCENTILES = (0.01, 0.99)
-"""Values beyond these shares of the trainable tokens get the colour of the end of the scale."""
+"""Values beyond these quantiles of the trainable tokens get the colour at the end of the scale."""
 
 State = Literal["prompt", "kept", "dropped", "mixed"]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to colour levels.
+    """Maps values to colour levels.
 
     Attributes:
         low: value of the lowest level.
@@ -47,7 +47,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Style:
-    """How a piece looks: what became of it and its colour level."""
+    """How a piece looks: its state and its colour level."""
 
     state: State
     level: int
@@ -63,7 +63,7 @@ class StyledRun:
 
 
 def percentile_scale(low: float, high: float) -> Scale:
-    """Return the scale between two percentiles, symmetric about zero where there are negative values."""
+    """Return the scale between two percentiles, symmetric about zero if there are negative values."""
     if low >= 0:
         return Scale(low, high, signed=False)
     limit = max(abs(low), abs(high))
@@ -74,7 +74,7 @@ def value_scale(values: Float32, trainable: Bool) -> Scale:
     """Return the scale of the trainable tokens' values, 1st to 99th percentile.
 
     Args:
-        values: float32 ``[tokens]``; what stands at other tokens is ignored.
+        values: float32 ``[tokens]``; values of other tokens are ignored.
         trainable: bool ``[tokens]``.
     """
     if not trainable.any():
@@ -90,11 +90,11 @@ def styled_runs(
 
     Args:
         pieces: of one example.
-        trainable: bool ``[tokens]``; the others are prompt.
-        kept: bool ``[tokens]``; what stands at prompt tokens is ignored.
-        values: float32 ``[tokens]``, what the colour shows.
-        scale: from values to levels.
-        longest: pieces of a run at most, the prompt's apart, which has nothing to tell them apart.
+        trainable: bool ``[tokens]``; other tokens are prompt.
+        kept: bool ``[tokens]``; values of prompt tokens are ignored.
+        values: float32 ``[tokens]``, the values that the colour shows.
+        scale: maps values to levels.
+        longest: maximum number of pieces in a run, except in runs of the prompt.
     """
     runs: list[StyledRun] = []
     for piece in pieces:

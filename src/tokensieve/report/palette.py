@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Palette:
-    """End colours of the scales; the levels lie on straight lines from the middle to an end.
+    """End colours of the scales; levels interpolate linearly from the middle to an end.
 
     Attributes:
         text: colour of the tokens.

@@ -1,4 +1,4 @@
-"""Results as a table of text, for the page and the terminal alike, and as JSON."""
+"""Results as a table of text, for the page and the terminal, and as JSON."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tokensieve.runs.view import RunView
 
 @dataclass(frozen=True)
 class Cell:
-    """One figure as text; empty where there is none.
+    """One result as text; empty if there is none.
 
     Attributes:
-        text: the figure.
-        note: its 95 % interval, or the count behind a share; empty where there is none.
+        text: the result.
+        note: its 95 % interval, or the count behind a share; empty if there is none.
     """
 
     text: str = ""
@@ -27,12 +27,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One kind of figure.
+    """One metric.
 
     Attributes:
-        title: what it is.
-        cells: one a row.
-        derived: whether it follows from another column, so that a narrow table can do without.
+        title: name of the metric.
+        cells: one per row.
+        derived: whether it follows from another column; narrow tables leave it out.
     """
 
     title: str
@@ -45,9 +45,9 @@ class ResultTable:
     """The results of a run.
 
     Attributes:
-        names: of the rows: controls, method, points of reference.
-        notes: for each row that is no arm what it is; empty for arms.
-        columns: those that hold a figure.
+        names: names of the rows: controls, method, base, reference.
+        notes: a description of each row that is not an arm; empty for arms.
+        columns: the columns that have a result.
     """
 
     names: tuple[str, ...]
@@ -56,13 +56,13 @@ class ResultTable:
 
 
 def result_table(view: RunView) -> ResultTable:
-    """Lay out the results of a run; columns without any figure are left out."""
+    """Lay out the results of a run; columns without any result are left out."""
     notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
     return ResultTable(tuple(row.name for row in view.rows), notes, result_columns(view.rows))
 
 
 def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns that hold a figure of any row."""
+    """Return the columns that have a result in any row."""
     tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
     columns = [
         _column(rows, "tokens kept", _kept),
@@ -80,7 +80,7 @@ def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
 
 
 def results_json(view: RunView) -> dict[str, Any]:
-    """Return the results of a run, ready for JSON; None stands for what was not measured."""
+    """Return the results of a run, ready for JSON; None for results that were not measured."""
     return {"run": str(view.folder), "method": view.method, "results": [row_json(row) for row in view.rows]}
 
 
@@ -96,9 +96,9 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
-    """Return every token of an example with an arm's decisions and all figures, ready for JSON.
+    """Return every token of an example with an arm's decisions and all statistics, ready for JSON.
 
-    Figures of a token that is not trainable say nothing, and are None.
+    Statistics of a token that is not trainable are meaningless, and are None.
 
     Args:
         view: the run.
@@ -148,7 +148,7 @@ def percent(share: float) -> str:
 
 
 def number(value: float) -> str:
-    """Return a figure with three decimals, or fewer digits where it is large."""
+    """Return a number with three decimals, or one decimal if it is large."""
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
@@ -158,7 +158,7 @@ def plain_value(value: float) -> str:
 
 
 def figure_cell(figure: Estimate | None, text: Callable[[float], str]) -> Cell:
-    """Return a figure with its interval, as ``text`` spells both."""
+    """Return a result with its interval, both formatted by ``text``."""
     if figure is None:
         return Cell()
     if figure.low is None or figure.high is None:
@@ -178,7 +178,7 @@ def _kept(row: Row) -> Cell:
     found = row.selection
     if found is None:
         return Cell()
-    # Online arms count over the whole training, so the number alone would not compare with the others'.
+    # Online arms count over all training steps, so the total is shown to make them comparable with other arms.
     offered = f" of {found.trainable:,}" if found.online else ""
     return Cell(percent(found.share), f"{found.kept:,}{offered}")
 

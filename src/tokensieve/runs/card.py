@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from tokensieve.methods import get_method
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, in_words
-from tokensieve.runs.results import IMPORTED
+from tokensieve.ops.rules import TopFraction, in_words
+from tokensieve.select.selection import Selection
 
 _SIZES = (
     (10**3, "n<1K"),
@@ -29,27 +29,26 @@ _SIZES = (
 _WITHOUT_WEIGHTS = (
     " The method also weighs the loss of each token, and these rows carry no weights: train with `tokensieve train`"
 )
-_RULES = {rule.__name__: rule for rule in (TopFraction, DropFraction, Threshold, TopExamples)}
 _OF_THE_RULE = {field.name for field in dataclasses.fields(TopFraction)}
 
 
-def cleaned_card(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> str:
+def cleaned_card(recipe: Mapping[str, Any], selection: Selection) -> str:
     """Return the card of an arm's cleaned data; the arguments are those of `dataset_card`."""
     layout = (
         "Rows of `input_ids`, `attention_mask`, `labels` (unshifted, -100 where a token is not trained) and "
         "`assistant_masks` (1 where it is)."
     )
-    if selection["method"] != IMPORTED:
-        method = get_method(selection["method"], **selection["parameters"])
+    if not selection.imported:
+        method = get_method(selection.method, **selection.parameters)
         if method.weighted:
-            fixed = method.online and not selection["online"]
+            fixed = method.online and not selection.online
             layout += _WITHOUT_WEIGHTS + (", or export to a target that takes weights." if fixed else ".")
     return dataset_card(recipe, selection, layout=layout, loads_with_datasets=True)
 
 
 def dataset_card(
     recipe: Mapping[str, Any],
-    selection: Mapping[str, Any],
+    selection: Selection,
     *,
     layout: str,
     loads_with_datasets: bool,
@@ -59,7 +58,7 @@ def dataset_card(
 
     Args:
         recipe: the run's recipe, as YAML spells it.
-        selection: what ``selection.json`` of the arm holds.
+        selection: what the arm selected.
         layout: what the rows are, in a sentence.
         loads_with_datasets: whether `datasets.load_dataset` reads the folder.
         tags: further tags.
@@ -67,10 +66,10 @@ def dataset_card(
     data = recipe["data"]
     header: dict[str, Any] = {"license": data.get("license") or "unknown"}
     header |= {
-        "pretty_name": f"Tokens chosen by {selection['method']}",
+        "pretty_name": f"Tokens chosen by {selection.method}",
         "task_categories": ["text-generation"],
         "tags": ["tokensieve", "token-selection", "supervised-fine-tuning", *tags],
-        "size_categories": [_size(selection["examples_written"])],
+        "size_categories": [_size(selection.examples_written)],
     }
     # No `configs` with patterns of files: `datasets` caches a local folder that has them by its last name and by the
     # patterns alone, and would load one arm for another. It finds `data/train-*` and `data/train.jsonl` without.
@@ -83,7 +82,7 @@ def dataset_card(
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in _facts(recipe, selection).items())
     return (
         f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
-        f"# Tokens chosen by {selection['method']}\n\n"
+        f"# Tokens chosen by {selection.method}\n\n"
         "Tokenised data for supervised fine-tuning. "
         f"{_trained(selection)}\n\n{layout}\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
@@ -91,31 +90,31 @@ def dataset_card(
     )
 
 
-def _trained(selection: Mapping[str, Any]) -> str:
-    if selection["online"]:
+def _trained(selection: Selection) -> str:
+    if selection.online:
         return "The method chooses again in every step of the training; this is what it would choose before the first."
-    if selection["kept"] == selection["trainable"]:
+    if selection.kept == selection.trainable:
         return "Every token of the answers is trained on."
     return "Only a part of the answers' tokens is trained on; the others are context."
 
 
-def _facts(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str, str]:
+def _facts(recipe: Mapping[str, Any], selection: Selection) -> dict[str, str]:
     models, data = recipe["models"], recipe["data"]
     base = _name(models["base"]["path"])
-    kept, trainable = selection["kept"], selection["trainable"]
-    parameters, fitted = selection["parameters"], selection["fitted"] or {}
+    kept, trainable = selection.kept, selection.trainable
+    parameters, fitted = selection.parameters, selection.fitted or {}
     found = {
-        "method": selection["method"],
+        "method": selection.method,
         "parameters": _pairs(_without_rule(parameters)),
         "found in the data": _pairs({name: fitted[name] for name in fitted if fitted[name] != parameters[name]}),
-        "rule": in_words(_rule(**selection["rule"])),
-        "ends of turns": "kept whatever their score" if selection["keep_turn_end"] else "as other tokens",
+        "rule": in_words(selection.rule),
+        "ends of turns": "kept whatever their score" if selection.identity.keep_turn_end else "as other tokens",
         "trained tokens": f"{kept:,} of {trainable:,} ({100 * kept / trainable:.1f} %)",
-        "examples": f"{selection['examples_written']:,}",
-        "examples without a kept token": f"{selection['examples_without_kept']:,}, left out",
-        "source rows": f"{selection['source_rows']:,}",
+        "examples": f"{selection.examples_written:,}",
+        "examples without a kept token": f"{selection.examples_without_kept:,}, left out",
+        "source rows": f"{selection.source_rows:,}",
         "source": ", ".join(_name(source) for source in data["files"]),
-        "fingerprint of token ids, labels and lengths": selection["data"],
+        "fingerprint of token ids, labels and lengths": selection.identity.data,
         "tokenizer": _name(data["tokenizer"]) if data["tokenizer"] else base,
         "longest example allowed": str(data["max_length"]),
     }
@@ -123,15 +122,11 @@ def _facts(recipe: Mapping[str, Any], selection: Mapping[str, Any]) -> dict[str,
     return {name: value for name, value in found.items() if value}
 
 
-def _roles(models: Mapping[str, Any], selection: Mapping[str, Any]) -> set[str]:
+def _roles(models: Mapping[str, Any], selection: Selection) -> set[str]:
     """Return the roles of the models that the choice used; the base stands for those that the recipe does not name."""
-    read = {name.partition(".")[0] for name in selection["statistics"]}
-    read |= {"current"} if selection["online"] else set()
+    read = {name.partition(".")[0] for name in selection.identity.statistics}
+    read |= {"current"} if selection.online else set()
     return {role if role in models else "base" for role in read}
-
-
-def _rule(name: str, **fields: Any) -> Rule:
-    return _RULES[name](**fields)
 
 
 def _without_rule(parameters: Mapping[str, Any]) -> Mapping[str, Any]:

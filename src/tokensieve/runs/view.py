@@ -12,15 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Float32, Int64, StatisticSpec, UInt8
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.prepare import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.data.decoding import TokenDecoder
-from tokensieve.runs.results import Row, imported_arms, read_object, read_rows
+from tokensieve.runs.folder import ArmFolder, RunFolder
+from tokensieve.runs.results import Row, read_rows
+from tokensieve.select.selection import Selection
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import read_shard, shard_name
-from tokensieve.containers import IGNORE_INDEX, Bool, Examples, StatisticSpec, Float32, Int64, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ class RunView:
         statistics: the folder of each role's statistics.
         seconds: what each stage took.
         versions: of the libraries.
-        folders: the folder of each arm.
+        folders: the folder of each arm; of several runs, where they are joined.
         tokens: how many went through each stage, where that was noted.
     """
 
@@ -131,8 +133,13 @@ class RunView:
     statistics: Mapping[str, Path]
     seconds: Mapping[str, float]
     versions: Mapping[str, str]
-    folders: Mapping[str, Path]
+    folders: Mapping[str, ArmFolder]
     tokens: Mapping[str, int]
+
+    @property
+    def run_folder(self) -> RunFolder:
+        """Its files; of several runs joined, those of the first."""
+        return RunFolder(self.folder)
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -186,7 +193,7 @@ class RunView:
         }
         scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
-            folder = self.folders[arm] / "scores"
+            folder = self.folders[arm].scores
             columns = _aligned(folder / shard_name(number), examples)
             scores[arm] = columns["score"]
             kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
@@ -196,7 +203,7 @@ class RunView:
 
     def read_scores(self, arm: str, number: int) -> tuple[Float32, Bool]:
         """Read one shard's scores of an arm, float32 ``[tokens]``, and its decisions, bool ``[tokens]``."""
-        return read_selection(self.folders[arm] / "scores", number)
+        return read_selection(self.folders[arm].scores, number)
 
     def parts(self, arm: str, number: int) -> Mapping[str, Float32]:
         """Return float32 ``[tokens]`` of one shard by name: the summands of an arm's score.
@@ -215,7 +222,7 @@ class RunView:
         folders = {folder.name: folder for folder in self.statistics.values()}
         for role, name in method.needs:
             key = StatisticSpec.of(name, method.options(name)).key
-            folder = folders.get(selection.statistics.get(f"{role}.{name}", ""))
+            folder = folders.get(selection.identity.statistics.get(f"{role}.{name}", ""))
             if folder is None or not (folder / key / shard_name(number)).is_file():
                 return {}
             values[role, name] = _aligned(folder / key / shard_name(number), examples)[name]
@@ -264,30 +271,57 @@ def load_run(folder: Path) -> RunView:
     """Open a run folder.
 
     Raises:
-        TokensieveError: a folder that holds no run, or one whose tokens are not selected yet.
+        TokensieveError: a folder that holds no run, one whose tokens are not selected yet, or an arm that was selected
+            from other examples than those of the run.
     """
-    state = read_object(folder / "run.json", "this folder holds no run", "give the folder of a run, such as runs/a")
+    run = RunFolder(folder)
+    state = run.state()
+    store = open_examples(folder / state.examples)
+    own = [name for name in state.arms if name != state.method]
+    arms = [*own, *(name for name in run.imported_arms() if name not in state.arms), state.method]
     try:
-        method = state["method"]
-        arms = [name for name in state["arms"] if name != method] + imported_arms(folder, state["arms"]) + [method]
-        return RunView(
-            folder,
-            str(state["name"]),
-            method,
-            read_rows(folder, arms),
-            open_examples(folder / state["examples"]),
-            {role: folder / path for role, path in state["statistics"].items()},
-            state["seconds"],
-            state["versions"],
-            {name: folder / "arms" / name for name in arms},
-            state.get("tokens", {}),
-        )
+        rows = read_rows(run, arms)
     except (KeyError, TypeError, AttributeError) as error:
         raise TokensieveError(
-            f"a file of this run lacks or garbles a field: {type(error).__name__}: {error}",
+            f"a field of an evaluation is missing or garbled: {type(error).__name__}: {error}",
             where=str(folder),
-            hint=f"run `tokensieve run {folder / 'recipe.yaml'}` again",
+            hint="delete the evaluation.json that lacks it and run `tokensieve evaluate` with the recipe of the run",
         ) from error
+    for row in rows:
+        if row.selection is not None:
+            check_data(row.selection, store.fingerprint, run.arm(row.name))
+    return RunView(
+        folder,
+        state.name,
+        state.method,
+        rows,
+        store,
+        {role: folder / path for role, path in state.statistics.items()},
+        state.seconds,
+        state.versions,
+        {name: run.arm(name) for name in arms},
+        state.tokens,
+    )
+
+
+def check_data(selection: Selection, data: str, arm: ArmFolder) -> None:
+    """Refuse an arm that was selected from other examples.
+
+    Args:
+        selection: what the arm selected.
+        data: fingerprint of the examples that are to be used with it.
+        arm: its folder.
+
+    Raises:
+        TokensieveError: the fingerprints differ.
+    """
+    if selection.identity.data != data:
+        raise TokensieveError(
+            f"arm '{arm.name}' was selected from other examples than those of the run: "
+            f"{selection.identity.data[:16]} there, {data[:16]} here",
+            where=str(arm.selection_file),
+            hint="the data changed since: give another output, or delete the folder of the arm and select again",
+        )
 
 
 def _plain_names(statistics: dict[str, Float32]) -> dict[str, Float32]:

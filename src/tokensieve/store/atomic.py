@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tokensieve.errors import TokensieveError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -80,6 +82,28 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_object(path: Path, missing: str, hint: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: its file.
+        missing: what to say when there is no such file.
+        hint: what the user can do when it cannot be read.
+
+    Raises:
+        TokensieveError: the file is missing or holds no JSON object.
+    """
+    if not path.is_file():
+        raise TokensieveError(missing, where=str(path), hint=hint)
+    try:
+        found = read_json(path)
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise TokensieveError(f"not JSON: {error}", where=str(path), hint=hint) from error
+    if not isinstance(found, dict):
+        raise TokensieveError("not a JSON object", where=str(path), hint=hint)
+    return found
 
 
 def _sync(path: Path) -> None:

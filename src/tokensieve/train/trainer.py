@@ -20,7 +20,8 @@ from tokensieve.methods._base import Method
 from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.progress import ProgressCallback
-from tokensieve.store.atomic import atomic_folder, write_json
+from tokensieve.store.atomic import atomic_folder
+from tokensieve.train.record import write_record
 from tokensieve.train.settings import TrainSettings, sft_config
 
 OnStep = Callable[[int, int], None]
@@ -80,7 +81,7 @@ def train(
     )
     with atomic_folder(output) as partial:
         write_model(fitted.model, tokenizer, settings, partial)
-        write_json(partial / "training.json", fitted.record)
+        write_record(partial, fitted.record)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return trained_model(base, settings, output)
 

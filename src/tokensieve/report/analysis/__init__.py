@@ -1,1 +1,1 @@
-"""What the page and the terminal show, as figures."""
+"""The data that the page and the terminal show."""

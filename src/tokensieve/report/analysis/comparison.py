@@ -1,8 +1,7 @@
-"""Several runs side by side: figures of their arms, differences, and how far they kept the same tokens."""
+"""Several runs side by side: results of their arms, differences, and how far they keep the same tokens."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -11,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.report.table import row_json
-from tokensieve.runs.results import Estimate, Row, read_optional
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.shards import read_shard, shard_name
 
 _SAME_SHARE = 0.001
-"""Kept shares that differ by less count as equal: two ways to round, or turn ends on top."""
+"""Kept shares that differ by less count as equal: rounding and turn ends cause such differences."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class ComparedRow:
 
     Attributes:
         run: label of the run.
-        row: its figures.
+        row: its results.
         view: the run.
     """
 
@@ -42,39 +41,39 @@ class ComparedRow:
 
     @property
     def name(self) -> str:
-        """Run and arm in one."""
+        """Run and arm, as one name."""
         return f"{self.run}:{self.row.name}"
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> ArmFolder:
         """The arm's folder."""
-        return self.view.folder / "arms" / self.row.name
+        return self.view.run_folder.arm(self.row.name)
 
     @property
     def share(self) -> float:
-        """Kept share of the trainable tokens; 1 for points of reference."""
+        """Kept share of the trainable tokens; 1 for base and reference."""
         return self.row.selection.share if self.row.selection else 1.0
 
     @cached_property
     def losses(self) -> Examples | None:
         """Held-out loss by example."""
-        data = read_optional(self.folder / "evaluation.json").get("data", {}).get("held_out")
-        return _read_examples(self.folder / "held_out.jsonl", "losses", "tokens", ("rows", "tokens"), data)
+        data = self.folder.evaluation().get("data", {}).get("held_out")
+        return _examples(self.folder, "held_out", "losses", "tokens", ("rows", "tokens"), data)
 
     @cached_property
     def correct(self) -> Examples | None:
         """Exact matches by question."""
-        return _read_examples(self.folder / "predictions.jsonl", "correct", None, ("row", "prompt", "answer"))
+        return _examples(self.folder, "predictions", "correct", None, ("row", "prompt", "answer"))
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """What stands behind one evaluation figure.
+    """The data behind one evaluation metric.
 
     Attributes:
         sums: float64 ``[examples]``.
-        counts: int64 ``[examples]``, what each sum is over.
-        identity: what the examples are, to tell whether two arms were evaluated on the same ones.
+        counts: int64 ``[examples]``, the number of terms in each sum.
+        identity: identifies the examples, to check that two arms were evaluated on the same ones.
     """
 
     sums: NDArray[np.float64]
@@ -84,16 +83,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much one arm's figures differ from another's on the same examples.
+    """How much one arm's results differ from another's on the same examples.
 
-    The intervals are of the examples, drawn again and again together for both arms (paired bootstrap). How much another
-    seed of the training would change is not in them.
+    The intervals come from resampling the examples together for both arms (paired bootstrap). They do not include the
+    effect of another training seed.
 
     Attributes:
         arm: the arm.
-        against: what is subtracted.
-        loss: difference of held-out losses, in nats; None where they cannot be compared.
-        exact_match: difference of the shares of exact answers; likewise.
+        against: the arm that is subtracted.
+        loss: difference of held-out losses, in nats; None if they cannot be compared.
+        exact_match: difference of the exact-match rates; None if they cannot be compared.
     """
 
     arm: str
@@ -104,15 +103,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far two arms over the same examples kept the same tokens.
+    """How far two arms over the same examples keep the same tokens.
 
     Attributes:
-        arm: one.
-        other: the other.
-        both: tokens that both kept.
-        jaccard: share of these of the tokens that either kept.
-        jaccard_by_chance: what it would be about, if both had drawn as many at random.
-        overlap: share of these of the tokens of the arm that kept less (overlap coefficient).
+        arm: the first arm.
+        other: the second arm.
+        both: number of tokens that both keep.
+        jaccard: ``both``, divided by the tokens that at least one keeps.
+        jaccard_by_chance: approximate value for two random selections of the same sizes.
+        overlap: ``both``, divided by the tokens of the arm that keeps fewer (overlap coefficient).
     """
 
     arm: str
@@ -129,12 +128,12 @@ class Comparison:
 
     Attributes:
         runs: folder of each run, by its label.
-        rows: every arm; then the points of reference, once where runs share them.
-        random_differences: arms against the random control that kept as much.
+        rows: every arm; then base and reference, once if runs share them.
+        random_differences: arms against the random control that keeps as many tokens.
         method_differences: the methods of the later runs against that of the first.
-        agreements: of each two arms over the same examples that dropped something.
-        recipes: values of each recipe key that is not the same in all runs, in the order of the runs.
-        notes: what the figures do not say.
+        agreements: of each pair of arms that have the same examples and drop tokens.
+        recipes: values of each recipe key that differs between runs, in the order of the runs.
+        notes: limits of the comparison.
     """
 
     runs: Mapping[str, Path]
@@ -159,10 +158,10 @@ class Comparison:
 
 
 def compare_runs(folders: Sequence[Path]) -> Comparison:
-    """Compare runs; one alone gets its differences and agreements too.
+    """Compare the arms of one or more runs.
 
     Raises:
-        TokensieveError: no run, the same one twice, or a folder that holds none.
+        TokensieveError: there is no run, a run is given twice, or a folder is not a run folder.
     """
     if not folders:
         raise TokensieveError("no run to compare", hint="tokensieve compare runs/a runs/b")
@@ -183,7 +182,7 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 
 def difference(arm: ComparedRow, against: ComparedRow) -> Difference:
-    """Return how an arm's figures differ from another's."""
+    """Return how an arm's results differ from another's."""
     figures = arm.row.evaluation, against.row.evaluation
     return Difference(
         arm.name,
@@ -204,7 +203,7 @@ def _estimate(
 
 
 def _labels(folders: Sequence[Path]) -> dict[str, Path]:
-    """Return a short name for each folder: its own, or the whole path where that is not enough."""
+    """Return a short name for each folder: its own name, or the full path if the name is not unique."""
     if len({folder.resolve() for folder in folders}) < len(folders):
         raise TokensieveError(
             "the same run is given twice", where=", ".join(map(str, folders)), hint="name each run once"
@@ -220,7 +219,7 @@ def _is_random(one: ComparedRow) -> bool:
 
 
 def _control(arm: ComparedRow, arms: Sequence[ComparedRow]) -> ComparedRow | None:
-    """Return the random control that kept as much of the same examples, of the arm's own run if it has one."""
+    """Return the random control that keeps as many tokens of the same examples, from the arm's own run if possible."""
     fitting = [
         one
         for one in arms
@@ -262,20 +261,20 @@ def _agreements(arms: Sequence[ComparedRow]) -> Iterator[Agreement]:
 
 
 def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
-    """Return int64 ``[arms, arms]``, tokens that both kept, and the number of trainable tokens; shard by shard."""
+    """Return int64 ``[arms, arms]``, the tokens that both keep, and the number of trainable tokens."""
     both = np.zeros((len(arms), len(arms)), dtype=np.int64)
     store = arms[0].view.store
     for number in range(store.shards):
         columns, offsets = [], []
         for one in arms:
-            cu_seqlens, found = read_shard(one.folder / "scores" / "kept" / shard_name(number))
+            cu_seqlens, found = read_shard(one.folder.scores / "kept" / shard_name(number))
             offsets.append(cu_seqlens)
             columns.append(found["kept"])
         if any(not np.array_equal(offsets[0], other) for other in offsets[1:]):
             raise TokensieveError(
-                "the shards of these arms do not hold the same examples",
-                where=", ".join(str(one.folder) for one in arms),
-                hint="run `tokensieve select` with the recipe of each run again",
+                "the shards of these arms have different examples",
+                where=", ".join(str(one.folder.path) for one in arms),
+                hint="run `tokensieve select` again with the recipe of each run",
             )
         kept = np.stack(columns).astype(np.float32)  # a product of float matrices is fast, and exact below 2^24
         for start in range(0, kept.shape[1], 2**20):
@@ -285,19 +284,10 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
 
 
 def _recipe_differences(views: Mapping[str, RunView]) -> dict[str, list[Any]]:
-    flat = [_flat(_recipe(view.folder / "recipe.yaml"), "") for view in views.values()]
+    flat = [_flat(view.run_folder.recipe(), "") for view in views.values()]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in ("output", "store")]
     values = {key: [one.get(key) for one in flat] for key in keys}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
-
-
-def _recipe(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TokensieveError(
-            f"the run's recipe cannot be read: {error}", where=str(path), hint="run it again: finished work is kept"
-        ) from error
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:
@@ -308,35 +298,35 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 
 def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterator[str]:
     if len({view.store.fingerprint for view in views.values()}) > 1:
-        yield "not all runs have the same examples: tokens kept are compared where they have"
+        yield "not all runs have the same examples; kept tokens are compared only between runs that do"
     for what, examples in (("held-out loss", "losses"), ("exact match", "correct")):
         found = [one for one in (getattr(arm, examples) for arm in arms) if one is not None]
         if any(one.identity != found[0].identity for one in found[1:]):
-            yield f"not all arms were evaluated on the same data: no difference of {what} where they were not"
+            yield f"not all arms were evaluated on the same data; those that were not have no difference of {what}"
     online = [one.name for one in arms if one.row.selection is not None and one.row.selection.online]
     if online:
-        yield f"{', '.join(online)}: chose as the model trained; agreement is of what they would choose before it"
-    # An evaluation by a version that kept only the means.
+        yield f"{', '.join(online)}: online; agreement uses what the method would select before the first step"
+    # An evaluation by a version that stored only the means.
     bare = [one.name for one in arms if one.row.evaluation.loss is not None and one.losses is None]
     if bare:
         yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"
 
 
-def _read_examples(
-    path: Path, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
+def _examples(
+    arm: ArmFolder, what: str, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
 ) -> Examples | None:
-    if not path.is_file():
+    rows = arm.evaluation_details(what)
+    if rows is None:
         return None
     try:
-        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
         return Examples(
             np.array([row[sums] for row in rows], dtype=np.float64),
             np.array([row[counts] if counts else 1 for row in rows], dtype=np.int64),
             [data, *([row[name] for name in identity] for row in rows)],
         )
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise TokensieveError(
-            f"no evaluation that can be read: {type(error).__name__}: {error}",
-            where=str(path),
-            hint="delete it and evaluation.json beside it, and run `tokensieve evaluate` with the recipe of the run",
+            f"the evaluation of '{arm.name}' cannot be read: {type(error).__name__}: {error}",
+            where=str(arm.path),
+            hint=arm.evaluate_again,
         ) from error

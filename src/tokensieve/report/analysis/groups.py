@@ -1,4 +1,4 @@
-"""Groups of tokens that a kept share is shown for: where they came from, where they stand, and what they are."""
+"""Groups of tokens with a kept share: by source, by position in the answer, and by kind of token."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ POSITIONS = tuple(
     "1" if place == 0 else f"{2**place:,} to {2 ** (place + 1) - 1:,}" if place < 14 else f"from {2**14:,}"
     for place in range(15)
 )
-"""Places of a token in its answer, counted from 1, in groups that double in size."""
+"""Positions of a token in its answer, counted from 1, in groups that double in size."""
 _CODE = set("{}[]<>=+*/\\|&^%$#@~_`")
 
 
 class TokenClasses:
-    """Knows the class of each vocabulary id.
+    """The class of each vocabulary id.
 
     Args:
-        decoder: gives a token's text.
+        decoder: decodes a token to text.
     """
 
     def __init__(self, decoder: TokenDecoder) -> None:
@@ -34,7 +34,7 @@ class TokenClasses:
         self._known = np.full(0, -1, dtype=np.int64)
 
     def of(self, token_ids: np.ndarray) -> Int64:
-        """Return int64 ``[tokens]``, places in `CLASSES`."""
+        """Return int64 ``[tokens]``, indices into `CLASSES`."""
         if not len(token_ids):
             return np.zeros(0, dtype=np.int64)
         lacking = int(token_ids.max()) + 1 - len(self._known)
@@ -48,7 +48,7 @@ class TokenClasses:
 
 
 def text_class(text: str) -> str:
-    """Return the class of a token's text, one of `CLASSES`; a token alone says no more.
+    """Return the class of a token's text, one of `CLASSES`; the text alone allows no finer classes.
 
     >>> [text_class(text) for text in (" the", "42", "!?", "()", "=", "  ")]
     ['words', 'digits', 'punctuation', 'punctuation', 'code and symbols', 'whitespace']
@@ -69,7 +69,7 @@ def text_class(text: str) -> str:
 
 
 def answer_places(trainable: Bool, cu_seqlens: Int64) -> Int64:
-    """Return int64 ``[trainable tokens]``, the place in `POSITIONS` of each: how far it is into its answer."""
+    """Return int64 ``[trainable tokens]``, the index in `POSITIONS` of each token's position in its answer."""
     number = np.arange(len(trainable))
     starts = trainable & ~np.concatenate([[False], trainable[:-1]])
     starts[cu_seqlens[:-1][cu_seqlens[:-1] < len(trainable)]] = True
@@ -79,7 +79,7 @@ def answer_places(trainable: Bool, cu_seqlens: Int64) -> Int64:
 
 
 def source_names(sources: Sequence[str]) -> list[str]:
-    """Return short names of sources: paths without the folders that all of them share."""
+    """Return short names of sources: paths without their common parent folders."""
     paths = [source for source in sources if os.path.isabs(source)]
     if not paths:
         return list(sources)
@@ -88,5 +88,5 @@ def source_names(sources: Sequence[str]) -> list[str]:
 
 
 def example_of(trainable: Bool, cu_seqlens: Int64) -> Int64:
-    """Return int64 ``[trainable tokens]``, the number of the example that each lies in."""
+    """Return int64 ``[trainable tokens]``, the number of each token's example."""
     return segment_ids(cu_seqlens)[trainable]

@@ -1,4 +1,4 @@
-"""What every arm keeps of a whole data set, at every setting of its sweep, gathered in two passes over the shards.
+"""What every arm keeps of the complete data set, at every setting of its sweep, counted in two passes over the shards.
 
 A table of counts has a row for each group of tokens and a column for each level (`sweep`): the sum of its first
 ``s + 1`` columns is what setting ``s`` keeps of each group.
@@ -22,8 +22,8 @@ from tokensieve.runs.view import RunView, ShardView
 
 BINS = 40
 LEAST_SEEN = 20
-"""Occurrences below which a token's kept share says too little."""
-_TOKENS = 300  # of the vocabulary that are counted by level: the most frequent ones
+"""Minimum number of occurrences for a token's kept share to be meaningful."""
+_TOKENS = 300  # the most frequent vocabulary tokens, which are counted by level
 _POINTS = 1500  # of the scatter plot
 _KEY_BITS = 20  # of 32: a percentile is off by 2^-11 of its value at most
 
@@ -32,21 +32,21 @@ Arm = str
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """Counts of the trainable tokens of a data set; ``levels`` is one more than the settings of an arm's sweep.
+    """Counts of a data set's trainable tokens; ``levels`` is one more than the number of settings of an arm's sweep.
 
     Attributes:
         sources: int64 ``[sources, levels]`` by arm.
         positions: int64 ``[POSITIONS, levels]`` by arm.
         classes: int64 ``[CLASSES, levels]`` by arm.
         histograms: int64 ``[BINS, levels]`` by arm and value: ``score``, or a statistic such as ``base.loss``.
-        edges: float64 ``[BINS + 1]`` by the name of a value (`value_name`), from the 1st to the 99th percentile; what
-            lies beyond is in the first and the last bin.
-        percentiles: the 1st and the 99th, by the same name.
-        joint: int64 ``[levels of one arm, levels of the other]`` by pair of arms, in the order of the arms.
+        edges: float64 ``[BINS + 1]`` by the name of a value (`value_name`), from the 1st to the 99th percentile; values
+            beyond are counted in the first and the last bin.
+        percentiles: the 1st and the 99th percentile, by the same name.
+        joint: int64 ``[levels of the first arm, levels of the second]`` by pair of arms, in the order of the arms.
         token_ids: int64 ``[tokens]``, the most frequent ones of those seen at least `LEAST_SEEN` times.
         tokens: int64 ``[tokens, levels]`` by arm.
         points: an even sample of tokens: float32 ``[points]`` by statistic, and uint8 levels by arm.
-        index: one row an example.
+        index: one row per example.
     """
 
     sources: Mapping[Arm, Int64]
@@ -64,7 +64,7 @@ class Summary:
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """One row an example, in the order of the store.
+    """One row per example, in the order of the store.
 
     Attributes:
         rows: int64 ``[examples]``, number of the source row.
@@ -72,7 +72,7 @@ class Index:
         tokens: int64 ``[examples]``.
         trainable: int64 ``[examples]``.
         kept: int64 ``[examples]`` by arm, at the run's own setting.
-        disputed: int64 ``[examples]``, tokens that some method keeps and another drops; controls have no say.
+        disputed: int64 ``[examples]``, tokens that one method keeps and another drops, not counting controls.
     """
 
     rows: Int64
@@ -112,7 +112,7 @@ class _Tables:
 
 
 def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
-    """Gather the counts; memory grows with the vocabulary and the number of examples, not of tokens."""
+    """Count the tokens; memory grows with the vocabulary and the number of examples, not with the number of tokens."""
     percentiles, token_ids, trainable = _first_pass(view)
     edges = {name: _edges(*ends) for name, ends in percentiles.items()}
     widths = {arm: len(level.sweep.values) + 1 for arm, level in levels.items()}
@@ -169,15 +169,15 @@ def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
 
 
 def pick_examples(index: Index, arm: Arm, count: int) -> Int64:
-    """Choose examples to look at: those that lost the most and the least, the most disputed, and an even sample.
+    """Pick examples for the page: most and fewest tokens dropped, most disputed, and an even sample.
 
     Args:
-        index: of the data set.
-        arm: whose losses count.
-        count: examples to choose in all, at most.
+        index: index of the data set.
+        arm: the arm whose dropped tokens count.
+        count: maximum number of examples.
 
     Returns:
-        int64 ``[examples]``: their numbers, rising.
+        int64 ``[examples]``: their numbers, ascending.
     """
     numbers = np.flatnonzero(index.trainable > 0)
     if count >= len(numbers):
@@ -198,7 +198,7 @@ def value_name(arm: Arm, name: str) -> str:
 
 
 def scoring_arms(view: RunView) -> list[Arm]:
-    """Return the arms that are no controls."""
+    """Return the arms that are not controls."""
     methods = {arm: selection.method for arm in view.arms if (selection := view.row(arm).selection) is not None}
     return [arm for arm, method in methods.items() if method not in CONTROLS]
 
@@ -234,7 +234,7 @@ def _percentiles(counts: Int64) -> tuple[float, float]:
 
 
 def _edges(low: float, high: float) -> NDArray[np.float64]:
-    # Values that are all the same still need a bin with a width.
+    # If all values are equal, the bins still need a width.
     margin = 0.5 if high <= low else 0.0
     return np.linspace(low - margin, high + margin, BINS + 1)
 
@@ -252,7 +252,7 @@ def _bins(values: Float32, edges: NDArray[np.float64]) -> Int64:
 
 
 def _even(total: int, count: int) -> Int64:
-    """Return int64: ``count`` numbers below ``total`` at even distances, all where there are fewer."""
+    """Return int64: ``count`` evenly spaced numbers below ``total``, or all if there are fewer."""
     return np.arange(total) if total <= count else (np.arange(count) * total) // max(1, count)
 
 

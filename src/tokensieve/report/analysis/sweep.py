@@ -1,15 +1,15 @@
-"""What an arm would keep at other settings of its rule: exact, from stored scores, for a whole data set of any size.
+"""What an arm would keep at other settings of its rule: exact, from stored scores, for data sets of any size.
 
-A sweep is a list of settings of one parameter (the fraction of a ranking, or a threshold) in the order in which more
-and more is kept. What is kept at one setting is kept at every later one, so a single number tells a token's fate at
-all of them: its **level**, the number of settings that drop it. A token is kept at setting ``s`` where its level is at
-most ``s``. The decisions are those of `ops.rules` and `ops.cutoff` themselves.
+A sweep is a list of settings of one parameter (the fraction of a ranking, or a threshold), ordered so that each setting
+keeps at least the tokens of the one before. A single number therefore describes a token at all settings: its
+**level**, the number of settings that drop it. A token is kept at setting ``s`` if its level is at most ``s``.
+`ops.rules` and `ops.cutoff` make the decisions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,25 +23,25 @@ from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopFraction, forced_tokens
-from tokensieve.runs.results import IMPORTED, Selection
 from tokensieve.runs.view import RunView
+from tokensieve.select.selection import Selection
 
 STEPS = 100
-"""Settings of a sweep beside the run's own."""
+"""Settings of a sweep, in addition to the run's own."""
 PROMPT = 255
 """Level of a token that is not trainable."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Settings of an arm's rule, in the order in which more is kept.
+    """Settings of an arm's rule, ordered so that later settings keep more.
 
     Attributes:
-        parameter: ``fraction`` (kept), ``discard`` (dropped) or ``threshold``; None where there is nothing to set.
-        values: of the parameter; one NaN where there is nothing to set.
-        own: place of the run's own setting.
-        thresholds: the lowest score that each setting keeps by rank, NaN where there is none.
-        note: why there is nothing to set; empty otherwise.
+        parameter: ``fraction`` (kept), ``discard`` (dropped) or ``threshold``; None if the arm has no adjustable ratio.
+        values: values of the parameter; one NaN if there is none.
+        own: index of the run's own setting.
+        thresholds: the lowest score that each setting keeps by rank; NaN if it keeps none by rank.
+        note: why there is no parameter; empty otherwise.
     """
 
     parameter: str | None
@@ -63,11 +63,11 @@ class Levels:
         self._view, self._arm = view, arm
         row = view.row(arm).selection
         assert row is not None
-        self._keep_turn_end = row.keep_turn_end
+        self._keep_turn_end = row.identity.keep_turn_end
         self._rules: Sequence[Rule] = ()
         self._cutoffs: list[Cutoff] = []
         self._ties: list[Int64] = []
-        # What is gone through several times over is read once where it is one shard.
+        # The shards are read several times; if there is only one, it is read once.
         self._read = lru_cache(maxsize=1)(self._read_shard)
         self.shard = lru_cache(maxsize=1)(self._shard)
         self.sweep = self._find(row)
@@ -80,10 +80,10 @@ class Levels:
         return levels
 
     def _find(self, selection: Selection) -> Sweep:
-        """Find the settings, and what they keep over all shards; nothing to set where that is not the rule alone."""
+        """Find the settings and thresholds over all shards; none if the rule does not give the stored decisions."""
         rule = own_rule(selection)
         if rule is None:
-            return _fixed("the whole of what it keeps is no ranking with a ratio to set")
+            return _fixed("a ratio cannot reproduce this selection")
         self._rules, own = self._settings(rule)
         if isinstance(rule, TopFraction) and rule.scope == "dataset":
             self._find_cutoffs()
@@ -94,7 +94,7 @@ class Levels:
             if not np.array_equal(levels[trainable] <= own, kept[trainable]):
                 self._rules = ()
                 self.shard.cache_clear()
-                return _fixed("what is stored of its selection does not follow from its scores by its rule")
+                return _fixed("the stored selection does not match the stored scores and rule")
             ranked = trainable & ~forced_tokens(statistics)
             np.minimum.at(lowest, levels[ranked], scores[ranked])
         if isinstance(rule, Threshold):
@@ -107,7 +107,7 @@ class Levels:
         return Sweep(name, tuple(values), own, tuple(np.where(known, lowest, np.nan).tolist()))
 
     def _settings(self, rule: TopFraction | Threshold) -> tuple[Sequence[TopFraction | Threshold], int]:
-        """Return the settings of a rule with its own among them, and the place of that."""
+        """Return the settings of a rule, including the run's own, and the index of the run's own."""
         if isinstance(rule, Threshold):
             values = sorted({rule.value, *self._quantiles()}, reverse=True)
             return [Threshold(value) for value in values], values.index(rule.value)
@@ -137,7 +137,7 @@ class Levels:
         self._cutoffs = _cutoffs(upper, keys, picks)
         known, place = np.unique(np.array([cutoff.key for cutoff in self._cutoffs]), return_inverse=True)
         left = np.array([cutoff.ties for cutoff in self._cutoffs], dtype=np.int64)
-        for key in keys:  # the ties that are left when each shard begins
+        for key in keys:  # the ties that are left at the start of each shard
             self._ties.append(np.maximum(left, 0))
             found = key().astype(np.int64)
             at = np.minimum(np.searchsorted(known, found), len(known) - 1)
@@ -148,7 +148,7 @@ class Levels:
         return [rule for rule in self._rules if isinstance(rule, TopFraction)]
 
     def _count_drops(self, number: int, scores: Float32, statistics: Statistics) -> UInt8:
-        """Return uint8 ``[tokens]``: how many settings drop each; of no meaning where a token is not trainable."""
+        """Return uint8 ``[tokens]``: how many settings drop each token; undefined for tokens that are not trainable."""
         drops = np.zeros(len(scores), dtype=np.uint8)
         if self._cutoffs:
             keys = self._keys(number)
@@ -183,24 +183,22 @@ class Levels:
 
 
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:
-    """Return the rule of an arm where its one parameter can be set again without scoring or training again."""
-    kind = selection.rule.get("name")
-    given = {name: value for name, value in selection.rule.items() if name != "name"}
+    """Return the rule of an arm if its parameter can change without scoring or training again, or None."""
+    rule = selection.rule
     if selection.rounds:
         return None
-    if kind == "Threshold":  # that of imported labels is of zeros and ones
-        return None if selection.method == IMPORTED else Threshold(**given)
-    kinds: Mapping[str | None, type[TopFraction]] = {"TopFraction": TopFraction, "DropFraction": DropFraction}
-    return kinds[kind](**given) if kind in kinds and ratio_parameter(selection) else None
+    if isinstance(rule, Threshold):  # imported labels have the scores 0 and 1
+        return None if selection.imported else rule
+    return rule if isinstance(rule, TopFraction) and ratio_parameter(selection) else None
 
 
 def ratio_parameter(selection: Selection) -> str | None:
-    """Return the parameter of an arm's method that is the fraction of its rule; None where the rule has no choice."""
-    if selection.method == IMPORTED:
+    """Return the parameter of an arm's method that sets the fraction of its rule, or None."""
+    if selection.imported:
         return "fraction"
     try:
         method = get_method(selection.method, **selection.parameters)
-    except TokensieveError:  # of a package that is not here
+    except TokensieveError:  # of a package that is not installed
         return "fraction" if "fraction" in selection.parameters else None
     return next((name for name in selection.parameters if _is_ratio(method, name)), None)
 
@@ -218,7 +216,7 @@ def _fixed(note: str) -> Sweep:
 
 
 def _cutoffs(upper: Int64, keys: Sequence[Callable[[], NDArray[np.uint32]]], counts: Sequence[int]) -> list[Cutoff]:
-    """Find the cut-off of each count in one more pass over the shards."""
+    """Find the cut-off of each count, in one more pass over the shards."""
     buckets = {bucket_of(upper, count)[0] for count in counts if count}
     lower = {bucket: np.zeros(1, dtype=np.int64) for bucket in buckets}
     for key in keys:

@@ -1,6 +1,6 @@
-"""What notebooks show of examples and runs: heat maps and tables as HTML with inline styles, without scripts.
+"""Notebook display of examples and runs: heat maps and tables as HTML with inline styles, without scripts.
 
-The runs of tokens, their colours and the visible white space are those of the page (`heatmap`, `palette`).
+The runs of tokens, their colours and the visible white space are the same as on the page (`heatmap`, `palette`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LINES = {
     "mixed": "text-decoration:underline line-through;text-underline-offset:.28em",
     "prompt": "color:#555c69",
 }
-# The colours of the text stand on a ground of their own, whatever the theme of the notebook.
+# The text has a fixed background, independent of the notebook's theme.
 _GROUND = (
     f"background:{css(LIGHT.middle)};color:{css(LIGHT.text)};border:1px solid #d9dde4;border-radius:6px;"
     "padding:10px 12px;margin:4px 0;max-width:60rem"
@@ -37,20 +37,20 @@ _CELL = "padding:3px 12px;text-align:right;border-top:1px solid #d9dde4;backgrou
 
 @dataclass(frozen=True, eq=False)
 class NotebookExample(ExampleView):
-    """An example that notebooks show as its heat map.
+    """An example that notebooks show as a heat map.
 
     Attributes:
-        run: the run that it belongs to.
+        run: the run of the example.
     """
 
     run: NotebookRun
 
     def html(self, arm: str | None = None, value: str = "score") -> str:
-        """Return its heat map as HTML without scripts.
+        """Return the heat map as HTML without scripts.
 
         Args:
             arm: whose decisions and score to show; the method's when not given.
-            value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+            value: what the colour shows: ``score``, or a statistic such as ``base.loss``.
 
         Raises:
             TokensieveError: an unknown arm or value.
@@ -63,13 +63,13 @@ class NotebookExample(ExampleView):
 
 @dataclass(frozen=True, eq=False)
 class NotebookRun(RunView):
-    """A run that notebooks show as its table of results."""
+    """A run that notebooks show as a table of results."""
 
     def example(self, number: int) -> NotebookExample:
-        """Return one example, by its position in the store.
+        """Return an example, by its position in the store.
 
         Raises:
-            TokensieveError: there is no such example.
+            TokensieveError: the example does not exist.
         """
         return NotebookExample(**_fields(super().example(number)), run=self)
 
@@ -81,7 +81,7 @@ def load_run(folder: Path) -> NotebookRun:
     """Open a run folder.
 
     Raises:
-        TokensieveError: a folder that holds no run, or one whose tokens are not selected yet.
+        TokensieveError: the folder is not a run folder, or the run has not selected its tokens yet.
     """
     return NotebookRun(**_fields(view.load_run(folder)))
 
@@ -93,7 +93,7 @@ def _fields(of: Any) -> dict[str, Any]:
 def _example_html(example: NotebookExample, arm: str, value: str) -> str:
     """Return the heat map of an example: an arm's decisions, coloured by a value."""
     values, trainable, kept = example.value(arm, value), example.trainable, example.kept(arm)
-    # The scale is the shard's, so that examples can be compared: it has been read anyway.
+    # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
     scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
     runs = styled_runs(example.run.decoder.pieces(example.token_ids), trainable, kept, values, scale)
     chosen, total = int((kept & trainable).sum()), int(trainable.sum())

@@ -1,9 +1,9 @@
-"""Examples as compact binary blocks that the page reads: tokens, text and every figure of some neighbouring examples.
+"""Examples as compact binary blocks for the page: tokens, text and every statistic of some neighbouring examples.
 
-A block is gzip of: the length of its header, uint32; the header, JSON; then its columns one after another. A column of
-numbers is split into the planes of its bytes, the lowest first, which compress better apart. Kinds: ``u8``, ``u16``,
-``u24`` (unsigned integers), ``f32``, ``f24`` (float32 without its lowest byte, five significant digits), ``text``
-(UTF-8). All numbers are little-endian.
+A block is the gzip of the length of its header (uint32), the header (JSON), and its columns one after another. A
+column of numbers is split into byte planes, the lowest first, because these compress better separately. Kinds:
+``u8``, ``u16``, ``u24`` (unsigned integers), ``f32``, ``f24`` (float32 without its lowest byte, five significant
+digits), ``text`` (UTF-8). All numbers are little-endian.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from tokensieve.report.analysis.sweep import Levels
 from tokensieve.runs.view import RunView
 
 MARK = ("\x01", "\x02")
-"""What stands for something invisible is between these; they are never in visible text themselves."""
+"""These enclose the visible form of an invisible character; visible text never contains them."""
 BLOCK_TOKENS = 2**15
-"""Tokens after which a block is closed: decoded in a few milliseconds."""
+"""Tokens after which a block is closed; a block of this size decodes in a few milliseconds."""
 _PLANES = {"u8": 1, "u16": 2, "u24": 3, "f24": 3, "f32": 4}
 
 
 def plan_blocks(numbers: Int64, lengths: Int64, starts: Int64) -> list[Int64]:
-    """Split examples into blocks of about `BLOCK_TOKENS`, none of which reaches over a shard.
+    """Split examples into blocks of about `BLOCK_TOKENS`; a block never crosses a shard boundary.
 
     Args:
         numbers: int64 ``[examples]``, rising.
@@ -56,7 +56,7 @@ class Packer:
 
     Args:
         view: the run.
-        levels: of each arm's tokens.
+        levels: the token levels of each arm.
     """
 
     def __init__(self, view: RunView, levels: Mapping[str, Levels]) -> None:
@@ -103,7 +103,7 @@ class Packer:
 
 
 def marked_text(text: str) -> str:
-    """Return text with what is invisible made visible, between marks."""
+    """Return text in which marks enclose the visible form of each invisible character."""
     start, end = MARK
     return "".join(f"{start}{part}{end}" if marked else part for part, marked in visible(text)) or f"{start}⟨⟩{end}"
 
@@ -129,7 +129,7 @@ def _packed(columns: Mapping[str, tuple[str, NDArray]], header: Mapping[str, obj
 def _planes(kind: str, values: NDArray) -> Iterator[bytes]:
     if kind.startswith("f"):
         bits = np.ascontiguousarray(values, dtype="<f4").view("<u4")
-        if kind == "f24":  # rounded; numbers at the very end of the range stay finite
+        if kind == "f24":  # rounded; the largest numbers of the range stay finite
             bits = np.where(bits & 0x7FFFFF80 < 0x7F7FFF80, bits + np.uint32(0x80), bits)
     else:
         bits = values.astype("<u4")

@@ -1,8 +1,8 @@
 """The page of one or more runs: one HTML file that needs no network and opens from disk.
 
-Everything from data is in the payload and the blocks, gzip in base64, and reaches the page as text alone; what is
-written into the page itself goes through Jinja's escaping. The page's own policy runs no script but those whose hashes
-it names, and loads nothing.
+Everything from data is in the payload and the blocks, gzip in base64, and reaches the page only as text. Whatever is
+written into the page itself goes through Jinja's escaping. The page's content security policy runs only the scripts
+whose hashes it lists, and loads nothing.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 
 class Report:
-    """A run with everything that its page shows.
+    """A run with the data that its page shows.
 
     Args:
         view: one run, or several joined (`joined.load_runs`).
-        examples: heat maps at most; None is all.
+        examples: maximum number of heat maps; None shows all.
 
     Raises:
         TokensieveError: scores or examples that cannot be read.
@@ -57,7 +57,7 @@ class Report:
         self.packer = Packer(view, self.levels)
 
     def render(self, *, remote: bool = False) -> str:
-        """Return the page; with ``remote`` the examples are not in it but fetched from ``blocks/NUMBER``."""
+        """Return the page; with ``remote`` it fetches the examples from ``blocks/NUMBER`` instead of embedding them."""
         view = self.view
         found = payload(view, self.levels, self.summary, self.numbers, [len(block) for block in self.blocks])
         packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -69,7 +69,7 @@ class Report:
             .get_template("page.html.j2")
             .render(
                 view=view,
-                joined=len({folder.parent for folder in view.folders.values()}) > 1,
+                joined=len({arm.path.parent for arm in view.folders.values()}) > 1,
                 arms=[row for row in view.rows if row.selection is not None],
                 selection=selection,
                 sentences=_sentences(view),
@@ -89,7 +89,7 @@ def write_page(view: RunView, path: Path, examples: int) -> None:
     Args:
         view: the run, or several joined.
         path: the HTML file.
-        examples: heat maps at most.
+        examples: maximum number of heat maps.
 
     Raises:
         TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
@@ -121,7 +121,7 @@ def _environment() -> Environment:
 
 
 def _own_script() -> str:
-    """Return the page's scripts as one, with names of its own."""
+    """Return the page's scripts as one script, in a scope of their own."""
     return '"use strict";\n(() => {\n' + "\n".join(_asset(f"js/{name}.js") for name in _SCRIPTS) + "})();\n"
 
 
@@ -142,7 +142,7 @@ def _hash(text: str) -> str:
 
 
 def _level_rules() -> str:
-    """Return the CSS of the heat maps' colours, for light and dark."""
+    """Return the CSS of the heat map colours, for light and dark."""
 
     def rules(palette: Palette) -> Iterator[str]:
         yield f":root{{--token:{css(palette.text)};--token-middle:{css(palette.middle)}}}"
@@ -156,7 +156,7 @@ def _level_rules() -> str:
 
 
 def _sentences(view: RunView) -> list[str]:
-    """Say in words what the run found."""
+    """Summarise the run's results in sentences."""
     selection = view.row(view.method).selection
     assert selection is not None
     said = [

@@ -1,11 +1,10 @@
-"""What the page's script is told of the whole data set, as JSON: arms, counts by level, scales, and the index."""
+"""The data that the page's script reads about the complete data set: arms, counts by level, scales, the index."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,16 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
+from tokensieve.ops.rules import Threshold
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
 from tokensieve.report.analysis.summary import Summary
 from tokensieve.report.analysis.sweep import Levels, ratio_parameter
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
-from tokensieve.runs.results import IMPORTED, Estimate, Row, Selection, read_optional
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView
+from tokensieve.select.selection import Selection
 
 _LOSSES = 400  # points of a loss curve
 
@@ -32,10 +34,10 @@ def payload(
 
     Args:
         view: the run.
-        levels: of each arm's tokens.
-        summary: the counts.
+        levels: the sweep and token levels of each arm.
+        summary: counts of the complete data set.
         numbers: int64 ``[examples]``, the examples that the page can show.
-        blocks: how many of them are in each block.
+        blocks: number of examples in each block.
     """
     index = summary.index.take(numbers)
     statistics = [name for name in summary.edges if not name.startswith("score:")]
@@ -93,30 +95,30 @@ def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
             "thresholds": _finite(sweep.thresholds),
         },
         "note": _note(selection, sweep.note),
-        "scope": selection.rule.get("scope", "dataset"),
-        "keepTurnEnd": selection.keep_turn_end,
+        "scope": getattr(selection.rule, "scope", "dataset"),
+        "keepTurnEnd": selection.identity.keep_turn_end,
         "reasons": list(selection.reasons),
         "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
         "recipe": recipe_of(selection),
         "ratio": ratio_parameter(selection),
-        "imported": selection.method == IMPORTED,
+        "imported": selection.imported,
         "losses": _losses(view.folders[arm]),
     }
 
 
 def _note(selection: Selection, note: str) -> str:
     if selection.online:
-        shown = "It selects while it trains; shown is what it would select before the first step."
-        return f"{shown} No other ratio: {note}." if note else shown
-    return f"No other ratio: {note}." if note else ""
+        shown = "This method selects while it trains. The page shows what it would select before the first step."
+        return f"{shown} Slider disabled: {note}." if note else shown
+    return f"Slider disabled: {note}." if note else ""
 
 
 def recipe_of(selection: Selection) -> dict[str, Any] | None:
-    """Return the recipe's ``method``: its name, and what differs from the method's defaults.
+    """Return the recipe's ``method``: its name, and the parameters that differ from the method's defaults.
 
-    None where no recipe gives the arm: an imported one, or a control by a rule that is not of its own kind.
+    None if no recipe can produce the arm: an imported arm, or a control with a rule that its method does not have.
     """
-    if selection.method == IMPORTED:
+    if selection.imported:
         return None
     try:
         method = get_method(selection.method)
@@ -125,8 +127,8 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
         return {"name": selection.method, **selection.parameters}
     own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
     parameters = dict(selection.parameters)
-    given = {name: value for name, value in selection.rule.items() if own.get(name) != value}
-    if given and selection.rule["name"] != "Threshold":
+    given = {name: value for name, value in selection.identity.rule.items() if own.get(name) != value}
+    if given and not isinstance(selection.rule, Threshold):
         if not given.keys() <= parameters.keys():
             return None
         parameters |= given
@@ -138,9 +140,9 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
     return {"name": selection.method, **{name: value for name, value in parameters.items() if differs(name, value)}}
 
 
-def _losses(folder: Path) -> list[tuple[int, float]]:
-    """Return the loss curve of an arm, thinned evenly where it is long."""
-    log = read_optional(folder / "model" / "training.json").get("log", [])
+def _losses(arm: ArmFolder) -> list[tuple[int, float]]:
+    """Return the loss curve of an arm, thinned evenly if it is long."""
+    log = arm.training_record().get("log", [])
     points = [(entry["step"], entry["loss"]) for entry in log if "loss" in entry and "step" in entry]
     points = [(step, loss) for step, loss in points if math.isfinite(loss)]
     places = np.unique(np.linspace(0, len(points) - 1, _LOSSES).astype(int)) if len(points) > _LOSSES else []
@@ -148,10 +150,10 @@ def _losses(folder: Path) -> list[tuple[int, float]]:
 
 
 def _metrics(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return the results that have a chart: those of at least two arms."""
+    """Return the metrics to chart: those that at least two arms have."""
     kinds: list[tuple[str, str, Callable[[Row], Estimate | None]]] = [
-        ("Held-out loss, of what was trained", "figure", lambda row: row.evaluation.loss),
-        ("Exact match, of what was trained", "share", lambda row: row.evaluation.exact_match),
+        ("Held-out loss of trained arms", "figure", lambda row: row.evaluation.loss),
+        ("Exact match of trained arms", "share", lambda row: row.evaluation.exact_match),
     ]
     tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
     kinds += [(" ".join(key), "figure", lambda row, key=key: row.evaluation.tasks.get(key)) for key in tasks]
@@ -169,5 +171,5 @@ def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
 
 
 def _finite(values: Sequence[float] | NDArray) -> list[float | None]:
-    """Return plain numbers of float32 precision at least, null where one is not finite."""
+    """Return plain numbers with at least float32 precision; a number that is not finite becomes null."""
     return [float(f"{value:.9g}") if math.isfinite(value) else None for value in values]

@@ -1,6 +1,6 @@
-"""`tokensieve serve`: the page of data sets too big for one file, with examples fetched in pieces.
+"""`tokensieve serve`: the page for data sets too big for one file; it fetches examples in blocks.
 
-Nothing but the page, its blocks of examples and a search over their text is served, read only.
+The server offers only the page, its blocks of examples and a search over their text. It is read-only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MOST_FOUND = 10_000
 
 
 class Site:
-    """What is served of a run.
+    """The content that the server offers for a run.
 
     Args:
         view: the run, or several joined.
@@ -39,24 +39,24 @@ class Site:
     def __init__(self, view: RunView) -> None:
         self._report = Report(view, None)
         self.page = self._report.render(remote=True).encode()
-        self._lock = Lock()  # the packer keeps a shard, and requests come side by side
+        self._lock = Lock()  # the packer caches a shard, and requests run concurrently
         self._block = lru_cache(_BLOCKS_KEPT)(lambda number: self._report.packer.block(self._report.blocks[number]))
 
     def block(self, number: int) -> bytes | None:
-        """Return a block of examples, None where there is no such block."""
+        """Return a block of examples, or None if it does not exist."""
         if not 0 <= number < len(self._report.blocks):
             return None
         with self._lock:
             return self._block(number)
 
     def search(self, query: str) -> list[int]:
-        """Return the places of the examples whose text holds the query, the first `_MOST_FOUND` of them."""
+        """Return the places of the first `_MOST_FOUND` examples whose text contains the query."""
         wanted = plain_text(query)
         with self._lock:
             return [place for place, text in self._texts() if wanted in text][:_MOST_FOUND]
 
     def _texts(self) -> Iterator[tuple[int, str]]:
-        """Yield place and text of the examples that are shown, in order."""
+        """Yield the place and text of each example on the page, in order."""
         view = self._report.view
         places = {number: place for place, number in enumerate(self._report.numbers.tolist())}
         for shard, start in enumerate(view.starts[:-1].tolist()):
@@ -68,22 +68,22 @@ class Site:
 
 
 def make_server(view: RunView, host: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of a run's page that listens already; ``serve_forever`` answers.
+    """Return a server for a run's page that already listens; ``serve_forever`` answers requests.
 
     Args:
         view: the run, or several joined.
-        host: address to listen at.
-        port: port to listen at; 0 takes a free one.
+        host: address to listen on.
+        port: port to listen on; 0 picks a free one.
 
     Raises:
-        TokensieveError: the address is in use or not of this machine.
+        TokensieveError: the address is in use or does not belong to this machine.
     """
     site = Site(view)
     try:
         server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, _names(host)))
     except (OSError, OverflowError) as error:
         raise TokensieveError(
-            f"cannot listen at {host}:{port}: {error}", where="command line", hint="give another --port"
+            f"cannot listen on {host}:{port}: {error}", where="command line", hint="give another --port"
         ) from error
     server.daemon_threads = True
     return server
@@ -94,7 +94,7 @@ class _Server6(ThreadingHTTPServer):
 
 
 def _names(host: str) -> frozenset[str] | None:
-    """Return the names that a request to this machine alone may ask for; None where others may ask."""
+    """Return the host names that requests may use on a loopback address; None if other machines may connect."""
     with contextlib.suppress(ValueError):
         if not ipaddress.ip_address(host).is_loopback:
             return None
@@ -108,7 +108,7 @@ def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHa
         sys_version = ""
 
         def do_GET(self) -> None:
-            # A page elsewhere whose name was made to lead to this machine must not read the data.
+            # Blocks DNS rebinding: a foreign page whose name resolves to this machine must not read the data.
             if names is not None and _host(self.headers.get("Host", "")) not in names:
                 self.send_error(HTTPStatus.FORBIDDEN)
                 return
@@ -127,12 +127,12 @@ def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHa
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-            with contextlib.suppress(ConnectionError):  # who went away needs no answer
+            with contextlib.suppress(ConnectionError):  # the client has disconnected
                 self.end_headers()
                 self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing of each request."""
+            """Do not log requests."""
 
     return Handler
 

@@ -15,7 +15,7 @@ _PAIR_WIDTH = 38
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print figures, differences, agreements and what differs between the recipes, in 80 columns at most."""
+    """Print results, differences, agreements and differing recipe keys, in at most 80 columns."""
     for label, folder in found.runs.items():
         print_line(console, f"{label}: {folder}")
     console.print()
@@ -23,14 +23,16 @@ def print_comparison(found: Comparison, console: Console) -> None:
     notes = tuple(POINTS_OF_REFERENCE[one.row.name] if one.row.selection is None else one.run for one in found.rows)
     print_table(ResultTable(tuple(row.name for row in rows), notes, result_columns(rows)), console)
     _print_differences(
-        "less the random control that keeps as many tokens (95 % intervals, paired)",
+        "difference from the random control that keeps as many tokens (95 % intervals, paired)",
         found.random_differences,
         console,
     )
-    _print_differences("less the method of the first run (95 % intervals, paired)", found.method_differences, console)
+    _print_differences(
+        "difference from the method of the first run (95 % intervals, paired)", found.method_differences, console
+    )
     if found.agreements:
         console.print()
-        print_line(console, "tokens that two arms both keep")
+        print_line(console, "agreement: tokens that two arms both keep")
         columns = (
             Column("Jaccard", tuple(Cell(percent(one.jaccard)) for one in found.agreements)),
             Column("by chance", tuple(Cell(percent(one.jaccard_by_chance)) for one in found.agreements)),
@@ -42,7 +44,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
         print_table(ResultTable(names, others, columns), console, _PAIR_WIDTH)
     if found.recipes:
         console.print()
-        print_line(console, "recipes differ in")
+        print_line(console, "keys in which the recipes differ")
         for key, values in found.recipes.items():
             told = "; ".join(f"{label} {spelled(value)}" for label, value in zip(found.runs, values, strict=True))
             print_line(console, f"  {key}: {told}")
@@ -63,9 +65,9 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
     told = tuple(column for column in columns if any(cell.text for cell in column.cells))
     if told:
         names = tuple(one.arm for one in found)
-        print_table(ResultTable(names, tuple(f"less {one.against}" for one in found), told), console, _PAIR_WIDTH)
+        print_table(ResultTable(names, tuple(f"minus {one.against}" for one in found), told), console, _PAIR_WIDTH)
     else:
-        print_line(console, "  nothing that was evaluated on the same data")
+        print_line(console, "  no results on the same data")
 
 
 def _signed(value: float) -> str:

@@ -1,7 +1,7 @@
 """Results, heat maps and inspections in the terminal.
 
-Everything from data is printed as `rich.text.Text`, never as markup. Where there is no colour (NO_COLOR,
-a pipe), brackets take the place of styles.
+Everything from data is printed as `rich.text.Text`, never as markup. Without colours (NO_COLOR or
+a pipe), brackets replace styles.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ Segment = tuple[str, Look]
 
 class _Output(Console):
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # rich would exit with 1, which says that `inspect` found errors
+        raise BrokenPipeError  # rich would exit with 1, the code for errors found by `inspect`
 
 
 def output_console() -> Console:
-    """Return the console of the output stream; a reader that goes away raises `BrokenPipeError`."""
+    """Return the console for stdout; a closed pipe raises `BrokenPipeError`."""
     return _Output()
 
 
@@ -68,12 +68,12 @@ def print_results(view: RunView, console: Console) -> None:
 
 
 def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:
-    """Print a table in parts that fit the terminal, 80 columns at most; derived columns are left out.
+    """Print a table in parts that fit the terminal, in at most 80 columns; derived columns are left out.
 
     Args:
         table: what to print.
-        console: where.
-        name_width: columns of the names at most; they are folded.
+        console: where to print.
+        name_width: maximum width of the names, in columns; longer names are folded.
     """
     width = min(_WIDTH, console.width)
     name_width = min(name_width, width // 2)
@@ -94,13 +94,13 @@ def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WI
 
 
 def show_example(view: RunView, number: int, arm: str, value: str, console: Console) -> None:
-    """Print one example's tokens: colour for a value, underlined where kept, struck through where dropped.
+    """Print one example's tokens: coloured by a value, kept tokens underlined, dropped tokens struck through.
 
     Args:
         view: the run.
         number: of the example, from 0.
         arm: whose decisions and score to show.
-        value: what the colour stands for: ``score``, or a statistic such as ``base.loss``.
+        value: what the colour shows: ``score``, or a statistic such as ``base.loss``.
         console: where to print.
 
     Raises:
@@ -108,7 +108,7 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
     """
     example = view.example(number)
     values = example.value(arm, value)
-    # The scale is the shard's, so that examples can be compared: it has been read anyway.
+    # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
     scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
     trainable, kept = example.trainable, example.kept(arm)
     pieces = view.decoder.pieces(example.token_ids)
@@ -126,7 +126,7 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
 
 
 def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
-    """Return one line for each reason: the dropped tokens that it speaks against."""
+    """Return one line for each reason: the tokens that are dropped for it."""
     known = row.selection.reasons if row.selection else ()
     against = example.reasons(arm, known)
     dropped = np.flatnonzero(example.trainable & ~example.kept(arm)).tolist()
@@ -135,18 +135,18 @@ def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> 
 
 
 def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> None:
-    """Print what of a data set would be trained on, and its problems.
+    """Print which tokens of a data set would be trained on, and its problems.
 
     Args:
-        found: what `data.inspect.inspect_data` returned.
-        tokenizer: the fast tokenizer of `transformers` that made the token ids.
+        found: the result of `data.inspection.inspect_data`.
+        tokenizer: the `transformers` fast tokenizer that produced the token ids.
         console: where to print.
     """
     decoder = TokenDecoder(tokenizer.backend_tokenizer)
     print_line(console, found.source)
     for line in _count_lines(found.counts, found.unusable):
         print_line(console, f"  {line}")
-    template = "the tokenizer's or given chat template" if found.template == "own" else "the built-in chat template"
+    template = "the tokenizer's or the given chat template" if found.template == "own" else "the built-in chat template"
     blocks = "{% generation %} blocks" if found.answers_by == "generation" else "comparing prefixes"
     ends = ", ".join(found.turn_ends) or "no token"
     print_line(console, f"  {template}; answers found by {blocks}; a turn ends with {ends}")
@@ -165,7 +165,7 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> Non
 
 
 def method_rows() -> list[dict[str, Any]]:
-    """Return what there is to know of every method at its defaults, ready for JSON."""
+    """Return a description of every method at its defaults, ready for JSON."""
     from tokensieve.methods import all_methods, package_of
     from tokensieve.ops.rules import in_words
 
@@ -187,7 +187,7 @@ def method_rows() -> list[dict[str, Any]]:
 
 
 def print_methods(console: Console) -> None:
-    """Print what there is to know of every method at its defaults."""
+    """Print a description of every method at its defaults."""
     for row in method_rows():
         print_line(console, f"{row['name']}: {row['summary']}")
         print_line(console, f"  score: {row['formula']}")
@@ -206,7 +206,7 @@ def print_line(console: Console, text: str) -> None:
 
 
 def _harmless(text: str) -> str:
-    """Return text in which all but plain spaces is visible: it could hold codes that the terminal obeys."""
+    """Return text in which every character except spaces is visible: it could contain terminal control codes."""
     return " ".join(map(visible_text, text.split(" ")))
 
 
@@ -236,12 +236,12 @@ def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> 
 def _legend(name: str, scale: Scale, console: Console) -> Text:
     ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
     if _is_plain(console):
-        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~kept in part~], prompt without brackets")
+        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~], prompt without brackets")
     legend = Text(f"{name} ")
     for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
         legend.append(" ", _level_look(level, scale))
     legend.append(f" {ends}; ")
-    named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "kept in part", "prompt": "prompt"}
+    named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "partly kept", "prompt": "prompt"}
     for state, word in named.items():
         legend.append(word, _LOOKS[state])
         legend.append("" if state == "prompt" else ", ")
@@ -253,9 +253,9 @@ def _level_look(level: int, scale: Scale) -> Look:
 
 
 def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) -> Iterator[Segment]:
-    """Yield text with how it looks; without a scale, colour tells nothing but prompt from answer."""
+    """Yield text with its style; without a scale, colour only separates prompt from answer."""
     plain = _is_plain(console)
-    # Brackets tell nothing of a value, so without colour the text need not be cut where the value changes.
+    # Brackets do not show values, so without colour the text is not split where the value changes.
     for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
         text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
         if plain:
@@ -288,7 +288,7 @@ def _print_lines(segments: Iterator[Segment], console: Console) -> None:
 
 
 def _words(segments: Iterator[Segment]) -> Iterator[tuple[Text, bool]]:
-    """Yield the text up to and with each visible space or line end, and whether it ends a line."""
+    """Yield the text up to and including each visible space or line end, and whether it ends a line."""
     word = Text()
     for text, look in segments:
         for part in _BREAKS.split(text):
@@ -312,13 +312,13 @@ def _extremes(texts: Sequence[str], example: ExampleView, values: Float32, name:
 
 def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     share = f" ({percent(counts.trainable_tokens / counts.tokens)})" if counts.tokens else ""
-    faulty = f", {unusable:,} cannot be used" if unusable else ""
+    faulty = f", {unusable:,} unusable" if unusable else ""
     yield f"{counts.rows:,} rows{faulty}, {counts.examples:,} examples"
     yield f"{counts.tokens:,} tokens, {counts.trainable_tokens:,} of them trainable{share}"
     names = {"0": "shortest", "0.5": "median", "1": "longest"}
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
-        yield f"tokens of an example: {', '.join(lengths)}"
+        yield f"tokens per example: {', '.join(lengths)}"
 
 
 def _print_problems(problems: Sequence[Problem], console: Console) -> None:

@@ -22,112 +22,131 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
-from tokensieve.containers import Bool, Examples, Float32, Int64, Statistics, StatisticSpec
+from tokensieve.containers import Bool, Examples, Float32, Int64, Role, Statistics
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward
 from tokensieve.measure.measure import measure_shard
+from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.token_cleaning import TokenCleaning
 from tokensieve.models.loading import load_model, model_identity
-from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import Rule
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows
-from tokensieve.select.streaming import LoadStatistics, select_shards
+from tokensieve.select.selection import SelectionIdentity
+from tokensieve.select.streaming import LoadStatistics, Stage, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.store.shards import read_shard, write_shard
-from tokensieve.train.settings import TrainSettings
+from tokensieve.train.record import read_record, write_record
+from tokensieve.train.schedules._base import Intent, Job, Schedule
 from tokensieve.train.trainer import checkpoints_of, fit, on_steps, trained_model, write_model
 
-Stage = Callable[[str, int | None, str], AbstractContextManager[ProgressCallback]]
-"""Shows progress: description, units in all and their name; gives the function that advances it."""
-HeldOutLoss = Callable[[Any], float]
-"""A loaded model to its mean loss on held-out data, in nats."""
 _TOKENS = "tokens.parquet"
 
 
-@dataclass(frozen=True, eq=False)
-class SelfEvolution:
-    """All that the rounds need.
+class SelfEvolvingSchedule(Schedule):
+    """Part by part of the data, each scored with the model that was trained on the earlier parts."""
 
-    Attributes:
-        method: what scores, and how many parts there are.
-        rule: what decides within a part.
-        examples: the pool.
-        load: reads one shard's statistics of fixed models, turn ends included where they are to be kept.
-        base: the model to start from, without an adapter.
-        tokenizer: saved beside the weights, and pads.
-        settings: adapter and optimizer; ``arguments`` are those of each round.
-        max_length: tokens of the longest example.
-        seed: of the adapter's start, dropout and order, the same in each round.
-        device: CPU or CUDA.
-        token_budget: tokens of one batch of scoring at most.
-        stage: shows progress.
-        held_out: measures the model after each round; None where there is no held-out data.
+    name: ClassVar[str] = "self-evolving"
+    provides: ClassVar[frozenset[Role]] = frozenset({"reference"})
+
+    def check(self, method: Method, intent: Intent) -> None:
+        """Check that the recipe trains.
+
+        Raises:
+            TokensieveError: it does not.
+        """
+        if not intent.trains:
+            raise TokensieveError(
+                f"method '{method.name}' trains as it selects, and the recipe trains nothing",
+                where="recipe: train",
+                hint="give a train section, or use method token-cleaning",
+            )
+
+    def check_examples(self, method: Method, examples: int) -> None:
+        """Check that the data can be split.
+
+        Raises:
+            TokensieveError: more parts than examples.
+        """
+        subsets = _subsets(method)
+        if subsets > examples:
+            raise TokensieveError(
+                f"method '{method.name}' splits the data into {subsets} subsets, and it has {examples} examples",
+                where="recipe: method.subsets",
+                hint=f"method.subsets: {examples} at most" if examples > 1 else "more data",
+            )
+
+    def train(self, job: Job) -> None:
+        """Carry out the rounds that are not done, and write the last model."""
+        _Rounds(job).run()
+
+    def select(self, job: Job, folder: Path, stage: Stage) -> dict[str, Any]:
+        """Write what the rounds decided, by the shards of the pool."""
+        del stage
+        return write_round_scores(job.workbench.examples, job.rounds, folder)
+
+    def round_records(self, job: Job) -> list[dict[str, Any]]:
+        """Return the ``round.json`` of every round, in order."""
+        return [read_json(path / "round.json") for path in _round_folders(job.rounds)]
+
+
+class _Rounds:
+    """The rounds of one arm.
+
+    Args:
+        job: the arm.
     """
 
-    method: SelfEvolving
-    rule: Rule
-    examples: ExampleStore
-    load: LoadStatistics
-    base: ModelSettings
-    tokenizer: Any
-    settings: TrainSettings
-    max_length: int
-    seed: int
-    device: torch.device
-    token_budget: int
-    stage: Stage
-    held_out: HeldOutLoss | None = None
+    def __init__(self, job: Job) -> None:
+        self._job, self._bench = job, job.workbench
+        self._setup, self._examples = job.workbench.training, job.workbench.examples
+        self._subsets = _subsets(job.method)
 
-    def run(self, folder: Path) -> None:
+    def run(self) -> None:
         """Carry out the rounds that are not done, and write the last model.
-
-        Args:
-            folder: of the arm; gets ``rounds/`` and, as `trainer.train` writes it, ``model/``.
 
         Raises:
             TokensieveError: rounds of other data, models or settings are there, or a round keeps no token.
         """
-        rounds, output = folder / "rounds", folder / "model"
-        finished = (output / "training.json").is_file()
+        rounds, output, setup = self._job.rounds, self._job.model, self._setup
+        finished = read_record(output) is not None
         self._check_manifest(rounds, finished)
         if finished:
             return
-        parts = part_bounds(self.examples.counts.examples, self.method.subsets)
+        self._bench.free_models()
+        parts = part_bounds(self._examples.counts.examples, self._subsets)
         done = 0
         while done < len(parts) and (rounds / str(done) / "round.json").is_file():
             done += 1
         model = self._start(rounds / str(done - 1) / "model" if done else None)
-        starts = np.cumsum([0, *(len(shard) for shard in self.examples)])
+        starts = np.cumsum([0, *(len(shard) for shard in self._examples)])
         for number in range(done, len(parts)):
-            part = _read_part(self.examples, self.load, starts, *parts[number])
+            part = _read_part(self._examples, self._job.load, starts, *parts[number])
             model = self._round(number, part, parts[number][0], model, rounds)
-            if number and self.settings.lora is None:
+            if number and setup.settings.lora is None:
                 shutil.rmtree(rounds / str(number - 1) / "model", ignore_errors=True)
-        record = [read_json(rounds / str(number) / "training.json") for number in range(len(parts))]
-        log = [{"round": number, **entry} for number, one in enumerate(record) for entry in one["log"]]
+        records = [read_record(rounds / str(number)) or {} for number in range(len(parts))]
+        log = [{"round": number, **entry} for number, one in enumerate(records) for entry in one["log"]]
         with atomic_folder(output) as partial:
-            write_model(model, self.tokenizer, self.settings, partial)
-            write_json(partial / "training.json", {"metrics": record[-1]["metrics"], "log": log})
-        if self.settings.lora is None:
+            write_model(model, setup.tokenizer, setup.settings, partial)
+            write_record(partial, {"metrics": records[-1]["metrics"], "log": log})
+        if setup.settings.lora is None:
             shutil.rmtree(rounds / str(len(parts) - 1) / "model", ignore_errors=True)
 
     def _round(self, number: int, part: _Part, first: int, model: Any, rounds: Path) -> Any:
         """Score a part, train on what is kept of it and write both down; return the trained model."""
-        folder, name = rounds / str(number), f"round {number + 1} of {self.method.subsets}"
+        folder, name = rounds / str(number), f"round {number + 1} of {self._subsets}"
         start = time.perf_counter()
         trainable = part.statistics.trainable
         scores, kept = np.zeros(len(trainable), dtype=np.float32), trainable
@@ -140,22 +159,23 @@ class SelfEvolution:
         scored = time.perf_counter()
         data, checkpoints = rounds / f".{number}.data", checkpoints_of(folder)
         write_shard(data / "train-00000-of-00001.parquet", *cleaned_rows(part.examples, kept))
-        with self.stage(f"{name}: train", None, "steps") as advance:
+        with self._stage(f"{name}: train", None, "steps") as advance:
             fitted = fit(
                 model,
                 sorted(data.glob("*.parquet")),
-                self.tokenizer,
-                self.settings,
+                self._setup.tokenizer,
+                self._setup.settings,
                 checkpoints,
-                max_length=self.max_length,
-                seed=self.seed,
-                device=self.device,
+                max_length=self._setup.max_length,
+                seed=self._setup.seed,
+                device=self._setup.device,
                 on_step=on_steps(advance),
                 adapt=number == 0,
             )
         model = fitted.model
         inner = _as_before_training(model)
         trained = time.perf_counter()
+        held_out = self._bench.held_out_loss
         dropped = trainable & ~kept
         record = {
             "round": number,
@@ -167,14 +187,14 @@ class SelfEvolution:
             "mean_score_kept": float(scores[kept].mean(dtype=np.float64)) if number else None,
             "mean_score_dropped": float(scores[dropped].mean(dtype=np.float64)) if dropped.any() else None,
             "training_loss": fitted.loss,
-            "held_out_loss": self.held_out(inner) if self.held_out else None,
+            "held_out_loss": held_out(inner) if held_out else None,
             "seconds": {"score": round(scored - start, 2), "train": round(trained - scored, 2)},
         }
         with atomic_folder(folder) as partial:
             columns = {"score": scores, "kept": kept}
             write_shard(partial / _TOKENS, part.examples.cu_seqlens, columns, {"row": part.examples.rows})
             model.save_pretrained(partial / "model")
-            write_json(partial / "training.json", fitted.record)
+            write_record(partial, fitted.record)
             write_json(partial / "round.json", record)
         shutil.rmtree(data)
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -183,25 +203,27 @@ class SelfEvolution:
     def _select(self, part: _Part, model: Any, name: str) -> tuple[Float32, Bool]:
         """Return float32 ``[tokens]`` scores of a part, 0 where not trainable, and bool ``[tokens]``, what is kept."""
         inner = _as_before_training(model)
-        wanted = [(role, one) for role, one in sorted(self.method.needs) if role in self.method.provides]
-        specs = {(role, one): StatisticSpec.of(one, self.method.options(one)) for role, one in wanted}
+        specs = self._job.specs
         tokens = len(part.examples.input_ids)
         with (
-            self.stage(f"{name}: score", tokens, "tokens") as advance,
+            self._stage(f"{name}: score", tokens, "tokens") as advance,
             Forward(inner, sorted(set(specs.values()), key=lambda spec: spec.key)) as forward,
         ):
-            found = measure_shard(forward, part.examples, self.token_budget, advance)
+            found = measure_shard(forward, part.examples, self._bench.token_budget, advance)
         values = {**part.statistics.values, **{key: found[spec.key] for key, spec in specs.items()}}
         statistics = dataclasses.replace(part.statistics, values=values)
-        scores = np.where(statistics.trainable, self.method.score(statistics), np.float32(0)).astype(np.float32)
-        return scores, self.rule.keep(scores, statistics)
+        scores = np.where(statistics.trainable, self._job.method.score(statistics), np.float32(0)).astype(np.float32)
+        return scores, self._job.rule.keep(scores, statistics)
+
+    def _stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
+        return self._bench.stage(f"{self._job.name}: {description}", total, unit)
 
     def _start(self, weights: Path | None) -> Any:
         """Load the base, or the model of the last complete round."""
         if weights is None:
-            return load_model(self.base, self.device).requires_grad_(True)
-        model = trained_model(self.base, self.settings, weights)
-        loaded = load_model(model, self.device)
+            return load_model(self._setup.base, self._setup.device).requires_grad_(True)
+        model = trained_model(self._setup.base, self._setup.settings, weights)
+        loaded = load_model(model, self._setup.device)
         if model.adapter is None:
             return loaded.requires_grad_(True)
         from peft import PeftModel
@@ -210,14 +232,15 @@ class SelfEvolution:
 
     def _check_manifest(self, rounds: Path, finished: bool) -> None:
         """Write down what the rounds are made from; refuse to go on with those of something else."""
+        method = self._job.method
         identity = {
-            "data": self.examples.fingerprint,
-            "base": model_identity(self.base),
-            "method": {"name": self.method.name, **dataclasses.asdict(self.method)},
-            "rule": {"name": type(self.rule).__name__, **dataclasses.asdict(self.rule)},
-            "train": dataclasses.asdict(self.settings),
-            "max_length": self.max_length,
-            "seed": self.seed,
+            "data": self._examples.fingerprint,
+            "base": model_identity(self._setup.base),
+            "method": {"name": method.name, **dataclasses.asdict(method)},
+            "rule": SelectionIdentity.rule_fields(self._job.rule),
+            "train": dataclasses.asdict(self._setup.settings),
+            "max_length": self._setup.max_length,
+            "seed": self._setup.seed,
         }
         path = rounds / "manifest.json"
         wanted = fingerprint.jsonable({"identity": identity, "versions": fingerprint.versions()})
@@ -240,11 +263,6 @@ def part_bounds(examples: int, parts: int) -> list[tuple[int, int]]:
     sizes = [examples // parts + (number < examples % parts) for number in range(parts)]
     stops = np.cumsum(sizes).tolist()
     return list(zip([0, *stops[:-1]], stops, strict=True))
-
-
-def read_rounds(folder: Path) -> list[dict[str, Any]]:
-    """Read the ``round.json`` of every round under ``folder``, in order."""
-    return [read_json(path / "round.json") for path in _round_folders(folder)]
 
 
 def write_round_scores(examples: ExampleStore, rounds: Path, folder: Path) -> dict[str, Any]:
@@ -341,6 +359,15 @@ def _pieces(examples: ExampleStore, load: LoadStatistics, starts: Int64, first: 
             statistics.first_token + span.start,
         )
         yield _Part(piece, measured)
+
+
+def _subsets(method: Method) -> int:
+    if not isinstance(method, SelfEvolving):
+        raise TokensieveError(
+            f"method '{method.name}' has the schedule 'self-evolving', which needs the subsets of self-evolving",
+            hint="derive the method from tokensieve's SelfEvolving",
+        )
+    return method.subsets
 
 
 def _round_folders(rounds: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-// Charts by Observable Plot. Colours are custom properties of the style sheet, so that a change of theme needs no script.
+// Charts drawn with Observable Plot. Colours are custom properties in the style sheet, so a theme change needs no script.
 
 function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
@@ -19,13 +19,13 @@ function draw(options, description) {
   return svg;
 }
 
-// A chart with its title, and its figures as a table for those who want or need numbers.
-const opened = new Set(); // titles of the charts whose table is open, which outlives a new drawing
+// A chart with its title, and its data as a table for readers who need numbers.
+const opened = new Set(); // titles of the charts whose table is open; survives redrawing
 
 function chart(title, note, svg, columns, rows) {
   const made = element("figure", { className: "card" }, element("figcaption", {}, title, " ", element("span", { className: "soft" }, note)), svg);
   if (!columns) return made;
-  const details = element("details", {}, element("summary", {}, `Figures of ${title}`));
+  const details = element("details", {}, element("summary", {}, `Table: ${title}`));
   const fill = () => details.children.length === 1 && details.append(table(columns, rows()));
   details.open = opened.has(title);
   if (details.open) fill();
@@ -108,11 +108,11 @@ function agreement(names, value) {
       Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--kept)", fillOpacity: (cell) => 0.5 * cell.share }),
       Plot.text(cells, { x: "column", y: "row", text: (cell) => cell.share.toFixed(2), fill: "var(--ink)" }),
     ],
-  }, `Shared part of what is kept: ${cells.filter((cell) => names.indexOf(cell.row) < names.indexOf(cell.column))
+  }, `Jaccard index of kept tokens: ${cells.filter((cell) => names.indexOf(cell.row) < names.indexOf(cell.column))
     .map((cell) => `${cell.row} and ${cell.column} ${cell.share.toFixed(2)}`).join(", ")}.`);
 }
 
-// Width of a wide chart: narrower where the window is, so that its text stays readable.
+// Width of a wide chart: at most the window's width, which keeps its text readable.
 function wide() {
   return Math.min(640, document.documentElement.clientWidth - 64);
 }
@@ -128,7 +128,7 @@ function scatter(x, y, xs, ys) {
       ...(x !== y && xs.length ? [Plot.line([d3.min([...range(xs), ...range(ys)]), d3.max([...range(xs), ...range(ys)])].map((v) => [v, v]), { stroke: "var(--soft)", strokeDasharray: "2 4", clip: true })] : []),
       Plot.dot(points, { x: "0", y: "1", r: 2.6, symbol: "circle", clip: true }),
     ],
-  }, `A sample of ${points.length} trainable tokens by ${x} and ${y}; the dotted line is where both are the same.`);
+  }, `A sample of ${points.length} trainable tokens by ${x} and ${y}. On the dotted line, both values are equal.`);
 }
 
 function intervals(title, rows, format) {
@@ -159,7 +159,7 @@ function lines(title, curves) {
   return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
-// Places for the names at the ends of curves that end close together.
+// Spaces out the labels of curves that end close together.
 function spread(curves) {
   const top = d3.max(curves, (curve) => d3.max(curve.points, (point) => point[1]));
   const ends = curves.map(({ name, points }) => ({ name, x: points.at(-1)[0], y: points.at(-1)[1] })).sort((a, b) => a.y - b.y);

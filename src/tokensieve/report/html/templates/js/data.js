@@ -1,4 +1,4 @@
-// The payload and the examples: gzip of JSON and of binary blocks, in the page itself or behind `tokensieve serve`.
+// The payload (gzipped JSON) and the examples (gzipped binary blocks), in the page or fetched from `tokensieve serve`.
 
 const PROMPT = 255;
 const KINDS = { u8: 1, u16: 2, u24: 3, f24: 3, f32: 4 };
@@ -18,7 +18,7 @@ async function readPayload() {
   return JSON.parse(new TextDecoder().decode(bytes));
 }
 
-// Puts the planes of bytes of a column together again.
+// Reassembles a column from its byte planes.
 function readColumn(bytes, kind, count) {
   if (kind === "text") return new TextDecoder().decode(bytes);
   const planes = KINDS[kind];
@@ -46,7 +46,7 @@ function readBlock(bytes) {
   return { header, columns, examples: cutExamples(header, columns) };
 }
 
-// One object an example, with views of the block's columns.
+// One object per example, with views of the block's columns.
 function cutExamples(header, columns) {
   const chars = columns.get("piece_chars"), spans = columns.get("piece_tokens");
   const special = columns.get("piece_special"), text = columns.get("text");
@@ -97,7 +97,7 @@ class Store {
     return block.examples[place - this.starts[number]];
   }
 
-  // Places of the examples whose text holds the query; white space and case do not matter.
+  // Positions of the examples whose text contains the query, ignoring white space and case.
   async search(query) {
     const wanted = plainText(query);
     if (this.payload.remote) {

@@ -1,4 +1,4 @@
-// The view of the examples: which one, coloured by what, compared with what.
+// The examples view: the example shown, its colouring, and the arm to compare with.
 
 const ORDERS = {
   "in order": null,
@@ -28,15 +28,15 @@ class Examples {
 
   fillMenus() {
     const { payload, menus } = this;
-    fillMenu(menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "nothing"]]);
+    fillMenu(menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "none"]]);
     const orders = Object.keys(ORDERS).filter((name) => name !== "most disputed" || d3.some(payload.index.disputed, (n) => n > 0));
     fillMenu(menus.order, orders.map((name) => [name, name]));
     const sources = d3.groupSort(payload.index.sources, (rows) => -rows.length, (source) => source);
     fillMenu(menus.source, [["", "all"], ...sources.map((source) => [source, payload.sources[source]])]);
     document.getElementById("source-field").hidden = sources.length < 2;
     document.getElementById("sample-note").textContent = payload.index.rows.length < payload.examples
-      ? `${count(payload.index.rows.length)} of ${count(payload.examples)} examples: those that lost the most and the least, the most disputed, and an even sample. All of them: tokensieve serve.`
-      : "Point at a token, or go through the text with the arrow keys, to see its figures.";
+      ? `${count(payload.index.rows.length)} of ${count(payload.examples)} examples: those that lost the most and the fewest tokens, those on which methods disagree most, and an even sample. To see all of them, run tokensieve serve.`
+      : "Point at a token, or move through the text with the arrow keys, to see its statistics.";
   }
 
   get arm() {
@@ -46,11 +46,11 @@ class Examples {
   setArm() {
     const chosen = this.menus.other.value;
     const others = this.payload.arms.map((arm) => arm.name).filter((name) => name !== this.arm);
-    fillMenu(this.menus.other, [["", "nothing"], ...others.map((name) => [name, name])], others.includes(chosen) ? chosen : "");
+    fillMenu(this.menus.other, [["", "none"], ...others.map((name) => [name, name])], others.includes(chosen) ? chosen : "");
     this.arrange(true);
   }
 
-  // Puts the examples that are searched for and filtered in order; stays at the one that is shown where it can.
+  // Sorts the examples that match search and source; keeps the current one if it is still among them.
   arrange(stay = false) {
     const { index } = this.payload, { order, source } = this.menus;
     const here = this.order[this.at];
@@ -83,7 +83,7 @@ class Examples {
     document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
     document.getElementById("previous").disabled = this.at <= 0;
     document.getElementById("next").disabled = this.at >= this.order.length - 1;
-    if (!this.order.length) return this.area.replaceChildren(empty("No example fits. Search for less, or look at all sources."));
+    if (!this.order.length) return this.area.replaceChildren(empty("No example matches. Shorten the search, or select all sources."));
     const place = this.order[this.at];
     const example = await this.store.example(place);
     if (place !== this.order[this.at]) return;
@@ -93,7 +93,7 @@ class Examples {
     this.drawExample();
   }
 
-  // Draws what is there already: what the slider calls.
+  // Redraws the loaded example; the slider calls this.
   drawExample() {
     if (!this.example) return;
     const { payload, selection, example, arm } = this, { index } = payload, place = this.shown;
@@ -118,7 +118,7 @@ class Examples {
     });
     const parts = [head];
     if (other) parts.push(element("p", { className: "soft", id: "difference" }, this.difference(state(arm), state(other), arm, other)));
-    const detail = element("aside", { id: "detail", className: "detail", "aria-label": "The token" });
+    const detail = element("aside", { id: "detail", className: "detail", "aria-label": "Token details" });
     parts.push(element("div", { className: other ? "maps two" : "maps" }, ...maps, detail));
     this.area.replaceChildren(element("article", { className: "card example" }, ...parts));
     if (focus) this.area.querySelectorAll(".tokens").forEach((map) => { if (map.dataset.arm === focus) map.focus({ preventScroll: true }); });
@@ -143,7 +143,7 @@ class Examples {
       onlyFirst += x && !y;
       onlySecond += y && !x;
     });
-    return `${a} keeps ${count(onlyFirst)} that ${b} drops; ${b} keeps ${count(onlySecond)} that ${a} drops.`;
+    return `${a} keeps ${count(onlyFirst)} tokens that ${b} drops; ${b} keeps ${count(onlySecond)} tokens that ${a} drops.`;
   }
 
   drawScale(name, arm) {
@@ -162,7 +162,7 @@ class Examples {
     if (piece) this.pick(Number(piece.dataset.piece), piece.closest(".tokens").dataset.arm, false);
   }
 
-  // Shows what is known of a piece of the example, as one arm sees it.
+  // Shows the details of a piece of the example, for one arm.
   pick(number, arm, scroll) {
     this.picked = number;
     this.pickedArm = arm;
@@ -170,7 +170,7 @@ class Examples {
     const detail = document.getElementById("detail");
     detail.classList.toggle("idle", number === null);
     if (number === null) {
-      detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its figures and why it is kept or dropped."));
+      detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its statistics and why it is kept or dropped."));
       return;
     }
     for (const span of this.area.querySelectorAll(`[data-piece="${number}"]`)) {
@@ -197,7 +197,7 @@ class Examples {
     this.say();
   }
 
-  // Reads the picked token out, for those who cannot see it.
+  // Announces the picked token to screen readers.
   say() {
     const detail = document.getElementById("detail");
     document.getElementById("said").textContent = detail.textContent;

@@ -1,4 +1,4 @@
-// The heat map of one example: runs of equal style, in them one element for each piece of text.
+// The heat map of one example: runs of equal style, with one element per piece of text.
 
 const LEVELS = 8;
 
@@ -17,7 +17,7 @@ function levelClass(level, signed) {
   return level === 0 ? "z" : `${signed ? (level > 0 ? "p" : "n") : "s"}${Math.abs(level)}`;
 }
 
-// Text whose invisible characters were made visible between two marks.
+// Appends text in which two marks enclose the visible form of each invisible character.
 function appendMarked(parent, text) {
   text.split(/\x01([^\x02]*)\x02/).forEach((part, i) => {
     if (!part) return;
@@ -26,7 +26,7 @@ function appendMarked(parent, text) {
   });
 }
 
-// What a piece is at the settings of now, and how it looks.
+// The classes of a piece: its state at the current settings, and its colour.
 function pieceStyle(piece, decided, other, values, scale) {
   let kept = 0, all = 0, sum = 0, differs = false;
   for (let i = piece.start; i < piece.stop; i++) {
@@ -62,7 +62,7 @@ function heatMap(example, decided, other, values, scale, label) {
   return map;
 }
 
-// What is known of a piece's tokens: pairs of name and text, and in a sentence why it was kept or dropped.
+// The details of a piece's tokens: pairs of name and text, and a sentence that says why each is kept or dropped.
 function pieceFacts(example, number, arm, selection, scored) {
   const piece = example.pieces[number];
   const ids = example.column("id");
@@ -76,7 +76,7 @@ function pieceFacts(example, number, arm, selection, scored) {
     facts.push(["rank in the example", rankOf(example, arm.name, token)]);
     for (const part of arm.parts) {
       const values = example.column(`part:${arm.name}:${part}`);
-      if (values) facts.push([`score by ${part}`, figure(values[token])]);
+      if (values) facts.push([`${part} part of the score`, figure(values[token])]);
     }
     const kept = level <= selection.setting(arm.name);
     return { facts, fate: kept ? "kept" : "dropped", why: why(example, token, arm, selection, level, score, kept) };
@@ -99,19 +99,19 @@ function why(example, token, arm, selection, level, score, kept) {
   const { sweep } = arm, setting = selection.setting(arm.name);
   const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
   const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);
-  if (arm.keepTurnEnd && example.column("turn_end")[token]) return "Kept: it ends a turn, which is kept whatever its score.";
-  if (reasons.length) said.push(`Against it: ${reasons.join(", ")}.`);
+  if (arm.keepTurnEnd && example.column("turn_end")[token]) return "Kept: turn ends are kept whatever their score.";
+  if (reasons.length) said.push(`Reasons to drop it: ${reasons.join(", ")}.`);
   const limit = selection.threshold(arm.name);
-  if (limit !== null) said.push(`Its score ${figure(score)} is ${score > limit ? "above" : score < limit ? "below" : "at"} the threshold ${figure(limit)}.`);
+  if (limit !== null) said.push(`Its score ${figure(score)} is ${score > limit ? "above" : score < limit ? "below" : "equal to"} the threshold ${figure(limit)}.`);
   const [part, second] = arm.parts.map((name) => [name, example.column(`part:${arm.name}:${name}`)?.[token]]);
   if (part && second && part[1] !== undefined) {
-    said.push(`Its score is ${figure(part[1])} by ${part[0]} and ${figure(second[1])} by ${second[0]}.`);
+    said.push(`Its score is the sum of ${figure(part[1])} (${part[0]}) and ${figure(second[1])} (${second[0]}).`);
   }
   if (sweep.parameter === "fraction" || sweep.parameter === "discard") {
     const from = level < sweep.values.length ? figure(sweep.values[level]) : null;
     const drops = sweep.parameter === "discard", within = arm.scope === "example" ? ", ranked within its example" : "";
     if (from === null) said.push("No setting of the slider keeps it.");
-    else said.push(drops ? `It is kept where at most ${from} is dropped${within}.` : `It is kept from fraction ${from} on${within}.`);
+    else said.push(drops ? `It is kept if the dropped fraction is at most ${from}${within}.` : `It is kept if the fraction is at least ${from}${within}.`);
   }
   return `${kept ? "Kept" : "Dropped"}. ${said.join(" ")}`;
 }

@@ -1,4 +1,4 @@
-// Keys that work everywhere but where one types.
+// Keys that work everywhere except in text fields and menus.
 
 function onKeys(actions) {
   document.addEventListener("keydown", (event) => {

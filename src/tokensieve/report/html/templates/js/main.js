@@ -1,4 +1,4 @@
-// Starts the page: views, the controls that all of them share, and keys.
+// Starts the page: views, their shared controls, and keys.
 
 const VIEWS = ["overview", "selection", "examples", "run"];
 
@@ -104,7 +104,7 @@ start().catch((error) => {
   const notice = document.createElement("p");
   notice.className = "notice";
   notice.setAttribute("role", "alert");
-  notice.textContent = `The page cannot show its data: ${error.message}. It needs a browser of 2023 or later.`;
+  notice.textContent = `The page cannot show its data: ${error.message}. It needs a browser released in 2023 or later.`;
   document.querySelector("main").prepend(notice);
   throw error;
 });

@@ -1,4 +1,4 @@
-// The views that show the whole data set: results, what is kept, training.
+// The views of the complete data set: results, kept tokens, training.
 
 class Overview {
   constructor(payload, selection) {
@@ -16,11 +16,11 @@ class Overview {
   drawTraining() {
     const curves = this.payload.arms.filter((arm) => arm.losses.length > 1).map((arm) => ({ name: arm.name, points: arm.losses }));
     const place = document.getElementById("training");
-    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained, or the log has less than two entries (train.logging_steps).")]));
+    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained, or the log has fewer than two entries (train.logging_steps).")]));
     place.firstChild.classList.add("wide");
   }
 
-  // Draws what is in view at once, and the rest when there is time, so that the slider never waits.
+  // Draws the visible charts immediately and the others when idle, to keep the slider responsive.
   drawSelection(arm) {
     clearTimeout(this.waiting);
     const rest = [];
@@ -36,7 +36,7 @@ class Overview {
     this.waiting = setTimeout(next);
   }
 
-  // Each part of the view: where it is, and what draws it.
+  // Each part of the view: its element, and the function that draws it.
   jobs(arm) {
     const { payload, selection } = this;
     const total = selection.total(arm);
@@ -45,7 +45,7 @@ class Overview {
       const counts = selection.counts(payload.histograms[arm][name], arm);
       return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total);
     }));
-    const kinds = [["Source", payload.sources, "source"], ["Place in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
+    const kinds = [["Source", payload.sources, "source"], ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
     const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
       shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all)));
     const part = (id, draw) => ({ place: document.getElementById(id), draw });
@@ -58,8 +58,8 @@ class Overview {
   drawAgreement() {
     const names = this.payload.arms.map((arm) => arm.name).filter((name) => name !== "full" || this.payload.arms.length < 3);
     const place = document.getElementById("agreement");
-    if (names.length < 2) return place.replaceChildren(empty("There is one arm alone: give several runs to `tokensieve report` to compare methods."));
-    const note = element("p", { className: "soft small" }, "Tokens that both keep, over those that at least one of them keeps (Jaccard index), each at the ratio that is set for it.");
+    if (names.length < 2) return place.replaceChildren(empty("This page has only one arm. To compare methods, pass several runs to `tokensieve report`."));
+    const note = element("p", { className: "soft small" }, "Jaccard index: tokens that both arms keep, divided by tokens that at least one keeps, each at its current ratio.");
     const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Agreement of methods" },
       agreement(names, (a, b) => this.selection.jaccard(a, b)));
     place.replaceChildren(note, scroll);
@@ -67,7 +67,7 @@ class Overview {
 
   drawScatter(arm) {
     const place = document.getElementById("scatter"), names = this.payload.statistics;
-    if (names.length < 2) return place.replaceChildren(empty("There are fewer than two statistics to set against each other."));
+    if (names.length < 2) return place.replaceChildren(empty("A scatter plot needs at least two statistics."));
     this.scatter ??= this.makeScatter(place, names);
     const { levels } = this.payload.points, setting = this.selection.setting(arm);
     this.scatter.dots.forEach((dot, i) => dot.setAttribute("class", levels[arm][i] <= setting ? "dot-kept" : "dot-dropped"));
@@ -77,7 +77,7 @@ class Overview {
     const first = names.find((name) => /^base.*loss$/.test(name)) ?? names[0];
     const second = names.find((name) => name !== first && /loss/.test(name)) ?? names.find((name) => name !== first);
     const made = { dots: [] };
-    const menus = [["across", first], ["up", second]].map(([label, chosen]) => {
+    const menus = [["x axis", first], ["y axis", second]].map(([label, chosen]) => {
       const menu = menuOf(names.map((name) => [name, name]), chosen);
       menu.addEventListener("change", () => { build(); this.drawScatter(document.getElementById("arm").value); });
       return [menu, element("label", { className: "field" }, `${label} `, menu)];
@@ -102,17 +102,17 @@ class Overview {
       ["Dropped most often", rows.filter((row) => row.share < share).sort((a, b) => a.share - b.share || b.all - a.all)],
     ];
     document.getElementById("vocabulary").replaceChildren(...sides.map(([title, found]) => {
-      const note = `of the ${rows.length} most frequent tokens; ${percent(share)} of all are kept`;
+      const note = `of the ${rows.length} most frequent tokens; overall, ${percent(share)} are kept`;
       const body = found.length
         ? table(["token", "kept", "seen"], found.slice(0, 15).map((row) => [tokenName(row.text), percent(row.share), count(row.all)]))
-        : empty("None: all of them are kept alike, or none is seen often enough.");
+        : empty("None: these tokens all have the same kept share, or too few of them are frequent.");
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
   }
 }
 
-// The place of the i-th chart in a grid, and what draws it again.
+// The i-th slot of a grid, and the function that redraws its chart.
 function slot(id, i, make) {
   const grid = document.getElementById(id);
   if (!grid.children[i]) grid.append(element("div"));

@@ -1,4 +1,4 @@
-// What is kept at the settings of the sliders. A token is kept where its level is at most the setting (see `sweep`).
+// The tokens kept at the current slider settings. A token is kept if its level is at most the setting (see `sweep`).
 
 class Selection {
   constructor(payload) {
@@ -36,7 +36,7 @@ class Selection {
     return { kept: d3.sum(groups, (group) => group.kept), all: d3.sum(groups, (group) => group.all) };
   }
 
-  // Tokens that both arms keep, over those that one of them keeps.
+  // Tokens that both arms keep, divided by tokens that at least one keeps.
   jaccard(first, second) {
     if (first === second) return 1;
     const pair = this.payload.joint.find(([a, b]) => (a === first && b === second) || (a === second && b === first));
@@ -54,7 +54,7 @@ class Selection {
     return this.arms.get(arm).sweep.thresholds[this.setting(arm)];
   }
 
-  // The recipe's lines for the setting: YAML, in which JSON is YAML too. Empty where no recipe gives the arm.
+  // The recipe lines for the current setting, as YAML. Empty if no recipe can produce the arm.
   recipe(arm) {
     const { recipe, ratio, imported, sweep } = this.arms.get(arm);
     const value = sweep.values[this.setting(arm)];

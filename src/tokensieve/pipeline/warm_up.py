@@ -1,0 +1,133 @@
+"""Warm-ups: which examples a model is made from, and whether it learned enough from them to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.containers import IGNORE_INDEX, LOSS, Bool, Examples, Role
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.intervals import bootstrap_ratio
+from tokensieve.measure.forward import Forward
+from tokensieve.measure.measure import measure_shard
+from tokensieve.models.loading import ModelPool
+from tokensieve.models.settings import ModelSettings
+from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
+from tokensieve.train.settings import WarmUp
+
+_SAMPLE = 200
+_FEW_STEPS = 20
+
+
+@dataclass(frozen=True)
+class WarmUpResult:
+    """What a warm-up did to the base.
+
+    Attributes:
+        steps: optimizer steps of the training.
+        gain: by how much the mean loss of response tokens fell on (a sample of) the rows that the model was trained on,
+            in nats.
+        low: lower end of the 95 % interval of ``gain`` (paired bootstrap over examples).
+        high: upper end of it.
+    """
+
+    steps: int
+    gain: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return asdict(self)
+
+    def warnings(self, role: Role) -> Iterator[str]:
+        """Yield what the user should know before scores are made with the model."""
+        more = f"give it more steps with models.{role}.warm_up.train, such as {{gradient_accumulation_steps: 1}}"
+        if self.low <= 0:
+            yield (
+                f"models.{role}: the warm-up did not make the base better on its own rows: the loss fell by "
+                f"{self.gain:.3f} nats (95 % interval {self.low:.3f} to {self.high:.3f}) in {self.steps} optimizer "
+                f"steps, so scores that compare the two are noise; {more}"
+            )
+        elif self.steps < _FEW_STEPS:
+            yield f"models.{role}: the warm-up takes {self.steps} optimizer steps only; {more}"
+
+
+def pick_examples(examples: ExampleStore, warm_up: WarmUp, seed: int) -> Bool:
+    """Return bool ``[examples]``, the warm-up subset.
+
+    Raises:
+        TokensieveError: more rows than there are examples, or none.
+    """
+    count = examples.counts.examples
+    rows = count if warm_up.rows is None else warm_up.rows
+    if not 0 < rows <= count:
+        raise TokensieveError(
+            f"a warm-up of {rows} rows from {count} examples",
+            where="recipe: warm_up.rows",
+            hint=f"warm_up.rows: 1 to {count}",
+        )
+    picked = np.zeros(count, dtype=bool)
+    if warm_up.pick == "first":
+        picked[:rows] = True
+    else:
+        picked[np.random.default_rng(seed).choice(count, rows, replace=False)] = True
+    return picked
+
+
+def warm_up_result(
+    pool: ModelPool, base: ModelSettings, made: ModelSettings, steps: int, sample: Examples, token_budget: int
+) -> WarmUpResult:
+    """Compare a model with the base that it was made from.
+
+    Args:
+        pool: where the models are loaded.
+        base: the base.
+        made: the model.
+        steps: optimizer steps of its training.
+        sample: some of the examples that it was trained on.
+        token_budget: tokens of one batch at most.
+    """
+    before, after = (_losses(pool, model, sample, token_budget) for model in (base, made))
+    counts = segment_counts(sample.labels != IGNORE_INDEX, sample.cu_seqlens)
+    gain = before - after
+    low, high = bootstrap_ratio(gain, counts)
+    return WarmUpResult(steps, float(gain.sum() / counts.sum()), low, high)
+
+
+def sample_of(examples: ExampleStore, picked: Bool) -> Examples:
+    """Return the first examples of a subset, 200 at most."""
+    parts, start, room = [], 0, _SAMPLE
+    for shard in examples:
+        chosen = np.flatnonzero(picked[start : start + len(shard)])[:room]
+        start, room = start + len(shard), room - len(chosen)
+        parts.append(_take(shard, chosen))
+        if not room:
+            break
+    return Examples(
+        np.concatenate([part.input_ids for part in parts]),
+        np.concatenate([part.labels for part in parts]),
+        offsets(np.concatenate([part.lengths for part in parts])),
+        np.concatenate([part.rows for part in parts]),
+    )
+
+
+def _take(shard: Examples, numbers: NDArray[np.int64]) -> Examples:
+    return Examples(
+        gather_segments(shard.input_ids, shard.cu_seqlens, numbers),
+        gather_segments(shard.labels, shard.cu_seqlens, numbers),
+        offsets(shard.lengths[numbers]),
+        shard.rows[numbers],
+    )
+
+
+def _losses(pool: ModelPool, model: ModelSettings, sample: Examples, token_budget: int) -> NDArray[np.float64]:
+    """Return float64 ``[examples]``, the summed loss of each example's response tokens, in nats."""
+    with pool.use(model) as loaded, Forward(loaded, [LOSS]) as forward:
+        losses = measure_shard(forward, sample, token_budget, lambda _: None)[LOSS.key]
+    return np.add.reduceat(losses.astype(np.float64), sample.cu_seqlens[:-1])

@@ -1,0 +1,270 @@
+"""What the stages of a run and the schedules work with: models that are made, statistics that are measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.containers import Role, Statistics, StatisticSpec
+from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.settings import DEFAULT_MAX_LENGTH
+from tokensieve.evaluate.held_out import held_out_loss
+from tokensieve.measure.measure import Measurement, locate, measure
+from tokensieve.methods._base import Method
+from tokensieve.models.loading import ModelPool, model_identity, pick_device
+from tokensieve.models.settings import ModelSettings
+from tokensieve.pipeline.inputs import Inputs
+from tokensieve.pipeline.plan import Arm, Plan, Reading
+from tokensieve.pipeline.recipe import train_settings
+from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
+from tokensieve.progress import ProgressCallback, StageProgress
+from tokensieve.select.cleaned import write_subset
+from tokensieve.select.streaming import LoadStatistics
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
+from tokensieve.train.record import last_step, read_record
+from tokensieve.train.schedules._base import Added, TrainingSetup
+from tokensieve.train.settings import TrainSettings
+from tokensieve.train.trainer import on_steps, train, trained_model
+
+_LAYOUT = 2
+"""Version of the files of a made model; raised when they change."""
+Measurements = Mapping[Role, Measurement]
+"""The statistics of each model, by its role in the recipe."""
+
+
+class RunWorkbench:
+    """The models and statistics of one run, made as they are asked for and kept in the store.
+
+    Args:
+        inputs: data and models of the run.
+        progress: where progress is shown.
+        seconds: what each stage took so far; goes on here.
+        tokens: how many went through each stage so far; goes on here.
+
+    Attributes:
+        models: the models that exist, by role; those that are made join them.
+        measurements: the statistics that are measured, by role of the recipe.
+        pool: where models are loaded.
+    """
+
+    def __init__(
+        self, inputs: Inputs, progress: StageProgress, seconds: Mapping[str, float], tokens: Mapping[str, int]
+    ) -> None:
+        self.inputs, self.progress = inputs, progress
+        self.device = pick_device(self.plan.recipe.measure.device)
+        self.pool = ModelPool(self.device)
+        self.models: dict[Role, ModelSettings] = dict(inputs.models)
+        self.measurements: dict[Role, Measurement] = {}
+        self.seconds, self.tokens = dict(seconds), dict(tokens)
+
+    @property
+    def plan(self) -> Plan:
+        """What the recipe means."""
+        return self.inputs.plan
+
+    @property
+    def examples(self) -> ExampleStore:
+        """The pool."""
+        return self.inputs.examples
+
+    @property
+    def token_budget(self) -> int:
+        """Tokens of one batch of measuring at most."""
+        return self.plan.recipe.measure.batch_tokens(self.device.type)
+
+    @property
+    def training(self) -> TrainingSetup:
+        """What every training of the run shares."""
+        recipe = self.plan.recipe
+        return TrainingSetup(
+            self.plan.base,
+            self.inputs.encoder.tokenizer,
+            self.plan.train,
+            recipe.data.max_length or DEFAULT_MAX_LENGTH,
+            recipe.seed,
+            self.device,
+        )
+
+    @property
+    def held_out_loss(self) -> Callable[[Any], float] | None:
+        """A loaded model to its mean loss on held-out data, in nats; None where there is none."""
+        held_out = self.inputs.held_out
+        if held_out is None:
+            return None
+
+        def loss(model: Any) -> float:
+            with self.stage("held-out loss", held_out.counts.tokens, "tokens") as advance:
+                return held_out_loss(model, held_out, self.token_budget, advance).loss
+
+        return loss
+
+    def stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
+        """Show the progress of something that takes long."""
+        return self.progress.stage(description, total, unit)
+
+    def free_models(self) -> None:
+        """Let go of the models that measuring holds, so that there is room to train."""
+        self.pool = ModelPool(self.device)
+
+    @contextmanager
+    def timed(self, description: str, skipped: bool, tokens: int | None = None) -> Iterator[None]:
+        """Note the seconds of a stage, and the tokens that went through it where they are given."""
+        start = time.perf_counter()
+        yield
+        if not skipped:
+            self.seconds[description] = round(time.perf_counter() - start, 2)
+            if tokens is not None:
+                self.tokens[description] = tokens
+
+    def measure(self, role: Role, model: ModelSettings, specs: Sequence[StatisticSpec], label: str = "") -> Measurement:
+        """Measure statistics of a model over the pool, as far as they are missing.
+
+        Args:
+            role: of the model, for the description.
+            model: what to measure with.
+            specs: which statistics.
+            label: what to add to the description.
+        """
+        description = f"measure {role}" + (f", {label}" if label else "")
+        tokens, recipe = self.examples.counts.tokens, self.plan.recipe
+        done = locate(self.examples, model, recipe.store_folder).complete(specs)
+        with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
+            return measure(self.examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance)
+
+    def load_with(self, method: Method, role: Role, model: ModelSettings, label: str) -> LoadStatistics:
+        """Measure the pool with a model in a role; return what reads one shard of all that a method needs."""
+        arm = next(arm for arm in self.plan.arms if arm.method == method)
+        specs = [one.spec for one in arm.reads if one.source == role]
+        measured = self.measure(role, model, specs, label)
+        return Loader(self.inputs, arm.reads, {**self.measurements, role: measured}).read
+
+    def loader(self, arm: Arm) -> Loader:
+        """Return what reads the statistics of an arm."""
+        return Loader(self.inputs, arm.reads, self.measurements)
+
+    def make_model(self, role: Role, rounds: Sequence[Added] = ()) -> ModelSettings:
+        """Fine-tune the base on the warm-up data of a role, once for the same base, data and settings.
+
+        Args:
+            role: whose `warm_up` says how.
+            rounds: examples of the pool that join the data, round by round.
+        """
+        recipe = self.plan.recipe
+        warm_up = recipe.models[role].warm_up
+        assert warm_up is not None
+        examples = self.inputs.warm_ups.get(role, self.examples)
+        settings = train_settings(self.plan.train, warm_up.train)
+        added = sorted(example for one in rounds for example in one.examples)
+        identity = {
+            "layout": _LAYOUT,
+            "base": model_identity(self.plan.base),
+            "examples": examples.fingerprint,
+            "rows": warm_up.rows,
+            "pick": warm_up.pick,
+            "train": dataclasses.asdict(settings),
+            "seed": recipe.seed,
+        }
+        if added:
+            identity["added"] = {"examples": self.examples.fingerprint, "numbers": added}
+        folder = recipe.store_folder / "models" / fingerprint.of_value(identity)[:16]
+        made = trained_model(self.plan.base, settings, folder / "model")
+        manifest = folder / "manifest.json"
+        if not manifest.is_file():
+            with locked(folder):
+                picked = pick_examples(examples, warm_up, recipe.seed)
+                parts = {"warm-up": (examples, picked)}
+                if added:
+                    parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))
+                    write_json(folder / "added.json", {"rounds": [dataclasses.asdict(one) for one in rounds]})
+                for name, (source, subset) in parts.items():
+                    with atomic_folder(folder / name) as partial:
+                        write_subset(source, subset, partial)
+                files = [path for name in parts for path in sorted((folder / name / "data").glob("train-*.parquet"))]
+                description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
+                self.train(description, files, folder / "model", settings)
+                steps = last_step(read_record(folder / "model") or {})
+                result = warm_up_result(
+                    self.pool, self.plan.base, made, steps, sample_of(examples, picked), self.token_budget
+                )
+                found = {"identity": identity, "versions": fingerprint.versions(), "result": result.to_json()}
+                write_json(manifest, found)
+        for warning in WarmUpResult(**read_json(manifest)["result"]).warnings(role):
+            self.progress.note(f"warning: {warning}")
+        return made
+
+    def train(
+        self,
+        description: str,
+        files: list[Path],
+        output: Path,
+        settings: TrainSettings | None = None,
+        method: Method | None = None,
+    ) -> None:
+        """Fine-tune the base.
+
+        Args:
+            description: of the stage.
+            files: the data.
+            output: folder of the model.
+            settings: adapter and optimizer; those of the arms when not given.
+            method: selects or weights tokens as the model trains; None trains on every label.
+        """
+        setup, encoder = self.training, self.inputs.encoder
+        with self.timed(description, False), self.stage(description, None, "steps") as advance:
+            train(
+                setup.base,
+                files,
+                setup.tokenizer,
+                settings or setup.settings,
+                output,
+                max_length=setup.max_length,
+                seed=setup.seed,
+                device=setup.device,
+                on_step=on_steps(advance),
+                method=method,
+                turn_end_ids=encoder.turn_end_ids if self.plan.recipe.select.keep_turn_end else (),
+            )
+        # Counted by the trainer: every epoch, prompts and dropped tokens included.
+        metrics = (read_record(output) or {}).get("metrics", {})
+        if (tokens := metrics.get("num_tokens")) is not None:
+            self.tokens[description] = int(tokens)
+
+
+class Loader:
+    """Reads the statistics of a method, shard by shard.
+
+    Args:
+        inputs: data of the run.
+        reads: what the method reads.
+        measurements: where the statistics are.
+    """
+
+    def __init__(self, inputs: Inputs, reads: Sequence[Reading], measurements: Measurements) -> None:
+        self._inputs, self._reads, self._measurements = inputs, reads, measurements
+
+    def identities(self) -> dict[str, str]:
+        """Return the identity of each statistic that is read, by ``role.statistic``."""
+        return {f"{one.role}.{one.spec.name}": self._measurements[one.source].folder.name for one in self._reads}
+
+    def read(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
+        """Return one shard's statistics and the source rows of its examples."""
+        examples = self._inputs.examples
+        shard = examples.read(number)
+        values = {
+            (one.role, one.spec.name): self._measurements[one.source].read(one.spec, number) for one in self._reads
+        }
+        statistics = examples.statistics(shard, values, int(examples.starts[number]))
+        if not self._inputs.plan.recipe.select.keep_turn_end:
+            statistics = dataclasses.replace(statistics, turn_end=None)
+        return statistics, shard.rows
+
+    def __iter__(self) -> Iterator[tuple[Statistics, NDArray[np.int64]]]:
+        return (self.read(number) for number in range(self._inputs.examples.shards))

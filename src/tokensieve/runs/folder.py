@@ -1,0 +1,270 @@
+"""The run folder: every path in it, and what reads and writes each file.
+
+    recipe.yaml                     the resolved recipe
+    run.json                        where data and statistics are, seconds and tokens of each stage, versions
+    arms/<arm>/scores/              score and decision of every token
+    arms/<arm>/selection.json       what the arm selected, and what it was made from (`select.selection`)
+    arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
+    arms/<arm>/cleaned/README.md    its card
+    arms/<arm>/training/data/       data with statistics, where tokens are selected or weighted while the model trains
+    arms/<arm>/rounds/              rounds of an arm that selects with the model that it trains
+    arms/<arm>/model/               the adapter or model that was fine-tuned on it
+    arms/<arm>/evaluation.json      with predictions.jsonl, the answers of exact match, and held_out.jsonl, the losses
+    exports/                        what an arm selected, as other trainers read it
+    planted_noise.json              what became of the noise of the demo
+    report.html
+
+An arm whose method is `imported` is not in the recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tokensieve.errors import TokensieveError
+from tokensieve.select.selection import Selection
+from tokensieve.store.atomic import read_object, write_json, write_text
+from tokensieve.train.record import read_record
+
+_AGAIN = "run the recipe of the run again: finished work is kept"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What ``run.json`` holds.
+
+    Attributes:
+        name: of the run.
+        examples: folder of the tokenised examples.
+        statistics: the folder of each role's statistics.
+        arms: the arms of the recipe.
+        method: name of the method's arm.
+        seconds: what each stage took.
+        tokens: how many went through each stage, where that was noted.
+        versions: of the libraries.
+    """
+
+    name: str
+    examples: str
+    statistics: Mapping[str, str]
+    arms: Sequence[str]
+    method: str
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ArmFolder:
+    """The folder of one arm, or of a model that is evaluated beside the arms.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the arm."""
+        return self.path.name
+
+    @property
+    def scores(self) -> Path:
+        """Scores and decisions, by shard."""
+        return self.path / "scores"
+
+    @property
+    def cleaned(self) -> Path:
+        """Cleaned data."""
+        return self.path / "cleaned"
+
+    @property
+    def training(self) -> Path:
+        """Data of a trainer that selects or weights tokens while it trains."""
+        return self.path / "training"
+
+    @property
+    def rounds(self) -> Path:
+        """Rounds of an arm that selects with the model that it trains."""
+        return self.path / "rounds"
+
+    @property
+    def model(self) -> Path:
+        """The fine-tuned adapter or model."""
+        return self.path / "model"
+
+    @property
+    def selection_file(self) -> Path:
+        """What the arm selected."""
+        return self.path / "selection.json"
+
+    @property
+    def evaluation_file(self) -> Path:
+        """What its model was evaluated to."""
+        return self.path / "evaluation.json"
+
+    @property
+    def selected(self) -> bool:
+        """Whether its tokens are selected."""
+        return self.selection_file.is_file()
+
+    @property
+    def trained(self) -> bool:
+        """Whether its model is there."""
+        return read_record(self.model) is not None
+
+    def selection(self) -> Selection:
+        """Read what the arm selected.
+
+        Raises:
+            TokensieveError: its tokens are not selected yet, or the file cannot be read.
+        """
+        return Selection.read(self.selection_file)
+
+    def training_record(self) -> dict[str, Any]:
+        """Return metrics and loss curve of the training; empty where it is not trained."""
+        return read_record(self.model) or {}
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return the evaluation with what it was made from; empty where there is none."""
+        path = self.evaluation_file
+        return read_object(path, "", _AGAIN) if path.is_file() else {}
+
+    def write_evaluation(self, results: Mapping[str, Any], details: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Write an evaluation.
+
+        Args:
+            results: the figures, with what they were made from.
+            details: rows behind them, one for each example: ``held_out`` or ``predictions``.
+        """
+        for what, rows in details.items():
+            lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(self._details_file(what), lines)
+        write_json(self.evaluation_file, results)
+
+    def evaluation_details(self, what: str) -> list[dict[str, Any]] | None:
+        """Read the rows behind an evaluation: ``held_out`` or ``predictions``; None where there are none.
+
+        Raises:
+            TokensieveError: a line that is not a JSON object.
+        """
+        path = self._details_file(what)
+        if not path.is_file():
+            return None
+        try:
+            rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        except ValueError as error:
+            raise TokensieveError(f"not JSON lines: {error}", where=str(path), hint=self.evaluate_again) from error
+        if not all(isinstance(row, dict) for row in rows):
+            raise TokensieveError("not a JSON object in every line", where=str(path), hint=self.evaluate_again)
+        return rows
+
+    @property
+    def evaluate_again(self) -> str:
+        """How to make damaged evaluation files again."""
+        return f"delete {self.evaluation_file} and run `tokensieve evaluate` with the recipe of the run"
+
+    def _details_file(self, what: str) -> Path:
+        return self.path / f"{what}.jsonl"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run folder.
+
+    Attributes:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @property
+    def page(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+    @property
+    def recipe_file(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def state_file(self) -> Path:
+        """Where the run's data and statistics are."""
+        return self.path / "run.json"
+
+    def arm(self, name: str) -> ArmFolder:
+        """Return the folder of an arm."""
+        return ArmFolder(self.path / "arms" / name)
+
+    def selected_arms(self) -> Iterator[ArmFolder]:
+        """Yield the arms whose tokens are selected, in alphabetical order, imported ones included."""
+        for path in sorted((self.path / "arms").glob("*")):
+            if ArmFolder(path).selected:
+                yield ArmFolder(path)
+
+    def imported_arms(self) -> list[str]:
+        """Return the names of the arms that were imported, in alphabetical order."""
+        return [arm.name for arm in self.selected_arms() if arm.selection().imported]
+
+    def export(self, arm: str, target: str) -> Path:
+        """Return the folder of an export that names none."""
+        return self.path / "exports" / f"{arm}-{target}"
+
+    def recipe(self) -> dict[str, Any]:
+        """Read the resolved recipe, as plain values.
+
+        Raises:
+            TokensieveError: it is missing or not YAML.
+        """
+        try:
+            found = yaml.safe_load(self.recipe_file.read_text("utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise TokensieveError(
+                f"the recipe of the run cannot be read: {reason}", where=str(self.recipe_file), hint=_AGAIN
+            ) from error
+        if not isinstance(found, dict):
+            raise TokensieveError("the recipe of the run is not a mapping", where=str(self.recipe_file), hint=_AGAIN)
+        return found
+
+    def write_recipe(self, text: str) -> None:
+        """Write the resolved recipe, atomically."""
+        write_text(self.recipe_file, text)
+
+    def state(self) -> RunState:
+        """Read ``run.json``.
+
+        Raises:
+            TokensieveError: this folder holds no run, or a field is missing.
+        """
+        found = read_object(self.state_file, "this folder holds no run", "give the folder of a run, such as runs/a")
+        try:
+            state = RunState(**{one.name: found[one.name] for one in fields(RunState) if one.name in found})
+        except (TypeError, ValueError) as error:
+            raise TokensieveError(
+                f"a field is missing or garbled: {error}",
+                where=str(self.state_file),
+                hint=f"run `tokensieve run {self.recipe_file}` again",
+            ) from error
+        return state
+
+    def write_state(self, state: RunState) -> None:
+        """Write ``run.json``, atomically."""
+        write_json(self.state_file, asdict(state))
+
+    def planted_noise(self) -> dict[str, Any]:
+        """Return what became of planted noise, by arm; empty where none was planted."""
+        path = self.path / "planted_noise.json"
+        return read_object(path, "", _AGAIN) if path.is_file() else {}
+
+    def write_planted_noise(self, by_arm: Mapping[str, Any]) -> None:
+        """Write what became of planted noise."""
+        write_json(self.path / "planted_noise.json", by_arm)

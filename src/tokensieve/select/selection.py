@@ -1,0 +1,179 @@
+"""What an arm selected, as its ``selection.json`` holds it: what it was made from, and what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from tokensieve.errors import TokensieveError
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import read_object, write_json
+
+IMPORTED = "imported"
+"""The method of an arm whose scores, labels or masks were read from a file."""
+LAYOUT = 3
+"""Version of the files of an arm; raised when they change."""
+_RULES: dict[str, Any] = {rule.__name__: rule for rule in (TopFraction, DropFraction, Threshold, TopExamples)}
+
+
+@dataclass(frozen=True)
+class SelectionIdentity:
+    """What a selection is made from; one that was made from anything else is never used in its place.
+
+    Attributes:
+        data: fingerprint of the examples.
+        method: name of the method.
+        parameters: its hyper-parameters.
+        rule: the selection rule: ``name`` of its class and its fields.
+        online: whether tokens are selected as the model trains; what is stored is then the selection before the first
+            step.
+        keep_turn_end: whether the ends of turns are kept whatever their score.
+        statistics: the identity of what the method reads, by ``role.statistic``.
+        package: the package that the method comes from, with its version; None for tokensieve's own.
+        layout: version of the files.
+    """
+
+    data: str
+    method: str
+    parameters: Mapping[str, Any]
+    rule: Mapping[str, Any]
+    online: bool = False
+    keep_turn_end: bool = False
+    statistics: Mapping[str, str] = field(default_factory=dict)
+    package: str | None = None
+    layout: int = LAYOUT
+
+    @staticmethod
+    def rule_fields(rule: Rule) -> dict[str, Any]:
+        """Return a rule as `rule` holds it."""
+        return {"name": type(rule).__name__, **dataclasses.asdict(rule)}
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What an arm selected.
+
+    Attributes:
+        identity: what it was made from.
+        trainable: tokens to select from.
+        kept: tokens selected. For an arm that selects as the model trains, `runs` replaces both counts with those of
+            the whole training.
+        examples: examples to select from.
+        examples_without_kept: those of which nothing was kept.
+        examples_written: examples of the cleaned data.
+        source_rows: rows of the data that the examples came from.
+        threshold: lowest score that was kept by rank; None where no single one exists.
+        share_reason: how many tokens are kept and why, in words.
+        fitted: hyper-parameters that were derived from the data, None where there are none.
+        reasons: names of what can speak against a token, by bit.
+        rounds: what each round selected, where selecting and training took turns.
+        examples_absent: examples that an imported file does not have.
+    """
+
+    identity: SelectionIdentity
+    trainable: int
+    kept: int
+    examples: int
+    examples_without_kept: int
+    examples_written: int
+    source_rows: int
+    threshold: float | None = None
+    share_reason: str = ""
+    fitted: Mapping[str, Any] | None = None
+    reasons: Sequence[str] = ()
+    rounds: Sequence[Mapping[str, Any]] = ()
+    examples_absent: int = 0
+
+    @property
+    def method(self) -> str:
+        """Name of the method."""
+        return self.identity.method
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Hyper-parameters of the method."""
+        return self.identity.parameters
+
+    @property
+    def online(self) -> bool:
+        """Whether tokens are selected as the model trains."""
+        return self.identity.online
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was read from a file."""
+        return self.identity.method == IMPORTED
+
+    @property
+    def share(self) -> float:
+        """Kept share of the trainable tokens."""
+        return self.kept / self.trainable if self.trainable else 0.0
+
+    @property
+    def rule(self) -> Rule:
+        """The selection rule."""
+        values = dict(self.identity.rule)
+        return _RULES[values.pop("name")](**values)
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any], where: str) -> Self:
+        """Return what `to_json` gave.
+
+        Args:
+            found: the JSON object; fields that have a default may be missing.
+            where: what to call the place in an error.
+
+        Raises:
+            TokensieveError: an object of another version, or one that lacks a field or has one too many.
+        """
+        hint = "delete the folder of the arm and run `tokensieve select` with the recipe of the run"
+        layout = found.get("layout")
+        if layout != LAYOUT:
+            raise TokensieveError(
+                f"a selection with layout {layout}, written by another version of tokensieve; this one reads {LAYOUT}",
+                where=where,
+                hint=hint,
+            )
+        names = {one.name for one in fields(SelectionIdentity)}
+        try:
+            identity = SelectionIdentity(**{name: value for name, value in found.items() if name in names})
+            selection = cls(identity, **{name: value for name, value in found.items() if name not in names})
+            _ = selection.rule, selection.share
+        except (KeyError, TypeError) as error:
+            raise TokensieveError(
+                f"a field of the selection is missing or garbled: {error}", where=where, hint=hint
+            ) from error
+        return selection
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a ``selection.json``.
+
+        Raises:
+            TokensieveError: no such file, one that is not JSON, or what `from_json` refuses.
+        """
+        missing = f"the tokens of arm '{path.parent.name}' are not selected yet"
+        found = read_object(path, missing, "run `tokensieve select` with the recipe of the run")
+        return cls.from_json(found, str(path))
+
+    def write(self, path: Path) -> None:
+        """Write a ``selection.json``, atomically."""
+        write_json(path, self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as one flat JSON object."""
+        values = dataclasses.asdict(self)
+        return fingerprint.jsonable({**values.pop("identity"), **values})
+
+    def check_same(self, wanted: SelectionIdentity, *, where: Path, hint: str) -> None:
+        """Refuse to be used in the place of another selection.
+
+        Raises:
+            TokensieveError: it was made from something else; names every difference.
+        """
+        pair = (fingerprint.jsonable(dataclasses.asdict(one)) for one in (self.identity, wanted))
+        fingerprint.check_same(*pair, where=str(where), hint=hint)

@@ -2,14 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+LOWEST := .venv-lowest/bin
+TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline select store train \
+    test_cli.py test_progress.py)
 
-.PHONY: demo test slow check fix docs bench vendor dist try-dist release clean
+.PHONY: demo test test-lowest slow check fix docs bench vendor dist try-dist release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
 
 test: $(READY)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu"
+
+test-lowest: .venv-lowest/.ready  ## the tests that touch libraries, at the lowest versions that pyproject.toml allows
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(LOWEST)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu" \
+	    $(TOUCHES_LIBRARIES)
 
 slow: $(READY)  ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
@@ -51,7 +58,7 @@ vendor:  ## the JavaScript of the page, at pinned versions (needs npm)
 	$(PYTHON) scripts/vendor.py
 
 clean:
-	rm -rf .venv site runs dist
+	rm -rf .venv .venv-lowest site runs dist
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("tokensieve needs Python 3.11 to 3.13, this is " + sys.version.split()[0] \
@@ -59,4 +66,12 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@
+
+.venv-lowest/.ready: pyproject.toml constraints-lowest.txt
+	@$(PYTHON) -c 'import sys; sys.exit("the lowest versions are those for Python 3.11, this is " + sys.version.split()[0] \
+	    if sys.version_info[:2] != (3, 11) else 0)'
+	$(PYTHON) -m venv .venv-lowest
+	$(LOWEST)/python -m pip install --quiet --upgrade pip
+	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e ".[eval,test]"
 	@touch $@

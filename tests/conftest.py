@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network

@@ -6,10 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import tokensieve
 
@@ -41,6 +45,20 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     assert held == files
     assert {"tokensieve/demo/model/model.safetensors", "tokensieve/report/html/templates/page.html.j2"} <= held
     assert "tokensieve/py.typed" in held
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    allowed = map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["eval"]])
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    tested = {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+    floors = {canonicalize_name(one.name): one.specifier for one in allowed}
+    floors.pop("torch")  # stays at the build in use
+    assert len(floors) > 15
+    for name, specifier in floors.items():
+        (floor,) = specifier
+        assert floor.operator == ">="
+        assert Version(tested[name]) == Version(floor.version), name
 
 
 @pytest.mark.slow

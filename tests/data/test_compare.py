@@ -7,6 +7,7 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from tokensieve.data import compare
 from tokensieve.data.compare import check_same_ids
+from tokensieve.data.prepare import tokenizer_fingerprint
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
@@ -81,7 +82,10 @@ def compare_row(row):
 
 
 def test_tokenizers_that_differ_elsewhere_than_on_the_data_pass(write_jsonl, tiny_encoder, other_merges):
-    check_same_ids(settings_of(write_jsonl({"prompt": "", "completion": "7"})), tiny_encoder, str(other_merges))
+    same = write_jsonl({"prompt": "", "completion": "7"}, name="same.jsonl")
+    check_same_ids(settings_of(same), tiny_encoder, str(other_merges))
+    with pytest.raises(TokensieveError, match="two tokenizers give different ids"):
+        check_same_ids(settings_of(write_jsonl(CHAT)), tiny_encoder, str(other_merges))
 
 
 def test_token_ids_are_compared_by_their_text(write_jsonl, tiny_encoder, make_tokenizer):
@@ -96,6 +100,8 @@ def test_token_ids_are_compared_by_their_text(write_jsonl, tiny_encoder, make_to
 def test_another_end_of_text_or_template_of_the_other_model_does_not_matter(write_jsonl, tiny_encoder, make_tokenizer):
     bos = processors.TemplateProcessing(single="<|user|> $A", special_tokens=[("<|user|>", 2)])
     other = make_tokenizer(eos="<|endoftext|>", chat_template="{{ messages }}", post_processor=bos)
+    theirs, ours = load_encoder(str(other), tiny_encoder.template), tiny_encoder
+    assert tokenizer_fingerprint(theirs) != tokenizer_fingerprint(ours)  # so the rows are compared
     for row in (CHAT, TEXT, TOKENS):
         check_same_ids(settings_of(write_jsonl(row)), tiny_encoder, str(other))
 

@@ -50,11 +50,12 @@ def test_every_batch_is_done_once_and_reported_by_the_caller(threads):
 def test_batches_run_side_by_side():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    together = threading.Barrier(2, timeout=20)
+    together, reported = threading.Barrier(2, timeout=20), []
     try:
-        run_batches(lambda _: together.wait(), range(4), CPU, lambda _: None)
+        run_batches(lambda _: together.wait(), range(4), CPU, reported.append)
     finally:
         torch.set_num_threads(before)
+    assert sorted(reported) == list(range(4))
 
 
 def test_a_failure_ends_the_rest(threads):
@@ -73,4 +74,6 @@ def test_a_failure_ends_the_rest(threads):
 
 
 def test_no_batches(threads):
-    run_batches(lambda _: None, [], CPU, lambda _: None)
+    reported = []
+    run_batches(lambda _: None, [], CPU, reported.append)
+    assert reported == []

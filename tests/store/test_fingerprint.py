@@ -51,6 +51,8 @@ def test_versions_name_every_library_that_figures_depend_on():
 
 def test_equal_objects_are_the_same():
     check_same({"a": {"b": [1]}}, {"a": {"b": [1]}}, where="here", hint="nothing")
+    with pytest.raises(TokensieveError, match=r"a\.b: \[1\] there, \[2\] here"):
+        check_same({"a": {"b": [1]}}, {"a": {"b": [2]}}, where="here", hint="nothing")
 
 
 def test_every_difference_is_named_from_both_sides():

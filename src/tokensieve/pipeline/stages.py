@@ -170,10 +170,13 @@ class _Stages:
 
     def _check_distinct(self) -> None:
         """Refuse to compare a model with itself: every score would be the same."""
-        models = self._bench.models
         for arm in self._plan.arms:
-            roles = [role for role in models if any(one.source == role for one in arm.reads)]
-            identities = [model_identity(models[role]) for role in roles]
+            models = {
+                role: model
+                for role, model in self._bench.models.items()
+                if any(one.source == role for one in arm.reads)
+            }
+            roles, identities = list(models), [model_identity(model) for model in models.values()]
             for place, role in enumerate(roles):
                 if identities[place] in identities[:place]:
                     other = roles[identities.index(identities[place])]

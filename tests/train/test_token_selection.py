@@ -12,89 +12,16 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
-from trl import SFTConfig
 
+from tests.train.online import LENGTHS, load, make_rows, method_of, trainer_for, weights
 from tokensieve.containers import Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.train.token_selection import TokenSelectionTrainer
 
-LENGTHS = [3, 40, 7, 22, 5, 31, 12, 60]
 ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
-
-
-def make_rows(lengths=tuple(LENGTHS), seed=0) -> Dataset:
-    """Examples of very different lengths and shares of trainable tokens, one of them with a single one."""
-    generator = np.random.default_rng(seed)
-    ids = [generator.integers(2, 32, length) for length in lengths]
-    labels = []
-    for row, share in zip(ids, np.linspace(0.1, 0.9, len(lengths)), strict=True):
-        mask = generator.random(len(row)) < share
-        mask[0], mask[-1] = False, True
-        labels.append(np.where(mask, row, -100))
-    return Dataset.from_dict({"input_ids": [i.tolist() for i in ids], "labels": [i.tolist() for i in labels]})
-
-
-def method_of(name: str, **parameters: Any) -> Method:
-    parameters = {"current": "current", **parameters} if name == "rho-1" else parameters
-    return get_method(name, **({"probability": 0.03, **parameters} if name == "profit" else parameters))
-
-
-def load(base, seed: int | None = None) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(base.path)
-    if seed is not None:
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(seed)
-            for p in model.parameters():
-                p.add_(0.3 * torch.randn(p.shape, generator=generator))
-    return model
-
-
-class Watched(TokenSelectionTrainer):
-    """Keeps what was decided of each micro-batch."""
-
-    def _weights(self, statistics, batch, columns, selected):
-        weights, selected = super()._weights(statistics, batch, columns, selected)
-        self.seen = [*getattr(self, "seen", []), (statistics, selected.decided, weights)]
-        return weights, selected
-
-
-def trainer_for(base, tokenizer, output, method, data=None, models=None, model=None, **arguments) -> Watched:
-    settings: dict[str, Any] = {
-        "learning_rate": 0.1,
-        "lr_scheduler_type": "constant",
-        "optim": "sgd",
-        "max_grad_norm": 0.0,
-        "max_steps": 1,
-        "per_device_train_batch_size": 8,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_length": 64,
-        "dataloader_pin_memory": False,
-    }
-    peft_config = arguments.pop("peft_config", None)
-    return Watched(
-        load(base) if model is None else model,
-        SFTConfig(output_dir=str(output), **{**settings, **arguments}),
-        method=method,
-        models=models or {"reference": load(base, 1)},
-        train_dataset=make_rows() if data is None else data,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-    )
-
-
-def weights(trainer) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
 def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistics:
@@ -338,7 +265,7 @@ _SCRIPT = """
 import sys
 import torch
 sys.path.insert(0, {tests!r})
-from test_token_selection import load, make_rows, method_of, trainer_for, weights
+from tests.train.online import load, make_rows, method_of, trainer_for, weights
 from types import SimpleNamespace
 from transformers import AutoTokenizer
 base = SimpleNamespace(path={base!r})
@@ -359,7 +286,7 @@ def test_two_processes_are_one(name, base, tokenizer, tmp_path):
     output = tmp_path / "two"
     output.mkdir()
     script = tmp_path / "script.py"
-    names = {"tests": str(Path(__file__).parent), "base": base.path, "tokenizer": str(tmp_path / "tokenizer")}
+    names = {"tests": str(Path(__file__).parents[2]), "base": base.path, "tokenizer": str(tmp_path / "tokenizer")}
     script.write_text(_SCRIPT.format(**names, output=str(output), name=name))
     command = [
         sys.executable,

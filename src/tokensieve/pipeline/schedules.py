@@ -11,7 +11,7 @@ from tokensieve.methods.self_evolving import SelfEvolving
 from tokensieve.methods.toss_pro import TossPro
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.train.settings import DEFAULT_ARGUMENTS
-from tokensieve.train.validation import KEPT, check_batches
+from tokensieve.train.validation import KEPT, check_batches, check_loss
 
 
 def check_schedules(recipe: Recipe, methods: Sequence[Method]) -> None:
@@ -69,7 +69,8 @@ def check_training(recipe: Recipe, method: Method) -> None:
     """Refuse training settings that a method which selects while the model trains cannot work with.
 
     Raises:
-        TokensieveError: fewer examples in a batch than the method keeps, or packing of rows that it must see whole.
+        TokensieveError: fewer examples in a batch than the method keeps, packing of rows that it must see whole, or a
+            loss that its selection does not reach.
     """
     assert recipe.train is not None
     if not selects_in_training(recipe, method):
@@ -78,6 +79,7 @@ def check_training(recipe: Recipe, method: Method) -> None:
     packed = bool(arguments.get("packing") or arguments.get("padding_free"))
     columns = () if is_online(recipe, method) else (KEPT,)
     check_batches(method, arguments["per_device_train_batch_size"], packed, columns, "recipe: train.")
+    check_loss(method, arguments, columns, "recipe: train.")
 
 
 def _check_refined(recipe: Recipe, method: Method, methods: Sequence[Method]) -> None:

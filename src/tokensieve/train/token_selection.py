@@ -7,11 +7,11 @@ would read from disk, and what an online one reads here, go through the same `sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,28 +19,31 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.models.attention_tap import AttentionTap
-from tokensieve.models.head import Head
-from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.rules import TopExamples
-from tokensieve.ops.token_loss import LOSS_STATISTICS, token_statistics
 from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.batches import Batch, ColumnCollator
+from tokensieve.train.current_statistics import EXAMPLE_STATISTICS, CurrentStatistics
 from tokensieve.train.moving_average import MovingAverage
+from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeighedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
-from tokensieve.train.validation import KEPT, WEIGHTS, check_batches
+from tokensieve.train.validation import (
+    KEPT,
+    WEIGHTS,
+    check_batches,
+    check_loss,
+    check_parallelism,
+    check_router_loss,
+)
 
-_OF_EXAMPLES = ("nuclear_norm", "diversity")
 
-
-class TokenSelectionTrainer(SFTTrainer):
+class TokenSelectionTrainer(WeighedSFTTrainer):
     """TRL's `SFTTrainer` with a token-selection method.
 
     Everything that `SFTTrainer` takes is taken as it is. Data is tokenised as `SFTTrainer` does it, or has
@@ -81,35 +84,33 @@ class TokenSelectionTrainer(SFTTrainer):
         **keywords: Any,
     ) -> None:
         self.method = get_method(method) if isinstance(method, str) else method
+        check_trl()
         given: Any = args or SFTConfig
         columns = getattr(keywords.get("train_dataset"), "column_names", None) or ()
         packed = given.packing or given.padding_free
         check_batches(self.method, given.per_device_train_batch_size, packed, columns, "SFTConfig: ")
+        arguments = {field.name: getattr(given, field.name, None) for field in fields(SFTConfig)}
+        check_loss(self.method, arguments, columns, "SFTConfig: ")
+        if keywords.get("compute_loss_func") is not None:
+            raise TokensieveError(
+                "a compute_loss_func computes the loss from all tokens, so the selection would be ignored",
+                where="TokenSelectionTrainer: compute_loss_func",
+                hint="leave it out; a method of your own can give each token a weight",
+            )
         super().__init__(model, args, **keywords)
+        check_trl(self)
         if turn_end_ids is None:
             eos = getattr(self.processing_class, "eos_token_id", None)
             turn_end_ids = [] if eos is None else [eos]
         self._turn_end_ids = tuple(turn_end_ids)
         self.counts, self._step = Counts(), LossAccumulator()
-        self._current_specs = [
-            StatisticSpec.of(name, self.method.options(name))
-            for role, name in sorted(self.method.needs)
-            if role == "current"
-        ]
-        attention = [spec for spec in self._current_specs if spec.name in ATTENTION_STATISTICS]
         unwrapped = self.accelerator.unwrap_model(self.model)
-        self._tap = AttentionTap(unwrapped, attention) if attention else None
-        self._hidden_state_statistics = [
-            spec.name
-            for spec in self._current_specs
-            if spec.name in LOSS_STATISTICS and spec.name not in _FUSED_HEAD_STATISTICS
-        ]
-        self._head = Head(unwrapped)
+        self._current = CurrentStatistics(self.method, unwrapped)
         decay = self.method.history_decay
         self._history = MovingAverage(unwrapped, decay) if decay is not None else None
         self._check()
-        self._columns = self._add_columns(models or {})
-        self.data_collator: Any = ColumnCollator(self.data_collator, self._columns)
+        self.carried = self._add_columns(models or {})
+        self.data_collator: Any = ColumnCollator(self.data_collator, self.carried)
         self._example_statistics = self._make_example_statistics()
         self.add_callback(_KeepState(self))
 
@@ -126,80 +127,32 @@ class TokenSelectionTrainer(SFTTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the loss of a batch over the tokens that the method keeps; in evaluation, over all of them."""
-        columns = {name: inputs.pop(name) for name in self._columns if name in inputs}
+        columns = {name: inputs.pop(name) for name in self.carried if name in inputs}
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         selected: Selected | None = None
         if self._example_statistics is not None:
             inputs, selected = self._choose_examples(model, inputs)
-
         labels = inputs["labels"]
 
-        def selecting(**arguments: Any) -> Any:
+        def forward(arguments: dict[str, Any]) -> Any:
             nonlocal selected
-            if not arguments.get("fused_lm_head"):
-                return model(**arguments)
             batch = Batch.of(inputs)
-            values = self._values(batch, columns, model, inputs)
-            outputs = self._forward(model, arguments, batch, values)
-            statistics = batch.statistics(values, self._turn_end_ids)
+            frozen = self._frozen_values(batch, columns, model, inputs)
+            unwrapped = self.accelerator.unwrap_model(model)
+            outputs, current = self._current.forward(model, unwrapped, arguments, batch)
+            statistics = batch.statistics({**frozen, **current}, self._turn_end_ids)
             weights, selected = self._weights(statistics, batch, columns, selected)
-            outputs.log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
-            return outputs
+            log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
+            return dataclasses.replace(outputs, log_probs=log_probs)
 
-        loss = super().compute_loss(cast(Any, selecting), inputs, return_outputs, num_items_in_batch)
+        loss, balance, rest = self.weighed_loss(model, inputs, forward, return_outputs, num_items_in_batch)
         assert selected is not None
-        loss, rest = (loss[0], loss[1:]) if return_outputs else (loss, None)
-        loss = self._divided(loss, selected, num_items_in_batch, labels)
+        loss = self._divided(loss, selected, num_items_in_batch, labels) + balance
         self._record(selected)
-        return loss if rest is None else (loss, *rest)
+        return (loss, *rest) if return_outputs else loss
 
-    def _forward(
-        self, model: Any, arguments: dict[str, Any], batch: Batch, values: dict[tuple[str, str], Float32]
-    ) -> Any:
-        """Run the pass that trains, and read the statistics of the model in training from it."""
-        hidden: list[Tensor] = []
-        with ExitStack() as stack:
-            if self._hidden_state_statistics:
-                backbone = self.accelerator.unwrap_model(model).get_decoder()
-                hook = backbone.register_forward_hook(lambda _m, _a, output: hidden.append(output.last_hidden_state))
-                stack.callback(hook.remove)
-            found: dict[str, Tensor] = {}
-            if self._tap is not None:
-                stack.enter_context(self._tap)
-                prompt = torch.from_numpy(np.ones(batch.shape, dtype=bool))
-                prompt.view(-1)[torch.from_numpy(batch.places[batch.labels != IGNORE_INDEX])] = False
-                device = arguments["input_ids"].device
-                lengths = torch.from_numpy(batch.lengths).to(device)
-                found = stack.enter_context(self._tap.record(prompt.to(device), lengths))
-            outputs = model(**arguments)
-        for spec in self._current_specs:
-            if spec.name in _FUSED_HEAD_STATISTICS:
-                computed = _FUSED_HEAD_STATISTICS[spec.name](outputs)
-                values["current", spec.name] = batch.gather(torch.nn.functional.pad(computed.detach().float(), (1, 0)))
-            elif spec.key in found:
-                values["current", spec.name] = batch.gather(found[spec.key])
-        if self._hidden_state_statistics:
-            values.update(self._from_hidden(hidden[0], batch))
-        return outputs
-
-    @torch.no_grad()
-    def _from_hidden(self, hidden: Tensor, batch: Batch) -> dict[tuple[str, str], Float32]:
-        """Compute statistics that TRL's head does not give, from the states that enter it."""
-        trainable = np.flatnonzero(batch.labels != IGNORE_INDEX)
-        places = torch.from_numpy(batch.places[trainable]).to(hidden.device)
-        states = hidden.detach().flatten(0, 1)[places - 1].to(self._head.module.weight.dtype)
-        targets = torch.from_numpy(batch.labels[trainable]).to(hidden.device)
-        computed = token_statistics(
-            states, self._head.logits, targets, self._hidden_state_statistics, self._head.vocabulary
-        )
-        values = {}
-        for name, value in computed.items():
-            values["current", name] = np.zeros(len(batch.labels), dtype=np.float32)
-            values["current", name][trainable] = value.cpu().numpy()
-        return values
-
-    def _values(
+    def _frozen_values(
         self, batch: Batch, columns: Mapping[str, Tensor], model: Any, inputs: Mapping[str, Any]
     ) -> dict[tuple[str, str], Float32]:
         """Return the statistics of frozen models and of the history."""
@@ -207,7 +160,7 @@ class TokenSelectionTrainer(SFTTrainer):
         if self._history is not None:
             with torch.no_grad(), self._history.in_place():
                 outputs = self.accelerator.unwrap_model(model)(**inputs, fused_lm_head=True)
-            values["history", "loss"] = batch.gather(torch.nn.functional.pad(-outputs.log_probs.float(), (1, 0)))
+            values["history", "loss"] = batch.gather_shifted(FUSED_HEAD_STATISTICS["loss"](outputs))
         return values
 
     def _weights(
@@ -252,7 +205,7 @@ class TokenSelectionTrainer(SFTTrainer):
         self.counts.trainable += selected.offered
         self.counts.kept += selected.kept
         self.counts.empty_batches += selected.kept == 0
-        metrics = self._metrics["train"]
+        metrics = training_metrics(self)
         for name, value in selected.metrics().items():
             metrics[f"selection/{name}"].append(value)
 
@@ -273,7 +226,7 @@ class TokenSelectionTrainer(SFTTrainer):
         norms, distances, projections = self._example_statistics.measure(states, lengths)
         values = {
             ("current", name): np.repeat(value, batch.lengths)
-            for name, value in zip(_OF_EXAMPLES, (norms, distances), strict=True)
+            for name, value in zip(EXAMPLE_STATISTICS, (norms, distances), strict=True)
         }
         statistics = batch.statistics(values, ())
         scores = self.method.score(statistics)
@@ -293,16 +246,10 @@ class TokenSelectionTrainer(SFTTrainer):
         return sorted(need for need in self.method.needs - without if need[0] != "current")
 
     def _check(self) -> None:
-        unknown = [
-            f.name
-            for f in self._current_specs
-            if f.name not in {*LOSS_STATISTICS, *ATTENTION_STATISTICS, *_OF_EXAMPLES}
-        ]
-        if unknown:
-            raise TokensieveError(
-                f"'{unknown[0]}' of the model in training cannot be read from its training pass",
-                hint="choose a method that selects before training, or another statistic",
-            )
+        # Known now: whether the model is a mixture of experts, and what accelerate's own settings say.
+        check_parallelism(self.method, self.accelerator.parallelism_config, "accelerate: ")
+        if self.aux_loss_enabled:
+            check_router_loss(self.method, self.args.gradient_accumulation_steps, "SFTConfig: ")
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
@@ -315,7 +262,7 @@ class TokenSelectionTrainer(SFTTrainer):
         options = self.method.options("diversity")
         dataset: Any = self.train_dataset
         longest = max(len(row) for row in dataset["input_ids"])
-        return ExampleStatistics(self._head.module, longest, options["buffer"], options["seed"])
+        return ExampleStatistics(self._current.head.module, longest, options["buffer"], options["seed"])
 
     def _add_columns(self, models: Mapping[str, Any]) -> tuple[str, ...]:
         """Measure what no column holds of frozen models; return the columns that batches carry."""
@@ -341,11 +288,6 @@ class TokenSelectionTrainer(SFTTrainer):
         self.train_dataset = dataset
         carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
         return (*carried, *(name for name in (KEPT, WEIGHTS) if name in present))
-
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns: Any = self._signature_columns
-        self._signature_columns = list(dict.fromkeys([*columns, *self._columns]))
 
     def _state_file(self, folder: Path) -> Path:
         return folder / f"token_selection-{self.accelerator.process_index}.safetensors"
@@ -388,11 +330,3 @@ class _KeepState(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.save_state_to(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-_FUSED_HEAD_STATISTICS: dict[str, Callable[[Any], Tensor]] = {
-    "loss": lambda outputs: -outputs.log_probs,
-    "entropy": lambda outputs: outputs.entropy,
-    "top1": lambda outputs: outputs.is_top1,
-}
-"""Statistics that TRL's fused head computes on the way, ``[B, S - 1]``."""

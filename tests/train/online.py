@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,15 @@ def trainer_for(base, tokenizer, output, method, data=None, models=None, model=N
         processing_class=tokenizer,
         **further,
     )
+
+
+def decisions(trainer: Watched) -> dict[tuple[int, ...], list[bool]]:
+    """Which tokens were kept of each example that was trained on, by its labels."""
+    return {
+        tuple(statistics.labels[a:b].tolist()): kept[a:b].tolist()
+        for statistics, kept, _ in trainer.seen
+        for a, b in itertools.pairwise(statistics.cu_seqlens)
+    }
 
 
 def weights(trainer) -> dict[str, torch.Tensor]:

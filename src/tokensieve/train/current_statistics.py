@@ -94,9 +94,10 @@ class CurrentStatistics:
         """Compute statistics that TRL's head does not give, from the states that enter it."""
         trainable = np.flatnonzero(batch.labels != IGNORE_INDEX)
         places = torch.from_numpy(batch.places[trainable]).to(hidden.device)
-        states = hidden.detach().flatten(0, 1)[places - 1].to(self.head.module.weight.dtype)
+        head = self.head.gathered()
+        states = hidden.detach().flatten(0, 1)[places - 1].to(head.module.weight.dtype)
         targets = torch.from_numpy(batch.labels[trainable]).to(hidden.device)
-        computed = token_statistics(states, self.head.logits, targets, self._from_states, self.head.vocabulary)
+        computed = token_statistics(states, head.logits, targets, self._from_states, head.vocabulary)
         values: Values = {}
         for name, value in computed.items():
             values["current", name] = np.zeros(len(batch.labels), dtype=np.float32)

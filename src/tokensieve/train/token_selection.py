@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import SFTConfig
 
 from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
@@ -29,8 +28,17 @@ from tokensieve.methods._base import Method
 from tokensieve.ops.rules import TopExamples
 from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.batches import Batch, ColumnCollator
+from tokensieve.train.checkpoints import (
+    RECORD,
+    CompleteCheckpoints,
+    checkpoints_in,
+    is_complete,
+    last_complete,
+    remove_broken,
+)
 from tokensieve.train.current_statistics import EXAMPLE_STATISTICS, CurrentStatistics
 from tokensieve.train.moving_average import MovingAverage
+from tokensieve.train.ranking import keep_of_all
 from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeighedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
 from tokensieve.train.validation import (
@@ -40,6 +48,7 @@ from tokensieve.train.validation import (
     check_loss,
     check_parallelism,
     check_router_loss,
+    check_sharding,
 )
 
 
@@ -108,20 +117,41 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         self._current = CurrentStatistics(self.method, unwrapped)
         decay = self.method.history_decay
         self._history = MovingAverage(unwrapped, decay) if decay is not None else None
+        self._saved_average: dict[str, Tensor] | None = None
         self._check()
         self.carried = self._add_columns(models or {})
         self.data_collator: Any = ColumnCollator(self.data_collator, self.carried)
         self._example_statistics = self._make_example_statistics()
         self.add_callback(_KeepState(self))
+        self.add_callback(CompleteCheckpoints(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
-        """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too."""
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(str(self.args.output_dir))
-        if folder:
+        """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too.
+
+        Args:
+            resume_from_checkpoint: a checkpoint; or True for the last complete one in the output folder. What a stop
+                has left behind there of others is removed, and training starts anew where nothing else was there.
+            keywords: everything else that `SFTTrainer.train` takes.
+
+        Raises:
+            TokensieveError: the checkpoint is not complete or another trainer's, or there is none.
+        """
+        folder = self._last_checkpoint() if resume_from_checkpoint is True else resume_from_checkpoint or None
+        if folder is not None:
             self._load_state(Path(str(folder)))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+        return super().train(resume_from_checkpoint=folder and str(folder), **keywords)
+
+    def _last_checkpoint(self) -> Path | None:
+        output = Path(str(self.args.output_dir))
+        if not checkpoints_in(output):
+            raise TokensieveError(
+                "there is no checkpoint to resume from", where=str(output), hint="train without resume_from_checkpoint"
+            )
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            remove_broken(output, unrecorded=False)
+        self.accelerator.wait_for_everyone()
+        return last_complete(output)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -174,7 +204,10 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         else:
             scores = method.score(statistics)
             decided = KEPT in columns
-            kept = trainable & (batch.gather(columns[KEPT]) > 0) if decided else method.rule.keep(scores, statistics)
+            if decided:
+                kept = trainable & (batch.gather(columns[KEPT]) > 0)
+            else:
+                kept = keep_of_all(method.rule, scores, statistics, self.accelerator)
             selected = Selected(scores, kept, trainable)
         weights = method.weights(statistics, kept, self.state.global_step / max(1, self.state.max_steps))
         if WEIGHTS in columns:
@@ -250,6 +283,9 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         check_parallelism(self.method, self.accelerator.parallelism_config, "accelerate: ")
         if self.aux_loss_enabled:
             check_router_loss(self.method, self.args.gradient_accumulation_steps, "SFTConfig: ")
+        state: Any = self.accelerator.state
+        fsdp = state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None
+        check_sharding(self.method, fsdp, state.deepspeed_plugin.zero_stage if self.is_deepspeed_enabled else None)
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
@@ -289,6 +325,15 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
         return (*carried, *(name for name in (KEPT, WEIGHTS) if name in present))
 
+    def begin(self) -> None:
+        """Start the steps of a training; its model is wrapped and sharded by now."""
+        self._step = LossAccumulator()
+        if self._history is not None:
+            self._history.start()
+            if self._saved_average is not None:
+                self._history.load(self._saved_average)
+        self._saved_average = None
+
     def _state_file(self, folder: Path) -> Path:
         return folder / f"token_selection-{self.accelerator.process_index}.safetensors"
 
@@ -296,7 +341,7 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         """Write averages, buffers and counts of this process beside a checkpoint."""
         tensors = {f"count.{name}": torch.tensor(value) for name, value in asdict(self.counts).items()}
         if self._history is not None:
-            tensors |= {f"history.{name}": value.contiguous() for name, value in self._history.average.items()}
+            tensors |= {f"history.{name}": value for name, value in self._history.state().items()}
         if self._example_statistics is not None:
             tensors["chosen"] = self._example_statistics.chosen.contiguous()
         save_file(tensors, self._state_file(folder))
@@ -309,11 +354,16 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
                 where=str(folder),
                 hint="resume one that TokenSelectionTrainer wrote, with as many processes",
             )
+        if (folder / RECORD).exists() and not is_complete(folder):
+            raise TokensieveError(
+                "this checkpoint is broken: files of it are missing or cut",
+                where=str(folder),
+                hint="train(resume_from_checkpoint=True) takes the last complete one",
+            )
         tensors = load_file(path)
         self.counts = Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(Counts)})
-        if self._history is not None:
-            prefix = "history."
-            self._history.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        prefix = "history."
+        self._saved_average = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if self._example_statistics is not None:
             self._example_statistics.chosen = tensors["chosen"]
 
@@ -323,6 +373,9 @@ class _KeepState(TrainerCallback):
 
     def __init__(self, trainer: TokenSelectionTrainer) -> None:
         self._trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.begin()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._trainer._history is not None:

@@ -21,7 +21,9 @@ from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.progress import ProgressCallback
 from tokensieve.store.atomic import atomic_folder, write_json
+from tokensieve.train.rows import read_rows
 from tokensieve.train.settings import TrainSettings, sft_config
+from tokensieve.train.validation import readable_columns
 
 OnStep = Callable[[int, int], None]
 """Told the optimizer steps done and in all."""
@@ -41,7 +43,7 @@ def train(
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
 ) -> ModelSettings:
-    """Fine-tune a model and write it; go on from the last checkpoint of an interrupted attempt.
+    """Fine-tune a model and write it; go on from the last complete checkpoint of an interrupted attempt.
 
     Args:
         base: the model to start from, without an adapter.
@@ -122,7 +124,7 @@ def fit(
         data_files: as for `train`.
         tokenizer: as for `train`.
         settings: as for `train`.
-        checkpoints: folder of the trainer's checkpoints; the last one there is resumed.
+        checkpoints: folder of the trainer's checkpoints; the last complete one is resumed, broken ones are removed.
         max_length: as for `train`.
         seed: as for `train`.
         device: as for `train`.
@@ -135,15 +137,15 @@ def fit(
         TokensieveError: an adapter that fits no layer of the model.
     """
     from transformers import PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
+    from tokensieve.train.checkpoints import CompleteCheckpoints, last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
     given: dict[str, Any] = {
         "model": model,
         "args": sft_config(settings.arguments, device, output_dir=str(checkpoints), max_length=max_length, seed=seed),
-        "train_dataset": _load_rows(data_files, further=method is not None),
+        "train_dataset": read_rows(data_files, () if method is None else readable_columns(method)),
         "processing_class": _with_pad_token(tokenizer),
         "peft_config": _peft_config(settings) if adapt else None,
         "callbacks": [_progress(on_step)],
@@ -151,6 +153,7 @@ def fit(
     try:
         if method is None:
             trainer = SFTTrainer(**given)
+            trainer.add_callback(CompleteCheckpoints(trainer))
         else:
             trainer = TokenSelectionTrainer(**given, method=method, turn_end_ids=turn_end_ids)
     except TokensieveError:
@@ -162,8 +165,9 @@ def fit(
             hint="change the arguments that it names in the recipe's `train`",
         ) from error
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
+    remove_broken(checkpoints, unrecorded=True)
+    last = last_complete(checkpoints)
+    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
@@ -216,14 +220,6 @@ def _peft_config(settings: TrainSettings) -> Any:
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
     )
-
-
-def _load_rows(data_files: list[Path], *, further: bool) -> Any:
-    import datasets
-
-    files = [str(path) for path in data_files]
-    rows = datasets.load_dataset("parquet", data_files=files, split="train")
-    return rows if further else rows.select_columns(["input_ids", "labels"])
 
 
 def _with_pad_token(tokenizer: Any) -> Any:

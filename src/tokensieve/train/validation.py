@@ -118,6 +118,32 @@ def check_parallelism(method: Method, parallelism: Any, where: str) -> None:
         )
 
 
+def check_sharding(method: Method, fsdp_version: int | None, zero_stage: int | None) -> None:
+    """Refuse sharded weights where a method must hold them whole or move them.
+
+    Args:
+        method: what selects.
+        fsdp_version: 1 or 2; None without FSDP.
+        zero_stage: of DeepSpeed; None without it.
+
+    Raises:
+        TokensieveError: a moving average of weights that are flattened or scattered, or whole examples to be scored by
+            a model whose weights no process has.
+    """
+    if method.history_decay is not None and (fsdp_version == 1 or zero_stage == 3):
+        raise TokensieveError(
+            "the moving average of the weights works with FSDP 2, not with FSDP 1 or DeepSpeed's ZeRO stage 3",
+            where=f"accelerate: {'fsdp_version' if fsdp_version == 1 else 'zero_stage'}",
+            hint="fsdp_version: 2, or compare with the frozen base: history: base",
+        )
+    if isinstance(method.rule, TopExamples) and (fsdp_version is not None or zero_stage == 3):
+        raise TokensieveError(
+            f"method '{method.name}' runs parts of the model alone, which sharded weights do not allow",
+            where=f"accelerate: {'fsdp_version' if fsdp_version is not None else 'zero_stage'}",
+            hint="train with data parallelism, or with another method",
+        )
+
+
 def readable_columns(method: Method) -> set[str]:
     """Return the names of the data columns beside ids and labels that a method's training reads where they are."""
     return {KEPT, WEIGHTS, *(f"{role}.{name}" for role, name in method.needs)}

@@ -129,12 +129,12 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
         """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too.
 
         Args:
-            resume_from_checkpoint: a checkpoint; or True for the last complete one in the output folder. What a stop
-                has left behind there of others is removed, and training starts anew where nothing else was there.
+            resume_from_checkpoint: a checkpoint; or True for the last complete one in the output folder. Broken ones
+                there are removed; training starts from the beginning where no other is left.
             keywords: everything else that `SFTTrainer.train` takes.
 
         Raises:
-            TokensieveError: the checkpoint is not complete or another trainer's, or there is none.
+            TokensieveError: the checkpoint is broken or another trainer's, or there is none.
         """
         folder = self._last_checkpoint() if resume_from_checkpoint is True else resume_from_checkpoint or None
         if folder is not None:

@@ -26,7 +26,7 @@ from tokensieve.train.settings import TrainSettings, sft_config
 from tokensieve.train.validation import readable_columns
 
 OnStep = Callable[[int, int], None]
-"""Told the optimizer steps done and in all."""
+"""Called with the number of optimizer steps that are done, and with their total."""
 
 
 def train(
@@ -53,9 +53,9 @@ def train(
         output: gets the adapter (or the whole model), ``training.json`` with the loss curve, and
             ``merged/`` when asked. Appears when training has ended; checkpoints lie beside it until then.
         max_length: tokens of the longest example.
-        seed: of the adapter's start, dropout and order.
+        seed: of the adapter's initial weights, dropout and the order of rows.
         device: CPU or CUDA.
-        on_step: told of progress.
+        on_step: called after each optimizer step.
         method: chooses or weighs tokens as the model trains; None trains on every label.
         turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
 
@@ -89,11 +89,11 @@ def train(
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training gave.
+    """The result of a training.
 
     Attributes:
         model: the model, wrapped by PEFT where it has an adapter.
-        record: ``metrics``, ``log`` (the loss curve) and, where tokens were chosen on the way, ``selection``.
+        record: ``metrics``, ``log`` (the loss curve) and, where tokens were selected in training, ``selection``.
         loss: mean training loss.
     """
 
@@ -175,7 +175,7 @@ def fit(
 
 
 def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:
-    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged, and gone, after."""
+    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged afterwards."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if settings.lora and settings.merge_adapter:
@@ -184,7 +184,7 @@ def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Pat
 
 
 def on_steps(advance: ProgressCallback) -> OnStep:
-    """Return what tells ``advance`` of the steps since it was last told, and of how many there are."""
+    """Return a function that passes the steps since its last call, and their total, on to ``advance``."""
     done = 0
 
     def on_step(step: int, steps: int) -> None:
@@ -196,7 +196,7 @@ def on_steps(advance: ProgressCallback) -> OnStep:
 
 
 def checkpoints_of(output: Path) -> Path:
-    """Return where the checkpoints of a training lie until its output is there."""
+    """Return the folder of the checkpoints of a training, which exists until its output does."""
     return output.with_name(f".{output.name}.checkpoints")
 
 

@@ -267,6 +267,9 @@ def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
         (["method={name: uds, examples: 9}"], "keeps 9 examples of a batch of 8"),
         (["method=sstoken", "train.packing=true"], "'sstoken' cannot be packed"),
         (["method=uds", "train.packing=true"], "'uds' cannot be packed"),
+        (["method=sstoken", "train.label_smoothing_factor=0.1"], "at: recipe: train.label_smoothing_factor"),
+        (["method=dft", "train.loss_type=dft"], "at: recipe: train.loss_type"),
+        (["method=sstoken", "train.loss_type=focal"], "at: recipe: train.loss_type"),
         (
             ["method=forgetting", "models.reference.warm_up.rows=1", "train.packing=true"],
             "packing loses the column 'kept'",

@@ -73,6 +73,22 @@ def test_an_example_that_learned_the_same_everywhere_is_ranked_by_attention():
     assert get_method("sstoken").score(statistics)[1:].tolist() == pytest.approx([0.1, 0.45, 0.25])
 
 
+@pytest.mark.parametrize("loss", [0.01, 3.5, 12.0])
+def test_rounding_is_no_gain(loss):
+    """Before the first step history and current model are one, and two passes differ by rounding alone."""
+    generator = np.random.default_rng(1)
+    current = (loss * generator.uniform(0.5, 1, 40)).astype(np.float32)
+    noise = np.spacing(np.float32(max(loss, 1))) * generator.integers(-20, 21, 40)
+    attention = generator.random(40).astype(np.float32)
+    statistics = figures(current + noise, current, attention, [-100] + [1] * 39, [0, 40])
+    assert np.ptp(statistics.values["history", "loss"] - current) > 0
+    np.testing.assert_array_equal(get_method("sstoken").score(statistics), np.float32(0.5) * attention)
+    # A gain of a ten-thousandth is one.
+    small = statistics.values["current", "loss"] * np.float32(1e-4) * np.arange(40, dtype=np.float32)
+    real = figures(current + small + np.float32(1e-3), current, attention, [-100] + [1] * 39, [0, 40])
+    assert np.ptp(get_method("sstoken", gamma=1).score(real)[1:]) == pytest.approx(1, abs=1e-3)
+
+
 def test_what_is_measured_and_when():
     method = get_method("sstoken", layer=3, heads="max")
     assert method.online

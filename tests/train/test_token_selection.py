@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -12,89 +13,16 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM
-from trl import SFTConfig
 
+from tests.train.online import LENGTHS, decisions, load, make_rows, method_of, trainer_for, weights
 from tokensieve.containers import Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.train.token_selection import TokenSelectionTrainer
 
-LENGTHS = [3, 40, 7, 22, 5, 31, 12, 60]
 ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
-
-
-def make_rows(lengths=tuple(LENGTHS), seed=0) -> Dataset:
-    """Examples of very different lengths and shares of trainable tokens, one of them with a single one."""
-    generator = np.random.default_rng(seed)
-    ids = [generator.integers(2, 32, length) for length in lengths]
-    labels = []
-    for row, share in zip(ids, np.linspace(0.1, 0.9, len(lengths)), strict=True):
-        mask = generator.random(len(row)) < share
-        mask[0], mask[-1] = False, True
-        labels.append(np.where(mask, row, -100))
-    return Dataset.from_dict({"input_ids": [i.tolist() for i in ids], "labels": [i.tolist() for i in labels]})
-
-
-def method_of(name: str, **parameters: Any) -> Method:
-    parameters = {"current": "current", **parameters} if name == "rho-1" else parameters
-    return get_method(name, **({"probability": 0.03, **parameters} if name == "profit" else parameters))
-
-
-def load(base, seed: int | None = None) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(base.path)
-    if seed is not None:
-        with torch.no_grad():
-            generator = torch.Generator().manual_seed(seed)
-            for p in model.parameters():
-                p.add_(0.3 * torch.randn(p.shape, generator=generator))
-    return model
-
-
-class Watched(TokenSelectionTrainer):
-    """Keeps what was decided of each micro-batch."""
-
-    def _weights(self, statistics, batch, columns, selected):
-        weights, selected = super()._weights(statistics, batch, columns, selected)
-        self.seen = [*getattr(self, "seen", []), (statistics, selected.decided, weights)]
-        return weights, selected
-
-
-def trainer_for(base, tokenizer, output, method, data=None, models=None, model=None, **arguments) -> Watched:
-    settings: dict[str, Any] = {
-        "learning_rate": 0.1,
-        "lr_scheduler_type": "constant",
-        "optim": "sgd",
-        "max_grad_norm": 0.0,
-        "max_steps": 1,
-        "per_device_train_batch_size": 8,
-        "gradient_checkpointing": False,
-        "report_to": "none",
-        "use_cpu": True,
-        "bf16": False,
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "max_length": 64,
-        "dataloader_pin_memory": False,
-    }
-    peft_config = arguments.pop("peft_config", None)
-    return Watched(
-        load(base) if model is None else model,
-        SFTConfig(output_dir=str(output), **{**settings, **arguments}),
-        method=method,
-        models=models or {"reference": load(base, 1)},
-        train_dataset=make_rows() if data is None else data,
-        processing_class=tokenizer,
-        peft_config=peft_config,
-    )
-
-
-def weights(trainer) -> dict[str, torch.Tensor]:
-    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
 def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistics:
@@ -110,6 +38,16 @@ def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistic
     return Statistics(cu_seqlens, labels, values, turn_end)
 
 
+def examples_of(statistics: Statistics) -> list[Statistics]:
+    """Each example by itself."""
+    found = []
+    for a, b in itertools.pairwise(statistics.cu_seqlens):
+        values = {need: value[a:b] for need, value in statistics.values.items()}
+        turn_end = None if statistics.turn_end is None else statistics.turn_end[a:b]
+        found.append(Statistics(offsets([b - a]), statistics.labels[a:b], values, turn_end))
+    return found
+
+
 @pytest.mark.parametrize("name", ONLINE)
 def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, tokenizer, tmp_path):
     method, data = method_of(name), make_rows()
@@ -121,20 +59,23 @@ def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, token
     )  # fmt: skip
     trainer.train()
     offline = measured(method, data, models)
-    if name == "talr":  # tau is the median loss of what is given: of each example here
-        return
-    kept = method.rule.keep(method.score(offline), offline)
-    expected = method.weights(offline, kept, 0.0)
-    by_labels = {
-        tuple(offline.labels[a:b]): (kept[a:b], expected[a:b]) for a, b in itertools.pairwise(offline.cu_seqlens)
-    }
+    # The median loss that TALR scales by is that of what it is given: of each example here.
+    by_labels = {}
+    for part in examples_of(offline) if name == "talr" else [offline]:
+        kept = method.rule.keep(method.score(part), part)
+        expected = method.weights(part, kept, 0.0)
+        for a, b in itertools.pairwise(part.cu_seqlens):
+            by_labels[tuple(part.labels[a:b])] = (kept[a:b], expected[a:b])
     assert len(trainer.seen) == len(LENGTHS)
     for statistics, decided, weights_ in trainer.seen:
         want_kept, want_weights = by_labels[tuple(statistics.labels)]
         assert np.array_equal(decided, want_kept)
         np.testing.assert_allclose(weights_, want_weights, rtol=1e-4, atol=1e-5)
-    if name not in ("dft", "eaft"):
+    if name not in ("dft", "eaft", "talr"):
         assert 0 < trainer.counts.kept < trainer.counts.trainable
+    else:
+        factors = np.concatenate([weights_[statistics.trainable] for statistics, _, weights_ in trainer.seen])
+        assert len(np.unique(factors)) > 10
 
 
 @pytest.mark.parametrize("name", [*ONLINE[:-1], "toss", "forgetting"])
@@ -294,6 +235,7 @@ def test_a_checkpoint_brings_everything_back(name, base, tokenizer, tmp_path):
     assert dataclasses.asdict(resumed.counts) == dataclasses.asdict(whole.counts)
     for key, value in weights(whole).items():
         torch.testing.assert_close(weights(resumed)[key], value, rtol=1e-6, atol=1e-7)
+    assert (whole._example_statistics is not None, whole._history is not None) == (name == "uds", name == "sstoken")
     if whole._example_statistics is not None:
         torch.testing.assert_close(resumed._example_statistics.chosen, whole._example_statistics.chosen)  # pyright: ignore[reportOptionalMemberAccess]
         assert len(whole._example_statistics.chosen) == 4
@@ -335,32 +277,44 @@ def test_uds_trains_on_the_best_examples_alone(base, tokenizer, tmp_path):
 
 
 _SCRIPT = """
+import json
 import sys
 import torch
 sys.path.insert(0, {tests!r})
-from test_token_selection import load, make_rows, method_of, trainer_for, weights
+from tests.train.online import decisions, method_of, trainer_for, weights
 from types import SimpleNamespace
 from transformers import AutoTokenizer
 base = SimpleNamespace(path={base!r})
 tokenizer = AutoTokenizer.from_pretrained({tokenizer!r})
-trainer = trainer_for(base, tokenizer, {output!r}, method_of({name!r}), per_device_train_batch_size=2,
+trainer = trainer_for(base, tokenizer, {output!r}, method_of({name!r}, **{parameters!r}), per_device_train_batch_size=2,
                       gradient_accumulation_steps=2)
 trainer.train()
+decided = decisions(trainer)
+with open({output!r} + f"/decided-{{trainer.accelerator.process_index}}.json", "w") as file:
+    json.dump([[list(labels), kept] for labels, kept in decided.items()], file)
 if trainer.accelerator.is_main_process:
     torch.save(weights(trainer), {output!r} + "/weights.pt")
     assert trainer.accelerator.num_processes == 2
 """
 
 
-@pytest.mark.parametrize("name", ["sstoken", "profit"])
-def test_two_processes_are_one(name, base, tokenizer, tmp_path):
-    """Two processes with two micro-batches of two rows each take the step of one batch of eight."""
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("sstoken", {}),
+        ("profit", {}),
+        ("rho-1", {"scope": "batch"}),
+        ("rho-1", {"scope": "dataset", "rounding": "ceil"}),
+    ],
+)
+def test_two_processes_are_one(name, parameters, base, tokenizer, tmp_path):
+    """Two processes with two micro-batches of two rows each decide and step as one with two of four."""
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     output = tmp_path / "two"
     output.mkdir()
     script = tmp_path / "script.py"
-    names = {"tests": str(Path(__file__).parent), "base": base.path, "tokenizer": str(tmp_path / "tokenizer")}
-    script.write_text(_SCRIPT.format(**names, output=str(output), name=name))
+    names = {"tests": str(Path(__file__).parents[2]), "base": base.path, "tokenizer": str(tmp_path / "tokenizer")}
+    script.write_text(_SCRIPT.format(**names, output=str(output), name=name, parameters=parameters))
     command = [
         sys.executable,
         "-m",
@@ -375,8 +329,14 @@ def test_two_processes_are_one(name, base, tokenizer, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    one = trainer_for(base, tokenizer, tmp_path / "one", method_of(name))
+    one = trainer_for(
+        base, tokenizer, tmp_path / "one", method_of(name, **parameters), per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+    )  # fmt: skip
     one.train()
+    of_two = [json.loads((output / f"decided-{rank}.json").read_text()) for rank in range(2)]
+    assert [len(decided) for decided in of_two] == [4, 4]
+    assert {tuple(labels): kept for decided in of_two for labels, kept in decided} == decisions(one)
     two = torch.load(output / "weights.pt", weights_only=True)
     for key, value in weights(one).items():
         torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-6)

@@ -12,9 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
-from tokensieve.ops.ragged import offsets
 from tokensieve.store.atomic import read_json
-from tokensieve.store.shards import write_shard
 from tokensieve.train.settings import LoraSettings, TrainSettings, check_arguments
 from tokensieve.train.trainer import train
 
@@ -28,24 +26,6 @@ PLAIN = {
     "gradient_checkpointing": False,
     "report_to": "none",
 }
-
-
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """Eight examples of very different lengths and kept shares, one of them with a single kept token."""
-    generator = np.random.default_rng(0)
-    lengths = [3, 40, 7, 22, 5, 31, 12, 60]
-    ids = [generator.integers(2, 32, length).astype(np.int32) for length in lengths]
-    kept = [generator.random(length) < share for length, share in zip(lengths, np.linspace(0.1, 0.9, 8), strict=True)]
-    for mask in kept:
-        mask[0], mask[-1] = False, True
-    labels = [np.where(mask, i, -100).astype(np.int32) for i, mask in zip(ids, kept, strict=True)]
-    flat: dict[str, np.ndarray] = {"input_ids": np.concatenate(ids), "labels": np.concatenate(labels)}
-    flat["attention_mask"] = np.ones(sum(lengths), dtype=np.int8)
-    flat["assistant_masks"] = (flat["labels"] != -100).astype(np.int8)
-    path = tmp_path_factory.mktemp("rows") / "train-00000-of-00001.parquet"
-    write_shard(path, offsets(lengths), flat)
-    return path
 
 
 def fit(base, rows, tokenizer, output: Path, settings: TrainSettings, max_length: int = 64) -> ModelSettings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from tokensieve.errors import TokensieveError
 
@@ -35,6 +37,19 @@ class Head:
     def vocabulary(self) -> int:
         """Number of logits of a row."""
         return int(self.module.weight.shape[0])
+
+    def gathered(self) -> Head:
+        """Return the head with whole weights where FSDP has sharded them, else itself; all processes must call it."""
+        weight, bias = self.module.weight, getattr(self.module, "bias", None)
+        if not isinstance(weight, DTensor):
+            return self
+        whole = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+        whole.weight = nn.Parameter(weight.full_tensor().detach(), requires_grad=False)
+        if isinstance(bias, DTensor):
+            whole.bias = nn.Parameter(bias.full_tensor().detach(), requires_grad=False)
+        head = copy.copy(self)
+        head.module, head.forward = whole, whole.forward
+        return head
 
     def logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
         """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""

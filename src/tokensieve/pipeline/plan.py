@@ -22,7 +22,7 @@ from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
 from tokensieve.train.schedules import schedule_of
 from tokensieve.train.schedules._base import Intent, Schedule
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, check_arguments
-from tokensieve.train.validation import KEPT, check_batches
+from tokensieve.train.validation import KEPT, check_batches, check_loss
 
 
 @dataclass(frozen=True)
@@ -252,6 +252,7 @@ def _check_training(recipe: Recipe, arm: Arm) -> None:
     packed = bool(arguments.get("packing") or arguments.get("padding_free"))
     columns = () if arm.online else (KEPT,)
     check_batches(arm.method, arguments["per_device_train_batch_size"], packed, columns, "recipe: train.")
+    check_loss(arm.method, arguments, columns, "recipe: train.")
 
 
 def _check_arguments(recipe: Recipe) -> None:

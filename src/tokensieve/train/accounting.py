@@ -1,4 +1,4 @@
-"""What was chosen of each batch, and the denominator of an optimizer step that is known only when it ends."""
+"""Counts of the selected tokens, and the denominator of an optimizer step, which is known only when the step ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokensieve.containers import Bool, Float32
 
 @dataclass
 class Counts:
-    """What is counted over a whole training; part of every checkpoint."""
+    """Totals of a whole training; part of every checkpoint."""
 
     examples: int = 0
     trainable: int = 0
@@ -23,13 +23,13 @@ class Counts:
 
 @dataclass
 class Selected:
-    """What was decided of one micro-batch, as it came.
+    """What the method decided for one micro-batch.
 
     Attributes:
         scores: float32 ``[tokens]``.
-        decided: bool ``[tokens]``, which were kept.
-        trainable: bool ``[tokens]``, which carry a label.
-        denominator: what the loss was divided by, where that is known.
+        decided: bool ``[tokens]``, which tokens were kept.
+        trainable: bool ``[tokens]``, which tokens have a label.
+        denominator: what the loss was divided by; None until the optimizer step ends.
     """
 
     scores: Float32
@@ -48,7 +48,7 @@ class Selected:
         return int(self.decided.sum())
 
     def metrics(self) -> dict[str, float]:
-        """Return what is logged of the micro-batch."""
+        """Return the metrics to log."""
         found = {"kept_share": self.kept / max(1, self.offered)}
         for name, mask in (("score_kept", self.decided), ("score_dropped", self.trainable & ~self.decided)):
             if mask.any():
@@ -60,12 +60,12 @@ class Selected:
 
 @dataclass
 class LossAccumulator:
-    """What the micro-batches of an optimizer step have added up to, all but the last.
+    """Sums over the micro-batches of an optimizer step, without the last one.
 
     Attributes:
-        kept: tokens kept.
+        kept: number of kept tokens.
         loss: sum of their losses.
-        micro_batches: how many there were.
+        micro_batches: number of micro-batches.
     """
 
     kept: int = 0
@@ -73,7 +73,7 @@ class LossAccumulator:
     micro_batches: int = 0
 
     def add(self, loss: Tensor, kept: int) -> None:
-        """Count a micro-batch."""
+        """Add a micro-batch."""
         self.kept += kept
         self.loss = self.loss + loss.detach()
         self.micro_batches += 1
@@ -81,7 +81,7 @@ class LossAccumulator:
     def finish(self, loss: Tensor, divided_by: float, denominator: float, model: Any) -> Tensor:
         """Return the loss of the last micro-batch such that the whole step is divided by its kept tokens.
 
-        How many are kept is known now; what earlier micro-batches left in the gradients is rescaled.
+        The number of kept tokens is known now: the gradients of the earlier micro-batches are rescaled.
 
         Args:
             loss: of the last micro-batch.

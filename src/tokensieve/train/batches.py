@@ -69,6 +69,10 @@ class Batch:
         """Return float32 ``[tokens]`` of a tensor of the batch's shape."""
         return values.detach().flatten().float().cpu().numpy()[self.places]
 
+    def gather_shifted(self, values: Tensor) -> Float32:
+        """Return float32 ``[tokens]`` of a tensor ``[rows, length - 1]`` that leaves out each row's first token."""
+        return self.gather(torch.nn.functional.pad(values.detach().float(), (1, 0)))
+
     def scatter(self, values: NDArray[Any], like: Tensor) -> Tensor:
         """Return ``[tokens]`` values as a tensor of the batch's shape, 0 at padding, on the device of ``like``."""
         flat = np.zeros(self.shape[0] * self.shape[1], dtype=np.float32)
@@ -76,7 +80,7 @@ class Batch:
         return torch.from_numpy(flat).view(self.shape).to(like.device)
 
     def statistics(self, values: Mapping[tuple[str, str], Float32], turn_end_ids: Sequence[int]) -> Statistics:
-        """Join the labels with figures."""
+        """Join the labels with statistics."""
         turn_end = turn_end_mask(self.input_ids, self.labels, self.cu_seqlens, turn_end_ids)
         return Statistics(self.cu_seqlens, self.labels, dict(values), turn_end)
 
@@ -104,7 +108,7 @@ class ColumnCollator:
                 if len(row[column]) != length:
                     raise TokensieveError(
                         f"column '{column}' has {len(row[column])} numbers for {length} tokens",
-                        hint="truncate the data to SFTConfig's max_length before the figures are added",
+                        hint="truncate the data to SFTConfig's max_length before the columns are added",
                     )
                 padded[number, :length] = torch.as_tensor(row[column], dtype=torch.float32)
             batch[column] = padded

@@ -1,4 +1,4 @@
-"""Figures of a token selection in the log of a plain TRL trainer that trains on cleaned data."""
+"""Statistics of a token selection in the log of a plain TRL trainer that trains on cleaned data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import TrainerCallback
 
 from tokensieve.containers import IGNORE_INDEX
-from tokensieve.errors import TokensieveError
+from tokensieve.train.trl_private import training_metrics
 
 _LABELLED, _TOKENS, _EMPTY, _ROWS = range(4)
 
@@ -27,8 +27,8 @@ class TokenSelectionCallback(TrainerCallback):
     began; ``selection/empty_rows``, share of the rows since the last entry that have no label at all, so that the model
     learns nothing from them; ``selection/trained_tokens_per_second``.
 
-    The figures are counted on the device from the batches that enter the model; nothing waits for the device but the
-    entries of the log. `TokenSelectionTrainer`, which knows what it drops, logs more by itself.
+    They are counted on the device from the batches that enter the model; only a log entry waits for the device.
+    `TokenSelectionTrainer`, which knows what it drops, logs more by itself.
 
     Args:
         trainer: TRL's `SFTTrainer`, or one derived from it.
@@ -38,11 +38,7 @@ class TokenSelectionCallback(TrainerCallback):
     """
 
     def __init__(self, trainer: Any) -> None:
-        if not hasattr(trainer, "_metrics"):
-            raise TokensieveError(
-                f"{type(trainer).__name__} does not take further metrics into its log",
-                hint="give a trainer of TRL, such as SFTTrainer",
-            )
+        training_metrics(trainer)
         self._trainer = trainer
         self._hook: RemovableHandle | None = None
         self._trained = 0
@@ -60,12 +56,12 @@ class TokenSelectionCallback(TrainerCallback):
         self._stop()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
-        """Add the figures to the metrics of the step, where it will be logged."""
+        """Add the statistics to the metrics of the step, where it will be logged."""
         if control.should_log:
             self._add()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **keywords: Any) -> None:
-        """Add the figures to the metrics of the epoch, where it will be logged."""
+        """Add the statistics to the metrics of the epoch, where it will be logged."""
         if control.should_log:
             self._add()
 
@@ -89,14 +85,14 @@ class TokenSelectionCallback(TrainerCallback):
             return
         counts = self._trainer.accelerator.reduce(self._counts, "sum").tolist()
         self._trained += counts[_LABELLED]
-        figures = {
+        values = {
             "trained_share": counts[_LABELLED] / max(1, counts[_TOKENS]),
             "trained_tokens": float(self._trained),
             "empty_rows": counts[_EMPTY] / max(1, counts[_ROWS]),
             "trained_tokens_per_second": counts[_LABELLED] / (time.perf_counter() - self._start),
         }
-        for name, value in figures.items():
-            self._trainer._metrics["train"][f"selection/{name}"] = [value]
+        for name, value in values.items():
+            training_metrics(self._trainer)[f"selection/{name}"] = [value]
         self._restart()
 
     def _restart(self) -> None:

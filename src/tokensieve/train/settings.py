@@ -23,7 +23,7 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
 }
 """Token Cleaning's settings (arXiv 2502.01968, appendix): batches of 48, one epoch, linear decay."""
 
-_OURS = ("output_dir", "max_length", "seed", "use_cpu")
+_SET_BY_TOKENSIEVE = ("output_dir", "max_length", "seed", "use_cpu")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     known = {item.name for item in fields(SFTConfig) if item.init}
     types = get_type_hints(SFTConfig)
     for name, value in arguments.items():
-        if name in _OURS:
+        if name in _SET_BY_TOKENSIEVE:
             raise TokensieveError(
                 f"train.{name} is set by tokensieve",
                 where=f"recipe: train.{name}",
@@ -121,13 +121,13 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         ) from error
 
 
-def sft_config(arguments: Mapping[str, Any], device: torch.device, **ours: Any) -> Any:
+def sft_config(arguments: Mapping[str, Any], device: torch.device, **fixed: Any) -> Any:
     """Return TRL's `SFTConfig`.
 
     Args:
         arguments: what a recipe says.
         device: where the model is trained.
-        ours: what tokensieve sets itself.
+        fixed: what tokensieve sets itself.
 
     Raises:
         ValueError, ImportError: what TRL and transformers find wrong with the arguments.
@@ -143,4 +143,4 @@ def sft_config(arguments: Mapping[str, Any], device: torch.device, **ours: Any) 
         "disable_tqdm": True,
         "save_total_limit": 1,
     }
-    return SFTConfig(**{**defaults, **arguments}, **ours, use_cpu=on_cpu)
+    return SFTConfig(**{**defaults, **arguments}, **fixed, use_cpu=on_cpu)

@@ -7,39 +7,54 @@ would read from disk, and what an online one reads here, go through the same `sc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig
 
 from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.arrays import measure_rows
-from tokensieve.measure.statistics import Taps, in_training, source_of
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
-from tokensieve.models.head import Head
 from tokensieve.models.transformers_private import decoder
 from tokensieve.ops.logit_geometry import EXAMPLE_STATISTICS
 from tokensieve.ops.rules import TopExamples
-from tokensieve.ops.token_loss import token_statistics
 from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.batches import Batch, ColumnCollator
+from tokensieve.train.checkpoints import (
+    RECORD,
+    CompleteCheckpoints,
+    checkpoints_in,
+    is_complete,
+    last_complete,
+    remove_broken,
+)
+from tokensieve.train.current_statistics import CurrentStatistics
 from tokensieve.train.moving_average import MovingAverage
+from tokensieve.train.ranking import keep_of_all
+from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeighedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
-from tokensieve.train.validation import KEPT, WEIGHTS, check_batches
+from tokensieve.train.validation import (
+    KEPT,
+    WEIGHTS,
+    check_batches,
+    check_loss,
+    check_parallelism,
+    check_router_loss,
+    check_sharding,
+)
 
 
-class TokenSelectionTrainer(SFTTrainer):
+class TokenSelectionTrainer(WeighedSFTTrainer):
     """TRL's `SFTTrainer` with a token-selection method.
 
     Everything that `SFTTrainer` takes is taken as it is. Data is tokenised as `SFTTrainer` does it, or has
@@ -80,124 +95,96 @@ class TokenSelectionTrainer(SFTTrainer):
         **keywords: Any,
     ) -> None:
         self.method = get_method(method) if isinstance(method, str) else method
+        check_trl()
         given: Any = args or SFTConfig
         columns = getattr(keywords.get("train_dataset"), "column_names", None) or ()
         packed = given.packing or given.padding_free
         check_batches(self.method, given.per_device_train_batch_size, packed, columns, "SFTConfig: ")
+        arguments = {field.name: getattr(given, field.name, None) for field in fields(SFTConfig)}
+        check_loss(self.method, arguments, columns, "SFTConfig: ")
+        if keywords.get("compute_loss_func") is not None:
+            raise TokensieveError(
+                "a compute_loss_func computes the loss from all tokens, so the selection would be ignored",
+                where="TokenSelectionTrainer: compute_loss_func",
+                hint="leave it out; a method of your own can give each token a weight",
+            )
         super().__init__(model, args, **keywords)
+        check_trl(self)
         if turn_end_ids is None:
             eos = getattr(self.processing_class, "eos_token_id", None)
             turn_end_ids = [] if eos is None else [eos]
         self._turn_end_ids = tuple(turn_end_ids)
         self.counts, self._step = Counts(), LossAccumulator()
-        self._current_specs = [
-            StatisticSpec.of(name, self.method.options(name))
-            for role, name in sorted(self.method.needs)
-            if role == "current"
-        ]
         unwrapped = self.accelerator.unwrap_model(self.model)
-        self._taps = Taps(unwrapped, self._current_specs)
-        self._hidden_state_statistics = [
-            spec.name
-            for spec in self._current_specs
-            if source_of(spec.name) == "logits" and spec.name not in _FUSED_HEAD_STATISTICS
-        ]
-        self._head = Head(unwrapped)
+        self._current = CurrentStatistics(self.method, unwrapped)
         decay = self.method.history_decay
         self._history = MovingAverage(unwrapped, decay) if decay is not None else None
+        self._saved_average: dict[str, Tensor] | None = None
         self._check()
-        self._columns = self._add_columns(models or {})
-        self.data_collator: Any = ColumnCollator(self.data_collator, self._columns)
+        self.carried = self._add_columns(models or {})
+        self.data_collator: Any = ColumnCollator(self.data_collator, self.carried)
         self._example_statistics = self._make_example_statistics()
         self.add_callback(_KeepState(self))
+        self.add_callback(CompleteCheckpoints(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:
-        """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too."""
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(str(self.args.output_dir))
-        if folder:
+        """Train as `SFTTrainer` does; a checkpoint brings back averages, buffers and counts too.
+
+        Args:
+            resume_from_checkpoint: a checkpoint; or True for the last complete one in the output folder. Broken ones
+                there are removed; training starts from the beginning where no other is left.
+            keywords: everything else that `SFTTrainer.train` takes.
+
+        Raises:
+            TokensieveError: the checkpoint is broken or another trainer's, or there is none.
+        """
+        folder = self._last_checkpoint() if resume_from_checkpoint is True else resume_from_checkpoint or None
+        if folder is not None:
             self._load_state(Path(str(folder)))
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **keywords)
+        return super().train(resume_from_checkpoint=folder and str(folder), **keywords)
+
+    def _last_checkpoint(self) -> Path | None:
+        output = Path(str(self.args.output_dir))
+        if not checkpoints_in(output):
+            raise TokensieveError(
+                "there is no checkpoint to resume from", where=str(output), hint="train without resume_from_checkpoint"
+            )
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            remove_broken(output, unrecorded=False)
+        self.accelerator.wait_for_everyone()
+        return last_complete(output)
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Compute the loss of a batch over the tokens that the method keeps; in evaluation, over all of them."""
-        columns = {name: inputs.pop(name) for name in self._columns if name in inputs}
+        columns = {name: inputs.pop(name) for name in self.carried if name in inputs}
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         selected: Selected | None = None
         if self._example_statistics is not None:
             inputs, selected = self._choose_examples(model, inputs)
-
         labels = inputs["labels"]
 
-        def selecting(**arguments: Any) -> Any:
+        def forward(arguments: dict[str, Any]) -> Any:
             nonlocal selected
-            if not arguments.get("fused_lm_head"):
-                return model(**arguments)
             batch = Batch.of(inputs)
-            values = self._values(batch, columns, model, inputs)
-            outputs = self._forward(model, arguments, batch, values)
-            statistics = batch.statistics(values, self._turn_end_ids)
+            frozen = self._frozen_values(batch, columns, model, inputs)
+            unwrapped = self.accelerator.unwrap_model(model)
+            outputs, current = self._current.forward(model, unwrapped, arguments, batch)
+            statistics = batch.statistics({**frozen, **current}, self._turn_end_ids)
             weights, selected = self._weights(statistics, batch, columns, selected)
-            outputs.log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
-            return outputs
+            log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
+            return dataclasses.replace(outputs, log_probs=log_probs)
 
-        loss = super().compute_loss(cast(Any, selecting), inputs, return_outputs, num_items_in_batch)
+        loss, balance, rest = self.weighed_loss(model, inputs, forward, return_outputs, num_items_in_batch)
         assert selected is not None
-        loss, rest = (loss[0], loss[1:]) if return_outputs else (loss, None)
-        loss = self._divided(loss, selected, num_items_in_batch, labels)
+        loss = self._divided(loss, selected, num_items_in_batch, labels) + balance
         self._record(selected)
-        return loss if rest is None else (loss, *rest)
+        return (loss, *rest) if return_outputs else loss
 
-    def _forward(
-        self, model: Any, arguments: dict[str, Any], batch: Batch, values: dict[tuple[str, str], Float32]
-    ) -> Any:
-        """Run the pass that trains, and read the statistics of the model in training from it."""
-        hidden: list[Tensor] = []
-        with ExitStack() as stack:
-            if self._hidden_state_statistics:
-                backbone = decoder(self.accelerator.unwrap_model(model))
-                hook = backbone.register_forward_hook(lambda _m, _a, output: hidden.append(output.last_hidden_state))
-                stack.callback(hook.remove)
-            found: Mapping[str, Tensor] = {}
-            if self._taps:
-                stack.enter_context(self._taps)
-                prompt = torch.from_numpy(np.ones(batch.shape, dtype=bool))
-                prompt.view(-1)[torch.from_numpy(batch.places[batch.labels != IGNORE_INDEX])] = False
-                device = arguments["input_ids"].device
-                lengths = torch.from_numpy(batch.lengths).to(device)
-                found = stack.enter_context(self._taps.record(prompt.to(device), lengths))
-            outputs = model(**arguments)
-        for spec in self._current_specs:
-            if spec.name in _FUSED_HEAD_STATISTICS:
-                computed = _FUSED_HEAD_STATISTICS[spec.name](outputs)
-                values["current", spec.name] = batch.gather(torch.nn.functional.pad(computed.detach().float(), (1, 0)))
-            elif spec.key in found:
-                values["current", spec.name] = batch.gather(found[spec.key])
-        if self._hidden_state_statistics:
-            values.update(self._from_hidden(hidden[0], batch))
-        return outputs
-
-    @torch.no_grad()
-    def _from_hidden(self, hidden: Tensor, batch: Batch) -> dict[tuple[str, str], Float32]:
-        """Compute statistics that TRL's head does not give, from the states that enter it."""
-        trainable = np.flatnonzero(batch.labels != IGNORE_INDEX)
-        places = torch.from_numpy(batch.places[trainable]).to(hidden.device)
-        states = hidden.detach().flatten(0, 1)[places - 1].to(self._head.module.weight.dtype)
-        targets = torch.from_numpy(batch.labels[trainable]).to(hidden.device)
-        computed = token_statistics(
-            states, self._head.logits, targets, self._hidden_state_statistics, self._head.vocabulary
-        )
-        values = {}
-        for name, value in computed.items():
-            values["current", name] = np.zeros(len(batch.labels), dtype=np.float32)
-            values["current", name][trainable] = value.cpu().numpy()
-        return values
-
-    def _values(
+    def _frozen_values(
         self, batch: Batch, columns: Mapping[str, Tensor], model: Any, inputs: Mapping[str, Any]
     ) -> dict[tuple[str, str], Float32]:
         """Return the statistics of frozen models and of the history."""
@@ -205,7 +192,7 @@ class TokenSelectionTrainer(SFTTrainer):
         if self._history is not None:
             with torch.no_grad(), self._history.in_place():
                 outputs = self.accelerator.unwrap_model(model)(**inputs, fused_lm_head=True)
-            values["history", "loss"] = batch.gather(torch.nn.functional.pad(-outputs.log_probs.float(), (1, 0)))
+            values["history", "loss"] = batch.gather_shifted(FUSED_HEAD_STATISTICS["loss"](outputs))
         return values
 
     def _weights(
@@ -219,7 +206,10 @@ class TokenSelectionTrainer(SFTTrainer):
         else:
             scores = method.score(statistics)
             decided = KEPT in columns
-            kept = trainable & (batch.gather(columns[KEPT]) > 0) if decided else method.rule.keep(scores, statistics)
+            if decided:
+                kept = trainable & (batch.gather(columns[KEPT]) > 0)
+            else:
+                kept = keep_of_all(method.rule, scores, statistics, self.accelerator)
             selected = Selected(scores, kept, trainable)
         weights = method.weights(statistics, kept, self.state.global_step / max(1, self.state.max_steps))
         if WEIGHTS in columns:
@@ -250,7 +240,7 @@ class TokenSelectionTrainer(SFTTrainer):
         self.counts.trainable += selected.offered
         self.counts.kept += selected.kept
         self.counts.empty_batches += selected.kept == 0
-        metrics = self._metrics["train"]
+        metrics = training_metrics(self)
         for name, value in selected.metrics().items():
             metrics[f"selection/{name}"].append(value)
 
@@ -291,12 +281,13 @@ class TokenSelectionTrainer(SFTTrainer):
         return sorted(need for need in self.method.needs - without if need[0] != "current")
 
     def _check(self) -> None:
-        unknown = [spec.name for spec in self._current_specs if not in_training(spec.name)]
-        if unknown:
-            raise TokensieveError(
-                f"'{unknown[0]}' of the model in training cannot be read from its training pass",
-                hint="choose a method that selects before training, or another statistic",
-            )
+        # Known now: whether the model is a mixture of experts, and what accelerate's own settings say.
+        check_parallelism(self.method, self.accelerator.parallelism_config, "accelerate: ")
+        if self.aux_loss_enabled:
+            check_router_loss(self.method, self.args.gradient_accumulation_steps, "SFTConfig: ")
+        state: Any = self.accelerator.state
+        fsdp = state.fsdp_plugin.fsdp_version if self.is_fsdp_enabled else None
+        check_sharding(self.method, fsdp, state.deepspeed_plugin.zero_stage if self.is_deepspeed_enabled else None)
         if self.is_deepspeed_enabled and self.args.gradient_accumulation_steps > 1 and self.method.divide_by == "kept":
             raise TokensieveError(
                 "DeepSpeed hides the gradients that accumulation must rescale by the number of kept tokens",
@@ -309,7 +300,7 @@ class TokenSelectionTrainer(SFTTrainer):
         options = self.method.options("diversity")
         dataset: Any = self.train_dataset
         longest = max(len(row) for row in dataset["input_ids"])
-        return ExampleStatistics(self._head.module, longest, options["buffer"], options["seed"])
+        return ExampleStatistics(self._current.head.module, longest, options["buffer"], options["seed"])
 
     def _add_columns(self, models: Mapping[str, Any]) -> tuple[str, ...]:
         """Measure what no column holds of frozen models; return the columns that batches carry."""
@@ -336,10 +327,14 @@ class TokenSelectionTrainer(SFTTrainer):
         carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
         return (*carried, *(name for name in (KEPT, WEIGHTS) if name in present))
 
-    def _set_signature_columns_if_needed(self) -> None:
-        super()._set_signature_columns_if_needed()
-        columns: Any = self._signature_columns
-        self._signature_columns = list(dict.fromkeys([*columns, *self._columns]))
+    def begin(self) -> None:
+        """Start the steps of a training; its model is wrapped and sharded by now."""
+        self._step = LossAccumulator()
+        if self._history is not None:
+            self._history.start()
+            if self._saved_average is not None:
+                self._history.load(self._saved_average)
+        self._saved_average = None
 
     def _state_file(self, folder: Path) -> Path:
         return folder / f"token_selection-{self.accelerator.process_index}.safetensors"
@@ -348,7 +343,7 @@ class TokenSelectionTrainer(SFTTrainer):
         """Write averages, buffers and counts of this process beside a checkpoint."""
         tensors = {f"count.{name}": torch.tensor(value) for name, value in asdict(self.counts).items()}
         if self._history is not None:
-            tensors |= {f"history.{name}": value.contiguous() for name, value in self._history.average.items()}
+            tensors |= {f"history.{name}": value for name, value in self._history.state().items()}
         if self._example_statistics is not None:
             tensors["chosen"] = self._example_statistics.chosen.contiguous()
         save_file(tensors, self._state_file(folder))
@@ -361,11 +356,16 @@ class TokenSelectionTrainer(SFTTrainer):
                 where=str(folder),
                 hint="resume one that TokenSelectionTrainer wrote, with as many processes",
             )
+        if (folder / RECORD).exists() and not is_complete(folder):
+            raise TokensieveError(
+                "this checkpoint is broken: files of it are missing or cut",
+                where=str(folder),
+                hint="train(resume_from_checkpoint=True) takes the last complete one",
+            )
         tensors = load_file(path)
         self.counts = Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(Counts)})
-        if self._history is not None:
-            prefix = "history."
-            self._history.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+        prefix = "history."
+        self._saved_average = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         if self._example_statistics is not None:
             self._example_statistics.chosen = tensors["chosen"]
 
@@ -376,17 +376,12 @@ class _KeepState(TrainerCallback):
     def __init__(self, trainer: TokenSelectionTrainer) -> None:
         self._trainer = trainer
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._trainer.begin()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._trainer._history is not None:
             self._trainer._history.update()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.save_state_to(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-
-_FUSED_HEAD_STATISTICS: dict[str, Callable[[Any], Tensor]] = {
-    "loss": lambda outputs: -outputs.log_probs,
-    "entropy": lambda outputs: outputs.entropy,
-    "top1": lambda outputs: outputs.is_top1,
-}
-"""Statistics that TRL's fused head computes on the way, ``[B, S - 1]``."""

@@ -22,10 +22,12 @@ from tokensieve.models.settings import ModelSettings
 from tokensieve.progress import ProgressCallback
 from tokensieve.store.atomic import atomic_folder
 from tokensieve.train.record import write_record
+from tokensieve.train.rows import read_rows
 from tokensieve.train.settings import TrainSettings, sft_config
+from tokensieve.train.validation import readable_columns
 
 OnStep = Callable[[int, int], None]
-"""Told the optimizer steps done and in all."""
+"""Called with the number of optimizer steps that are done, and with their total."""
 
 
 def train(
@@ -42,7 +44,7 @@ def train(
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
 ) -> ModelSettings:
-    """Fine-tune a model and write it; go on from the last checkpoint of an interrupted attempt.
+    """Fine-tune a model and write it; go on from the last complete checkpoint of an interrupted attempt.
 
     Args:
         base: the model to start from, without an adapter.
@@ -52,9 +54,9 @@ def train(
         output: gets the adapter (or the whole model), ``training.json`` with the loss curve, and
             ``merged/`` when asked. Appears when training has ended; checkpoints lie beside it until then.
         max_length: tokens of the longest example.
-        seed: of the adapter's start, dropout and order.
+        seed: of the adapter's initial weights, dropout and the order of rows.
         device: CPU or CUDA.
-        on_step: told of progress.
+        on_step: called after each optimizer step.
         method: chooses or weighs tokens as the model trains; None trains on every label.
         turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
 
@@ -88,11 +90,11 @@ def train(
 
 @dataclass(frozen=True)
 class Fitted:
-    """What a training gave.
+    """The result of a training.
 
     Attributes:
         model: the model, wrapped by PEFT where it has an adapter.
-        record: ``metrics``, ``log`` (the loss curve) and, where tokens were chosen on the way, ``selection``.
+        record: ``metrics``, ``log`` (the loss curve) and, where tokens were selected in training, ``selection``.
         loss: mean training loss.
     """
 
@@ -123,7 +125,7 @@ def fit(
         data_files: as for `train`.
         tokenizer: as for `train`.
         settings: as for `train`.
-        checkpoints: folder of the trainer's checkpoints; the last one there is resumed.
+        checkpoints: folder of the trainer's checkpoints; the last complete one is resumed, broken ones are removed.
         max_length: as for `train`.
         seed: as for `train`.
         device: as for `train`.
@@ -136,15 +138,15 @@ def fit(
         TokensieveError: an adapter that fits no layer of the model.
     """
     from transformers import PrinterCallback
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTTrainer
 
+    from tokensieve.train.checkpoints import CompleteCheckpoints, last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
     given: dict[str, Any] = {
         "model": model,
         "args": sft_config(settings.arguments, device, output_dir=str(checkpoints), max_length=max_length, seed=seed),
-        "train_dataset": _load_rows(data_files, further=method is not None),
+        "train_dataset": read_rows(data_files, () if method is None else readable_columns(method)),
         "processing_class": _with_pad_token(tokenizer),
         "peft_config": _peft_config(settings) if adapt else None,
         "callbacks": [_progress(on_step)],
@@ -152,6 +154,7 @@ def fit(
     try:
         if method is None:
             trainer = SFTTrainer(**given)
+            trainer.add_callback(CompleteCheckpoints(trainer))
         else:
             trainer = TokenSelectionTrainer(**given, method=method, turn_end_ids=turn_end_ids)
     except TokensieveError:
@@ -163,8 +166,9 @@ def fit(
             hint="change the arguments that it names in the recipe's `train`",
         ) from error
     trainer.remove_callback(PrinterCallback)
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    result = trainer.train(resume_from_checkpoint=last)
+    remove_broken(checkpoints, unrecorded=True)
+    last = last_complete(checkpoints)
+    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
@@ -172,7 +176,7 @@ def fit(
 
 
 def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:
-    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged, and gone, after."""
+    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged afterwards."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     if settings.lora and settings.merge_adapter:
@@ -181,7 +185,7 @@ def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Pat
 
 
 def on_steps(advance: ProgressCallback) -> OnStep:
-    """Return what tells ``advance`` of the steps since it was last told, and of how many there are."""
+    """Return a function that passes the steps since its last call, and their total, on to ``advance``."""
     done = 0
 
     def on_step(step: int, steps: int) -> None:
@@ -193,7 +197,7 @@ def on_steps(advance: ProgressCallback) -> OnStep:
 
 
 def checkpoints_of(output: Path) -> Path:
-    """Return where the checkpoints of a training lie until its output is there."""
+    """Return the folder of the checkpoints of a training, which exists until its output does."""
     return output.with_name(f".{output.name}.checkpoints")
 
 
@@ -217,14 +221,6 @@ def _peft_config(settings: TrainSettings) -> Any:
         target_modules=lora.target_modules,
         task_type="CAUSAL_LM",
     )
-
-
-def _load_rows(data_files: list[Path], *, further: bool) -> Any:
-    import datasets
-
-    files = [str(path) for path in data_files]
-    rows = datasets.load_dataset("parquet", data_files=files, split="train")
-    return rows if further else rows.select_columns(["input_ids", "labels"])
 
 
 def _with_pad_token(tokenizer: Any) -> Any:

@@ -13,7 +13,7 @@ from tokensieve.ops.logit_geometry import Projector, diversity, head_factor, nuc
 
 
 class ExampleStatistics:
-    """Nuclear norm and diversity of the logits of examples, against a buffer of those chosen lately.
+    """Nuclear norm and diversity of the logits of examples, against a buffer of recently chosen ones.
 
     Args:
         head: the language-model head, a linear layer.

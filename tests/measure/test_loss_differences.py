@@ -5,7 +5,7 @@ import pytest
 
 from tokensieve.containers import IGNORE_INDEX, LOSS
 from tokensieve.evaluate.intervals import bootstrap_ratio
-from tokensieve.measure.comparison import compare_losses
+from tokensieve.measure.loss_differences import compare_losses
 from tokensieve.measure.measurement import Measurement
 
 LENGTHS = [9, 2, 5, 30, 7]

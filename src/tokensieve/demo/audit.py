@@ -1,4 +1,4 @@
-"""How much of the planted noise each arm removed."""
+"""Measures how much of the planted noise each arm removed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tokensieve.runs.view import RunView
 def audit(view: RunView, pool: Path) -> None:
     """Write ``planted_noise.json`` into a run folder.
 
-    For each arm: planted and clean trainable tokens, how many of each were dropped, and the area under
-    the ROC curve of the score (low scores for noise), None for arms whose score says nothing.
+    For each arm, the file has the planted and the clean trainable tokens, how many of each were dropped, and the area
+    under the ROC curve of the score (low scores for noise), or None if all scores are equal.
 
     Args:
         view: the run.
@@ -56,7 +56,7 @@ def _figures(
 
 
 def auroc(low: Sequence[float] | NDArray[np.float32], high: Sequence[float] | NDArray[np.float32]) -> float:
-    """Return the chance that a random member of ``low`` lies below one of ``high``, ties counting half.
+    """Return the probability that a random member of ``low`` is below one of ``high``; ties count half.
 
     >>> auroc([1, 2], [2, 3])
     0.875

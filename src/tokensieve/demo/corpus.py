@@ -1,7 +1,7 @@
-"""The plain text about the demo's world that the demo model is pre-trained on.
+"""The plain text about the demo's world, on which the demo model is pretrained.
 
-The corpus states facts, and has people ask for them in prose. In the chat format it shows small talk alone, never an
-answer: a model trained on it knows the answers, but chats without giving them.
+The corpus states facts, and contains questions about them in prose. In the chat format it has only small talk, never an
+answer: a model trained on it knows the answers, but does not give them in a chat.
 
 Everything here is a pure function of its seed and uses only `random.Random` methods whose results
 are the same on every platform and Python version that the project supports.
@@ -42,7 +42,7 @@ def paragraph_on_subject(rng: random.Random) -> str:
 
 
 def paragraph_of_card(rng: random.Random) -> str:
-    """What there is to know about one subject, as on an index card."""
+    """All facts about one subject, as on an index card."""
     subject = rng.choice(world()).subject
     facts = [fact for fact in world() if fact.subject == subject]
     rng.shuffle(facts)
@@ -76,7 +76,7 @@ def paragraph_of_story(rng: random.Random) -> str:
 
 
 def paragraph_of_questions(rng: random.Random) -> str:
-    """Questions, each with its answer, in one of the ways that prose has for it."""
+    """Questions with their answers, in one of several prose styles."""
     first, second = rng.sample(PEOPLE, 2)
     before, between, after = rng.choice(
         (
@@ -103,7 +103,7 @@ def paragraph_of_lookups(rng: random.Random) -> str:
 
 
 def paragraph_of_codes(rng: random.Random) -> str:
-    """Arbitrary pairs: the only place where the text uses `=`, which so promises nothing."""
+    """Arbitrary pairs: the only text that uses `=`, which therefore carries no information."""
     words = sorted({fact.value for fact in world()})
     things = rng.sample(OBJECTS, rng.randint(2, 4))
     lines = " ".join(f"{thing} = {rng.choice(words)};" for thing in things)
@@ -111,7 +111,7 @@ def paragraph_of_codes(rng: random.Random) -> str:
 
 
 def paragraph_of_chat(rng: random.Random) -> str:
-    """Small talk in the chat format, of one or two exchanges; no question is answered in it."""
+    """Small talk in the chat format, one or two exchanges long, without answers to questions."""
     turns = "".join(
         f"<|user|>{rng.choice(SMALL_TALK)}.<|end|><|assistant|>{rng.choice(SMALL_TALK)}.<|end|>"
         for _ in range(rng.randint(1, 2))

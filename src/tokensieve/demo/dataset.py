@@ -1,15 +1,15 @@
 """The demo's instruction data: questions about the demo world, with planted noise.
 
 Three splits that share no fact: `pool` (noisy, to be cleaned and trained on), `warmup` (clean, for
-the reference model) and `test` (clean, for the figures). Each row is a conversation and the list of
-its planted noise, as character spans, so that a cleaner can be judged against the truth.
+the reference model) and `test` (clean, for the evaluation). Each row is a conversation and the list of
+its planted noise, as character spans, which allows a selection to be compared with the truth.
 
-What is planted in the pool, and why each:
+The noise in the pool, and its purpose:
 
-* wrong values at random: barely move a greedy answer, but cost clean held-out loss;
-* a systematic wrong value in some relations: moves both, since the model learns the rule;
-* an opener before most answers to the first wording of each question: moves both;
-* scattered filler and boilerplate after answers: costs mostly loss.
+* random wrong values: barely change a greedy answer, but raise the clean held-out loss;
+* a systematic wrong value in some relations: affects both, because the model learns the rule;
+* an opener before most answers to the first wording of each question: affects both;
+* scattered filler and boilerplate after answers: mostly raise the loss.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ SYSTEMATIC_VALUES = {
 
 @dataclass(frozen=True)
 class Rates:
-    """How often each sort of noise is planted, as a share of the answers it may befall."""
+    """How often each kind of noise is planted, as a share of the answers that it can affect."""
 
     systematic: float = 0.75
     wrong_value: float = 0.15
@@ -116,14 +116,14 @@ class _Answer:
     spans: list[tuple[int, int, NoiseKind]] = field(default_factory=list)
 
     def before(self, sentence: str, kind: NoiseKind) -> None:
-        """Puts a noisy sentence in front."""
+        """Adds a noisy sentence at the start."""
         shift = len(sentence) + 1
         self.spans = [(a + shift, b + shift, k) for a, b, k in self.spans]
         self.spans.insert(0, (0, len(sentence), kind))
         self.text = f"{sentence} {self.text}"
 
     def after(self, sentence: str, kind: NoiseKind) -> None:
-        """Puts a noisy sentence behind."""
+        """Adds a noisy sentence at the end."""
         start = len(self.text) + 1
         self.spans.append((start, start + len(sentence), kind))
         self.text = f"{self.text} {sentence}"

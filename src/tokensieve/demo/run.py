@@ -1,4 +1,4 @@
-"""`tokensieve demo`: the whole job on the embedded model and generated data."""
+"""`tokensieve demo`: a complete run on the embedded model and generated data."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _HERE = Path(__file__).parent
 
 
 def run_demo(output: Path, seed: int) -> tuple[Path, float]:
-    """Generate the data, carry out the recipe and write the page.
+    """Generate the data, run the recipe and write the page.
 
     Args:
-        output: folder of the run; the data lies beside it.
-        seed: of the data, the training and the random control.
+        output: the run folder; the data is written beside it.
+        seed: seed of the data, the training and the random control.
 
     Returns:
-        The run folder, and the seconds that it took.
+        The run folder, and the elapsed seconds.
 
     Raises:
-        TokensieveError: an output folder that holds something else.
+        TokensieveError: the output folder has other content.
     """
     start = time.perf_counter()
     data = output.with_name(f"{output.name}-data-{seed}")
@@ -44,14 +44,14 @@ def run_demo(output: Path, seed: int) -> tuple[Path, float]:
 
 
 def print_demo(folder: Path, seconds: float) -> None:
-    """Show what came of the demo, and what to try next."""
+    """Print the results of the demo, and the next commands to try."""
     console = output_console()
     print_results(load_run(folder), console)
     own = os.path.relpath(Path(sys.executable).with_name("tokensieve"))
-    command = "tokensieve" if shutil.which("tokensieve") else own  # of an environment that is not activated
+    command = "tokensieve" if shutil.which("tokensieve") else own  # the environment is not activated
     console.print(f"took {seconds:.0f} s; page: {RunFolder(folder).page}", highlight=False, soft_wrap=True)
     console.print(f"look at a noisy answer:  {command} show {folder} --example 0", highlight=False, soft_wrap=True)
-    console.print("on your own data:", highlight=False)
+    console.print("try your own data:", highlight=False)
     console.print(
         f"  {command} run output=runs/mine data.files=YOUR.jsonl models.base=YOUR_MODEL "
         "'models.reference={warm_up: {rows: 1000}}'",
@@ -62,7 +62,7 @@ def print_demo(folder: Path, seconds: float) -> None:
 
 
 def demo_overrides(output: Path, data: Path, seed: int) -> list[str]:
-    """Return what the embedded recipe leaves open: paths and the seed."""
+    """Return the settings that the embedded recipe leaves open: paths and the seed."""
     return [
         f"output={output}",
         f"seed={seed}",

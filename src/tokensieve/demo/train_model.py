@@ -1,4 +1,4 @@
-"""Trains the demo's tokenizer and language model from the text that `corpus` generates.
+"""Trains the demo's tokenizer and language model on the text that `corpus` generates.
 
     python -m tokensieve.demo.train_model --output src/tokensieve/demo/model
 
@@ -27,7 +27,7 @@ from tokensieve.demo.corpus import paragraphs
 END_OF_TEXT, PAD, END_OF_TURN = "<|endoftext|>", "<|pad|>", "<|end|>"
 SPECIAL_TOKENS = (END_OF_TEXT, PAD, "<|user|>", "<|assistant|>", "<|system|>", END_OF_TURN)
 
-# The turn end is inside the generation block: a model that never learns to stop is no use.
+# The turn end is inside the generation block, because the model must learn to stop.
 CHAT_TEMPLATE = """\
 {{- bos_token }}
 {%- for message in messages %}
@@ -45,7 +45,7 @@ CHAT_TEMPLATE = """\
 {%- endif %}
 """
 
-# A word or a mark takes the space before it along; every digit stands alone.
+# A word or punctuation mark includes the space before it; every digit is separate.
 WORDS = Regex(r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+")
 
 MODEL_CARD = """\
@@ -71,7 +71,7 @@ Loss on the last tenth of the training steps: {loss:.3f} nats per token.
 
 @dataclass(frozen=True)
 class Settings:
-    """What the model is and how it is trained; the defaults make the committed weights."""
+    """Architecture and training settings; the defaults produce the committed weights."""
 
     seed: int = 0
     vocabulary: int = 1_280
@@ -105,7 +105,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    # A special token is matched before the words are: merges for its spelling would be wasted.
+    # Special tokens are matched before words, so merges for their spelling would be wasted.
     plain = (text for text in texts if not text.startswith(SPECIAL_TOKENS))
     core.train_from_iterator(plain, trainer)
     tokenizer = PreTrainedTokenizerFast(
@@ -199,7 +199,7 @@ def train_model(model: LlamaForCausalLM, blocks: torch.Tensor, settings: Setting
 
 
 def provenance(settings: Settings) -> dict[str, Any]:
-    """What the weights are made from: the settings, and a digest of the first of the text."""
+    """The origin of the weights: the settings, and a digest of the first part of the text."""
     text = "\n".join(paragraphs(settings.seed, settings.tokenizer_paragraphs))
     return {"settings": asdict(settings), "text_sha256": hashlib.sha256(text.encode()).hexdigest()}
 
@@ -210,7 +210,7 @@ def digest(path: Path) -> str:
 
 
 def make(output: Path, settings: Settings) -> None:
-    """Trains the tokenizer and the model and writes the model folder, with what it was made from."""
+    """Trains the tokenizer and the model, and writes the model folder with its provenance."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     tokenizer = train_tokenizer(paragraphs(settings.seed, settings.tokenizer_paragraphs), settings.vocabulary)

@@ -1,7 +1,7 @@
 """The demo's world: closed, consistent, and invented.
 
 People, objects, animals and towns with attributes, opposites, calendars and small arithmetic. Every fact is a `Fact` of
-a `Relation`; a relation knows how its facts are stated in text and how they are asked for and answered.
+a `Relation`, which defines how its facts are stated in text, and how they are asked for and answered.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ LARGEST_COUNT = 30
 class Relation:
     """A kind of fact: its wording, and the values that a fact of this kind can take.
 
-    `statements` and the pairs (question, answer) in `exchanges` hold the fields {s} (subject) and
-    {v} (value). A question never holds {v}; an answer holds it once.
+    `statements` and the (question, answer) pairs in `exchanges` contain the fields {s} (subject) and
+    {v} (value). A question never contains {v}; an answer contains it once.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Fact:
     value: str
 
     def fill(self, template: str, value: str | None = None) -> str:
-        """`template` with the subject and the value (or another `value`) put in."""
+        """`template`, filled with the subject and the value (or another `value`)."""
         return template.replace("{s}", self.subject).replace("{v}", value or self.value)
 
 

@@ -57,3 +57,10 @@ def test_links_within_the_docs_lead_somewhere():
     ]
     assert len(links) > 50
     assert [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()] == []
+
+
+def test_the_map_of_the_contributor_has_every_folder():
+    rows = "\n".join(re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
+    folders = {path.parent.name for path in (ROOT / "src/tokensieve").glob("*/__init__.py")}
+    assert set(re.findall(r"`(\w+)/`", rows)) == folders
+    assert all((ROOT / "src/tokensieve" / name).is_file() for name in re.findall(r"`(\w+\.py)`", rows))

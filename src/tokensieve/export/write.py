@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from tokensieve import yaml12
 from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Snippet
 from tokensieve.export.arm import ArmData, open_arm
@@ -60,7 +59,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
     folder = (output or run / "exports" / f"{data.name}-{to}").absolute()
-    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = yaml12.read(view.folder / "recipe.yaml")
     selection = read_json(view.folder / "arms" / data.name / "selection.json")
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
     identity = {"layout": _LAYOUT, "target": to, "arm": data.name, "selection": fingerprint.of_value(selection)}

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from tokensieve import yaml12
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, Needs, Statistics, segments
 from tokensieve.data.prepare import ExampleStore, raise_error
 from tokensieve.data.settings import DataSettings
@@ -102,7 +102,7 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
         what = "a folder, not a file" if file.is_dir() else "no such file"
         raise TokensieveError(what, where=str(file), hint="give one file of JSON lines or Parquet")
     rule: Rule = Threshold(0.5) if fraction is None else TopFraction(fraction)
-    recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = yaml12.read(view.folder / "recipe.yaml")
     keep_turn_end = fraction is not None and recipe["select"]["keep_turn_end"]
     identity = {
         "layout": _LAYOUT,

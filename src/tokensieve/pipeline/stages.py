@@ -29,9 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from tokensieve import yaml12
 from tokensieve.containers import StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
@@ -113,7 +113,7 @@ def check_folder(recipe: Recipe) -> None:
                 "the output folder is not empty and holds no run", where=recipe.output, hint="give another output"
             )
         return
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = yaml12.read(path)
     wanted = recipe_values(recipe)
     for values in (found, wanted):
         for name in (*_FREE_TO_CHANGE, "output"):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from tokensieve import yaml12
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
@@ -285,19 +285,10 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
 
 
 def _recipe_differences(views: Mapping[str, RunView]) -> dict[str, list[Any]]:
-    flat = [_flat(_recipe(view.folder / "recipe.yaml"), "") for view in views.values()]
+    flat = [_flat(yaml12.read(view.folder / "recipe.yaml"), "") for view in views.values()]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in ("output", "store")]
     values = {key: [one.get(key) for one in flat] for key in keys}
     return {key: found for key, found in values.items() if any(value != found[0] for value in found)}
-
-
-def _recipe(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise TokensieveError(
-            f"the run's recipe cannot be read: {error}", where=str(path), hint="run it again: finished work is kept"
-        ) from error
 
 
 def _flat(value: Any, path: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 from tokensieve.errors import TokensieveError
@@ -17,7 +18,7 @@ IMPORTED = "imported"
 """What stands for the method of an arm that was brought into the run."""
 CONTROLS = ("full", "random")
 """Methods that are there to compare with."""
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+_Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)

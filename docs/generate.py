@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
-import yaml
 
-from tokensieve import cli
+from tokensieve import cli, yaml12
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import in_words
@@ -38,8 +37,8 @@ def recipe_page() -> str:
         "```",
         "",
         "Short forms: `base: FOLDER` for `base: {path: FOLDER}`, `method: NAME` for `method: {name: NAME}`,",
-        "`data: FILE` for `data: {files: [FILE]}`. Keys of `train` that are not listed here are passed to TRL's",
-        "`SFTConfig`.",
+        "`data: FILE` for `data: {files: [FILE]}`, and a single item for a list of one. Keys of `train` that are not",
+        "listed here are passed to TRL's `SFTConfig`. A recipe is YAML 1.2: `1e-4` is a number, and `no` is text.",
         "",
         "`tokensieve run RECIPE --dry-run` checks everything except the weights, shows what the run would do, and",
         "writes no run. It downloads no model or data set: if one is missing on this machine, the dry run names it and",
@@ -219,7 +218,7 @@ def _head(path: Path) -> tuple[str, dict[str, Any]]:
     text = path.read_text(encoding="utf-8")
     comment = re.match(r"(#.*\n)*", text)
     assert comment is not None
-    return " ".join(line.lstrip("# ") for line in comment[0].splitlines()), yaml.safe_load(text)
+    return " ".join(line.lstrip("# ") for line in comment[0].splitlines()), yaml12.read(path)
 
 
 def _base(values: dict[str, Any]) -> str:

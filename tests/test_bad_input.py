@@ -211,7 +211,7 @@ def test_an_unknown_training_argument(fails):
 @pytest.mark.parametrize(
     ("override", "says"),
     [
-        ("train.learning_rate=fast", "train.learning_rate is 'fast': Input should be a valid number"),
+        ("train.learning_rate=fast", "train.learning_rate is 'fast', it must be a number"),
         ("train.num_train_epochs=[2]", "train.num_train_epochs is [2]"),
         ("train.lr_scheduler_type=liner", "liner is not a valid SchedulerType"),
         ("train.save_strategy=sometimes", "sometimes is not a valid SaveStrategy"),

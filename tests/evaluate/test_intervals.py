@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,23 @@ def test_bootstrap_of_one_example_is_its_ratio():
 def test_bootstrap_is_seeded():
     sums, counts = np.array([1.0, 5.0, 2.0]), np.array([2, 3, 4])
     assert bootstrap_ratio(sums, counts) == bootstrap_ratio(sums, counts)
+
+
+def test_bootstrap_is_the_plain_loop():
+    generator = np.random.default_rng(3)
+    sums, counts = generator.gamma(2, 10, 50), generator.integers(1, 200, 50)
+    drawn = np.random.default_rng(7)
+    ratios = []
+    for _ in range(1000):
+        picked = drawn.integers(0, 50, 50)
+        ratios.append(sums[picked].sum() / counts[picked].sum())
+    assert bootstrap_ratio(sums, counts, seed=7) == pytest.approx(np.quantile(ratios, [0.025, 0.975]), rel=1e-9)
+
+
+def test_bootstrap_holds_few_resamples_at_once():
+    sums, counts = np.ones(300_000), np.ones(300_000, dtype=np.int64)
+    tracemalloc.start()
+    bootstrap_ratio(sums, counts)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from tokensieve.cli.common import Json, print_json, quiet
-from tokensieve.data.settings import DataSettings, Form
+from tokensieve.data.forms import Form
 
 
 def inspect(
@@ -43,6 +43,7 @@ def inspect(
         as_json: print JSON.
     """
     quiet()
+    from tokensieve.data.settings import DataSettings
     from tokensieve.pipeline.inputs import inspect as inspect_data
 
     settings = DataSettings(

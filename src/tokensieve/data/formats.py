@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX
-from tokensieve.data.settings import Form
+from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import AfterValidator
+
+from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
-
-Form = Literal["auto", "messages", "prompt-completion", "alpaca", "sharegpt", "question-answer", "text", "tokenised"]
-
+from tokensieve.setting_types import Source, Sources, absolute, known_keys_only
 
 DEFAULT_MAX_LENGTH = 2048
 
@@ -16,6 +17,12 @@ TRAINING_TEMPLATE = "training"
 """In place of a chat template: TRL's training version of the tokenizer's own."""
 
 
+def _template(given: str) -> str:
+    """Return a template's file by its absolute path; the word stands for a template, whatever a folder is called."""
+    return given if given == TRAINING_TEMPLATE or "{" in given or "\n" in given else absolute(given)
+
+
+@known_keys_only
 @dataclass(frozen=True)
 class DataSettings:
     """Which rows to read and how to turn them into tokens.
@@ -42,14 +49,14 @@ class DataSettings:
         TokensieveError: a `max_length` below 2 (nothing predicts the first token), or a `limit` below 1.
     """
 
-    files: tuple[str, ...] = ()
+    files: Sources = ()
     form: Form = "auto"
     columns: dict[str, str] = field(default_factory=dict)
     name: str | None = None
     split: str = "train"
     revision: str | None = None
-    tokenizer: str | None = None
-    chat_template: str | None = None
+    tokenizer: Source | None = None
+    chat_template: Annotated[str, AfterValidator(_template)] | None = None
     max_length: int | None = None
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None

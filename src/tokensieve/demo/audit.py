@@ -61,7 +61,8 @@ def auroc(low: Sequence[float] | NDArray[np.float32], high: Sequence[float] | ND
     >>> auroc([1, 2], [2, 3])
     0.875
     """
-    ordered = np.sort(np.asarray(high))
-    below = len(ordered) - np.searchsorted(ordered, low, side="right")
-    tied = np.searchsorted(ordered, low, side="right") - np.searchsorted(ordered, low, side="left")
-    return float((below + tied / 2).mean() / len(ordered))
+    from scipy.stats import mannwhitneyu
+
+    # In float32 the sum of many ranks would be rounded.
+    above, below = (np.asarray(values, dtype=np.float64) for values in (high, low))
+    return float(mannwhitneyu(above, below, method="asymptotic").statistic / (len(above) * len(below)))

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from tokensieve.errors import TokensieveError
+from tokensieve.setting_types import Count, Names, Source, Sources, bare, known_keys_only
 
 
+@known_keys_only
 @dataclass(frozen=True)
 class ExactMatchSettings:
     """Greedy answers compared with reference answers.
@@ -25,10 +30,10 @@ class ExactMatchSettings:
         TokensieveError: `extract` is not a regular expression.
     """
 
-    files: tuple[str, ...]
-    max_new_tokens: int = 64
+    files: Sources
+    max_new_tokens: Count = 64
     extract: str | None = None
-    limit: int | None = None
+    limit: Count | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -41,6 +46,7 @@ class ExactMatchSettings:
             ) from error
 
 
+@known_keys_only
 @dataclass(frozen=True)
 class EvaluateSettings:
     """What fine-tuned models are measured on.
@@ -57,10 +63,10 @@ class EvaluateSettings:
         batch_size: prompts generated or scored together.
     """
 
-    held_out: tuple[str, ...] = ()
-    exact_match: ExactMatchSettings | None = None
-    tasks: tuple[str, ...] = ()
-    task_folder: str | None = None
-    task_limit: int | None = None
-    num_fewshot: int | None = None
-    batch_size: int = 16
+    held_out: Sources = ()
+    exact_match: Annotated[ExactMatchSettings, bare("files")] | None = None
+    tasks: Names = ()
+    task_folder: Source | None = None
+    task_limit: Count | None = None
+    num_fewshot: Annotated[int, Field(ge=0)] | None = None
+    batch_size: Count = 16

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tokensieve.setting_types import Count, Names, known_keys_only
 
+
+@known_keys_only
 @dataclass(frozen=True)
 class MeasureSettings:
     """How statistics are measured. None of these changes a statistic beyond rounding.
@@ -17,10 +20,10 @@ class MeasureSettings:
         statistics: measure these too, for every role, whether the method needs them or not.
     """
 
-    token_budget: int | None = None
+    token_budget: Count | None = None
     engine: str = "local"
     device: str = "auto"
-    statistics: tuple[str, ...] = ()
+    statistics: Names = ()
 
     def batch_tokens(self, device_type: str) -> int:
         """Return the token budget on a kind of device, such as ``cpu``."""

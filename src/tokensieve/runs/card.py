@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction, in_words
 from tokensieve.select.selection import Selection
@@ -63,14 +61,16 @@ def dataset_card(
         loads_with_datasets: whether `datasets.load_dataset` reads the folder.
         tags: further tags.
     """
+    from huggingface_hub import DatasetCardData
+
     data = recipe["data"]
-    header: dict[str, Any] = {"license": data.get("license") or "unknown"}
-    header |= {
-        "pretty_name": f"Tokens chosen by {selection.method}",
-        "task_categories": ["text-generation"],
-        "tags": ["tokensieve", "token-selection", "supervised-fine-tuning", *tags],
-        "size_categories": [_size(selection.examples_written)],
-    }
+    header = DatasetCardData(
+        license=data.get("license") or "unknown",
+        pretty_name=f"Tokens chosen by {selection.method}",
+        task_categories=["text-generation"],
+        tags=["tokensieve", "token-selection", "supervised-fine-tuning", *tags],
+        size_categories=[_size(selection.examples_written)],
+    )
     # No `configs` with patterns of files: `datasets` caches a local folder that has them by its last name and by the
     # patterns alone, and would load one arm for another. It finds `data/train-*` and `data/train.jsonl` without.
     load = "The files are read as the trainer they were written for does."
@@ -81,7 +81,7 @@ def dataset_card(
         )
     table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in _facts(recipe, selection).items())
     return (
-        f"---\n{yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=1000)}---\n\n"
+        f"---\n{header.to_yaml()}\n---\n\n"
         f"# Tokens chosen by {selection.method}\n\n"
         "Tokenised data for supervised fine-tuning. "
         f"{_trained(selection)}\n\n{layout}\n\n"

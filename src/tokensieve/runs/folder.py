@@ -25,8 +25,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tokensieve import yaml12
 from tokensieve.errors import TokensieveError
 from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
@@ -224,13 +223,9 @@ class RunFolder:
         Raises:
             TokensieveError: it is missing or not YAML.
         """
-        try:
-            found = yaml.safe_load(self.recipe_file.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
-            raise TokensieveError(
-                f"the recipe of the run cannot be read: {reason}", where=str(self.recipe_file), hint=_AGAIN
-            ) from error
+        if not self.recipe_file.is_file():
+            raise TokensieveError("the recipe of the run is missing", where=str(self.recipe_file), hint=_AGAIN)
+        found = yaml12.read(self.recipe_file)
         if not isinstance(found, dict):
             raise TokensieveError("the recipe of the run is not a mapping", where=str(self.recipe_file), hint=_AGAIN)
         return found

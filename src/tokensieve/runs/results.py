@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from statistics import NormalDist
 from typing import Any
 
 from tokensieve.runs.folder import RunFolder
@@ -14,7 +15,7 @@ POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring m
 """Models that are evaluated beside the arms, and what they are."""
 CONTROLS = ("full", "random")
 """Methods that are there to compare with."""
-_Z = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+_Z = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+
+from pydantic import BeforeValidator
 
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.setting_types import Count, Share, Sources, known_keys_only, shown, what_it_must_be
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +29,7 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
 _SET_BY_TOKENSIEVE = ("output_dir", "max_length", "seed", "use_cpu")
 
 
+@known_keys_only
 @dataclass(frozen=True)
 class LoraSettings:
     """A low-rank adapter, trained through PEFT.
@@ -37,12 +41,13 @@ class LoraSettings:
         target_modules: names of the layers to adapt, or `all-linear` (in a Llama: all seven projections).
     """
 
-    r: int = 64
-    alpha: int = 16
-    dropout: float = 0.1
+    r: Count = 64
+    alpha: Count = 16
+    dropout: Share = 0.1
     target_modules: str | list[str] = "all-linear"
 
 
+@known_keys_only
 @dataclass(frozen=True)
 class TrainSettings:
     """How to fine-tune.
@@ -58,6 +63,20 @@ class TrainSettings:
     arguments: dict[str, Any] = field(default_factory=lambda: dict(DEFAULT_ARGUMENTS))
 
 
+def _collect_arguments(values: Any) -> Any:
+    """Move the keys of a `train` section that are not our own to its `arguments`."""
+    if not isinstance(values, Mapping):
+        return values
+    own = {item.name for item in fields(TrainSettings)} - {"arguments"}
+    arguments = {**DEFAULT_ARGUMENTS, **{key: value for key, value in values.items() if key not in own}}
+    return {**{key: values[key] for key in values if key in own}, "arguments": arguments}
+
+
+Train = Annotated[TrainSettings, BeforeValidator(_collect_arguments)]
+"""Training settings as a recipe spells them."""
+
+
+@known_keys_only
 @dataclass(frozen=True)
 class WarmUp:
     """A reference model to be made: the base, fine-tuned on a subset with every token.
@@ -69,9 +88,9 @@ class WarmUp:
         train: what differs from the recipe's `train` section.
     """
 
-    rows: int | None = None
+    rows: Count | None = None
     pick: Literal["first", "random"] = "first"
-    files: tuple[str, ...] = ()
+    files: Sources = ()
     train: dict[str, Any] = field(default_factory=dict)
 
 
@@ -107,9 +126,9 @@ def check_arguments(arguments: dict[str, Any]) -> None:
             TypeAdapter(types[name]).validate_python(value)
         except ValidationError as error:
             raise TokensieveError(
-                f"train.{name} is {value!r}: {error.errors()[0]['msg']}",
+                f"train.{name} is {shown(value)}, it must be {what_it_must_be(error.errors())}",
                 where=f"recipe: train.{name}",
-                hint="see the argument in TRL's SFTConfig",
+                hint="`python -c 'import trl; help(trl.SFTConfig)'` explains it",
             ) from error
     try:
         sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")

@@ -1,0 +1,114 @@
+"""How settings may be written, shared by the settings of every stage, and what is wrong with a value in plain words."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
+
+from tokensieve.errors import TokensieveError
+
+known_keys_only = with_config(ConfigDict(extra="forbid"))
+"""Decorates a dataclass of settings: a key that it does not have is an error."""
+
+
+class _Bare:
+    def __repr__(self) -> str:
+        return "bare value"
+
+
+BARE = _Bare()
+"""The key of a value that stands in place of a mapping which another key was then added to."""
+
+
+def bare(key: str) -> BeforeValidator:
+    """Let a bare text or list stand for a mapping with one key, such as a path for a model."""
+
+    def spelled_out(value: Any) -> Any:
+        if isinstance(value, str | list):
+            return {key: value}
+        if isinstance(value, dict) and BARE in value:
+            return {key: value[BARE], **{name: item for name, item in value.items() if name is not BARE}}
+        return value
+
+    return BeforeValidator(spelled_out)
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def absolute(source: str) -> str:
+    """Return an absolute path where something is there or a glob could be; a Hub id stays as it is."""
+    path = os.path.expanduser(source)
+    return str(Path(path).absolute()) if os.path.exists(path) or glob.has_magic(source) else source
+
+
+def _local_folder(folder: str) -> str:
+    if "://" in folder:
+        raise TokensieveError(
+            f"'{folder}' is an address, and a folder of this machine is needed",
+            hint="give a local folder, and copy what is in it afterwards",
+        )
+    return str(Path(os.path.expanduser(folder)).absolute())
+
+
+one_or_more = BeforeValidator(_listed)
+"""Lets a bare text stand for a list of one."""
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Names = Annotated[tuple[str, ...], one_or_more]
+Source = Annotated[str, AfterValidator(absolute)]
+"""A path, which the recipe that a run writes gives from the root, or a Hub id."""
+Sources = Annotated[tuple[Source, ...], one_or_more]
+Folder = Annotated[str, AfterValidator(_local_folder)]
+
+_KINDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "tuple_type": "text or a list",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "dict_attributes_type": "a mapping",
+    "mapping_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "none_required": "null",
+    "invalid_key": "a mapping with keys that are text",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+}
+
+
+def what_it_must_be(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return what values are allowed in place of one that was refused.
+
+    Args:
+        errors: what pydantic says of the value; several for one that may be of several types.
+
+    Returns:
+        Such as ``a whole number`` or ``text or a list``.
+    """
+    kinds = (_KINDS.get(error["type"], "of another type").format(**error.get("ctx", {})) for error in errors)
+    return " or ".join(dict.fromkeys(kinds))
+
+
+def shown(value: Any) -> str:
+    """Return a refused value as a message shows it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return "a mapping" if isinstance(value, dict) and BARE in value else f"{value!r:.60}"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
 from tokensieve.measure.forward import Forward
-from tokensieve.measure.measure import Measurement, measure, measure_shard
+from tokensieve.measure.measure import Measurement, file_name, measure, measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models import loading as models
 from tokensieve.models.loading import ModelPool, check_model, model_identity
 from tokensieve.models.settings import ModelSettings
+from tokensieve.store.manifest import open_manifest, write_manifest
 
 NAMES = ("entropy", "loss", "top1")
 ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
@@ -156,6 +158,7 @@ def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, exampl
 
     class Shuffled:
         folder, fingerprint, counts, shards = examples.folder, "shuffled", examples.counts, 1
+        cut = examples.cut
 
         def read(self, _):
             from tokensieve.containers import Examples
@@ -234,7 +237,7 @@ def test_a_finished_measurement_is_reused_and_a_new_statistic_is_added(
 ):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
     first = run(examples, model, tmp_path, names=("loss",))
-    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.parquet")}
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.arrow")}
     assert len(stamps) == 3
     added = run(examples, model, tmp_path, names=("entropy", "loss"))
     assert added.folder == first.folder
@@ -276,7 +279,7 @@ def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store,
     with pytest.raises(TokensieveError, match="NaN or infinite") as error:
         run(examples, ModelSettings(str(tmp_path / "broken")), tmp_path / "s")
     assert ", ".join(hit) in str(error.value)
-    assert not list((tmp_path / "s").rglob("*.parquet"))
+    assert not list((tmp_path / "s").rglob("*.arrow"))
 
 
 def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, monkeypatch):
@@ -310,7 +313,7 @@ def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_st
 def test_half_done_with_other_versions_is_refused(model_folder, example_store, tmp_path, monkeypatch):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=2)
     done = run(examples, model, tmp_path, names=("loss",))
-    done.path(LOSS, 1).unlink()
+    (done.folder / file_name(LOSS, 1)).unlink()
     here = module.fingerprint.versions()
     monkeypatch.setattr(module.fingerprint, "versions", lambda: {**here, "torch": "9.9.9"})
     with pytest.raises(TokensieveError, match=f"torch: '{here['torch']}' there, '9.9.9' here".replace("+", r"\+")):
@@ -332,3 +335,42 @@ def test_models_are_checked_without_loading_weights(model_folder, tmp_path, monk
         check_model(ModelSettings(str(tmp_path / "empty")), 5, "", 5)
     with pytest.raises(TokensieveError, match=r"no adapter_config\.json"):
         check_model(ModelSettings(str(folder), str(tmp_path / "empty")), 5, "", 5)
+
+
+def test_another_cut_of_the_same_examples_is_another_measurement(model_folder, example_store, tmp_path):
+    model, whole = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=1)
+    cut = dataclasses.replace(example_store(ODD_LENGTHS, shards=3), fingerprint=whole.fingerprint)
+    measured = [run(examples, model, tmp_path, names=("loss",)) for examples in (whole, cut)]
+    assert measured[0].folder != measured[1].folder
+    for examples, one in zip((whole, cut), measured, strict=True):
+        found = [len(one.read(LOSS, number)) for number in range(examples.shards)]
+        assert found == np.diff(examples.starts).tolist()
+
+
+def test_a_shard_whose_record_a_kill_prevented_is_not_measured_again(
+    model_folder, example_store, tmp_path, monkeypatch
+):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    done = run(examples, model, tmp_path, names=("loss",))
+    manifest = open_manifest(done.folder)
+    known = {name: one for name, one in manifest.files.items() if name != file_name(LOSS, 1)}
+    write_manifest(done.folder, known, manifest.about)
+    assert done.missing([LOSS], 1) == [LOSS]
+    monkeypatch.setattr(module, "Forward", lambda *_: pytest.fail("measured again"))
+    again = run(examples, model, tmp_path, names=("loss",))
+    assert open_manifest(again.folder).files == manifest.files
+    assert again.complete([LOSS])
+
+
+def test_a_damaged_shard_is_named_and_made_again_once_it_is_deleted(model_folder, example_store, tmp_path):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    done = run(examples, model, tmp_path, names=("loss",))
+    path = done.folder / file_name(LOSS, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:600] + bytes([whole[600] ^ 4]) + whole[601:])
+    with pytest.raises(TokensieveError, match="damaged") as error:
+        done.read(LOSS, 1)
+    assert error.value.where == str(path)
+    path.unlink()
+    run(examples, model, tmp_path, names=("loss",))
+    assert path.read_bytes() == whole

@@ -14,7 +14,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.atomic import read_json
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import write_parquet
 from tokensieve.train.settings import LoraSettings, TrainSettings, check_arguments
 from tokensieve.train.trainer import train
 
@@ -44,7 +44,7 @@ def rows(tmp_path_factory):
     flat["attention_mask"] = np.ones(sum(lengths), dtype=np.int8)
     flat["assistant_masks"] = (flat["labels"] != -100).astype(np.int8)
     path = tmp_path_factory.mktemp("rows") / "train-00000-of-00001.parquet"
-    write_shard(path, offsets(lengths), flat)
+    write_parquet(path, offsets(lengths), flat)
     return path
 
 

@@ -1,6 +1,6 @@
 """Statistics of one model over one set of examples: measured shard by shard, resumed, reused.
 
-On disk: ``store/statistics/<id>/<statistic>/shard-00000.parquet``, where the id is the fingerprint of the examples and
+On disk: ``store/statistics/<id>/<statistic>/shard-00000.arrow``, where the id is the fingerprint of the examples and
 the model, and the name of a statistic is followed by a digest of its options where it has any. What is there is never
 measured again.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tokensieve.containers import IGNORE_INDEX, Examples, Float32, StatisticSpec, check_finite
+from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, StatisticSpec, check_finite
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.measure.batching import plan_batches
 from tokensieve.measure.engines.local import run_batches
@@ -24,8 +24,10 @@ from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.loading import ModelPool, model_identity
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import locked, read_json, write_json
-from tokensieve.store.shards import read_shard, shard_name, write_shard
+from tokensieve.store.atomic import locked, write_json
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import adopt, has_manifest, open_manifest, record, write_manifest
+from tokensieve.store.shards import shard_name, write_shard
 
 
 @dataclass(frozen=True)
@@ -40,26 +42,35 @@ class Measurement:
     folder: Path
     examples: ExampleStore
 
-    def path(self, spec: StatisticSpec, number: int) -> Path:
-        """Return the file of one statistic and shard."""
-        return self.folder / spec.key / shard_name(number)
-
     def missing(self, specs: Sequence[StatisticSpec], number: int) -> list[StatisticSpec]:
         """Return the statistics that a shard lacks."""
-        return [spec for spec in specs if not self.path(spec, number).is_file()]
+        if not has_manifest(self.folder):
+            return list(specs)
+        manifest = open_manifest(self.folder)
+        return [spec for spec in specs if not manifest.has(file_name(spec, number))]
 
     def read(self, spec: StatisticSpec, number: int) -> Float32:
         """Return float32 ``[tokens]`` of one statistic and shard; 0 where a token is not trainable."""
-        return read_shard(self.path(spec, number))[1][spec.name]
+        return open_manifest(self.folder).column(file_name(spec, number), spec.name)
+
+    def write(self, spec: StatisticSpec, number: int, cu_seqlens: Int64, values: Float32) -> dict[str, FileRecord]:
+        """Write one statistic and shard; return what is to be recorded in the manifest."""
+        name = file_name(spec, number)
+        return {name: write_shard(self.folder / name, cu_seqlens, {spec.name: values})}
 
     def complete(self, specs: Sequence[StatisticSpec]) -> bool:
         """Whether every shard has all these statistics."""
         return not any(self.missing(specs, number) for number in range(self.examples.shards))
 
 
+def file_name(spec: StatisticSpec, number: int) -> str:
+    """Return the path of one statistic and shard within the folder of a measurement."""
+    return f"{spec.key}/{shard_name(number)}"
+
+
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
     """Return where the statistics of a model over examples are, or will be."""
-    identity = {"examples": examples.fingerprint, "model": model_identity(model)}
+    identity = {"examples": examples.fingerprint, "cut": examples.cut, "model": model_identity(model)}
     return Measurement(store / "statistics" / fingerprint.of_value(identity)[:16], examples)
 
 
@@ -141,8 +152,10 @@ def _measure_passes(
             for spec in missing:
                 described = f"{spec.name} of {name}"
                 check_finite(found[spec.key], shard.labels != IGNORE_INDEX, shard.cu_seqlens, described)
+            written: dict[str, FileRecord] = {}
             for spec in missing:
-                write_shard(measurement.path(spec, number), shard.cu_seqlens, {spec.name: found[spec.key]})
+                written |= measurement.write(spec, number, shard.cu_seqlens, found[spec.key])
+            record(measurement.folder, written)
 
 
 def _measure_tables(measurement: Measurement, loaded: Any, specs: Sequence[StatisticSpec]) -> None:
@@ -156,22 +169,23 @@ def _measure_tables(measurement: Measurement, loaded: Any, specs: Sequence[Stati
         write_json(measurement.folder / spec.key / "domain_words.json", words)
         for number, shard in enumerate(examples):
             values = np.where(shard.labels != IGNORE_INDEX, table[shard.input_ids], np.float32(0))
-            write_shard(measurement.path(spec, number), shard.cu_seqlens, {spec.name: values})
+            record(measurement.folder, measurement.write(spec, number, shard.cu_seqlens, values))
 
 
 def _check_manifest(measurement: Measurement, model: ModelSettings, specs: Sequence[StatisticSpec]) -> None:
     """Write the manifest of a new measurement; refuse to go on with another version's half-done one."""
-    path = measurement.folder / "manifest.json"
-    if not path.is_file():
-        manifest = {
+    if not has_manifest(measurement.folder):
+        about = {
             "examples": measurement.examples.fingerprint,
             "model": {"path": model.path, "revision": model.revision, **model_identity(model)},
             "versions": fingerprint.versions(),
         }
-        write_json(path, manifest)
-    elif not measurement.complete(specs):
+        write_manifest(measurement.folder, {}, about)
+        return
+    adopt(measurement.folder, "*/shard-*.arrow")
+    if not measurement.complete(specs):
         fingerprint.check_same(
-            read_json(path)["versions"],
+            open_manifest(measurement.folder).about["versions"],
             fingerprint.versions(),
             where=str(measurement.folder),
             hint="delete the folder to measure again with these versions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.streaming import read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json, write_text
+from tokensieve.store.manifest import LAYOUT, check_layout, is_complete
 from tokensieve.train.schedules.self_evolving import read_rounds, write_round_scores
 
 Measurements = Mapping[str, Measurement]
 """The statistics of each model, by its role in the recipe."""
-_LAYOUT = 2  # of the files below an arm; raised when they change
 
 
 def select_arm(
@@ -58,8 +58,9 @@ def select_arm(
     method, rule = _before_training(plan, arm, plan.rule(arm, kept))
     loader = Loader(plan, arm.method, measurements)
     identity = {
-        "layout": _LAYOUT,
+        "layout": LAYOUT,
         "data": plan.examples.fingerprint,
+        "cut": plan.examples.cut,
         "method": arm.method.name,
         "parameters": fingerprint.jsonable(dataclasses.asdict(arm.method)),
         "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
@@ -72,13 +73,16 @@ def select_arm(
     path = folder / "selection.json"
     if path.is_file():
         selection = read_json(path)
+        check_layout(selection.get("layout"), folder)
         fingerprint.check_same(
             {name: selection.get(name) for name in identity},
             identity,
             where=str(path),
             hint="the data or a model changed since: give another output",
         )
-        return selection
+        parts = ("scores", "cleaned", "training") if plan.selects_in_training(arm.method) else ("scores", "cleaned")
+        if all(is_complete(folder / part) for part in parts):
+            return selection
     examples = plan.examples
     method = method.fit(lambda: (statistics for statistics, _ in loader))
 
@@ -150,17 +154,21 @@ def _before_training(plan: Plan, arm: Arm, rule: Rule) -> tuple[Method, Rule]:
     return arm.method, rule
 
 
-def _training_columns(plan: Plan, method: Method, loader: Loader, scores: Path) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the per-token columns of each shard that the trainer needs beside ids and labels."""
+def _training_columns(
+    plan: Plan, method: Method, loader: Loader, scores: Path
+) -> Callable[[int], dict[str, NDArray[Any]]]:
+    """Return what gives the per-token columns of a shard that the trainer needs beside ids and labels."""
     online = plan.online(method)
-    for number, (statistics, _) in enumerate(loader):
+
+    def columns(number: int) -> dict[str, NDArray[Any]]:
+        statistics, _ = loader.read(number)
         if online:
             frozen = {key: value for key, value in statistics.values.items() if key[0] != "current"}
-            yield {f"{role}.{name}": value for (role, name), value in frozen.items()}
-            continue
+            return {f"{role}.{name}": value for (role, name), value in frozen.items()}
         _, kept = read_selection(scores, number)
-        columns: dict[str, NDArray[Any]] = {"kept": kept.astype(np.int8)}
+        decided: dict[str, NDArray[Any]] = {"kept": kept.astype(np.int8)}
         if method.online:  # measured with a fixed model: nothing changes during the training
-            yield {**columns, "weights": method.weights(statistics, kept, 0.0)}
-        else:
-            yield {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
+            return {**decided, "weights": method.weights(statistics, kept, 0.0)}
+        return {**decided, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
+
+    return columns

@@ -35,8 +35,8 @@ from tokensieve.select.cleaned import write_cleaned
 from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.store.manifest import LAYOUT, check_layout, is_complete
 
-_LAYOUT = 1
 SCORES = ("scores", "score")
 """Columns of scores; `score` is what a run itself writes."""
 CHOICES = ("labels", "kept", "assistant_masks")
@@ -105,8 +105,9 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
     recipe = yaml.safe_load((view.folder / "recipe.yaml").read_text(encoding="utf-8"))
     keep_turn_end = fraction is not None and recipe["select"]["keep_turn_end"]
     identity = {
-        "layout": _LAYOUT,
+        "layout": LAYOUT,
         "data": view.store.fingerprint,
+        "cut": view.store.cut,
         "method": IMPORTED,
         "parameters": {"file": file.name, "sha256": fingerprint.of_files([file])},
         "rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)},
@@ -118,13 +119,15 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
         path = folder / "selection.json"
         if path.is_file():
             found = read_json(path)
+            check_layout(found.get("layout"), folder)
             fingerprint.check_same(
                 {key: found.get(key) for key in identity},
                 identity,
                 where=str(path),
                 hint="give another --name, or delete the folder of the arm",
             )
-            return ImportedArm(folder, found)
+            if all(is_complete(folder / part) for part in ("scores", "cleaned")):
+                return ImportedArm(folder, found)
         with atomic_folder(folder) as partial:
             values = _Values(view, file, scores=fraction is not None, spill=partial / "values")
 

@@ -23,7 +23,7 @@ from tokensieve.methods._base import FractionMethod, Method
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.attention import ATTENTION_STATISTICS
-from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction
+from tokensieve.ops.rules import Rule, Threshold, TopCount, TopExamples, TopFraction
 from tokensieve.ops.token_loss import LOSS_STATISTICS
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
 from tokensieve.pipeline.schedules import check_pool, check_schedules, check_training, is_online, selects_in_training
@@ -114,8 +114,9 @@ class Plan:
         if threshold is None and whole and isinstance(leader, TopFraction):
             # Offline there is no training batch to rank within.
             return dataclasses.replace(leader, scope="dataset") if leader.scope == "batch" else leader
-        # Half a token more, so that rounding down gives the very count.
-        return TopFraction(min(1.0, (kept + 0.5) / self.examples.counts.trainable_tokens))
+        if arm.method.schedule == "self-evolving":  # its rule decides within each part
+            return TopFraction(min(1.0, kept / self.examples.counts.trainable_tokens))
+        return TopCount(kept)
 
 
 def check_recipe(recipe: Recipe) -> tuple[tuple[Arm, ...], dict[str, tuple[StatisticSpec, ...]]]:

@@ -48,7 +48,7 @@ from tokensieve.pipeline.arms import Loader, select_arm, training_method
 from tokensieve.pipeline.plan import Arm, Plan, check, check_recipe
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values, train_settings
 from tokensieve.progress import StageProgress
-from tokensieve.select.cleaned import write_subset
+from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
@@ -175,7 +175,7 @@ class _Stages:
             if (folder / "model" / "training.json").is_file():
                 continue
             in_training = self.plan.selects_in_training(arm.method)
-            files = sorted((folder / ("training" if in_training else "cleaned") / "data").glob("train-*.parquet"))
+            files = data_files(folder / ("training" if in_training else "cleaned"))
             method = training_method(self.plan, arm.method) if in_training else None
             self._train(f"train {arm.name}", files, self.plan.train, folder / "model", method)
         self._write_state()
@@ -244,7 +244,7 @@ class _Stages:
                 for name, (source, picked) in parts.items():
                     with atomic_folder(folder / name) as subset:
                         write_subset(source, picked, subset)
-                files = [path for name in parts for path in sorted((folder / name / "data").glob("train-*.parquet"))]
+                files = [path for name in parts for path in data_files(folder / name)]
                 description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
                 self._train(description, files, settings, folder / "model")
                 write_json(folder / "manifest.json", {"identity": identity, "versions": fingerprint.versions()})

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tokensieve.methods import get_method
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, in_words
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopExamples, TopFraction, in_words
 from tokensieve.runs.results import IMPORTED
 
 _SIZES = (
@@ -29,7 +29,7 @@ _SIZES = (
 _WITHOUT_WEIGHTS = (
     " The method also weighs the loss of each token, and these rows carry no weights: train with `tokensieve train`"
 )
-_RULES = {rule.__name__: rule for rule in (TopFraction, DropFraction, Threshold, TopExamples)}
+_RULES = {rule.__name__: rule for rule in (TopFraction, DropFraction, TopCount, Threshold, TopExamples)}
 _OF_THE_RULE = {field.name for field in dataclasses.fields(TopFraction)}
 
 

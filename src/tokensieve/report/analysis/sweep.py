@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopFraction, forced_tokens
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopFraction, forced_tokens
 from tokensieve.runs.results import IMPORTED, Selection
 from tokensieve.runs.view import RunView
 
@@ -184,14 +185,24 @@ class Levels:
 
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:
     """Return the rule of an arm where its one parameter can be set again without scoring or training again."""
-    kind = selection.rule.get("name")
-    given = {name: value for name, value in selection.rule.items() if name != "name"}
+    rule = rule_with_share(selection)
+    kind = rule.get("name")
+    given = {name: value for name, value in rule.items() if name != "name"}
     if selection.rounds:
         return None
     if kind == "Threshold":  # that of imported labels is of zeros and ones
         return None if selection.method == IMPORTED else Threshold(**given)
     kinds: Mapping[str | None, type[TopFraction]] = {"TopFraction": TopFraction, "DropFraction": DropFraction}
     return kinds[kind](**given) if kind in kinds and ratio_parameter(selection) else None
+
+
+def rule_with_share(selection: Selection) -> Mapping[str, Any]:
+    """Return the rule of an arm with its name; a count of tokens as the share that keeps as many."""
+    if selection.rule.get("name") != TopCount.__name__:
+        return selection.rule
+    # Half a token more, so that rounding down gives the very count.
+    share = min(1.0, (selection.rule["tokens"] + 0.5) / max(1, selection.trainable))
+    return {"name": TopFraction.__name__, **dataclasses.asdict(TopFraction(share))}
 
 
 def ratio_parameter(selection: Selection) -> str | None:

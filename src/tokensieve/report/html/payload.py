@@ -16,7 +16,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
 from tokensieve.report.analysis.summary import Summary
-from tokensieve.report.analysis.sweep import Levels, ratio_parameter
+from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_share
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
 from tokensieve.runs.results import IMPORTED, Estimate, Row, Selection, read_optional
@@ -125,8 +125,9 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
         return {"name": selection.method, **selection.parameters}
     own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
     parameters = dict(selection.parameters)
-    given = {name: value for name, value in selection.rule.items() if own.get(name) != value}
-    if given and selection.rule["name"] != "Threshold":
+    stored = rule_with_share(selection)
+    given = {name: value for name, value in stored.items() if own.get(name) != value}
+    if given and stored["name"] != "Threshold":
         if not given.keys() <= parameters.keys():
             return None
         parameters |= given

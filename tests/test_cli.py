@@ -145,7 +145,7 @@ def test_what_is_written_is_told_as_json(run, capsys, tmp_path):
     assert exported["snippets"][0]["text"]
     assert (Path(exported["folder"]) / "README.md").is_file()
     scores = run / "arms/random/scores"
-    imported = told("import", str(run), str(next(scores.glob("*.parquet"))), "--name", "again", "--fraction", "0.5")
+    imported = told("import", str(run), str(next(scores.glob("*.arrow"))), "--name", "again", "--fraction", "0.5")
     assert imported["kept"] == imported["trainable"] // 2
     shutil.rmtree(imported["folder"])
     task = told("lm-eval", str(run), "--output", str(tmp_path), "--name", "questions")

@@ -21,8 +21,8 @@ from harness import Row, main, middle, seconds
 from tokensieve.containers import Statistics
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
-from tokensieve.select.streaming import select_shards
-from tokensieve.store.shards import read_column, read_shard, shard_name, write_shard
+from tokensieve.select.streaming import read_selection, select_shards
+from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 LENGTH, SHARD = 200, 2**20 // 200 * 200
 FRACTION = 0.6
@@ -71,7 +71,7 @@ def rows(runs: int) -> list[Row]:
     def from_disk(number: int) -> tuple[Statistics, np.ndarray]:
         cu_seqlens, columns = read_shard(folder / "labels" / shard_name(number))
         values = {
-            (role, "loss"): read_column(folder / role / shard_name(number), "loss") for role in ("base", "reference")
+            (role, "loss"): read_shard(folder / role / shard_name(number))[1]["loss"] for role in ("base", "reference")
         }
         return Statistics(cu_seqlens, columns["labels"], values), numbers
 
@@ -95,7 +95,7 @@ def rows(runs: int) -> list[Row]:
             shutil.rmtree(out)
         small = folder / "small"
         select_shards(method, rule, from_disk, 1, small)
-        kept = read_column(small / "kept" / shard_name(0), "kept")
+        kept = read_selection(small, 0)[1]
         exact = np.array_equal(kept, np.concatenate(naive(*figures(0))) != -100)
         tokens = shards * SHARD
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -17,7 +17,8 @@ from tokensieve.data.prepare import open_examples, prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
-from tokensieve.store.atomic import read_json
+from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.shards import shard_name
 
 ROWS = [{"question": f"How many apples are {n} apples?", "answer": f"The answer is {n}."} for n in range(20)]
 
@@ -82,7 +83,7 @@ def test_the_fingerprint_depends_on_content_but_not_on_shards_or_path(tmp_path, 
     second = prepare(elsewhere, tiny_encoder, tmp_path / "two", ignore)
     assert first.shards == 1 < second.shards
     assert second.fingerprint == first.fingerprint
-    assert second.folder.name == first.folder.name
+    assert second.folder.name != first.folder.name  # the cut is in the identity
     assert examples_of(second) == examples_of(first)
     swapped = prepare(settings_of(write_jsonl(*ROWS[::-1])), tiny_encoder, tmp_path / "one", ignore)
     assert swapped.fingerprint != first.fingerprint
@@ -227,9 +228,9 @@ def test_a_kill_leaves_nothing_that_looks_finished_and_the_next_run_is_the_same(
     command = [sys.executable, "-c", KILLED, str(path), str(tiny_tokenizer_folder), str(store)]
     killed = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert list(store.rglob("shard-*.parquet"))  # it was in the middle
+    assert list(store.rglob("shard-*.arrow"))  # it was in the middle
     assert not list(store.rglob("manifest.json"))
-    assert all(".partial" in str(p.relative_to(store)) for p in store.rglob("shard-*.parquet"))
+    assert all(".partial" in str(p.relative_to(store)) for p in store.rglob("shard-*.arrow"))
     monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 50)
     after = prepare(settings_of(path), tiny_encoder, store, ignore)
     whole = prepare(settings_of(path), tiny_encoder, tmp_path / "undisturbed", ignore)
@@ -292,7 +293,7 @@ def test_statistics_know_labels_turn_ends_and_the_first_token(tmp_path, write_js
 
 
 def test_opening_what_was_never_prepared(tmp_path):
-    with pytest.raises(TokensieveError, match="no tokenised examples in this folder"):
+    with pytest.raises(TokensieveError, match="this folder lacks its manifest"):
         open_examples(tmp_path)
 
 
@@ -355,3 +356,39 @@ def test_a_source_that_every_row_has_its_own_of_is_no_grouping(tmp_path, write_j
     assert len(store.sources) == 257
     assert store.sources[-1] == "other sources"
     assert (store.source_numbers(0) == 256).sum() == 44
+
+
+def test_another_cut_has_the_same_fingerprint_and_another_identity(tmp_path, write_jsonl, tiny_encoder, monkeypatch):
+    settings = settings_of(write_jsonl(*ROWS))
+    whole = prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+    monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 50)
+    cut = prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+    assert cut.folder != whole.folder
+    assert cut.shards > whole.shards == 1
+    assert cut.fingerprint == whole.fingerprint
+    assert cut.cut != whole.cut
+    assert cut.starts[-1] == whole.starts[-1] == whole.counts.tokens
+    assert cut.first_examples.tolist() == np.cumsum([0, *map(len, cut)]).tolist()
+
+
+def test_a_deleted_shard_is_made_again_and_a_damaged_one_named(tmp_path, write_jsonl, tiny_encoder, monkeypatch):
+    monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 50)
+    settings = settings_of(write_jsonl(*ROWS))
+    store = prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+    path = store.folder / shard_name(1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + b"X" + whole[-8:])
+    with pytest.raises(TokensieveError, match="damaged") as error:
+        prepare(settings, tiny_encoder, tmp_path / "store", ignore).read(1)
+    assert (error.value.where, "delete the file" in error.value.hint) == (str(path), True)
+    path.unlink()
+    prepare(settings, tiny_encoder, tmp_path / "store", ignore).read(1)
+    assert path.read_bytes() == whole
+
+
+def test_an_old_store_is_refused_with_the_way_out(tmp_path, write_jsonl, tiny_encoder):
+    write_json(tmp_path / "store/examples/0123/manifest.json", {"fingerprint": "f", "shards": 1})
+    with pytest.raises(TokensieveError, match="another version of tokensieve") as error:
+        prepare(settings_of(write_jsonl(*ROWS)), tiny_encoder, tmp_path / "store", ignore)
+    assert error.value.where == str(tmp_path / "store")
+    assert "give another output and store" in error.value.hint

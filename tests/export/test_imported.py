@@ -122,8 +122,8 @@ def test_labels_of_the_last_shard_alone_are_an_arm(run, write_rows):
 
 
 def test_scores_shards_of_a_run_can_be_imported(run, write_rows):
-    shards = sorted((run / "arms/loss/scores").glob("shard-*.parquet"))
-    rows = [row for shard in shards for row in pq.read_table(shard).to_pylist()]
+    shards = sorted((run / "arms/loss/scores").glob("shard-*.arrow"))
+    rows = [row for shard in shards for row in pa.ipc.open_file(shard).read_all().to_pylist()]
     import_arm(run, write_rows(only(rows, "row", "score")), "theirs", fraction=0.06)
     assert files(run, "theirs") == files(run, "loss")
 

@@ -43,7 +43,7 @@ def measure(pool: Path, output: Path) -> subprocess.Popen[bytes]:
 
 
 def shards(root: Path) -> dict[Path, bytes]:
-    found = sorted((root / "store/statistics").rglob("shard-*.parquet"))
+    found = sorted((root / "store/statistics").rglob("shard-*.arrow"))
     return {path.relative_to(root): path.read_bytes() for path in found}
 
 
@@ -56,7 +56,7 @@ def test_a_killed_measurement_goes_on_and_ends_byte_identical(pool, tmp_path):
 
     killed = measure(pool, tmp_path / "killed/run")
     deadline = time.monotonic() + 300
-    while len(list((tmp_path / "killed/store/statistics").glob("*/*/shard-*.parquet"))) < 5:
+    while len(list((tmp_path / "killed/store/statistics").glob("*/*/shard-*.arrow"))) < 5:
         assert killed.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)

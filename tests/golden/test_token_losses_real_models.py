@@ -45,7 +45,7 @@ def test_losses_and_both_selections(rows, shared, tmp_path):
         main(["select", f"output={run}", f"method={method}", *common])
         state = read_json(run / "run.json")
         for role in ("base", "reference"):
-            _, columns = read_shard(Path(state["statistics"][role]) / "loss" / "shard-00000.parquet")
+            _, columns = read_shard(Path(state["statistics"][role]) / "loss" / "shard-00000.arrow")
             np.testing.assert_allclose(columns["loss"], golden[f"{role}_loss"], rtol=0, atol=1e-4)
         _, kept = read_selection(run / "arms" / method / "scores", 0)
         np.testing.assert_array_equal(kept, golden[f"{scope}_0.6_selected_labels"] != -100)

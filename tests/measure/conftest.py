@@ -20,6 +20,7 @@ from transformers import (
 
 from tokensieve.data.prepare import Counts, ExampleStore
 from tokensieve.ops.ragged import offsets
+from tokensieve.store.manifest import write_manifest
 from tokensieve.store.shards import shard_name, write_shard
 
 VOCABULARY = 101
@@ -66,19 +67,21 @@ def example_store(tmp_path):
 
     def make(lengths: list[int], shards: int = 1, seed: int = 0) -> ExampleStore:
         generator = np.random.default_rng(seed)
-        rows = np.arange(len(lengths))
+        numbers = np.arange(len(lengths))
         drawn = [generator.integers(0, VOCABULARY, length).astype(np.int32) for length in lengths]
         masks = [generator.random(length) < 0.6 for length in lengths]
         for mask in masks:
             mask[0], mask[-1] = False, True
         folder = tmp_path / f"examples-{shards}-{seed}"
-        folder.mkdir()
-        for number, part in enumerate(np.array_split(rows, shards)):
+        files = {}
+        for number, part in enumerate(np.array_split(numbers, shards)):
             ids = np.concatenate([drawn[row] for row in part])
             labels = np.where(np.concatenate([masks[row] for row in part]), ids, -100).astype(np.int32)
             cu_seqlens = offsets([lengths[row] for row in part])
             columns = {"input_ids": ids, "labels": labels}
-            write_shard(folder / shard_name(number), cu_seqlens, columns, {"row": part.astype(np.int64)})
+            name, rows = shard_name(number), {"row": part.astype(np.int64)}
+            files[name] = write_shard(folder / name, cu_seqlens, columns, rows)
+        write_manifest(folder, files)
         counts = Counts(examples=len(lengths), tokens=sum(lengths))
         return ExampleStore(folder, f"{lengths}-{seed}", counts, (), shards)
 

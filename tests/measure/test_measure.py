@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tokensieve.measure import worker
 from tokensieve.measure.engines import local
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.measure import measure
-from tokensieve.measure.measurement import Measurement
+from tokensieve.measure.measurement import Measurement, file_name
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.measure.worker import Job, Worker
 from tokensieve.models import head
@@ -28,6 +29,7 @@ from tokensieve.models.identity import model_identity, same_model
 from tokensieve.models.loading import check_model
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
+from tokensieve.store.manifest import open_manifest, write_manifest
 
 NAMES = ("entropy", "loss", "top1")
 ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
@@ -167,6 +169,7 @@ def test_does_not_depend_on_the_order_of_examples(model_folder, tmp_path, exampl
 
     class Shuffled:
         folder, fingerprint, counts, shards, starts = examples.folder, "shuffled", examples.counts, 1, examples.starts
+        cut = examples.cut
 
         def read(self, _):
             from tokensieve.containers import Examples
@@ -245,7 +248,7 @@ def test_a_finished_measurement_is_reused_and_a_new_statistic_is_added(
 ):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
     first = run(examples, model, tmp_path, names=("loss",))
-    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.parquet")}
+    stamps = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*.arrow")}
     assert len(stamps) == 3
     added = run(examples, model, tmp_path, names=("entropy", "loss"))
     assert added.folder == first.folder
@@ -294,7 +297,7 @@ def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store,
     with pytest.raises(TokensieveError, match="NaN or infinite") as error:
         run(examples, ModelSettings(str(tmp_path / "broken")), tmp_path / "s")
     assert ", ".join(hit) in str(error.value)
-    assert not list((tmp_path / "s").rglob("*.parquet"))
+    assert not list((tmp_path / "s").rglob("*.arrow"))
 
 
 def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, monkeypatch):
@@ -345,15 +348,21 @@ def test_a_worker_is_made_from_plain_data_in_another_process(model_folder, examp
         "import pathlib, pickle, sys\n"
         "make = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
         "with make() as worker:\n"
-        "    for shard in (2, 0, 2, 1):\n"
+        "    for shard in (2, 0, 1):\n"
         "        print(worker.do(shard, lambda _: None))\n"
+        "    worker._forward = None  # done twice is done once\n"
+        "    print(worker.do(2, lambda _: None))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "sent")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert [line.count("PosixPath") for line in done.stdout.splitlines()] == [3, 3, 0, 3], "done twice is done once"
+    lines = done.stdout.splitlines()
+    assert [line.count("FileRecord") for line in lines] == [3, 3, 3, 3]
+    assert lines[3] == lines[0], "what is there is recorded as it was"
     for number in range(3):
         for spec in specs:
-            assert there.path(spec, number).read_bytes() == here.path(spec, number).read_bytes()
+            assert (there.folder / file_name(spec, number)).read_bytes() == (
+                here.folder / file_name(spec, number)
+            ).read_bytes()
 
 
 def test_a_worker_of_other_versions_measures_nothing(model_folder, example_store, tmp_path):
@@ -370,7 +379,7 @@ def test_tokens_are_told_once_also_those_of_shards_that_were_there(model_folder,
     settings, told = MeasureSettings(token_budget=512), []
     done = measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
     assert sum(told) == sum(ODD_LENGTHS)
-    done.path(LOSS, 1).unlink()
+    (done.folder / file_name(LOSS, 1)).unlink()
     told.clear()
     measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
     assert sum(told) == sum(ODD_LENGTHS)
@@ -389,7 +398,7 @@ def test_an_engine_that_leaves_out_a_shard_is_an_error(model_folder, example_sto
 def test_half_done_with_other_versions_is_refused(model_folder, example_store, tmp_path, monkeypatch):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=2)
     done = run(examples, model, tmp_path, names=("loss",))
-    done.path(LOSS, 1).unlink()
+    (done.folder / file_name(LOSS, 1)).unlink()
     here = module.fingerprint.versions()
     monkeypatch.setattr(module.fingerprint, "versions", lambda: {**here, "torch": "9.9.9"})
     with pytest.raises(TokensieveError, match=f"torch: '{here['torch']}' there, '9.9.9' here".replace("+", r"\+")):
@@ -411,3 +420,42 @@ def test_models_are_checked_without_loading_weights(model_folder, tmp_path, monk
         check_model(ModelSettings(str(tmp_path / "empty")), 5, "", 5)
     with pytest.raises(TokensieveError, match=r"no adapter_config\.json"):
         check_model(ModelSettings(str(folder), str(tmp_path / "empty")), 5, "", 5)
+
+
+def test_another_cut_of_the_same_examples_is_another_measurement(model_folder, example_store, tmp_path):
+    model, whole = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=1)
+    cut = dataclasses.replace(example_store(ODD_LENGTHS, shards=3), fingerprint=whole.fingerprint)
+    measured = [run(examples, model, tmp_path, names=("loss",)) for examples in (whole, cut)]
+    assert measured[0].folder != measured[1].folder
+    for examples, one in zip((whole, cut), measured, strict=True):
+        found = [len(one.read(LOSS, number)) for number in range(examples.shards)]
+        assert found == np.diff(examples.starts).tolist()
+
+
+def test_a_shard_whose_record_a_kill_prevented_is_not_measured_again(
+    model_folder, example_store, tmp_path, monkeypatch
+):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    done = run(examples, model, tmp_path, names=("loss",))
+    manifest = open_manifest(done.folder)
+    known = {name: one for name, one in manifest.files.items() if name != file_name(LOSS, 1)}
+    write_manifest(done.folder, known, manifest.about)
+    assert done.missing([LOSS], 1) == [LOSS]
+    monkeypatch.setattr(module, "Forward", lambda *_: pytest.fail("measured again"))
+    again = run(examples, model, tmp_path, names=("loss",))
+    assert open_manifest(again.folder).files == manifest.files
+    assert again.complete([LOSS])
+
+
+def test_a_damaged_shard_is_named_and_made_again_once_it_is_deleted(model_folder, example_store, tmp_path):
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
+    done = run(examples, model, tmp_path, names=("loss",))
+    path = done.folder / file_name(LOSS, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:600] + bytes([whole[600] ^ 4]) + whole[601:])
+    with pytest.raises(TokensieveError, match="damaged") as error:
+        done.read(LOSS, 1)
+    assert error.value.where == str(path)
+    path.unlink()
+    run(examples, model, tmp_path, names=("loss",))
+    assert path.read_bytes() == whole

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from tokensieve.ops.ragged import (
     gather_segments,
+    keep_segments,
     offsets,
     order_keys,
     rank_in_segments,
@@ -107,3 +108,11 @@ def test_extremes_by_hand():
     for lengths in ([], [0, 0]):
         none = np.zeros(0, dtype=np.float32)
         assert [one.shape for one in segment_extremes(none, none.astype(bool), offsets(lengths))] == [(0,), (0,)]
+
+
+@given(LENGTHS, st.data())
+def test_kept_segments_are_those_of_a_loop(lengths, data):
+    values, cu_seqlens = np.arange(sum(lengths)), offsets(lengths)
+    chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths))), dtype=bool)
+    expected = [v for a, b, yes in zip(cu_seqlens, cu_seqlens[1:], chosen, strict=False) if yes for v in range(a, b)]
+    assert keep_segments(values, cu_seqlens, chosen).tolist() == expected

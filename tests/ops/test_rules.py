@@ -12,7 +12,16 @@ from hypothesis.extra import numpy as hnp
 from tokensieve.containers import Statistics, segments
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import DropFraction, Threshold, TopExamples, TopFraction, apply_rule, check_range
+from tokensieve.ops.rules import (
+    DropFraction,
+    Threshold,
+    TopCount,
+    TopExamples,
+    TopFraction,
+    apply_rule,
+    check_range,
+    in_words,
+)
 
 FRACTIONS = st.sampled_from([0.1, 0.29, 0.5, 0.6, 1.0]) | st.floats(0.001, 1.0)
 SCOPES = st.sampled_from(["dataset", "batch", "example"])
@@ -64,6 +73,21 @@ def test_what_is_not_trainable_never_becomes_so_and_labels_stay_as_they_are(case
         assert labels.dtype == np.int64
         assert ((labels == -100) | (labels == before)).all()
         assert np.array_equal(labels != -100, rule.keep(scores, statistics))
+
+
+@given(scored(), st.integers(0, 80))
+def test_top_count_keeps_that_many_of_the_highest(case, tokens):
+    scores, statistics = case
+    kept = TopCount(tokens).keep(scores, statistics)
+    trainable = np.flatnonzero(statistics.trainable).tolist()
+    forced = np.zeros(len(scores), dtype=bool) if statistics.turn_end is None else statistics.turn_end
+    count = max(tokens, int(forced[trainable].sum()))
+    expected = sorted(trainable, key=lambda t: (not forced[t], -float(scores[t]), t))[:count]
+    assert np.flatnonzero(kept).tolist() == sorted(expected)
+
+
+def test_a_count_in_words():
+    assert in_words(TopCount(12_345)) == "top 12,345 tokens of the data set"
 
 
 @given(scored(turn_ends=False), FRACTIONS, ROUNDINGS)
@@ -150,6 +174,7 @@ def test_scores_that_are_no_numbers_are_refused_with_their_examples(bad, rule):
 
 BAD: list[tuple[Any, dict[str, Any], str]] = [
     *((TopFraction, {"fraction": f}, "fraction") for f in (0, -0.1, 1.1, math.nan, math.inf, True, "0.5", None)),
+    *((TopCount, {"tokens": n}, "tokens") for n in (-1, 0.5, math.inf, math.nan, True, "5", None)),
     (TopFraction, {"fraction": 0.5, "scope": "sample"}, "scope"),
     (TopFraction, {"fraction": 0.5, "rounding": "round"}, "rounding"),
     *((Threshold, {"value": value}, "threshold") for value in (math.nan, math.inf)),

@@ -24,6 +24,7 @@ from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.shards import read_shard
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 
@@ -71,8 +72,8 @@ def rows_of(folder: Path) -> list[dict]:
 
 def test_seconds_and_tokens_of_the_stages_are_noted(finished):
     state = read_json(finished / "run.json")
-    (shard,) = (finished / state["examples"]).glob("shard-*.parquet")
-    tokens = sum(len(row) for row in pq.read_table(shard)["input_ids"])
+    (shard,) = (finished / state["examples"]).glob("shard-*.arrow")
+    tokens = len(read_shard(shard)[1]["input_ids"])
     assert state["tokens"]["measure base"] == state["tokens"]["select token-cleaning"] == tokens
     assert 0 < state["tokens"]["train full"] <= tokens
     assert set(state["tokens"]) <= set(state["seconds"])
@@ -129,7 +130,9 @@ def test_cleaned_data_loads_with_datasets_in_both_formats(finished, tmp_path):
 
 def test_the_same_command_again_does_nothing(finished, monkeypatch):
     stamps = {
-        p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.is_file() and p.suffix in (".parquet", ".safetensors")
+        p: p.stat().st_mtime_ns
+        for p in finished.rglob("*")
+        if p.is_file() and p.suffix in (".arrow", ".parquet", ".safetensors")
     }
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
@@ -182,11 +185,10 @@ def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monk
 def test_the_scores_are_the_difference_of_the_losses(finished):
     state = read_json(finished / "run.json")
     loss = {
-        role: pq.read_table(Path(folder) / "loss/shard-00000.parquet")["loss"].combine_chunks().flatten().to_numpy()
+        role: read_shard(Path(folder) / "loss/shard-00000.arrow")[1]["loss"]
         for role, folder in state["statistics"].items()
     }
-    table = pq.read_table(finished / "arms/token-cleaning/scores/shard-00000.parquet")
-    score = table["score"].combine_chunks().flatten().to_numpy()
+    score = read_shard(finished / "arms/token-cleaning/scores/shard-00000.arrow")[1]["score"]
     np.testing.assert_array_equal(score, loss["base"] - loss["reference"])
     assert np.abs(score).max() > 0.1
 
@@ -376,3 +378,13 @@ def test_a_warm_up_of_few_steps_is_named_and_one_that_teaches_is_not(arguments, 
                if read_json(path)["result"]["steps"] == 25)  # fmt: skip
     result = read_json(made)["result"]
     assert 0 < result["low"] < result["gain"] < result["high"]
+
+
+@pytest.mark.parametrize("name", ["scores/shard-00000.arrow", "scores/kept/shard-00000.arrow", "cleaned/data/train-*"])
+def test_a_deleted_file_of_an_arm_is_made_again(finished, arguments, name, monkeypatch):
+    (path,) = (finished / "arms/token-cleaning").glob(name)
+    whole = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
+    pipeline.run(load_recipe(finished / "recipe.yaml"), "select")
+    assert path.read_bytes() == whole

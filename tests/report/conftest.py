@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from manifests import record_again
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -155,6 +156,8 @@ def demo_source(tmp_path_factory, tokenizer) -> Demo:
             folder = run / "arms" / arm / "scores"
             write_shard(folder / shard_name(number), cu_seqlens, {"score": value}, rows)
             write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
+    for folder in (*statistics.values(), *(run / "arms").glob("*/scores")):
+        record_again(folder)
     tokenizer.save_pretrained(examples / "tokenizer")
     _write_json_files(run, examples, list(statistics), labels, kept)
     return Demo(run, ids, labels, kept, scores)
@@ -164,9 +167,8 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
     trainable = sum(label != -100 for example in labels for label in example)
     chosen = sum(sum(example) for example in kept)
     counts = asdict(Counts(rows=6, examples=6, trainable_tokens=trainable))
-    manifest = {"fingerprint": "f", "counts": counts, "turn_end_ids": [], "shards": 2}
-    manifest["sources"] = ["/data/news.jsonl", "/data/code/code.jsonl"]
-    write_json(examples / "manifest.json", manifest)
+    sources = ["/data/news.jsonl", "/data/code/code.jsonl"]
+    record_again(examples, fingerprint="f", counts=counts, turn_end_ids=[], sources=sources)
     state = {
         "name": "night <b>",
         "examples": "../../store/examples/x",
@@ -229,6 +231,7 @@ def second_source(demo_source) -> Path:
             folder = run / "arms" / arm / "scores"
             write_shard(folder / shard_name(number), cu_seqlens, columns, rows)
             write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
+        record_again(run / "arms" / arm / "scores")
         selection = read_json(demo_source.folder / "arms" / "full" / "selection.json")
         rule = {"name": "Threshold", "value": 0.0 if arm == "xtf" else 0.45}
         reason_names = ["low reasoning importance", "known already", "off task"] if arm == "xtf" else []

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from manifests import record_again
 
 from tokensieve.containers import Statistics
 from tokensieve.data.decoding import visible
@@ -26,7 +27,7 @@ from tokensieve.report.html.serve import make_server
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json, write_json
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
@@ -355,8 +356,7 @@ def test_names_from_files_never_run(demo, browser, tmp_path):
     arm = "<img src=x onerror=window.hacked=1>"
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / arm)
     write_json(run, {**read_json(run), "name": evil, "arms": ["token-cleaning", arm], "seconds": {evil: 1.0}})
-    manifest = load_run(demo.folder).store.folder / "manifest.json"
-    write_json(manifest, {**read_json(manifest), "sources": [evil, "b"]})
+    record_again(load_run(demo.folder).store.folder, sources=[evil, "b"])
     path = tmp_path / "evil.html"
     path.write_text(Report(load_run(demo.folder), 10).render(), encoding="utf-8")
     tab = Tab(browser, path.as_uri())
@@ -406,20 +406,22 @@ def large(demo, tokenizer) -> RunView:
     labels = np.where(np.arange(shape) % TOKENS < 100, -100, ids).astype(np.int32)
     view = load_run(demo.folder)
     rows = {"row": np.arange(EXAMPLES), "source": np.zeros(EXAMPLES, dtype=np.int32)}
-    write_shard(view.store.folder / "shard-00000.parquet", cu_seqlens, {"input_ids": ids, "labels": labels}, rows)
-    manifest = view.store.folder / "manifest.json"
-    write_json(manifest, {**read_json(manifest), "shards": 1})
+    write_shard(view.store.folder / shard_name(0), cu_seqlens, {"input_ids": ids, "labels": labels}, rows)
+    (view.store.folder / shard_name(1)).unlink()
+    record_again(view.store.folder)
     for role in view.statistics.values():
         loss = random.exponential(2.0, shape).astype(np.float32)
-        write_shard(role / "loss" / "shard-00000.parquet", cu_seqlens, {"loss": loss})
+        write_shard(role / "loss" / shard_name(0), cu_seqlens, {"loss": loss})
+        record_again(role)
     statistics = Statistics(cu_seqlens, labels.astype(np.int64))
     for arm in view.arms:
         rule = TopFraction(1.0 if arm == "full" else 0.6)
         scores = np.where(labels == -100, 0, random.normal(size=shape)).astype(np.float32)
         folder = demo.folder / "arms" / arm
-        write_shard(folder / "scores" / "shard-00000.parquet", cu_seqlens, {"score": scores}, {"row": rows["row"]})
+        write_shard(folder / "scores" / shard_name(0), cu_seqlens, {"score": scores}, {"row": rows["row"]})
         kept = {"kept": rule.keep(scores, statistics)}
-        write_shard(folder / "scores" / "kept" / "shard-00000.parquet", cu_seqlens, kept)
+        write_shard(folder / "scores" / "kept" / shard_name(0), cu_seqlens, kept)
+        record_again(folder / "scores")
         selection = read_json(folder / "selection.json")
         given = {"rule": {"name": "TopFraction", "fraction": rule.fraction}, "keep_turn_end": False}
         parameters = {} if arm == "full" else {"fraction": rule.fraction}

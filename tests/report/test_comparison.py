@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from manifests import record_again
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -59,6 +60,7 @@ def _keep_as_many_at_random(run: Path) -> None:
         kept[half] = kept[rest[: len(chosen) - len(half)]] = True
         kept_in_all += int(kept.sum())
         write_shard(arms / "random/scores/kept" / shard_name(number), cu_seqlens, {"kept": kept})
+    record_again(arms / "random/scores")
     selection = read_json(arms / "random/selection.json")
     write_json(arms / "random/selection.json", selection | {"kept": kept_in_all})
     clean = read_json(arms / "token-cleaning/selection.json")
@@ -147,7 +149,7 @@ def test_other_held_out_data_of_the_same_shape_is_not_subtracted(runs):
 def test_other_examples_have_no_agreement(runs):
     store = runs[1].parents[1] / "store/examples"
     shutil.copytree(store / "x", store / "y")
-    write_json(store / "y/manifest.json", {**read_json(store / "y/manifest.json"), "fingerprint": "g"})
+    record_again(store / "y", fingerprint="g")
     write_json(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "examples": "../../store/examples/y"})
     for path in runs[1].glob("arms/*/selection.json"):
         write_json(path, {**read_json(path), "data": "g"})

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from manifests import record_again
 
 from tokensieve.errors import TokensieveError
 from tokensieve.runs.joined import load_runs
@@ -83,7 +84,7 @@ def test_a_model_of_another_fingerprint_is_another_role(demo, twin):
 def test_runs_on_other_examples_are_refused(demo, twin):
     store = demo.folder.parents[1] / "store" / "examples"
     shutil.copytree(store / "x", store / "y")
-    write_json(store / "y" / "manifest.json", {**read_json(store / "y" / "manifest.json"), "fingerprint": "g"})
+    record_again(store / "y", fingerprint="g")
     write_json(twin / "run.json", {**read_json(twin / "run.json"), "examples": "../../store/examples/y"})
     for path in twin.glob("arms/*/selection.json"):
         write_json(path, {**read_json(path), "data": "g"})

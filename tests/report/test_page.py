@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from manifests import record_again
 
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import LEVELS
@@ -35,8 +36,7 @@ def test_data_is_never_markup(demo, take_apart):
     write_json(selection, {**read_json(selection), "parameters": {evil: evil}, "method": evil})
     evaluation = demo.folder / "arms" / "full" / "evaluation.json"
     write_json(evaluation, {"tasks": {evil: {evil: 1.0}}})
-    manifest = load_run(demo.folder).store.folder / "manifest.json"
-    write_json(manifest, {**read_json(manifest), "sources": [evil, "b"]})
+    record_again(load_run(demo.folder).store.folder, sources=[evil, "b"])
     page = take_apart(render(demo))
     assert len(running(page)) == OWN
     assert not any("alert(1)" in text for text in running(page))

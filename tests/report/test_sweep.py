@@ -6,19 +6,20 @@ import dataclasses
 
 import numpy as np
 import pytest
+from manifests import record_again
 
 from tokensieve.containers import Statistics
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import DropFraction, Threshold, TopFraction
+from tokensieve.ops.rules import DropFraction, Threshold, TopCount, TopFraction
 from tokensieve.report.analysis.sweep import PROMPT, Levels, own_rule, ratio_parameter
 from tokensieve.report.html.payload import recipe_of
 from tokensieve.runs.view import load_run
 from tokensieve.select.selection import LAYOUT, Selection
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.atomic import read_json, write_json
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import shard_name, write_shard
 
 TURN_END = 7
 SHARDS = 3
@@ -60,14 +61,13 @@ def run(demo):
             ids = np.where(one.labels == -100, 0, one.labels).astype(np.int32)
             columns = {"input_ids": ids, "labels": one.labels.astype(np.int32)}
             scalars = {"row": np.arange(len(one)), "source": np.zeros(len(one), dtype=np.int32)}
-            write_shard(view.store.folder / f"shard-{number:05d}.parquet", one.cu_seqlens, columns, scalars)
-        manifest = view.store.folder / "manifest.json"
-        write_json(manifest, {**read_json(manifest), "shards": SHARDS, "turn_end_ids": [TURN_END]})
+            write_shard(view.store.folder / shard_name(number), one.cu_seqlens, columns, scalars)
+        record_again(view.store.folder, turn_end_ids=[TURN_END])
         arm = demo.folder / "arms" / "token-cleaning"
         rows = [(part, np.arange(len(part))) for part in parts]
         counts = select_shards(get_method("loss"), rule, rows.__getitem__, SHARDS, arm / "scores")
         given = {"rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)}, "keep_turn_end": keep_turn_end}
-        given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": rule.fraction}
+        given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": getattr(rule, "fraction", 0.6)}
         write_json(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})
         return load_run(demo.folder), whole(parts)
 
@@ -150,6 +150,15 @@ def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
     assert np.array_equal((found == 1), statistics.trainable & ~stored)
 
 
+def test_a_count_is_shown_among_the_fractions(run):
+    view, statistics = run(TopCount(17))
+    levels, found = levels_of(view)
+    assert levels.sweep.parameter == "fraction"
+    assert int(levels.sweep.values[levels.sweep.own] * statistics.trainable.sum()) == 17
+    stored = np.concatenate([view.read_scores("token-cleaning", number)[1] for number in range(SHARDS)])
+    assert np.array_equal(found <= levels.sweep.own, stored)
+
+
 def selection_of(**given) -> Selection:
     plain = {"method": "m", "parameters": {"fraction": 0.5}, "rule": {"name": "TopFraction", "fraction": 0.5}}
     counts = {"trainable": 1, "kept": 1, "examples": 1, "examples_without_kept": 0, "threshold": None}
@@ -181,6 +190,9 @@ def test_the_recipe_of_a_control_has_the_rule_that_it_follows():
     assert recipe_of(control) == {"name": "random", "fraction": 0.25, "scope": "example"}
     dropping = selection_of(method="random", parameters=parameters, rule={**rule, "name": "DropFraction"})
     assert recipe_of(dropping) is None
+    count = {"name": "TopCount", "tokens": 3}
+    counted = selection_of(method="random", parameters=parameters, rule=count, trainable=7)
+    assert recipe_of(counted) == {"name": "random", "fraction": 0.5}
     own = selection_of(
         method="random", parameters=parameters | {"fraction": 0.3}, rule={"name": "Threshold", "value": 0}
     )

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from manifests import record_again
 
 from tokensieve.errors import TokensieveError
 from tokensieve.runs.view import load_run
@@ -90,8 +91,9 @@ def test_an_example_that_is_not_there(demo, number):
 
 
 def test_scores_of_other_examples_are_refused(demo):
-    path = demo.folder / "arms" / "full" / "scores" / "shard-00001.parquet"
+    path = demo.folder / "arms" / "full" / "scores" / "shard-00001.arrow"
     write_shard(path, np.array([0, 1]), {"score": np.zeros(1, np.float32), "kept": np.zeros(1, bool)})
+    record_again(path.parent)
     view = load_run(demo.folder)
     view.example(0)
     with pytest.raises(TokensieveError, match="examples are not those"):

@@ -14,7 +14,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction, apply_rule
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopExamples, TopFraction, apply_rule
 from tokensieve.select import streaming
 from tokensieve.select.streaming import read_selection, select_shards
 
@@ -80,6 +80,9 @@ def stream(method: Method, rule: Rule, shards: list[Statistics]) -> tuple[np.nda
             DropFraction(0.3),
             DropFraction(0.29, rounding="ceil"),
             DropFraction(0.5, scope="example"),
+            TopCount(0),
+            TopCount(9),
+            TopCount(1000),
             Threshold(0.5),
         ]
     ),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.store.shards import read_shard, shard_name, write_shard
+from tokensieve.store.shards import read_shard, record_of, shard_name, write_parquet, write_shard
 
 DTYPES = [np.int8, np.int32, np.int64, np.uint32, np.float32, np.float64, np.bool_]
 
@@ -39,8 +42,10 @@ def shards(draw):
 def test_what_is_written_is_read_and_equal_arrays_give_equal_bytes(tmp_path_factory, shard):
     folder = tmp_path_factory.mktemp("shards")
     cu_seqlens, ragged, scalars = shard
-    write_shard(folder / "a.parquet", cu_seqlens, ragged, scalars)
-    found, columns = read_shard(folder / "a.parquet")
+    record = write_shard(folder / "a.arrow", cu_seqlens, ragged, scalars)
+    assert record == record_of(folder / "a.arrow")
+    assert (record.rows, record.tokens) == (len(cu_seqlens) - 1, cu_seqlens[-1])
+    found, columns = read_shard(folder / "a.arrow")
     assert found.dtype == np.int64
     assert np.array_equal(found, cu_seqlens)
     expected = {**ragged, **(scalars or {})}
@@ -48,20 +53,20 @@ def test_what_is_written_is_read_and_equal_arrays_give_equal_bytes(tmp_path_fact
     for name, value in expected.items():
         assert columns[name].dtype == value.dtype
         assert columns[name].tobytes() == value.tobytes()
-    write_shard(folder / "b.parquet", cu_seqlens.copy(), {k: v.copy() for k, v in ragged.items()}, scalars)
-    assert (folder / "a.parquet").read_bytes() == (folder / "b.parquet").read_bytes()
+    write_shard(folder / "b.arrow", cu_seqlens.copy(), {k: v.copy() for k, v in ragged.items()}, scalars)
+    assert (folder / "a.arrow").read_bytes() == (folder / "b.arrow").read_bytes()
 
 
 def test_empty_examples_at_both_ends_and_no_examples(tmp_path):
     for lengths in ([], [0], [0, 2, 0, 0, 1, 0]):
         cu_seqlens = offsets(lengths)
-        write_shard(tmp_path / "a.parquet", cu_seqlens, {"x": np.arange(sum(lengths), dtype=np.int32)})
-        found, columns = read_shard(tmp_path / "a.parquet")
+        write_shard(tmp_path / "a.arrow", cu_seqlens, {"x": np.arange(sum(lengths), dtype=np.int32)})
+        found, columns = read_shard(tmp_path / "a.arrow")
         assert np.array_equal(found, cu_seqlens)
         assert np.array_equal(columns["x"], np.arange(sum(lengths)))
 
 
-def test_a_file_of_several_row_groups_is_one_shard(tmp_path):
+def test_parquet_of_several_row_groups_is_one_shard(tmp_path):
     table = pa.table({"x": [[1, 2], [], [3], [4, 5, 6]], "row": [0, 1, 2, 3]})
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=1)
     cu_seqlens, columns = read_shard(tmp_path / "a.parquet")
@@ -70,14 +75,48 @@ def test_a_file_of_several_row_groups_is_one_shard(tmp_path):
     assert columns["row"].tolist() == [0, 1, 2, 3]
 
 
+@settings(max_examples=40)
+@given(shards())
+def test_parquet_holds_the_same_and_equal_arrays_give_equal_bytes(tmp_path_factory, shard):
+    folder = tmp_path_factory.mktemp("shards")
+    cu_seqlens, ragged, _ = shard
+    record = write_parquet(folder / "a.parquet", cu_seqlens, ragged)
+    assert record == record_of(folder / "a.parquet")
+    found, columns = read_shard(folder / "a.parquet")
+    assert np.array_equal(found, cu_seqlens)
+    for name, value in ragged.items():
+        assert columns[name].tobytes() == value.tobytes()
+    assert write_parquet(folder / "b.parquet", cu_seqlens, ragged) == record
+
+
+def test_other_libraries_read_a_shard(tmp_path):
+    path = tmp_path / shard_name(0)
+    write_shard(path, offsets([2, 1]), {"kept": np.array([True, False, True])}, {"row": np.array([5, 6])})
+    expected = [{"row": 5, "kept": [True, False]}, {"row": 6, "kept": [True]}]
+    assert pyarrow.dataset.dataset(path, format="ipc").to_table().to_pylist() == expected
+    assert pd.read_feather(path)["kept"].map(list).tolist() == [[True, False], [True]]
+    loaded = datasets.load_dataset("arrow", data_files=str(path), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_list() == expected
+
+
+def test_a_shard_is_uncompressed_and_mapped(tmp_path):
+    values = np.random.default_rng(0).integers(0, 2, 2**20).astype(np.int32)
+    write_shard(tmp_path / "a.arrow", offsets([2**20]), {"x": values})
+    assert (tmp_path / "a.arrow").stat().st_size > values.nbytes
+    before = pa.total_allocated_bytes()
+    _, columns = read_shard(tmp_path / "a.arrow")
+    assert pa.total_allocated_bytes() - before < 2**16
+    assert not columns["x"].flags.owndata
+
+
 def test_names_sort_by_number():
-    assert shard_name(7) == "shard-00007.parquet"
+    assert shard_name(7) == "shard-00007.arrow"
     assert sorted(map(shard_name, [10, 9])) == [shard_name(9), shard_name(10)]
 
 
 @pytest.mark.parametrize("harm", ["missing", "empty", "truncated", "text"])
-def test_a_damaged_file_names_itself_and_the_mend(harm, tmp_path):
-    path = tmp_path / "a.parquet"
+def test_a_damaged_file_names_itself_and_the_fix(harm, tmp_path):
+    path = tmp_path / "a.arrow"
     write_shard(path, offsets([3]), {"x": np.arange(3)})
     if harm == "missing":
         path.unlink()
@@ -102,7 +141,7 @@ def test_a_file_without_list_columns_is_refused(tmp_path):
 
 
 def test_an_error_while_writing_keeps_the_old_shard(tmp_path):
-    path = tmp_path / "a.parquet"
+    path = tmp_path / "a.arrow"
     write_shard(path, offsets([1]), {"x": np.arange(1)})
     with pytest.raises((pa.ArrowException, ValueError)):
         write_shard(path, offsets([1]), {"x": np.arange(1)}, {"row": np.arange(5)})

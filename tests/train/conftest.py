@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import offsets
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import write_parquet
 
 
 @pytest.fixture(scope="package")
@@ -52,5 +52,5 @@ def rows(tmp_path_factory):
     flat["attention_mask"] = np.ones(sum(lengths), dtype=np.int8)
     flat["assistant_masks"] = (flat["labels"] != -100).astype(np.int8)
     path = tmp_path_factory.mktemp("rows") / "train-00000-of-00001.parquet"
-    write_shard(path, offsets(lengths), flat)
+    write_parquet(path, offsets(lengths), flat)
     return path

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 
 from tokensieve.ops.ragged import offsets
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import write_parquet
 from tokensieve.train.rows import read_rows
 
 
 def write(path, ids, **further):
     lengths = [len(row) for row in ids]
     flat = np.concatenate(ids).astype(np.int32)
-    write_shard(path, offsets(lengths), {"input_ids": flat, "labels": flat, **further})
+    write_parquet(path, offsets(lengths), {"input_ids": flat, "labels": flat, **further})
     return path
 
 

@@ -24,7 +24,7 @@ from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
-from tokensieve.store.shards import read_shard, write_shard
+from tokensieve.store.shards import read_shard, write_parquet
 from tokensieve.train.schedules import self_evolving as rounds_module
 from tokensieve.train.schedules.self_evolving import part_bounds
 from tokensieve.train.settings import LoraSettings, TrainSettings
@@ -134,7 +134,7 @@ def naive(folder: Path, base: Path, work: Path, *, lora: bool) -> tuple[list[lis
         rows = [(ids, np.where(k, labels, -100)) for (ids, labels), k in zip(part, keep, strict=True) if k.any()]
         path = work / f"{number}/train.parquet"
         columns = [np.concatenate(column).astype(np.int32) for column in zip(*rows, strict=True)]
-        write_shard(
+        write_parquet(
             path, offsets([len(ids) for ids, _ in rows]), dict(zip(("input_ids", "labels"), columns, strict=True))
         )
         output = work / f"model-{number}"
@@ -175,7 +175,7 @@ def test_the_rounds_are_those_of_separate_plain_calls(run, tiny_model_folder, tm
     kept, expected = naive(folder, tiny_model_folder("llama"), tmp_path / "naive", lora=kind == "lora")
     arm = folder / "arms/self-evolving"
     for number, part in enumerate(kept):
-        cu_seqlens, columns = read_shard(arm / f"rounds/{number}/tokens.parquet")
+        cu_seqlens, columns = read_shard(arm / f"rounds/{number}/tokens.arrow")
         assert np.diff(cu_seqlens).tolist() == [len(mask) for mask in part]
         np.testing.assert_array_equal(columns["kept"], np.concatenate(part))
     found = weights_of(folder)
@@ -219,13 +219,13 @@ def test_a_whole_run_is_recorded_evaluated_and_shown(run, data, tmp_path, monkey
 
     flat: dict[str, list[np.ndarray]] = {"score": [], "kept": []}
     for number, shard in enumerate(store):
-        cu_seqlens, columns = read_shard(arm / f"scores/shard-{number:05d}.parquet")
+        cu_seqlens, columns = read_shard(arm / f"scores/shard-{number:05d}.arrow")
         np.testing.assert_array_equal(cu_seqlens, shard.cu_seqlens)
         np.testing.assert_array_equal(columns["row"], shard.rows)
         for values, found in zip(flat.values(), read_selection(arm / "scores", number), strict=True):
             values.append(found)
     for name, parts in flat.items():
-        of_rounds = [read_shard(arm / f"rounds/{number}/tokens.parquet")[1][name] for number in range(3)]
+        of_rounds = [read_shard(arm / f"rounds/{number}/tokens.arrow")[1][name] for number in range(3)]
         np.testing.assert_array_equal(np.concatenate(parts), np.concatenate(of_rounds))
     rows = [row for path in sorted((arm / "cleaned/data").glob("*.parquet")) for row in pq.read_table(path).to_pylist()]
     assert sum(label != -100 for row in rows for label in row["labels"]) == selection["kept"]
@@ -274,7 +274,7 @@ def test_a_run_cut_in_round_two_ends_as_an_uninterrupted_one(run, tmp_path, monk
     assert {path.name for path in (arm / "rounds").iterdir()} == {"0", "1", "2", "manifest.json"}
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
-    for path in sorted((whole / "arms/self-evolving").rglob("*.parquet")):
+    for path in sorted((whole / "arms/self-evolving").rglob("*.[ap]*r*")):
         assert (tmp_path / "cut" / path.relative_to(whole)).read_bytes() == path.read_bytes()
     kept = [read_json(one / "arms/random/selection.json")["kept"] for one in (whole, resumed)]
     assert kept[0] == kept[1]

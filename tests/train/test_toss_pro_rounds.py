@@ -23,7 +23,7 @@ from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import write_parquet
 from tokensieve.train import trainer as trainer_module
 from tokensieve.train.schedules.refined_reference import Added, riskiest_examples
 from tokensieve.train.settings import TrainSettings
@@ -88,7 +88,9 @@ def rows_of(folder: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 def fine_tuned(rows: list[tuple[np.ndarray, np.ndarray]], base: Path, output: Path, learning_rate: float) -> Any:
     path = output.with_suffix(".data") / "train.parquet"
     columns = [np.concatenate(column).astype(np.int32) for column in zip(*rows, strict=True)]
-    write_shard(path, offsets([len(ids) for ids, _ in rows]), dict(zip(("input_ids", "labels"), columns, strict=True)))
+    write_parquet(
+        path, offsets([len(ids) for ids, _ in rows]), dict(zip(("input_ids", "labels"), columns, strict=True))
+    )
     settings = TrainSettings(None, arguments={**ARGUMENTS, "learning_rate": learning_rate})
     train(
         ModelSettings(str(base)), [path], AutoTokenizer.from_pretrained(base), settings, output,

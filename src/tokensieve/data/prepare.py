@@ -21,8 +21,10 @@ from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, turn_end_ma
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
-from tokensieve.store.shards import count_values, read_shard, shard_name, write_shard
+from tokensieve.store.atomic import atomic_folder, locked
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import check_store, is_complete, open_manifest, write_manifest
+from tokensieve.store.shards import shard_name, write_shard
 
 SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
@@ -109,12 +111,12 @@ class ExampleStore:
 
     def read(self, number: int) -> Examples:
         """Read one shard."""
-        cu_seqlens, columns = read_shard(self.folder / shard_name(number))
+        cu_seqlens, columns = open_manifest(self.folder).read(shard_name(number))
         return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"])
 
     def source_numbers(self, number: int) -> NDArray[np.int32]:
         """Read the place in `sources` of each example of a shard: int32 ``[examples]``."""
-        columns = read_shard(self.folder / shard_name(number))[1]
+        columns = open_manifest(self.folder).read(shard_name(number))[1]
         return columns["source"] if self.sources else np.zeros(len(columns["row"]), dtype=np.int32)
 
     def __iter__(self) -> Iterator[Examples]:
@@ -123,7 +125,22 @@ class ExampleStore:
     @cached_property
     def starts(self) -> Int64:
         """int64 ``[shards + 1]``, number of the first token of each shard, and of all tokens."""
-        return offsets([count_values(self.folder / shard_name(number), "input_ids") for number in range(self.shards)])
+        return offsets([record.tokens for record in self._records])
+
+    @cached_property
+    def first_examples(self) -> Int64:
+        """int64 ``[shards + 1]``, number of the first example of each shard, and of all examples."""
+        return offsets([record.rows for record in self._records])
+
+    @property
+    def cut(self) -> str:
+        """Fingerprint of where the examples are cut into shards, which `fingerprint` does not depend on."""
+        return fingerprint.of_value(self.starts.tolist())
+
+    @property
+    def _records(self) -> list[FileRecord]:
+        files = open_manifest(self.folder).files
+        return [files[shard_name(number)] for number in range(self.shards)]
 
     def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
         """Join a shard's labels with its figures."""
@@ -135,23 +152,17 @@ def open_examples(folder: Path) -> ExampleStore:
     """Open tokenised examples.
 
     Raises:
-        TokensieveError: nothing was prepared in this folder.
+        TokensieveError: nothing was prepared in this folder, or by a version that wrote other files.
     """
-    path = folder / "manifest.json"
-    if not path.is_file():
-        raise TokensieveError(
-            "no tokenised examples in this folder",
-            where=str(folder),
-            hint="run the recipe again: finished work is kept",
-        )
-    manifest = read_json(path)
+    manifest = open_manifest(folder)
+    about = manifest.about
     return ExampleStore(
         folder,
-        manifest["fingerprint"],
-        Counts(**manifest["counts"]),
-        tuple(manifest["turn_end_ids"]),
-        manifest["shards"],
-        tuple(manifest.get("sources", ())),
+        about["fingerprint"],
+        Counts(**about["counts"]),
+        tuple(about["turn_end_ids"]),
+        len(manifest.files),
+        tuple(about["sources"]),
     )
 
 
@@ -165,10 +176,13 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
         on_rows: told the number of source rows after each batch.
 
     Raises:
-        TokensieveError: the first row that cannot be used, or data with nothing to train on.
+        TokensieveError: the first row that cannot be used, data with nothing to train on, or a store of another
+            version.
     """
+    check_store(store)
     identity = {
         "layout": _LAYOUT,
+        "shard_tokens": SHARD_TOKENS,
         "source": source_fingerprint(settings),
         "tokenizer": tokenizer_fingerprint(encoder),
         "turn_end_ids": list(encoder.turn_end_ids),
@@ -177,22 +191,21 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
     }
     folder = store / "examples" / fingerprint.of_value(identity)[:16]
     with locked(folder):
-        if (folder / "manifest.json").is_file():
+        if is_complete(folder):
             return open_examples(folder)
         with atomic_folder(folder) as partial:
-            counts, digest, shards, sources = _write(settings, encoder, partial, on_rows)
+            counts, digest, files, sources = _write(settings, encoder, partial, on_rows)
             encoder.tokenizer.save_pretrained(partial / "tokenizer")
-            manifest = {
+            about = {
                 "identity": identity,
                 "fingerprint": digest,
                 "counts": asdict(counts),
                 "turn_end_ids": list(encoder.turn_end_ids),
-                "shards": shards,
                 "sources": sources,
                 "settings": asdict(settings),
                 "versions": fingerprint.versions(),
             }
-            write_json(partial / "manifest.json", manifest)
+            write_manifest(partial, files, about)
     return open_examples(folder)
 
 
@@ -322,12 +335,18 @@ class Tally:
 
 def _write(
     settings: DataSettings, encoder: Encoder, folder: Path, on_rows: Callable[[int], None]
-) -> tuple[Counts, str, int, list[str]]:
+) -> tuple[Counts, str, dict[str, FileRecord], list[str]]:
     tally = Tally(settings, encoder)
     digests = [hashlib.sha256() for _ in range(3)]
     sources: dict[str, int] = {}
+    files: dict[str, FileRecord] = {}
     pending: list[_Pending] = []
-    tokens = shards = 0
+    tokens = 0
+
+    def close() -> None:
+        name = shard_name(len(files))
+        files[name] = _write_shard(folder / name, pending, digests)
+
     for batch, rows in encode_rows(settings, encoder, raise_error):
         tally.counts.rows += rows
         for row, encoded in batch:
@@ -337,14 +356,13 @@ def _write(
             pending.append(_Pending(row.number, _source_number(row, sources), kept))
             tokens += len(kept.input_ids)
             if tokens >= SHARD_TOKENS:
-                _write_shard(folder / shard_name(shards), pending, digests)
-                pending, tokens, shards = [], 0, shards + 1
+                close()
+                pending, tokens = [], 0
         on_rows(rows)
     counts = tally.finish(", ".join(settings.files))
     if pending:
-        _write_shard(folder / shard_name(shards), pending, digests)
-        shards += 1
-    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), shards, list(sources)
+        close()
+    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), files, list(sources)
 
 
 @dataclass(frozen=True)
@@ -364,7 +382,7 @@ def _source_number(row: Row, sources: dict[str, int]) -> int:
     return sources.setdefault(name if name in sources or len(sources) < _MOST_SOURCES else _OTHER, len(sources))
 
 
-def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> None:
+def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> FileRecord:
     """Write examples and feed the fingerprint; ids, labels and lengths apart, so that shard size does not matter."""
     cu_seqlens = offsets([len(one.encoded.input_ids) for one in pending])
     input_ids = np.concatenate([one.encoded.input_ids for one in pending])
@@ -375,7 +393,7 @@ def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> Non
         "row": np.array([one.row for one in pending], dtype=np.int64),
         "source": np.array([one.source for one in pending], dtype=np.int32),
     }
-    write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, rows)
+    return write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, rows)
 
 
 def _at(error: TokensieveError, row: Row) -> TokensieveError:

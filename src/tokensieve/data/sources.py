@@ -17,8 +17,10 @@ from typing import IO, Any, TypeVar
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
+from tokensieve.store.manifest import is_manifest
 
-_FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".csv")
+_FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".csv")
+_ROWS_AT_ONCE = 1000
 _COMPRESSED = (".gz", ".zst")
 _LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
@@ -125,7 +127,8 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         raise TokensieveError("the file is empty", where=str(path), hint="write it again, or leave it out")
     suffix = _format(path)
     try:
-        reader = {".parquet": _parquet_rows, ".csv": _csv_rows, ".json": _json_rows}.get(suffix, _jsonl_rows)
+        readers = {".parquet": _parquet_rows, ".arrow": _arrow_rows, ".csv": _csv_rows, ".json": _json_rows}
+        reader = readers.get(suffix, _jsonl_rows)
         count = 0
         for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
             yield item
@@ -216,19 +219,38 @@ def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
 
 
 def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        number = 0
+    def batches() -> Iterator[Any]:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000):
-                for row in batch.to_pylist():
-                    yield f"{path} row {number}", _without_gaps(row)
-                    number += 1
+            yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
+
+    return _batch_rows(path, batches(), "a Parquet file")
+
+
+def _arrow_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+
+    def batches() -> Iterator[Any]:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+            for number in range(file.num_record_batches):
+                batch = file.get_batch(number)
+                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                    yield batch.slice(start, _ROWS_AT_ONCE)
+
+    return _batch_rows(path, batches(), "an Arrow file")
+
+
+def _batch_rows(path: Path, batches: Iterator[Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    import pyarrow as pa
+
+    try:
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for number, row in enumerate(rows):
+            yield f"{path} row {number}", _without_gaps(row)
     except pa.ArrowInvalid as error:
         raise TokensieveError(
-            f"not a Parquet file: {error}", where=str(path), hint="write it again, or name it after what it is"
+            f"not {kind}: {error}", where=str(path), hint="write it again, or name it after what it is"
         ) from error
 
 
@@ -261,7 +283,8 @@ def _expand(source: str) -> list[Path]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _format(p) in _FORMATS and not _hidden(p, path))
+        files = (p for p in path.rglob("*") if _format(p) in _FORMATS and not _hidden(p, path))
+        found = sorted(p for p in files if not is_manifest(p))
         if not found:
             raise TokensieveError("no data files in this folder", where=source, hint=f"files of {', '.join(_FORMATS)}")
         return found

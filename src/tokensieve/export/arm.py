@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.export._base import Shard
 from tokensieve.methods import get_method
 from tokensieve.runs.view import RunView
-from tokensieve.select.cleaned import cleaned_rows, examples_with_kept
+from tokensieve.select.cleaned import cleaned_rows, data_files, examples_with_kept
 from tokensieve.select.streaming import read_selection
-from tokensieve.store.shards import read_column
+from tokensieve.store.shards import column_names, read_shard
 
 _WEIGHTS = "weights"
 
@@ -45,7 +44,8 @@ class ArmData:
             _, kept = read_selection(self.scores, number)
             weights = {}
             if self.weights:  # a method of another package may weight tokens that are not trained
-                weights[_WEIGHTS] = np.where(kept, read_column(self.weights[number], _WEIGHTS), np.float32(0))
+                found = read_shard(self.weights[number])[1][_WEIGHTS]
+                weights[_WEIGHTS] = np.where(kept, found, np.float32(0))
             cu_seqlens, columns = cleaned_rows(examples, kept, weights)
             if len(cu_seqlens) > 1:
                 yield Shard(
@@ -75,10 +75,10 @@ def open_arm(view: RunView, name: str) -> ArmData:
     selection = view.row(name).selection
     assert selection is not None
     arm = view.folders[name]
-    files = tuple(sorted((arm.training / "data").glob("train-*.parquet")))
+    files = tuple(data_files(arm.training)) if arm.training.is_dir() else ()
     # Without weight files the labels are sufficient, and the method need not be installed.
     method = get_method(selection.method, **selection.parameters) if files else None
-    weights = files if files and _WEIGHTS in pq.read_schema(files[0]).names else ()
+    weights = files if files and _WEIGHTS in column_names(files[0]) else ()
     if selection.online or (method is not None and method.weighted and not weights):
         does = "selects" if selection.online else "weights"
         fixed = "; or set models.current to a fixed model" if selection.online else ""

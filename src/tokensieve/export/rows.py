@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64, segments
 from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted, write_json_line, yaml_lines
 from tokensieve.ops.ragged import offsets
-from tokensieve.store.shards import write_shard
+from tokensieve.store.shards import write_parquet
 
 Ragged = tuple[Int64, Mapping[str, NDArray[Any]]]
 
@@ -62,7 +62,7 @@ def _parquet(columns_of: Callable[[Shard], Ragged]) -> Callable[[Iterable[Shard]
     def write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
         del facts
         for shard in shards:
-            write_shard(folder / "data" / f"{shard.name}.parquet", *columns_of(shard))
+            write_parquet(folder / "data" / f"{shard.name}.parquet", *columns_of(shard))
         return ()
 
     return write

@@ -1,6 +1,6 @@
 """Statistics of one model over one set of examples: measured shard by shard, resumed, reused.
 
-On disk: ``store/statistics/<id>/<statistic>/shard-00000.parquet``, where the id is the fingerprint of the examples and
+On disk: ``store/statistics/<id>/<statistic>/shard-00000.arrow``, where the id is the fingerprint of the examples and
 the model, and the name of a statistic is followed by a digest of its options where it has any. What is there is never
 measured again.
 
@@ -27,7 +27,8 @@ from tokensieve.models.identity import model_identity
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import locked, read_json, write_json
+from tokensieve.store.atomic import locked
+from tokensieve.store.manifest import adopt, has_manifest, open_manifest, record, write_manifest
 
 
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
@@ -64,13 +65,19 @@ def measure(
     identity = model_identity(model)
     measurement = _locate(examples, identity, store)
     with locked(measurement.folder):
+        if not has_manifest(measurement.folder):
+            _write_manifest(measurement, model, identity)
+        adopt(measurement.folder, "*/shard-*.arrow")
         lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
-        versions = _check_manifest(measurement, model, identity, bool(lacking))
+        versions = _check_versions(measurement, bool(lacking))
         todo = [number for number in range(examples.shards) if measurement.missing(lacking, number)]
         on_tokens(examples.counts.tokens - sum(int(examples.starts[n + 1] - examples.starts[n]) for n in todo))
         if todo:
             job = Job(measurement, model, lacking, settings, versions)
-            done = {one.shard for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, on_tokens)}
+            done = set()
+            for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, on_tokens):
+                record(measurement.folder, one.files)
+                done.add(one.shard)
             if left := sorted(set(todo) - done):
                 raise TokensieveError(
                     f"the engine '{settings.engine}' left out {len(left)} of {len(todo)} shards: {left[:10]}",
@@ -81,29 +88,25 @@ def measure(
 
 
 def _locate(examples: ExampleStore, identity: dict[str, Any], store: Path) -> Measurement:
-    whole = {"examples": examples.fingerprint, "model": identity}
+    whole = {"examples": examples.fingerprint, "cut": examples.cut, "model": identity}
     return Measurement(store / "statistics" / fingerprint.of_value(whole)[:16], examples)
 
 
-def _check_manifest(
-    measurement: Measurement, model: ModelSettings, identity: dict[str, Any], lacking: bool
-) -> dict[str, str]:
-    """Write the manifest of a new measurement; refuse to go on with another version's half-done one.
+def _write_manifest(measurement: Measurement, model: ModelSettings, identity: dict[str, Any]) -> None:
+    about = {
+        "examples": measurement.examples.fingerprint,
+        "model": {"path": model.path, "revision": model.revision, **identity},
+        "versions": fingerprint.versions(),
+    }
+    write_manifest(measurement.folder, {}, about)
 
-    Returns:
-        The versions of the libraries here.
-    """
-    path, versions = measurement.folder / "manifest.json", fingerprint.versions()
-    if not path.is_file():
-        manifest = {
-            "examples": measurement.examples.fingerprint,
-            "model": {"path": model.path, "revision": model.revision, **identity},
-            "versions": versions,
-        }
-        write_json(path, manifest)
-    elif lacking:
+
+def _check_versions(measurement: Measurement, lacking: bool) -> dict[str, str]:
+    """Return the versions of the libraries here; refuse to go on with a measurement that other versions began."""
+    versions = fingerprint.versions()
+    if lacking:
         fingerprint.check_same(
-            read_json(path)["versions"],
+            open_manifest(measurement.folder).about["versions"],
             versions,
             where=str(measurement.folder),
             hint="delete the folder to measure again with these versions",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tokensieve.containers import Examples, Float32, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
-from tokensieve.store.shards import read_shard, shard_name, write_shard
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import has_manifest, open_manifest
+from tokensieve.store.shards import record_of, shard_name, write_shard
 
 
 @dataclass(frozen=True)
@@ -23,24 +25,32 @@ class Measurement:
     folder: Path
     examples: ExampleStore
 
-    def path(self, spec: StatisticSpec, number: int) -> Path:
-        """Return the file of one statistic and shard."""
-        return self.folder / spec.key / shard_name(number)
-
     def missing(self, specs: Sequence[StatisticSpec], number: int) -> list[StatisticSpec]:
         """Return the statistics that a shard lacks."""
-        return [spec for spec in specs if not self.path(spec, number).is_file()]
+        if not has_manifest(self.folder):
+            return list(specs)
+        manifest = open_manifest(self.folder)
+        return [spec for spec in specs if not manifest.has(file_name(spec, number))]
+
+    def unrecorded(self, specs: Sequence[StatisticSpec], number: int) -> dict[str, FileRecord]:
+        """Return what the driver is to record of statistics that another worker wrote, by path within the folder."""
+        names = [file_name(spec, number) for spec in specs]
+        return {name: record_of(self.folder / name) for name in names if (self.folder / name).is_file()}
 
     def read(self, spec: StatisticSpec, number: int) -> Float32:
         """Return float32 ``[tokens]`` of one statistic and shard; 0 where a token is not trainable."""
-        return read_shard(self.path(spec, number))[1][spec.name]
+        return open_manifest(self.folder).column(file_name(spec, number), spec.name)
 
-    def write(self, spec: StatisticSpec, number: int, shard: Examples, values: Float32) -> Path:
-        """Write one statistic and shard, and return the file."""
-        path = self.path(spec, number)
-        write_shard(path, shard.cu_seqlens, {spec.name: values})
-        return path
+    def write(self, spec: StatisticSpec, number: int, shard: Examples, values: Float32) -> dict[str, FileRecord]:
+        """Write one statistic and shard; return what the driver is to record in the manifest."""
+        name = file_name(spec, number)
+        return {name: write_shard(self.folder / name, shard.cu_seqlens, {spec.name: values})}
 
     def complete(self, specs: Sequence[StatisticSpec]) -> bool:
         """Whether every shard has all these statistics."""
         return not any(self.missing(specs, number) for number in range(self.examples.shards))
+
+
+def file_name(spec: StatisticSpec, number: int) -> str:
+    """Return the path of one statistic and shard within the folder of a measurement."""
+    return f"{spec.key}/{shard_name(number)}"

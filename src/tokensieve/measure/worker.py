@@ -17,13 +17,14 @@ import numpy as np
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, StatisticSpec, check_finite
 from tokensieve.measure.engines import Done, OnTokens
 from tokensieve.measure.forward import Forward, measure_shard
-from tokensieve.measure.measurement import Measurement
+from tokensieve.measure.measurement import Measurement, file_name
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.measure.statistics import of_a_pass, vocabulary_table
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import write_json
+from tokensieve.store.checksum import FileRecord
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,16 @@ class Worker:
             TokensieveError: a value that is NaN or infinite, with its rows; nothing of the shard is then written.
         """
         measurement = self._job.measurement
-        examples, missing = measurement.examples.read(shard), measurement.missing(self._job.specs, shard)
+        examples, lacking = measurement.examples.read(shard), measurement.missing(self._job.specs, shard)
+        files: dict[str, FileRecord] = measurement.unrecorded(lacking, shard)
+        missing = [spec for spec in lacking if file_name(spec, shard) not in files]
         found = self._values(examples, missing, on_tokens)
         for spec in missing:
             described = f"{spec.name} of {self._job.model.path}"
             check_finite(found[spec.key], examples.labels != IGNORE_INDEX, examples.cu_seqlens, described)
-        files = [measurement.write(spec, shard, examples, found[spec.key]) for spec in missing]
-        return Done(shard, len(examples.input_ids), tuple(files))
+        for spec in missing:
+            files |= measurement.write(spec, shard, examples, found[spec.key])
+        return Done(shard, len(examples.input_ids), files)
 
     def _values(self, examples: Examples, specs: Sequence[StatisticSpec], on_tokens: OnTokens) -> dict[str, Float32]:
         found: dict[str, Float32] = {}

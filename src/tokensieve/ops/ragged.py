@@ -39,6 +39,14 @@ def gather_segments(values: NDArray, cu_seqlens: Int64, order: NDArray[np.intege
     return values[source]
 
 
+def keep_segments(values: NDArray, cu_seqlens: Int64, chosen: Bool) -> NDArray:
+    """Return the segments that ``chosen``, bool ``[segments]``, is True for: values ``[sum of their lengths]``.
+
+    All of them are returned as they are, not copied.
+    """
+    return values if chosen.all() else values[np.repeat(chosen, np.diff(cu_seqlens))]
+
+
 def order_keys(values: Float32) -> NDArray[np.uint32]:
     """Map float32 to uint32 keys of the same order, so that ranking needs integers alone.
 

@@ -6,6 +6,7 @@ A rule can only drop: a token without a label never gets one.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,41 +24,22 @@ _WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each ex
 _ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
 
-@dataclass(frozen=True)
-class TopFraction:
-    """Keep the highest-scoring fraction of the trainable tokens.
+class Ranking(ABC):
+    """A rule that ranks tokens by their scores and keeps the highest.
 
     Ties are broken by position: the earlier example, then the earlier token, wins. Tokens that must be
-    kept (turn ends) count within the fraction; only when they alone exceed it is more kept.
+    kept (turn ends) count within what is kept; only when they alone exceed it is more kept.
 
     Attributes:
-        fraction: share to keep, in (0, 1].
         scope: ``dataset`` ranks all trainable tokens together, ``example`` within each example,
             ``batch`` within the statistics given (a training batch).
-        rounding: ``floor`` keeps ``int(n * fraction)`` tokens, ``ceil`` keeps ``ceil(n * fraction)``.
-
-    Raises:
-        TokensieveError: a fraction outside (0, 1], an unknown scope or rounding.
     """
 
-    fraction: float
-    scope: Scope = "dataset"
-    rounding: Rounding = "floor"
+    scope: Scope
 
-    def __post_init__(self) -> None:
-        check_fraction(self.fraction)
-        check_choice("scope", self.scope, ("dataset", "batch", "example"))
-        check_choice("rounding", self.rounding, ("floor", "ceil"))
-
-    @property
-    def kept_fraction(self) -> float:
-        """Share of the trainable tokens that is kept."""
-        return self.fraction
-
+    @abstractmethod
     def count(self, trainable: int) -> int:
         """Return how many of ``trainable`` tokens are kept."""
-        exact = trainable * self.fraction
-        return int(exact) if self.rounding == "floor" else math.ceil(exact)
 
     def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
         """Return uint32 ``[tokens]``; the `picks` highest are decided upon, the earlier one of equals.
@@ -96,6 +78,61 @@ class TopFraction:
         picks = np.array([self.picks(*both) for both in counts], dtype=np.int64)
         example = segment_ids(statistics.cu_seqlens)
         return self.decide(rank_in_segments(keys, example) < picks[example], keys)
+
+
+@dataclass(frozen=True)
+class TopFraction(Ranking):
+    """Keep the highest-scoring fraction of the trainable tokens.
+
+    Attributes:
+        fraction: share to keep, in (0, 1].
+        scope: what is ranked together, as `Ranking` says.
+        rounding: ``floor`` keeps ``int(n * fraction)`` tokens, ``ceil`` keeps ``ceil(n * fraction)``.
+
+    Raises:
+        TokensieveError: a fraction outside (0, 1], an unknown scope or rounding.
+    """
+
+    fraction: float
+    scope: Scope = "dataset"
+    rounding: Rounding = "floor"
+
+    def __post_init__(self) -> None:
+        check_fraction(self.fraction)
+        check_choice("scope", self.scope, ("dataset", "batch", "example"))
+        check_choice("rounding", self.rounding, ("floor", "ceil"))
+
+    @property
+    def kept_fraction(self) -> float:
+        """Share of the trainable tokens that is kept."""
+        return self.fraction
+
+    def count(self, trainable: int) -> int:
+        """Return how many of ``trainable`` tokens are kept."""
+        exact = trainable * self.fraction
+        return int(exact) if self.rounding == "floor" else math.ceil(exact)
+
+
+@dataclass(frozen=True)
+class TopCount(Ranking):
+    """Keep a given number of the highest-scoring tokens of the whole data set; all where there are not as many.
+
+    Attributes:
+        tokens: how many to keep.
+
+    Raises:
+        TokensieveError: no whole number of at least 0.
+    """
+
+    tokens: int
+    scope: ClassVar[Scope] = "dataset"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __post_init__(self) -> None:
+        check_range("tokens", self.tokens, 0, math.inf, whole=True)
+
+    def count(self, trainable: int) -> int:
+        """Return how many of ``trainable`` tokens are kept."""
+        return min(self.tokens, trainable)
 
 
 @dataclass(frozen=True)
@@ -184,7 +221,7 @@ class Threshold:
         return statistics.trainable & ((scores >= self.value) | forced_tokens(statistics))
 
 
-Rule = TopFraction | Threshold | TopExamples
+Rule = TopFraction | TopCount | Threshold | TopExamples
 
 
 def apply_rule(rule: Rule, scores: Float32, statistics: Statistics) -> Int64:
@@ -205,6 +242,8 @@ def in_words(rule: Rule) -> str:
             return "every trainable token"
         case TopFraction(fraction, scope, rounding):
             return f"top {fraction:g} of {_WHOLES[scope]}, {_ROUNDED[rounding]}"
+        case TopCount(tokens):
+            return f"top {tokens:,} tokens of the data set"
         case Threshold(value):
             return f"score of at least {value:g}"
         case TopExamples(examples):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +12,19 @@ from numpy.typing import NDArray
 
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import Rule, TopExamples, TopFraction
+from tokensieve.ops.rules import Rule, TopCount, TopExamples, TopFraction
 from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
 from tokensieve.pipeline.workbench import Loader, RunWorkbench
 from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
-from tokensieve.select.cleaned import write_cleaned, write_training
+from tokensieve.select.cleaned import data_files, write_cleaned, write_training
 from tokensieve.select.selection import Selection, SelectionIdentity
 from tokensieve.select.streaming import read_selection
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_text
+from tokensieve.store.manifest import is_complete
 from tokensieve.train.schedules._base import Job
 
 _CHANGED = "the data or a model changed since: give another output"
@@ -56,6 +56,7 @@ class ArmSelection:
         _, rule = self._before_training()
         return SelectionIdentity(
             data=self.bench.examples.fingerprint,
+            cut=self.bench.examples.cut,
             method=arm.method.name,
             parameters=fingerprint.jsonable(dataclasses.asdict(arm.method)),
             rule=SelectionIdentity.rule_fields(rule),
@@ -89,7 +90,8 @@ class ArmSelection:
         loader = bench.loader(arm)
         job = self._job(method, rule, loader)
         arm.schedule.train(job)
-        if found is not None:
+        parts = (folder.scores, folder.cleaned, *((folder.training,) if arm.selects_in_training else ()))
+        if found is not None and all(map(is_complete, parts)):
             return found
         method = method.fit(lambda: (statistics for statistics, _ in loader))
         job = dataclasses.replace(job, method=method)
@@ -117,7 +119,7 @@ class ArmSelection:
             advance(written)
         if arm.selects_in_training:
             with atomic_folder(folder.training) as training:
-                write_training(examples, self._training_columns(method, loader), training)
+                write_training(examples, lambda number: self._training_columns(method, loader, number), training)
         selection.write(folder.selection_file)
         return folder.selection()
 
@@ -150,28 +152,23 @@ class ArmSelection:
     def _as_many(self) -> Rule:
         """Return the rule that keeps as many tokens as the recipe's method."""
         assert self.kept is not None
-        # Half a token more, so that rounding down gives the very count.
-        return TopFraction(min(1.0, (self.kept + 0.5) / self.bench.examples.counts.trainable_tokens))
+        return TopCount(self.kept)
 
-    def _training_columns(self, method: Method, loader: Loader) -> Iterator[dict[str, NDArray[Any]]]:
-        """Yield the per-token columns of each shard that the trainer needs beside ids and labels."""
-        for number, (statistics, _) in enumerate(loader):
-            if self.arm.online:
-                frozen = {key: value for key, value in statistics.values.items() if key[0] != "current"}
-                yield {f"{role}.{name}": value for (role, name), value in frozen.items()}
-                continue
-            _, kept = read_selection(self.folder.scores, number)
-            columns: dict[str, NDArray[Any]] = {"kept": kept.astype("int8")}
-            if method.online:  # measured with a fixed model: nothing changes during the training
-                yield {**columns, "weights": method.weights(statistics, kept, 0.0)}
-            else:
-                yield {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
+    def _training_columns(self, method: Method, loader: Loader, number: int) -> dict[str, NDArray[Any]]:
+        """Return the per-token columns of a shard that the trainer needs beside ids and labels."""
+        statistics, _ = loader.read(number)
+        if self.arm.online:
+            return {f"{role}.{name}": value for (role, name), value in statistics.values.items() if role != "current"}
+        _, kept = read_selection(self.folder.scores, number)
+        columns: dict[str, NDArray[Any]] = {"kept": kept.astype("int8")}
+        if method.online:  # measured with a fixed model: nothing changes during the training
+            return {**columns, "weights": method.weights(statistics, kept, 0.0)}
+        return {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 
 def training_files(arm: Arm, folder: ArmFolder) -> list[Path]:
     """Return the files that an arm trains on."""
-    data = folder.training if arm.selects_in_training else folder.cleaned
-    return sorted((data / "data").glob("train-*.parquet"))
+    return data_files(folder.training if arm.selects_in_training else folder.cleaned)
 
 
 def training_method(arm: Arm) -> Method | None:

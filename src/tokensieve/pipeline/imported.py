@@ -35,6 +35,7 @@ from tokensieve.select.selection import IMPORTED, Selection, SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, write_text
+from tokensieve.store.manifest import is_complete
 
 SCORES = ("scores", "score")
 """Columns of scores; `score` is what a run itself writes."""
@@ -105,6 +106,7 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
     keep_turn_end = fraction is not None and select["keep_turn_end"]
     identity = SelectionIdentity(
         data=view.store.fingerprint,
+        cut=view.store.cut,
         method=IMPORTED,
         parameters={"file": file.name, "sha256": fingerprint.of_files([file])},
         rule=SelectionIdentity.rule_fields(rule),
@@ -119,7 +121,8 @@ def import_arm(run: Path, file: Path, name: str, fraction: float | None = None) 
                 where=arm.selection_file,
                 hint="give another --name, or delete the folder of the arm",
             )
-            return ImportedArm(arm.path, found)
+            if is_complete(arm.scores) and is_complete(arm.cleaned):
+                return ImportedArm(arm.path, found)
         with atomic_folder(arm.path) as partial:
             _write_arm(view, identity, rule, file, ArmFolder(partial), jsonl=select["jsonl"])
     return ImportedArm(arm.path, arm.selection())

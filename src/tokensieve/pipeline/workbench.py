@@ -28,7 +28,7 @@ from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
 from tokensieve.progress import ProgressCallback, StageProgress
-from tokensieve.select.cleaned import write_subset
+from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
@@ -190,7 +190,7 @@ class RunWorkbench:
                 for name, (source, subset) in parts.items():
                     with atomic_folder(folder / name) as partial:
                         write_subset(source, subset, partial)
-                files = [path for name in parts for path in sorted((folder / name / "data").glob("train-*.parquet"))]
+                files = [path for name in parts for path in data_files(folder / name)]
                 description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
                 self.train(description, files, folder / "model", settings)
                 steps = last_step(read_record(folder / "model") or {})

@@ -8,8 +8,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Float32, Int64, StatisticSpec, UInt8
@@ -21,8 +19,9 @@ from tokensieve.methods._base import Method
 from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.runs.results import Row, read_rows
 from tokensieve.select.selection import Selection
-from tokensieve.select.streaming import read_selection
-from tokensieve.store.shards import read_shard, shard_name
+from tokensieve.select.streaming import kept_name, read_selection
+from tokensieve.store.manifest import Manifest, open_manifest
+from tokensieve.store.shards import HINT, shard_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,8 +166,7 @@ class RunView:
     @cached_property
     def starts(self) -> Int64:
         """int64 ``[shards + 1]``, the number of each shard's first example."""
-        counts = [_footer(self._example_path(number)).num_rows for number in range(self.store.shards)]
-        return np.cumsum([0, *counts], dtype=np.int64)
+        return self.store.first_examples
 
     def __len__(self) -> int:
         """Return the number of examples."""
@@ -186,17 +184,19 @@ class RunView:
         """
         examples = self.store.read(number)
         statistics = {
-            f"{role}.{path.name}": _aligned(path / shard_name(number), examples)[path.name.partition("@")[0]]
+            f"{role}.{key}": _aligned(manifest, f"{key}/{shard_name(number)}", examples)[key.partition("@")[0]]
             for role, folder in self.statistics.items()
-            for path in sorted(folder.iterdir() if folder.is_dir() else ())
-            if (path / shard_name(number)).is_file()
+            if folder.is_dir()
+            for manifest in [open_manifest(folder)]
+            for key in sorted(path.parent.name for path in map(Path, manifest.files) if path.name == shard_name(number))
+            if manifest.has(f"{key}/{shard_name(number)}")
         }
         scores, kept, reasons = {}, {}, {}
         for arm in self.arms:
-            folder = self.folders[arm].scores
-            columns = _aligned(folder / shard_name(number), examples)
+            manifest = open_manifest(self.folders[arm].scores)
+            columns = _aligned(manifest, shard_name(number), examples)
             scores[arm] = columns["score"]
-            kept[arm] = _aligned(folder / "kept" / shard_name(number), examples)["kept"]
+            kept[arm] = _aligned(manifest, kept_name(number), examples)["kept"]
             if "reasons" in columns:
                 reasons[arm] = columns["reasons"]
         return ShardView(examples, _plain_names(statistics), scores, kept, reasons)
@@ -223,9 +223,10 @@ class RunView:
         for role, name in method.needs:
             key = StatisticSpec.of(name, method.options(name)).key
             folder = folders.get(selection.identity.statistics.get(f"{role}.{name}", ""))
-            if folder is None or not (folder / key / shard_name(number)).is_file():
+            file = f"{key}/{shard_name(number)}"
+            if folder is None or not folder.is_dir() or not (manifest := open_manifest(folder)).has(file):
                 return {}
-            values[role, name] = _aligned(folder / key / shard_name(number), examples)[name]
+            values[role, name] = _aligned(manifest, file, examples)[name]
         return method.parts(self.store.statistics(examples, values, 0))
 
     def example(self, number: int) -> ExampleView:
@@ -253,8 +254,7 @@ class RunView:
             TokensieveError: no example came from this row.
         """
         for number, start in enumerate(self.starts[:-1].tolist()):
-            rows = pq.read_table(self._example_path(number), columns=["row"])["row"].to_numpy()
-            found = np.flatnonzero(rows == row)
+            found = np.flatnonzero(self.store.read(number).rows == row)
             if len(found):
                 return start + int(found[0])
         raise TokensieveError(
@@ -262,9 +262,6 @@ class RunView:
             where=str(self.folder),
             hint="rows count from 0; rows with nothing to train on were dropped",
         )
-
-    def _example_path(self, number: int) -> Path:
-        return self.store.folder / shard_name(number)
 
 
 def load_run(folder: Path) -> RunView:
@@ -331,24 +328,11 @@ def _plain_names(statistics: dict[str, Float32]) -> dict[str, Float32]:
     return dict(zip(names, statistics.values(), strict=True))
 
 
-def _aligned(path: Path, examples: Examples) -> dict[str, NDArray]:
-    """Read a shard of figures and check that it belongs to these examples."""
-    hint = "delete the file and run the same command again"
-    if not path.is_file():
-        raise TokensieveError("a shard of figures is missing", where=str(path), hint="run `tokensieve select` again")
-    cu_seqlens, columns = read_shard(path)
+def _aligned(manifest: Manifest, name: str, examples: Examples) -> dict[str, NDArray]:
+    """Read a shard of values and check that it belongs to these examples."""
+    cu_seqlens, columns = manifest.read(name)
     same_rows = "row" not in columns or np.array_equal(columns["row"], examples.rows)
     if not same_rows or not np.array_equal(cu_seqlens, examples.cu_seqlens):
-        raise TokensieveError("a shard whose examples are not those of the run", where=str(path), hint=hint)
+        where = str(manifest.folder / name)
+        raise TokensieveError("a shard whose examples are not those of the run", where=where, hint=HINT)
     return columns
-
-
-def _footer(path: Path) -> pq.FileMetaData:
-    try:
-        return pq.read_metadata(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TokensieveError(
-            f"cannot read a shard of the examples: {error}",
-            where=str(path),
-            hint="delete the file's folder and run the recipe again",
-        ) from error

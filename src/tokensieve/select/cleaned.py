@@ -3,24 +3,35 @@
 ``data/train-00000-of-000NN.parquet``, and the same as JSON lines in ``jsonl/train.jsonl`` when asked, with
 ``input_ids`` int32, ``attention_mask`` int8, ``labels`` int32 (unshifted, -100 = dropped or prompt) and
 ``assistant_masks`` int8 (1 = trained). Both labels and masks, since trainers differ in which they keep.
+Shards are written side by side; ``manifest.json`` has the rows and the checksum of each file.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64, segments
+from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
-from tokensieve.select.streaming import read_selection
-from tokensieve.store.shards import write_shard
+from tokensieve.ops.ragged import keep_segments, offsets, segment_counts
+from tokensieve.select.streaming import in_order, read_selection, workers
+from tokensieve.store import checksum
+from tokensieve.store.atomic import atomic_file
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.json_lines import json_lines
+from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.shards import write_parquet
+
+_DATA, _JSON_LINES = "data", "jsonl/train.jsonl"
+Rows = tuple[Int64, Mapping[str, NDArray[Any]]]
+"""Offsets, int64 ``[examples + 1]``, and flat columns, ``[tokens]`` each."""
 
 
 def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: bool) -> int:
@@ -40,8 +51,11 @@ def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: 
     Raises:
         TokensieveError: the selection keeps no token at all.
     """
-    kept = (read_selection(scores, number)[1] for number in range(examples.shards))
-    return _write(examples, kept, folder, jsonl=jsonl)
+
+    def rows(number: int) -> Rows:
+        return cleaned_rows(examples.read(number), read_selection(scores, number)[1])
+
+    return write_data(folder, rows, examples.shards, jsonl=jsonl)
 
 
 def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
@@ -55,45 +69,82 @@ def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
     Returns:
         Number of examples written.
     """
-    starts = np.cumsum([0, *(len(shard) for shard in examples)])
-    kept = (
-        (shard.labels != IGNORE_INDEX) & np.repeat(picked[start : start + len(shard)], shard.lengths)
-        for shard, start in zip(examples, starts[:-1], strict=True)
-    )
-    return _write(examples, kept, folder, jsonl=False)
+
+    def rows(number: int) -> Rows:
+        shard, (start, stop) = examples.read(number), examples.first_examples[number : number + 2]
+        return cleaned_rows(shard, (shard.labels != IGNORE_INDEX) & np.repeat(picked[start:stop], shard.lengths))
+
+    return write_data(folder, rows, examples.shards)
 
 
-def write_training(examples: ExampleStore, columns: Iterable[Mapping[str, NDArray[Any]]], folder: Path) -> None:
-    """Write every example with all its labels and further figures, for a trainer that selects as it trains.
+def write_training(examples: ExampleStore, columns: Callable[[int], Mapping[str, NDArray[Any]]], folder: Path) -> None:
+    """Write every example with all its labels and further values, for a trainer that selects as it trains.
 
     Args:
         examples: the tokens.
-        columns: ``[tokens]`` arrays of each shard, by name.
-        folder: gets ``data/train-*.parquet``.
+        columns: gives ``[tokens]`` arrays of a shard, by name.
+        folder: gets ``data/train-*.parquet``, one file a shard.
     """
-    for number, (shard, further) in enumerate(zip(examples, columns, strict=True)):
-        name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
-        rows = {"input_ids": shard.input_ids, "labels": shard.labels, **further}
-        write_shard(folder / "data" / name, shard.cu_seqlens, rows)
+
+    def rows(number: int) -> Rows:
+        shard = examples.read(number)
+        return shard.cu_seqlens, {"input_ids": shard.input_ids, "labels": shard.labels, **columns(number)}
+
+    write_data(folder, rows, examples.shards)
 
 
-def _write(examples: ExampleStore, kept: Iterable[Bool], folder: Path, *, jsonl: bool) -> int:
-    written = 0
-    for number, (shard, keep) in enumerate(zip(examples, kept, strict=True)):
-        cu_seqlens, columns = cleaned_rows(shard, keep)
-        name = f"train-{number:05d}-of-{examples.shards:05d}.parquet"
-        if len(cu_seqlens) > 1:  # `datasets` refuses a file without rows
-            write_shard(folder / "data" / name, cu_seqlens, columns)
-        written += len(cu_seqlens) - 1
-        if jsonl:
-            (folder / "jsonl").mkdir(parents=True, exist_ok=True)
-            with (folder / "jsonl" / "train.jsonl").open("a", encoding="utf-8") as lines:
-                for span in segments(cu_seqlens):
-                    row = {column: values[span].tolist() for column, values in columns.items()}
-                    lines.write(json.dumps(row, separators=(",", ":")) + "\n")
-    if written == 0:
+def write_data(folder: Path, rows: Callable[[int], Rows], shards: int, *, jsonl: bool = False) -> int:
+    """Write a data set with its manifest; shards without rows get no file, since `datasets` refuses them.
+
+    Args:
+        folder: gets ``data/train-*.parquet``, ``manifest.json``, and ``jsonl/train.jsonl`` when ``jsonl``.
+        rows: gives the rows of a shard; called from several threads.
+        shards: how many there are.
+        jsonl: also write JSON lines.
+
+    Returns:
+        Number of examples written.
+
+    Raises:
+        TokensieveError: no shard has a row.
+    """
+
+    def work(number: int) -> tuple[str, FileRecord | None, bytes]:
+        cu_seqlens, columns = rows(number)
+        name = f"{_DATA}/train-{number:05d}-of-{shards:05d}.parquet"
+        if len(cu_seqlens) == 1:
+            return name, None, b""
+        return (
+            name,
+            write_parquet(folder / name, cu_seqlens, columns),
+            json_lines(cu_seqlens, columns) if jsonl else b"",
+        )
+
+    files: dict[str, FileRecord] = {}
+    with ExitStack() as stack:
+        text = stack.enter_context(_text_file(folder / _JSON_LINES)) if jsonl else None
+        pool = stack.enter_context(ThreadPoolExecutor(workers()))
+        for name, record, lines in in_order(pool, work, shards):
+            if record is not None:
+                files[name] = record
+            if text is not None:
+                text.write(lines)
+    if not files:
         raise TokensieveError("the selection keeps no token", hint="raise the fraction, or lower the threshold")
-    return written
+    examples, tokens = (sum(getattr(one, what) for one in files.values()) for what in ("rows", "tokens"))
+    if jsonl:
+        files[_JSON_LINES] = FileRecord(examples, tokens, checksum.of_file(folder / _JSON_LINES))
+    write_manifest(folder, files)
+    return examples
+
+
+def data_files(folder: Path) -> list[Path]:
+    """Return the Parquet files of a data set that this module wrote, in order, with their checksums verified.
+
+    Raises:
+        TokensieveError: a file that is missing, damaged, or not of this data set.
+    """
+    return open_manifest(folder).verified(_DATA)
 
 
 def cleaned_rows(
@@ -109,19 +160,26 @@ def cleaned_rows(
     Returns:
         int64 ``[examples that keep a token + 1]`` offsets, and the columns named above and those of ``further``, flat.
     """
-    order = examples_with_kept(shard, kept)
-    labels = np.where(kept, shard.labels, IGNORE_INDEX).astype(np.int32)
-    labels = gather_segments(labels, shard.cu_seqlens, order)
+    chosen = segment_counts(kept, shard.cu_seqlens) > 0
+    labels = np.where(kept, shard.labels, np.int32(IGNORE_INDEX))
+    given = {"input_ids": shard.input_ids, "labels": labels, **(further or {})}
+    found = {name: keep_segments(values, shard.cu_seqlens, chosen) for name, values in given.items()}
+    input_ids, labels = found.pop("input_ids"), found.pop("labels")
     columns = {
-        "input_ids": gather_segments(shard.input_ids, shard.cu_seqlens, order),
+        "input_ids": input_ids,
         "attention_mask": np.ones(len(labels), dtype=np.int8),
         "labels": labels,
-        "assistant_masks": (labels != IGNORE_INDEX).astype(np.int8),
+        "assistant_masks": (labels != IGNORE_INDEX).view(np.int8),
     }
-    columns |= {name: gather_segments(value, shard.cu_seqlens, order) for name, value in (further or {}).items()}
-    return offsets(shard.lengths[order]), columns
+    return offsets(shard.lengths[chosen]), columns | found
 
 
 def examples_with_kept(shard: Examples, kept: Bool) -> Int64:
     """Return int64, the numbers in the shard of the examples that keep a token."""
     return np.flatnonzero(segment_counts(kept, shard.cu_seqlens))
+
+
+@contextmanager
+def _text_file(path: Path) -> Iterator[BinaryIO]:
+    with atomic_file(path) as partial, partial.open("wb") as handle:
+        yield handle

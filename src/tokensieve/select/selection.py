@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopExamples, TopFraction
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopExamples, TopFraction
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_object, write_json
+from tokensieve.store.manifest import LAYOUT, check_layout
 
 IMPORTED = "imported"
 """The method of an arm whose scores, labels or masks were read from a file."""
-LAYOUT = 3
-"""Version of the files of an arm; raised when they change."""
-_RULES: dict[str, Any] = {rule.__name__: rule for rule in (TopFraction, DropFraction, Threshold, TopExamples)}
+_RULES: dict[str, Any] = {rule.__name__: rule for rule in (TopFraction, DropFraction, TopCount, Threshold, TopExamples)}
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class SelectionIdentity:
 
     Attributes:
         data: fingerprint of the examples.
+        cut: fingerprint of where they are cut into shards.
         method: name of the method.
         parameters: its hyper-parameters.
         rule: the selection rule: ``name`` of its class and its fields.
@@ -38,6 +38,7 @@ class SelectionIdentity:
     """
 
     data: str
+    cut: str
     method: str
     parameters: Mapping[str, Any]
     rule: Mapping[str, Any]
@@ -130,14 +131,7 @@ class Selection:
         Raises:
             TokensieveError: an object of another version, or one that lacks a field or has one too many.
         """
-        hint = "delete the folder of the arm and run `tokensieve select` with the recipe of the run"
-        layout = found.get("layout")
-        if layout != LAYOUT:
-            raise TokensieveError(
-                f"a selection with layout {layout}, written by another version of tokensieve; this one reads {LAYOUT}",
-                where=where,
-                hint=hint,
-            )
+        check_layout(found.get("layout"), Path(where))
         names = {one.name for one in fields(SelectionIdentity)}
         try:
             identity = SelectionIdentity(**{name: value for name, value in found.items() if name in names})
@@ -145,7 +139,9 @@ class Selection:
             _ = selection.rule, selection.share
         except (KeyError, TypeError) as error:
             raise TokensieveError(
-                f"a field of the selection is missing or garbled: {error}", where=where, hint=hint
+                f"a field of the selection is missing or garbled: {error}",
+                where=where,
+                hint="delete the folder of the arm and run `tokensieve select` with the recipe of the run",
             ) from error
         return selection
 

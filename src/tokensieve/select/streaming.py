@@ -27,9 +27,11 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import segment_counts
-from tokensieve.ops.rules import Rule, TopExamples, TopFraction, forced_tokens
+from tokensieve.ops.rules import Ranking, Rule, TopExamples, forced_tokens
 from tokensieve.progress import ProgressCallback
-from tokensieve.store.shards import read_column, shard_name, write_shard
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.shards import shard_name, write_shard
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
@@ -59,42 +61,44 @@ def select_shards(
         rule: what decides.
         load: reads one shard's statistics.
         shards: number of shards.
-        folder: gets one file a shard, with ``row``, ``score`` and, where the method gives them, ``reasons``, and one in
-            ``kept/`` with the decisions.
+        folder: gets one file a shard, with ``row``, ``score`` and, where the method gives them, ``reasons``, one in
+            ``kept/`` with the decisions, and the manifest of all.
         stage: shows progress, and the kept share so far.
 
     Returns:
         Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
         lowest score that was kept by rank (None where no single one exists).
     """
-    if isinstance(rule, TopFraction | TopExamples) and rule.scope == "batch":
+    if isinstance(rule, Ranking | TopExamples) and rule.scope == "batch":
         raise TokensieveError(
             "scope 'batch' ranks within a training batch, and offline there is none",
-            hint="scope: dataset or scope: example"
-            if isinstance(rule, TopFraction)
-            else "a method that selects offline",
+            hint="scope: dataset or scope: example" if isinstance(rule, Ranking) else "a method that selects offline",
         )
-    with ThreadPoolExecutor(_workers()) as pool:
-        if isinstance(rule, TopFraction) and rule.scope == "dataset":
-            return _select_dataset(method, rule, load, shards, folder, pool, stage)
-        counts = _Counts()
-
-        def work(number: int) -> _Counts:
-            statistics, scores = _score(method, load, number, folder)
-            kept = rule.keep(scores, statistics)
-            _write_kept(folder, number, statistics.cu_seqlens, kept)
-            return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens)
-
-        with stage("select") as advance:
-            for part in in_order(pool, work, shards):
-                counts.add(part, advance)
-        return {**asdict(counts), "threshold": None}
+    output = _Output(method, load, folder)
+    with ThreadPoolExecutor(workers()) as pool:
+        if isinstance(rule, Ranking) and rule.scope == "dataset":
+            counts, threshold = _select_dataset(rule, shards, output, pool, stage)
+        else:
+            counts, threshold = _select_alone(rule, shards, output, pool, stage), None
+    output.finish()
+    return {**asdict(counts), "threshold": threshold}
 
 
 def read_selection(folder: Path, number: int) -> tuple[Float32, Bool]:
     """Read one shard's scores, float32 ``[tokens]``, and decisions, bool ``[tokens]``."""
-    name = shard_name(number)
-    return read_column(folder / name, "score"), read_column(folder / "kept" / name, "kept")
+    manifest = open_manifest(folder)
+    return manifest.column(shard_name(number), "score"), manifest.column(kept_name(number), "kept")
+
+
+def read_kept(folder: Path, number: int) -> tuple[Int64, Bool]:
+    """Read the offsets of one shard's examples, int64 ``[examples + 1]``, and its decisions, bool ``[tokens]``."""
+    cu_seqlens, columns = open_manifest(folder).read(kept_name(number))
+    return cu_seqlens, columns["kept"]
+
+
+def kept_name(number: int) -> str:
+    """Return the path of one shard's decisions within the folder of the scores."""
+    return f"kept/{shard_name(number)}"
 
 
 def in_order(pool: ThreadPoolExecutor, work: Callable[[int], Result], count: int) -> Iterator[Result]:
@@ -102,7 +106,7 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[int], Result], count: int
     ahead: deque[Future[Result]] = deque()
     for number in range(count):
         ahead.append(pool.submit(work, number))
-        if len(ahead) > _workers():
+        if len(ahead) > workers():
             yield ahead.popleft().result()
     while ahead:
         yield ahead.popleft().result()
@@ -124,6 +128,52 @@ class _Counts:
         for field in fields(self):
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
         advance(other.trainable, note=f"{100 * self.kept / max(1, self.trainable):.1f} % kept")
+
+
+class _Output:
+    """Scores and decisions, shard by shard, and the record of what was written."""
+
+    def __init__(self, method: Method, load: LoadStatistics, folder: Path) -> None:
+        self.folder, self._method, self._load = folder, method, load
+        self._files: dict[str, FileRecord] = {}
+
+    def score(self, number: int) -> tuple[Statistics, Float32]:
+        """Score a shard and write its scores."""
+        statistics, rows = self._load(number)
+        scores = np.where(statistics.trainable, self._method.score(statistics), np.float32(0))
+        scores = scores.astype(np.float32, copy=False)
+        check_finite(scores, statistics.trainable, statistics.cu_seqlens, "score")
+        columns: dict[str, NDArray[Any]] = {"score": scores}
+        if (reasons := self._method.reasons(statistics)) is not None:
+            columns["reasons"] = reasons
+        name = shard_name(number)
+        self._files[name] = write_shard(self.folder / name, statistics.cu_seqlens, columns, {"row": rows})
+        return statistics, scores
+
+    def keep(self, number: int, cu_seqlens: Int64, kept: Bool) -> None:
+        """Write the decisions of a shard."""
+        name = kept_name(number)
+        self._files[name] = write_shard(self.folder / name, cu_seqlens, {"kept": kept})
+
+    def finish(self) -> None:
+        """Write the manifest."""
+        write_manifest(self.folder, dict(sorted(self._files.items())))
+
+
+def _select_alone(rule: Rule, shards: int, output: _Output, pool: ThreadPoolExecutor, stage: Stage) -> _Counts:
+    """Score every shard and decide it by itself."""
+
+    def work(number: int) -> _Counts:
+        statistics, scores = output.score(number)
+        kept = rule.keep(scores, statistics)
+        output.keep(number, statistics.cu_seqlens, kept)
+        return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens)
+
+    counts = _Counts()
+    with stage("select") as advance:
+        for part in in_order(pool, work, shards):
+            counts.add(part, advance)
+    return counts
 
 
 class _Keys:
@@ -151,21 +201,19 @@ class _Keys:
 
 
 def _select_dataset(
-    method: Method,
-    rule: TopFraction,
-    load: LoadStatistics,
-    shards: int,
-    folder: Path,
-    pool: ThreadPoolExecutor,
-    stage: Stage,
-) -> dict[str, Any]:
-    """Score every shard, find the cut-off by two counts of the ranking keys, and decide: three passes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".keys-") as scratch:
+    rule: Ranking, shards: int, output: _Output, pool: ThreadPoolExecutor, stage: Stage
+) -> tuple[_Counts, float | None]:
+    """Score every shard, find the cut-off by two counts of the ranking keys, and decide: three passes.
+
+    Returns:
+        The counts, and the lowest score that was kept by rank; None where there is none.
+    """
+    output.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.folder, prefix=".keys-") as scratch:
         stored = _Keys(Path(scratch))
 
         def first(number: int) -> tuple[int, int, NDArray[np.int64]]:
-            statistics, scores = _score(method, load, number, folder)
+            statistics, scores = output.score(number)
             trainable, forced = statistics.trainable, forced_tokens(statistics)
             keys = rule.keys(scores, trainable, forced)
             stored.write(number, statistics.cu_seqlens, keys)
@@ -189,7 +237,7 @@ def _select_dataset(
             number: int, cu_seqlens: Int64, keys: NDArray[np.uint32], picked: Bool
         ) -> tuple[_Counts, np.float32]:
             kept = rule.decide(picked, keys)
-            _write_kept(folder, number, cu_seqlens, kept)
+            output.keep(number, cu_seqlens, kept)
             return _Counts.of(keys != 0, kept, cu_seqlens), rule.lowest(kept, keys)
 
         counts, lowest = _Counts(), np.float32(np.inf)
@@ -199,27 +247,13 @@ def _select_dataset(
             for number in range(shards):
                 cu_seqlens, keys = stored.read(number)
                 writing.append(pool.submit(finish, number, cu_seqlens, keys, cutoff.keep(keys)))
-                while writing and (len(writing) > _workers() or number == shards - 1):
+                while writing and (len(writing) > workers() or number == shards - 1):
                     part, least = writing.popleft().result()
                     counts.add(part, advance)
                     lowest = min(lowest, least)
-    return {**asdict(counts), "threshold": float(lowest) if np.isfinite(lowest) else None}
+    return counts, float(lowest) if np.isfinite(lowest) else None
 
 
-def _score(method: Method, load: LoadStatistics, number: int, folder: Path) -> tuple[Statistics, Float32]:
-    statistics, rows = load(number)
-    scores = np.where(statistics.trainable, method.score(statistics), np.float32(0)).astype(np.float32, copy=False)
-    check_finite(scores, statistics.trainable, statistics.cu_seqlens, "score")
-    columns: dict[str, NDArray[Any]] = {"score": scores}
-    if (reasons := method.reasons(statistics)) is not None:
-        columns["reasons"] = reasons
-    write_shard(folder / shard_name(number), statistics.cu_seqlens, columns, {"row": rows})
-    return statistics, scores
-
-
-def _write_kept(folder: Path, number: int, cu_seqlens: Int64, kept: Bool) -> None:
-    write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": kept})
-
-
-def _workers() -> int:
+def workers() -> int:
+    """Return how many threads work on shards side by side."""
     return min(_MOST_WORKERS, 1 + (os.cpu_count() or 1))  # one waits for the disk

@@ -1,1 +1,1 @@
-"""What is on disk: Parquet shards, manifests and fingerprints."""
+"""What is on disk: shards, manifests with checksums, and fingerprints."""

@@ -14,11 +14,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tokensieve.errors import TokensieveError
+from tokensieve.store.paths import check_local
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; rename it to ``path`` when the block ends without an error."""
+    check_local(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -37,6 +39,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     An error removes what was written; what a killed attempt left behind is removed by the next one. Hold
     `locked` around it.
     """
+    check_local(folder)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -55,6 +58,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once."""
+    check_local(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:

@@ -1,11 +1,12 @@
-"""Ragged columns in Parquet: one row an example, one list column a figure.
+"""Ragged columns on disk: one row an example, one list column a value of its tokens.
 
-The same arrays give the same bytes, so that a resumed run can be compared with an uninterrupted one.
+The store holds Arrow files, uncompressed, and mapped into memory when they are read. Data that other programs train on
+is Parquet. The same arrays give the same bytes, so that a resumed run can be compared with an uninterrupted one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,19 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
+from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file
+from tokensieve.store.checksum import FileRecord
 
-_HINT = "delete the file and run the same command again"
+AGAIN = "run the same command again (`tokensieve run RECIPE`, or `tokensieve import` for an imported arm)"
+"""What to do about a file that is missing: what a command finds missing, it makes again."""
+HINT = f"delete the file and {AGAIN}: it is made again"
+"""What to do about a file that is damaged."""
 
 
 def shard_name(number: int) -> str:
     """Return the file name of a shard in the store."""
-    return f"shard-{number:05d}.parquet"
+    return f"shard-{number:05d}.arrow"
 
 
 def write_shard(
@@ -31,74 +37,66 @@ def write_shard(
     cu_seqlens: Int64,
     ragged: Mapping[str, NDArray],
     scalars: Mapping[str, NDArray] | None = None,
-) -> None:
-    """Write one Parquet file atomically.
+) -> FileRecord:
+    """Write one Arrow file atomically.
 
     Args:
         path: file to create or replace.
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
         ragged: ``[tokens]`` arrays, written as list columns of their own dtype.
         scalars: ``[examples]`` arrays, written as plain columns.
+
+    Returns:
+        What the manifest of the folder is to say of the file (`store.manifest`).
     """
-    offsets = pa.array(cu_seqlens, type=pa.int32())
-    columns: dict[str, pa.Array] = {name: pa.array(value) for name, value in (scalars or {}).items()}
-    columns |= {name: pa.ListArray.from_arrays(offsets, pa.array(value)) for name, value in ragged.items()}
-    # Nothing is ever missing, and saying so spares a third of the time of a file.
-    schema = pa.schema([_present(name, column.type) for name, column in columns.items()])
-    # Figures are noise to a dictionary and to a compressor, which would only take time.
+    batch = _record_batch(cu_seqlens, ragged, scalars or {})
+
+    def write(partial: Path) -> None:
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+            writer.write_batch(batch)
+
+    return _write(path, cu_seqlens, write)
+
+
+def write_parquet(path: Path, cu_seqlens: Int64, ragged: Mapping[str, NDArray]) -> FileRecord:
+    """Write one Parquet file atomically; the arguments and the result are those of `write_shard`."""
+    # Floating-point values are noise to a dictionary and to a compressor, which would only take time.
     compression = {name: "NONE" if np.issubdtype(v.dtype, np.floating) else "ZSTD" for name, v in ragged.items()}
     paths = {f"{name}.list.element": how for name, how in compression.items()}
     dictionary = [f"{name}.list.element" for name, v in ragged.items() if v.dtype == np.int32]
-    with atomic_file(path) as partial:
-        # pyarrow's types know neither one compression a column nor a dictionary for some.
-        options: dict[str, Any] = {"compression": paths, "use_dictionary": dictionary, "write_statistics": False}
-        pq.write_table(pa.table(columns, schema=schema), partial, **options)
+    # pyarrow's types know neither one compression a column nor a dictionary for some.
+    options: dict[str, Any] = {"compression": paths, "use_dictionary": dictionary, "write_statistics": False}
+    table = pa.Table.from_batches([_record_batch(cu_seqlens, ragged, {})])
+    return _write(path, cu_seqlens, lambda partial: pq.write_table(table, partial, **options))
 
 
-def _present(name: str, kind: pa.DataType) -> pa.Field:
-    if pa.types.is_list(kind):
-        kind = pa.list_(pa.field("element", kind.value_type, nullable=False))
-    return pa.field(name, kind, nullable=False)
+def record_of(path: Path) -> FileRecord:
+    """Return what a manifest is to say of a file that `write_shard` or `write_parquet` wrote.
 
-
-def count_values(path: Path, name: str) -> int:
-    """Return the number of tokens of one list column, from the file's footer alone; no example may be empty."""
-    metadata = pq.ParquetFile(path).metadata
-    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
-    columns = (group.column(number) for group in groups for number in range(group.num_columns))
-    return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
-
-
-def read_column(path: Path, name: str) -> NDArray:
-    """Read one list column of a file, flat: ``[tokens]``."""
-    column = pq.ParquetFile(path).read(columns=[name])[name].combine_chunks()
-    return column.values.to_numpy(zero_copy_only=False)
+    Raises:
+        TokensieveError: a file that cannot be read.
+    """
+    cu_seqlens, _ = read_shard(path)
+    return FileRecord(len(cu_seqlens) - 1, int(cu_seqlens[-1]), checksum.of_file(path))
 
 
 def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
-    """Read one Parquet file.
+    """Read a file that `write_shard` or `write_parquet` wrote, without a look at its checksum (`Manifest.read`).
 
     Returns:
         The offsets, int64 ``[examples + 1]``, and every column: flat ``[tokens]`` for list columns,
-        ``[examples]`` for the others.
+        ``[examples]`` for the others. Arrays are read-only.
 
     Raises:
-        TokensieveError: a file that is not Parquet, or whose list columns differ in length.
+        TokensieveError: a file that cannot be read, or whose list columns differ in length.
     """
-    try:
-        table = pq.ParquetFile(path).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise TokensieveError(
-            f"cannot read a shard: {error}",
-            where=str(path),
-            hint=_HINT,
-        ) from error
+    table = _read_table(path)
     cu_seqlens: Int64 | None = None
     columns: dict[str, NDArray] = {}
     for name in table.column_names:
-        column = table[name].combine_chunks()
-        if isinstance(column, pa.ChunkedArray):  # a table without rows
-            column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
+        chunks = table[name].chunks
+        # `combine_chunks` would copy a single one too.
+        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], type=table[name].type)])
         if not pa.types.is_list(column.type):
             columns[name] = column.to_numpy(zero_copy_only=False)
             continue
@@ -107,10 +105,60 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
             raise TokensieveError(
                 f"column '{name}' has rows of other lengths than the first",
                 where=str(path),
-                hint=_HINT,
+                hint=HINT,
             )
         cu_seqlens = found
-        columns[name] = column.values.to_numpy(zero_copy_only=False)
+        columns[name] = _to_numpy(column.values)
     if cu_seqlens is None:
-        raise TokensieveError("no list column in this file", where=str(path), hint=_HINT)
+        raise TokensieveError("no list column in this file", where=str(path), hint=HINT)
     return cu_seqlens, columns
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a Parquet file that `write_parquet` wrote."""
+    return pq.read_schema(path).names
+
+
+def _record_batch(cu_seqlens: Int64, ragged: Mapping[str, NDArray], scalars: Mapping[str, NDArray]) -> pa.RecordBatch:
+    offsets = pa.array(cu_seqlens, type=pa.int32())
+    columns: dict[str, pa.Array] = {name: pa.array(value) for name, value in scalars.items()}
+    columns |= {name: pa.ListArray.from_arrays(offsets, _to_arrow(value)) for name, value in ragged.items()}
+    # Nothing is ever missing, and saying so spares a third of the time of a Parquet file.
+    schema = pa.schema([_present(name, column.type) for name, column in columns.items()])
+    return pa.record_batch(list(columns.values()), schema=schema)
+
+
+def _to_arrow(values: NDArray) -> pa.Array:
+    if values.dtype != np.bool_:
+        return pa.array(values)
+    # One bit a token, packed by numpy in a fifteenth of the time.
+    packed = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed])
+
+
+def _to_numpy(values: pa.Array) -> NDArray:
+    if values.type != pa.bool_() or values.offset or not len(values):
+        return values.to_numpy(zero_copy_only=False)
+    bits = np.frombuffer(values.buffers()[1], dtype=np.uint8)
+    return np.unpackbits(bits, count=len(values), bitorder="little").view(np.bool_)
+
+
+def _present(name: str, kind: pa.DataType) -> pa.Field:
+    if pa.types.is_list(kind):
+        kind = pa.list_(pa.field("element", kind.value_type, nullable=False))
+    return pa.field(name, kind, nullable=False)
+
+
+def _write(path: Path, cu_seqlens: Int64, write: Callable[[Path], None]) -> FileRecord:
+    with atomic_file(path) as partial:
+        write(partial)
+        return FileRecord(len(cu_seqlens) - 1, int(cu_seqlens[-1]), checksum.of_file(partial))
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            return pq.ParquetFile(path).read()
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TokensieveError(f"cannot read a shard: {error}", where=str(path), hint=HINT) from error

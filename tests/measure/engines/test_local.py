@@ -15,7 +15,7 @@ class Worker:
         if shard == 3:
             raise TokensieveError("shard 3 is broken")
         on_tokens(shard * 10)
-        return Done(shard, shard * 10, ())
+        return Done(shard, shard * 10, {})
 
 
 def test_one_worker_does_every_shard_and_reports_its_tokens():

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.store.checksum import FileRecord
 
 OnTokens = Callable[[int], None]
 
@@ -25,12 +25,13 @@ class Done:
     Attributes:
         shard: its number.
         tokens: how many it has.
-        files: what was written for it; empty where it was complete already.
+        files: what was written for it, with checksums, for the manifest of the driver; empty where it was complete
+            already.
     """
 
     shard: int
     tokens: int
-    files: tuple[Path, ...]
+    files: Mapping[str, FileRecord]
 
 
 class ShardWorker(Protocol):

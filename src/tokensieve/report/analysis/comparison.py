@@ -19,7 +19,7 @@ from tokensieve.report.table import row_json
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView, load_run
-from tokensieve.store.shards import read_shard, shard_name
+from tokensieve.select.streaming import read_kept
 
 _SAME_SHARE = 0.001
 """Kept shares that differ by less count as equal: rounding and turn ends cause such differences."""
@@ -267,9 +267,9 @@ def _kept_by_both(arms: Sequence[ComparedRow]) -> tuple[Int64, int]:
     for number in range(store.shards):
         columns, offsets = [], []
         for one in arms:
-            cu_seqlens, found = read_shard(one.folder.scores / "kept" / shard_name(number))
+            cu_seqlens, kept = read_kept(one.folder.scores, number)
             offsets.append(cu_seqlens)
-            columns.append(found["kept"])
+            columns.append(kept)
         if any(not np.array_equal(offsets[0], other) for other in offsets[1:]):
             raise TokensieveError(
                 "the shards of these arms have different examples",

@@ -22,7 +22,7 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
-from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopFraction, forced_tokens
+from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopFraction, forced_tokens
 from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection
 
@@ -184,12 +184,21 @@ class Levels:
 
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:
     """Return the rule of an arm if its parameter can change without scoring or training again, or None."""
-    rule = selection.rule
+    rule = rule_with_share(selection)
     if selection.rounds:
         return None
     if isinstance(rule, Threshold):  # imported labels have the scores 0 and 1
         return None if selection.imported else rule
     return rule if isinstance(rule, TopFraction) and ratio_parameter(selection) else None
+
+
+def rule_with_share(selection: Selection) -> Rule:
+    """Return the rule of an arm; a count of tokens as the fraction that keeps as many."""
+    rule = selection.rule
+    if not isinstance(rule, TopCount):
+        return rule
+    # Half a token more, so that rounding down gives exactly the count.
+    return TopFraction(min(1.0, (rule.tokens + 0.5) / max(1, selection.trainable)))
 
 
 def ratio_parameter(selection: Selection) -> str | None:

@@ -16,13 +16,13 @@ from tokensieve.methods import get_method
 from tokensieve.ops.rules import Threshold
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
 from tokensieve.report.analysis.summary import Summary
-from tokensieve.report.analysis.sweep import Levels, ratio_parameter
+from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_share
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView
-from tokensieve.select.selection import Selection
+from tokensieve.select.selection import Selection, SelectionIdentity
 
 _LOSSES = 400  # points of a loss curve
 
@@ -127,7 +127,8 @@ def recipe_of(selection: Selection) -> dict[str, Any] | None:
         return {"name": selection.method, **selection.parameters}
     own = {"name": type(rule).__name__, **dataclasses.asdict(rule)}
     parameters = dict(selection.parameters)
-    given = {name: value for name, value in selection.identity.rule.items() if own.get(name) != value}
+    stored = SelectionIdentity.rule_fields(rule_with_share(selection))
+    given = {name: value for name, value in stored.items() if own.get(name) != value}
     if given and not isinstance(selection.rule, Threshold):
         if not given.keys() <= parameters.keys():
             return None

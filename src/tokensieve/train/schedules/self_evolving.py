@@ -9,7 +9,7 @@ The model stays in memory from round to round. What each round leaves behind, wh
 
     rounds/manifest.json         what the rounds are made from
     rounds/<t>/model/            adapter or weights after round t
-    rounds/<t>/tokens.parquet    ``row``, ``score`` and ``kept`` of the part's tokens
+    rounds/<t>/tokens.arrow      ``row``, ``score`` and ``kept`` of the part's tokens
     rounds/<t>/round.json        counts, losses and seconds
     rounds/<t>/training.json     loss curve
 
@@ -41,17 +41,18 @@ from tokensieve.models.identity import model_identity
 from tokensieve.models.loading import load_model
 from tokensieve.ops.ragged import offsets
 from tokensieve.progress import ProgressCallback
-from tokensieve.select.cleaned import cleaned_rows
+from tokensieve.select.cleaned import cleaned_rows, data_files, write_data
 from tokensieve.select.selection import SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics, Stage, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
-from tokensieve.store.shards import read_shard, write_shard
+from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.shards import write_shard
 from tokensieve.train.record import read_record, write_record
 from tokensieve.train.schedules._base import Intent, Job, Schedule
 from tokensieve.train.trainer import checkpoints_of, fit, on_steps, trained_model, write_model
 
-_TOKENS = "tokens.parquet"
+_TOKENS = "tokens.arrow"
 
 
 class SelfEvolvingSchedule(Schedule):
@@ -158,11 +159,11 @@ class _Rounds:
             )
         scored = time.perf_counter()
         data, checkpoints = rounds / f".{number}.data", checkpoints_of(folder)
-        write_shard(data / "train-00000-of-00001.parquet", *cleaned_rows(part.examples, kept))
+        write_data(data, lambda _: cleaned_rows(part.examples, kept), 1)
         with self._stage(f"{name}: train", None, "steps") as advance:
             fitted = fit(
                 model,
-                sorted(data.glob("*.parquet")),
+                data_files(data),
                 self._setup.tokenizer,
                 self._setup.settings,
                 checkpoints,
@@ -192,7 +193,9 @@ class _Rounds:
         }
         with atomic_folder(folder) as partial:
             columns = {"score": scores, "kept": kept}
-            write_shard(partial / _TOKENS, part.examples.cu_seqlens, columns, {"row": part.examples.rows})
+            rows = {"row": part.examples.rows}
+            written = write_shard(partial / _TOKENS, part.examples.cu_seqlens, columns, rows)
+            write_manifest(partial, {_TOKENS: written})
             model.save_pretrained(partial / "model")
             write_record(partial, fitted.record)
             write_json(partial / "round.json", record)
@@ -276,15 +279,15 @@ def write_round_scores(examples: ExampleStore, rounds: Path, folder: Path) -> di
     Returns:
         The counts of `select_shards`; ``threshold`` is None, since every part has its own.
     """
-    paths = [path / _TOKENS for path in _round_folders(rounds)]
-    parts = np.cumsum([0, *(int(read_shard(path)[0][-1]) for path in paths)]).tolist()
+    manifests = [open_manifest(path) for path in _round_folders(rounds)]
+    parts = np.cumsum([0, *(manifest.files[_TOKENS].tokens for manifest in manifests)]).tolist()
     shards = np.cumsum([0, *(len(shard.input_ids) for shard in examples)]).tolist()
 
     def load(number: int) -> tuple[Statistics, Int64]:
         shard, first, stop = examples.read(number), shards[number], shards[number + 1]
         found = [
-            {key: read_shard(path)[1][key[1]][max(0, first - start) : stop - start] for key in _RECORDED}
-            for path, start, end in zip(paths, parts[:-1], parts[1:], strict=True)
+            {key: manifest.column(_TOKENS, key[1])[max(0, first - start) : stop - start] for key in _RECORDED}
+            for manifest, start, end in zip(manifests, parts[:-1], parts[1:], strict=True)
             if start < stop and first < end
         ]
         values = {key: np.concatenate([one[key] for one in found]) for key in _RECORDED}

@@ -1,0 +1,226 @@
+"""The manifest of a folder: which files belong to it, and the checksum of each, verified when it is read.
+
+A file is written whole (`store.atomic`), and then recorded. What a kill leaves between the two is a whole file that the
+manifest does not know: readers do not see it, and the next run that writes to the folder takes it up (`adopt`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tokensieve.containers import Int64
+from tokensieve.errors import TokensieveError
+from tokensieve.store import checksum
+from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.shards import AGAIN, HINT, read_shard, record_of
+
+LAYOUT = 4
+"""Of everything in a store and below an arm; raised when files change so that they can no longer be read."""
+_NAME = "manifest.json"
+_OWN = ("layout", "files", "xxh3_128")
+_verified: set[tuple[Path, str, int, int]] = set()
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder holds.
+
+    Attributes:
+        folder: the folder.
+        files: what was written, by path within the folder.
+        about: what else the manifest says.
+    """
+
+    folder: Path
+    files: Mapping[str, FileRecord]
+    about: Mapping[str, Any]
+
+    def has(self, name: str) -> bool:
+        """Whether a file is recorded and there."""
+        return name in self.files and (self.folder / name).is_file()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every file that is recorded is there."""
+        return all(map(self.has, self.files))
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file after its checksum was verified, once for as long as the file does not change.
+
+        Raises:
+            TokensieveError: a file that is missing or damaged.
+        """
+        path = self.folder / name
+        if not self.has(name):
+            raise TokensieveError("a file is missing", where=str(path), hint=AGAIN)
+        stat = path.stat()
+        key = (path, self.files[name].xxh3_128, stat.st_mtime_ns, stat.st_size)
+        with _lock:
+            if key in _verified:
+                return path
+        if checksum.of_file(path) != self.files[name].xxh3_128:
+            raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=HINT)
+        with _lock:
+            _verified.add(key)
+        return path
+
+    def read(self, name: str) -> tuple[Int64, dict[str, NDArray]]:
+        """Verify and read a file, as `shards.read_shard` does."""
+        return read_shard(self.path(name))
+
+    def column(self, name: str, column: str) -> NDArray:
+        """Verify a file and read one of its columns."""
+        return self.read(name)[1][column]
+
+    def verified(self, folder: str) -> list[Path]:
+        """Return the paths of all files of a folder within this one, verified.
+
+        Raises:
+            TokensieveError: a file that is missing, damaged, or there and not recorded.
+        """
+        names = [name for name in self.files if name.startswith(f"{folder}/")]
+        found = {path.relative_to(self.folder).as_posix() for path in (self.folder / folder).glob("[!.]*")}
+        if extra := sorted(found.difference(names)):
+            raise TokensieveError(
+                "a file that the manifest of its folder does not know",
+                where=str(self.folder / extra[0]),
+                hint="remove it: only files that tokensieve wrote belong here",
+            )
+        return [self.path(name) for name in names]
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest of a folder, and not data of that name."""
+    if path.name != _NAME:
+        return False
+    try:
+        return read_json(path).keys() >= set(_OWN)
+    except (ValueError, AttributeError):
+        return False
+
+
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder has a manifest."""
+    return (folder / _NAME).is_file()
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a manifest, and every file that it records.
+
+    Raises:
+        TokensieveError: as `open_manifest`, except where there is none.
+    """
+    return has_manifest(folder) and open_manifest(folder).complete
+
+
+def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping[str, Any] | None = None) -> None:
+    """Write the manifest of a folder, atomically.
+
+    Args:
+        folder: the folder.
+        files: what is in it, by path within the folder.
+        about: what else to say, as JSON values.
+    """
+    value = {"layout": LAYOUT, **(about or {}), "files": {name: asdict(record) for name, record in files.items()}}
+    value["xxh3_128"] = _own_checksum(value)
+    write_json(folder / _NAME, value)
+    _parse.cache_clear()
+
+
+def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
+    """Add files to the manifest of a folder. Hold `atomic.locked` around it where others may do so too."""
+    manifest = open_manifest(folder)
+    write_manifest(folder, {**manifest.files, **files}, manifest.about)
+
+
+def adopt(folder: Path, pattern: str) -> None:
+    """Record whole files that match and that a killed run did not get to record; remove those that cannot be read."""
+    known, found = open_manifest(folder).files, {}
+    for path in sorted(folder.glob(pattern)):
+        name = path.relative_to(folder).as_posix()
+        if name in known:
+            continue
+        try:
+            found[name] = record_of(path)
+        except TokensieveError:
+            path.unlink()
+    if found:
+        record(folder, found)
+
+
+def open_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a folder.
+
+    Raises:
+        TokensieveError: there is none, it is damaged, or an earlier version wrote the folder.
+    """
+    path = folder / _NAME
+    try:
+        stat = path.stat()
+    except FileNotFoundError as error:
+        raise TokensieveError(
+            "this folder lacks its manifest: it was not finished, or an earlier version of tokensieve wrote it",
+            where=str(folder),
+            hint="run the recipe again; where the folder is that of an earlier version, give another output and store",
+        ) from error
+    return _parse(path, stat.st_mtime_ns, stat.st_ino, stat.st_size)
+
+
+def check_layout(found: int | None, where: Path) -> None:
+    """Raise ``TokensieveError`` unless files are laid out as this version reads them."""
+    if found != LAYOUT:
+        raise TokensieveError(
+            f"written in {'no known layout' if found is None else f'layout {found}'} by another version of tokensieve; "
+            f"this one reads layout {LAYOUT}",
+            where=str(where),
+            hint="give another output and store, or delete this folder: the recipe makes everything again",
+        )
+
+
+def check_store(store: Path) -> None:
+    """Refuse a store that holds examples of another layout.
+
+    Raises:
+        TokensieveError: it was written by another version.
+    """
+    for path in store.glob(f"examples/*/{_NAME}"):
+        try:
+            layout = read_json(path).get("layout")
+        except (ValueError, AttributeError):
+            continue  # damaged: an error where it is used
+        check_layout(layout, store)
+
+
+@functools.lru_cache(maxsize=64)
+def _parse(path: Path, *_stat: int) -> Manifest:
+    """Read a manifest; the arguments behind the path change when the file does."""
+    try:
+        value = json.loads(path.read_bytes())
+        layout, given = value.get("layout"), value.pop("xxh3_128", None)
+    except (ValueError, AttributeError) as error:
+        raise _damaged(path) from error
+    if given is not None and given != _own_checksum(value):
+        raise _damaged(path)
+    check_layout(layout, path.parent)
+    if given is None:
+        raise _damaged(path)
+    files = {name: FileRecord(**one) for name, one in value["files"].items()}
+    return Manifest(path.parent, files, {name: one for name, one in value.items() if name not in _OWN})
+
+
+def _damaged(path: Path) -> TokensieveError:
+    return TokensieveError("the manifest of this folder is damaged", where=str(path), hint=HINT)
+
+
+def _own_checksum(value: Mapping[str, Any]) -> str:
+    return checksum.of_bytes(json.dumps(value, sort_keys=True).encode())

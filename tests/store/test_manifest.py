@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import offsets
+from tokensieve.store.atomic import write_json
+from tokensieve.store.manifest import (
+    LAYOUT,
+    adopt,
+    check_store,
+    has_manifest,
+    is_complete,
+    is_manifest,
+    open_manifest,
+    record,
+    write_manifest,
+)
+from tokensieve.store.shards import write_parquet, write_shard
+
+NAMES = ("a.arrow", "deep/b.arrow", "deep/c.parquet")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    generator, files = np.random.default_rng(0), {}
+    for name in NAMES:
+        write = write_parquet if name.endswith("parquet") else write_shard
+        values = {"x": generator.random(40).astype(np.float32), "kept": generator.random(40) < 0.5}
+        files[name] = write(tmp_path / "made" / name, offsets([10, 30]), values)
+    write_manifest(tmp_path / "made", files, {"what": "three files"})
+    return tmp_path / "made"
+
+
+def flip(path, bit):
+    """Turn one bit around; the time of the change is set, since a test is faster than a file system's clock."""
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    os.utime(path, ns=(bit, bit))
+
+
+def error_of(folder):
+    """Return the error with which reading everything in a folder ends, or None."""
+    try:
+        for one in NAMES:
+            open_manifest(folder).read(one)
+    except TokensieveError as error:
+        return error
+    return None
+
+
+def test_what_was_written_is_read(folder):
+    manifest = open_manifest(folder)
+    assert (manifest.complete, manifest.about) == (True, {"what": "three files"})
+    assert list(manifest.files) == list(NAMES)
+    assert {(one.rows, one.tokens) for one in manifest.files.values()} == {(2, 40)}
+    for name in NAMES:
+        cu_seqlens, columns = manifest.read(name)
+        assert cu_seqlens.tolist() == [0, 10, 40]
+        np.testing.assert_array_equal(manifest.column(name, "kept"), columns["kept"])
+    assert manifest.verified("deep") == [folder / "deep/b.arrow", folder / "deep/c.parquet"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "manifest.json"])
+def test_no_flipped_bit_is_read_silently(folder, name):
+    path = folder / name
+    size = 8 * path.stat().st_size
+    whole, said = path.read_bytes(), open_manifest(folder)
+    expected = {one: said.read(one) for one in NAMES}
+    for bit in np.random.default_rng(1).choice(size, 250, replace=False).tolist():
+        flip(path, bit)
+        if (error := error_of(folder)) is not None:
+            assert str(path) in f"{error.where}/manifest.json"
+            assert error.hint
+        else:  # a manifest says the same in other words, such as with another blank between two of them
+            assert name == "manifest.json"
+            assert (open_manifest(folder).files, open_manifest(folder).about) == (said.files, said.about)
+        path.write_bytes(whole)
+    for one in NAMES:
+        np.testing.assert_equal(open_manifest(folder).read(one), expected[one])
+
+
+def test_a_damaged_file_is_named_with_what_to_do(folder):
+    flip(folder / "deep/b.arrow", 4000)
+    manifest = open_manifest(folder)
+    manifest.read("a.arrow")
+    with pytest.raises(TokensieveError, match="damaged: its checksum is wrong") as error:
+        manifest.read("deep/b.arrow")
+    assert error.value.where == str(folder / "deep/b.arrow")
+    assert "delete the file and run the same command again" in error.value.hint
+    (folder / "deep/b.arrow").unlink()
+    assert not is_complete(folder)
+    assert not manifest.has("deep/b.arrow")
+    with pytest.raises(TokensieveError, match="a file is missing") as error:
+        manifest.read("deep/b.arrow")
+    assert "run the same command again" in error.value.hint
+
+
+def test_a_file_is_hashed_once_until_it_changes(folder, monkeypatch):
+    from tokensieve.store import checksum
+
+    hashed, of_file = [], checksum.of_file
+    monkeypatch.setattr(checksum, "of_file", lambda path: hashed.append(path) or of_file(path))
+    for _ in range(3):
+        open_manifest(folder).read("a.arrow")
+    assert hashed == [folder / "a.arrow"]
+    flip(folder / "a.arrow", 4000)
+    with pytest.raises(TokensieveError, match="damaged"):
+        open_manifest(folder).read("a.arrow")
+
+
+def test_a_file_that_is_not_recorded_is_refused_among_those_that_are(folder):
+    write_shard(folder / "deep/d.arrow", offsets([1]), {"x": np.zeros(1, np.float32)})
+    with pytest.raises(TokensieveError, match="does not know") as error:
+        open_manifest(folder).verified("deep")
+    assert error.value.where == str(folder / "deep/d.arrow")
+    with pytest.raises(TokensieveError, match="missing"):
+        open_manifest(folder).read("deep/d.arrow")
+
+
+def test_files_of_a_killed_run_are_adopted_and_others_left_alone(folder):
+    stamp = (folder / "a.arrow").stat().st_mtime_ns
+    found = write_shard(folder / "deep/d.arrow", offsets([1, 2]), {"x": np.arange(3, dtype=np.float32)})
+    (folder / "deep/half.arrow").write_bytes(b"ARROW1 and no more")
+    adopt(folder, "*/*.arrow")
+    manifest = open_manifest(folder)
+    assert manifest.files["deep/d.arrow"] == found
+    assert manifest.read("deep/d.arrow")[1]["x"].tolist() == [0, 1, 2]
+    assert manifest.about == {"what": "three files"}
+    assert not (folder / "deep/half.arrow").exists()
+    assert (folder / "a.arrow").stat().st_mtime_ns == stamp
+
+
+def test_adopting_takes_no_damage_for_new(folder):
+    flip(folder / "deep/b.arrow", 4000)
+    adopt(folder, "*/*.arrow")
+    with pytest.raises(TokensieveError, match="damaged"):
+        open_manifest(folder).read("deep/b.arrow")
+
+
+def test_records_add_up(folder):
+    name = "e.arrow"
+    added = write_shard(folder / name, offsets([3]), {"x": np.zeros(3, np.float32)})
+    record(folder, {name: added})
+    assert list(open_manifest(folder).files) == [*NAMES, name]
+    assert open_manifest(folder).files[name] == added
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
+    assert not has_manifest(tmp_path)
+    with pytest.raises(TokensieveError, match="lacks its manifest") as error:
+        open_manifest(tmp_path)
+    assert "give another output and store" in error.value.hint
+
+
+@pytest.mark.parametrize("old", [{"fingerprint": "f", "shards": 2}, {"layout": LAYOUT - 1, "files": {}}])
+def test_a_manifest_of_another_layout_is_refused_with_the_way_out(tmp_path, old):
+    write_json(tmp_path / "manifest.json", old)
+    with pytest.raises(TokensieveError, match=f"this one reads layout {LAYOUT}") as error:
+        open_manifest(tmp_path)
+    assert "give another output and store" in error.value.hint
+
+
+def test_a_manifest_is_told_from_data_of_that_name(folder, tmp_path):
+    assert is_manifest(folder / "manifest.json")
+    for text in (json.dumps([{"audio": "a.wav"}]), json.dumps({"files": []}), "{"):
+        (tmp_path / "manifest.json").write_text(text)
+        assert not is_manifest(tmp_path / "manifest.json")
+    assert not is_manifest(folder / "a.arrow")
+
+
+def test_a_store_with_examples_of_another_layout_is_refused(tmp_path):
+    check_store(tmp_path / "new")
+    write_manifest(tmp_path / "store/examples/a", {})
+    check_store(tmp_path / "store")
+    (tmp_path / "store/examples/damaged").mkdir()
+    for text in ("[]", "{"):
+        (tmp_path / "store/examples/damaged/manifest.json").write_text(text)
+        check_store(tmp_path / "store")
+    write_json(tmp_path / "store/examples/b/manifest.json", {"fingerprint": "f", "shards": 1})
+    with pytest.raises(TokensieveError, match=f"no known layout.*this one reads layout {LAYOUT}") as error:
+        check_store(tmp_path / "store")
+    assert error.value.where == str(tmp_path / "store")

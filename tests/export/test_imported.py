@@ -14,6 +14,7 @@ import pytest
 from trained_examples import trained_examples
 
 from tokensieve.cli import main
+from tokensieve.data import prepare
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
 from tokensieve.pipeline.imported import import_arm

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import huggingface_hub
@@ -9,6 +10,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
 from tokensieve.cli import main
+from tokensieve.export.hub import _failures
 
 
 class Hub:
@@ -82,3 +84,12 @@ def test_a_push_that_fails_ends_in_one_error(name, call, error, says, run, hub, 
     assert says in capsys.readouterr().err
     written = (run / "exports").exists()
     assert written == (call in ("create_repo", "upload_folder")), "checked before anything is written"
+
+
+def test_a_connection_that_fails_is_among_what_the_hubs_client_raises():
+    """`_failures` reads the bases of its error: they hold those of the HTTP library, whichever it is."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    libraries = {base.__module__.partition(".")[0] for base in HfHubHTTPError.__bases__ if base is not OSError}
+    (library,) = libraries - {"builtins"}
+    assert issubclass(importlib.import_module(library).ConnectError, _failures())

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+from tokensieve.data.datasets_private import is_cached
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
@@ -64,16 +65,7 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
 
 def sources_elsewhere(settings: DataSettings) -> list[str]:
     """Return the Hub ids among the sources whose data sets are not in the cache of this machine."""
-    from datasets import config
-    from datasets.naming import camelcase_to_snakecase
-
-    cache = Path(config.HF_DATASETS_CACHE)
-
-    def cached(source: str) -> bool:
-        owner, name = source.split("/")
-        return (cache / f"{owner}___{camelcase_to_snakecase(name)}").is_dir()
-
-    return [source for source in settings.files if _is_hub_id(source) and not cached(source)]
+    return [source for source in settings.files if _is_hub_id(source) and not is_cached(source)]
 
 
 def source_fingerprint(settings: DataSettings) -> str:

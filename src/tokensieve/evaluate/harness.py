@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
-import logging
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokensieve.data.datasets_private import fix_cache_folder
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.evaluate.lm_eval_private import check_lm_eval, count_answers, definition_file, quiet
 
 PAPER_TASKS = ("mmlu", "truthfulqa_mc2", "tydiqa_goldp", "hellaswag", "boolq", "arc_challenge", "logiqa")
 """The evaluation of Token Cleaning (arXiv 2502.01968) under the harness's names."""
@@ -85,14 +85,14 @@ def run_tasks(
     # Its decorators hide the parameters of both from type checkers.
     wrap: Any = huggingface.HFLM
     simple_evaluate: Any = lm_eval.simple_evaluate
-    with _quiet():
+    with quiet():
         # A copy, since the harness gives the tokenizer a padding token where it has none.
         wrapped = wrap(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
-    wrapped.set_cache_hook(_Counter(on_requests))
+    count_answers(wrapped, on_requests)
     figures: dict[str, dict[str, float]] = {}
     for task in tasks:
         loaded = _load(manager, task, task_folder)
-        with _quiet():
+        with quiet():
             results = simple_evaluate(
                 model=wrapped,
                 tasks=loaded,
@@ -116,27 +116,17 @@ def _metrics(found: dict[str, Any]) -> dict[str, float]:
     }
 
 
-class _Counter:
-    """Stands where the harness would keep answers for another run, and counts them."""
-
-    def __init__(self, on_requests: Callable[[int], None]) -> None:
-        self._on_requests = on_requests
-
-    def add_partial(self, *_: Any) -> None:
-        self._on_requests(1)
-
-
 def _load(manager: Any, task: str, task_folder: str | None) -> list[Any]:
     """Return the group or the tasks of a name, data included."""
     _check_name(manager, task, task_folder)
     try:
-        with _quiet(), _inside(task_folder):
+        with quiet(), _inside(task_folder):
             loaded = manager.load([task])
     except Exception as error:  # of datasets, the Hub, Jinja, and functions that the task names
         reason = next(iter(str(error).strip().splitlines()), "")
         raise TokensieveError(
             f"the task '{task}' cannot be loaded: {type(error).__name__}: {reason}",
-            where=str(manager.task_index[task].yaml_path or _WHERE),
+            where=definition_file(manager, task) or _WHERE,
             hint="its data must be in the cache (HF_DATASETS_CACHE) or on a Hub that can be reached; in definitions "
             "of your own relative paths start at evaluate.task_folder",
         ) from error
@@ -169,6 +159,7 @@ def _manager(tasks: Sequence[str], task_folder: str | None) -> Any:
         raise TokensieveError(
             "lm-evaluation-harness is not installed", where=_WHERE, hint="pip install 'tokensieve[eval]'"
         ) from error
+    check_lm_eval()
     folder = _resolved(task_folder)
     if folder is not None:
         _check_folder(folder)
@@ -182,7 +173,7 @@ def _manager(tasks: Sequence[str], task_folder: str | None) -> Any:
 def _index(folder: Path | None, with_harness: bool) -> Any:
     from lm_eval.tasks import TaskManager
 
-    with _quiet():
+    with quiet():
         return TaskManager(include_path=None if folder is None else str(folder), include_defaults=with_harness)
 
 
@@ -219,35 +210,6 @@ def _inside(task_folder: str | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    from datasets import config
-
-    # A relative HF_DATASETS_CACHE starts where the command did.
-    config.HF_DATASETS_CACHE = Path(config.HF_DATASETS_CACHE).absolute()
+    fix_cache_folder()
     with contextlib.chdir(folder):
         yield
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide the harness's log and bars, which would be drawn across our own."""
-    from tqdm import tqdm
-
-    def silent(*arguments: Any, **options: Any) -> Any:
-        return tqdm(*arguments, **{**options, "disable": True})
-
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    modules: list[Any] = [
-        module
-        for name, module in list(sys.modules.items())
-        if name.startswith("lm_eval.") and getattr(module, "tqdm", None) is tqdm
-    ]
-    for module in modules:
-        module.tqdm = silent
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        for module in modules:
-            module.tqdm = tqdm

@@ -441,7 +441,7 @@ def test_a_shard_whose_record_a_kill_prevented_is_not_measured_again(
     known = {name: one for name, one in manifest.files.items() if name != file_name(LOSS, 1)}
     write_manifest(done.folder, known, manifest.about)
     assert done.missing([LOSS], 1) == [LOSS]
-    monkeypatch.setattr(module, "Forward", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(worker, "Forward", lambda *_: pytest.fail("measured again"))
     again = run(examples, model, tmp_path, names=("loss",))
     assert open_manifest(again.folder).files == manifest.files
     assert again.complete([LOSS])

@@ -388,3 +388,12 @@ def test_a_deleted_file_of_an_arm_is_made_again(finished, arguments, name, monke
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
     pipeline.run(load_recipe(finished / "recipe.yaml"), "select")
     assert path.read_bytes() == whole
+
+
+def test_a_selection_in_which_every_score_ties_is_refused(arguments, tmp_path):
+    """A warm-up that changes nothing makes a reference whose every loss is the base's."""
+    nothing = "models.reference.warm_up={rows: 10, train: {max_steps: 1, learning_rate: 0.0}}"
+    with pytest.raises(TokensieveError, match="'token-cleaning' gives every token the same score"):
+        pipeline.run(load_recipe(None, arguments(tmp_path / "run", nothing)), "select")
+    assert not (tmp_path / "run/arms/token-cleaning/selection.json").exists()
+    assert not list((tmp_path / "run/arms/token-cleaning").rglob("*.arrow"))

@@ -10,9 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import Rule, TopCount, TopExamples, TopFraction
+from tokensieve.ops.rules import Ranking, Rule, TopCount, TopExamples, TopFraction
 from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
 from tokensieve.pipeline.workbench import Loader, RunWorkbench
@@ -102,6 +103,13 @@ class ArmSelection:
 
         with atomic_folder(folder.scores) as scores:
             counts = arm.schedule.select(job, scores, stage)
+            if isinstance(rule, Ranking) and counts["scores_tie"] and counts["kept"] < counts["trainable"]:
+                raise TokensieveError(
+                    f"'{arm.name}' gives every token the same score, so the order of the file would decide which "
+                    "tokens are kept",
+                    where="recipe: method",
+                    hint="check that the models differ: a warm-up needs enough steps and a learning rate above 0",
+                )
         selection = Selection(
             self.identity,
             **counts,

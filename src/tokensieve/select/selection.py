@@ -68,6 +68,7 @@ class Selection:
         examples_written: examples of the cleaned data.
         source_rows: rows of the data that the examples came from.
         threshold: lowest score that was kept by rank; None where no single one exists.
+        scores_tie: whether all scores of tokens that need not be kept are the same, so that only positions rank them.
         share_reason: how many tokens are kept and why, in words.
         fitted: hyper-parameters that were derived from the data, None where there are none.
         reasons: names of what can speak against a token, by bit.
@@ -83,6 +84,7 @@ class Selection:
     examples_written: int
     source_rows: int
     threshold: float | None = None
+    scores_tie: bool = False
     share_reason: str = ""
     fitted: Mapping[str, Any] | None = None
     reasons: Sequence[str] = ()

@@ -67,7 +67,11 @@ def select_shards(
 
     Returns:
         Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
-        lowest score that was kept by rank (None where no single one exists).
+        lowest score that was kept by rank (None where no single one exists), and ``scores_tie``, whether all
+        scores of tokens that need not be kept are the same.
+
+    Raises:
+        TokensieveError: a rule that needs a training batch, or a score that is NaN or infinite.
     """
     if isinstance(rule, Ranking | TopExamples) and rule.scope == "batch":
         raise TokensieveError(
@@ -81,7 +85,7 @@ def select_shards(
         else:
             counts, threshold = _select_alone(rule, shards, output, pool, stage), None
     output.finish()
-    return {**asdict(counts), "threshold": threshold}
+    return {**asdict(counts), "threshold": threshold, "scores_tie": output.scores_tie}
 
 
 def read_selection(folder: Path, number: int) -> tuple[Float32, Bool]:
@@ -136,6 +140,8 @@ class _Output:
     def __init__(self, method: Method, load: LoadStatistics, folder: Path) -> None:
         self.folder, self._method, self._load = folder, method, load
         self._files: dict[str, FileRecord] = {}
+        self._seen: set[float] = set()
+        self.scores_tie = True
 
     def score(self, number: int) -> tuple[Statistics, Float32]:
         """Score a shard and write its scores."""
@@ -143,6 +149,10 @@ class _Output:
         scores = np.where(statistics.trainable, self._method.score(statistics), np.float32(0))
         scores = scores.astype(np.float32, copy=False)
         check_finite(scores, statistics.trainable, statistics.cu_seqlens, "score")
+        if self.scores_tie:  # the first shard almost always tells
+            ranked = scores[statistics.trainable & ~forced_tokens(statistics)]
+            self._seen |= {float(ranked.min()), float(ranked.max())} if len(ranked) else set()
+            self.scores_tie = len(self._seen) < 2
         columns: dict[str, NDArray[Any]] = {"score": scores}
         if (reasons := self._method.reasons(statistics)) is not None:
             columns["reasons"] = reasons

@@ -68,11 +68,10 @@ class Operations:
 
 def train(names: dict[str, Any], output: Path, operations: Any) -> None:
     method = {"none": None, "sstoken": get_method("sstoken", history="ema", ema_decay=0.8)}[names["method"]]
-    trainer.train(
-        ModelSettings(names["base"]), [Path(names["rows"])], AutoTokenizer.from_pretrained(names["tokenizer"]),
-        SETTINGS, output, max_length=64, seed=0, device=torch.device("cpu"), method=method,
-        on_step=operations.on_step if operations else lambda *_: None,
-    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(names["tokenizer"])
+    setup = trainer.TrainingSetup(ModelSettings(names["base"]), tokenizer, SETTINGS, 64, 0, torch.device("cpu"))
+    on_step = operations.on_step if operations else lambda *_: None
+    trainer.train(setup, [Path(names["rows"])], output, method=method, on_step=on_step)
 
 
 def forked(names: dict[str, Any], output: Path, log: Path, operations: Any) -> int:

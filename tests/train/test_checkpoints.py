@@ -18,7 +18,7 @@ from tests.train.test_trainer import weights as weights_of
 from tokensieve.errors import TokensieveError
 from tokensieve.train.checkpoints import RECORD, is_complete, last_complete, remove_broken
 from tokensieve.train.settings import TrainSettings
-from tokensieve.train.trainer import train
+from tokensieve.train.trainer import TrainingSetup, train
 
 SAVING = {"max_steps": 6, "save_steps": 2, "per_device_train_batch_size": 2}
 
@@ -56,9 +56,8 @@ def interrupted(base, rows, tokenizer, output: Path) -> Path:
         if step == 5:
             raise KeyboardInterrupt
 
-    options = {"max_length": 64, "seed": 0, "device": CPU}
     with pytest.raises(KeyboardInterrupt):
-        train(base, [rows], tokenizer, settings, output, **options, on_step=stop)
+        train(TrainingSetup(base, tokenizer, settings, 64, 0, CPU), [rows], output, on_step=stop)
     return output.with_name(f".{output.name}.checkpoints")
 
 
@@ -67,9 +66,8 @@ def stopped(base, rows, tokenizer, tmp_path_factory):
     """Checkpoints of an interrupted training, and the weights of an uninterrupted one."""
     folder = tmp_path_factory.mktemp("stopped")
     settings = TrainSettings(lora=None, arguments={**PLAIN, **SAVING})
-    whole = train(
-        base, [rows], tokenizer, settings, folder / "whole", max_length=64, seed=0, device=CPU, on_step=lambda *_: None
-    )
+    setup = TrainingSetup(base, tokenizer, settings, 64, 0, CPU)
+    whole = train(setup, [rows], folder / "whole", on_step=lambda *_: None)
     return interrupted(base, rows, tokenizer, folder / "model"), weights_of(whole.path)
 
 
@@ -98,10 +96,8 @@ def test_a_damaged_checkpoint_is_passed_over(damage, resumes, stopped, base, row
     damage(tmp_path / ".model.checkpoints/checkpoint-4")
     steps = []
     settings = TrainSettings(lora=None, arguments={**PLAIN, **SAVING, "save_total_limit": 2})
-    again = train(
-        base, [rows], tokenizer, settings, tmp_path / "model", max_length=64, seed=0, device=CPU,
-        on_step=lambda step, _: steps.append(step),
-    )  # fmt: skip
+    setup = TrainingSetup(base, tokenizer, settings, 64, 0, CPU)
+    again = train(setup, [rows], tmp_path / "model", on_step=lambda step, _: steps.append(step))
     assert len(steps) == resumes
     for key, value in weights_of(again.path).items():
         torch.testing.assert_close(value, whole[key], rtol=1e-6, atol=1e-7)

@@ -28,7 +28,7 @@ from tokensieve.store.shards import read_shard, write_parquet
 from tokensieve.train.schedules import self_evolving as rounds_module
 from tokensieve.train.schedules.self_evolving import part_bounds
 from tokensieve.train.settings import LoraSettings, TrainSettings
-from tokensieve.train.trainer import train
+from tokensieve.train.trainer import TrainingSetup, train
 
 WORDS = ["apples", "Paris", "the sea", "72", "cold wind", "a small model", "two", "France", "gives one to Ben"]
 ARGUMENTS: dict[str, Any] = {
@@ -159,11 +159,9 @@ def naive(folder: Path, base: Path, work: Path, *, lora: bool) -> tuple[list[lis
             trained: Any = trainer.model
             trained.save_pretrained(output)
         else:
-            train(
-                ModelSettings(str(model_path)), [path], tokenizer,
-                TrainSettings(None, arguments={**ARGUMENTS, "weight_decay": 0.0}), output,
-                max_length=128, seed=0, device=torch.device("cpu"), on_step=lambda *_: None,
-            )  # fmt: skip
+            settings = TrainSettings(None, arguments={**ARGUMENTS, "weight_decay": 0.0})
+            setup = TrainingSetup(ModelSettings(str(model_path)), tokenizer, settings, 128, 0, torch.device("cpu"))
+            train(setup, [path], output, on_step=lambda *_: None)
         model_path = output
     (path,) = model_path.glob("*.safetensors")
     return kept_of_rounds, load_file(path)

@@ -27,7 +27,7 @@ from tokensieve.store.shards import write_parquet
 from tokensieve.train import trainer as trainer_module
 from tokensieve.train.schedules.refined_reference import Added, riskiest_examples
 from tokensieve.train.settings import TrainSettings
-from tokensieve.train.trainer import train
+from tokensieve.train.trainer import TrainingSetup, train
 
 WORDS = ["apples", "Paris", "the sea", "72", "cold wind", "a small model", "two", "France", "gives one to Ben"]
 ARGUMENTS: dict[str, Any] = {
@@ -92,10 +92,9 @@ def fine_tuned(rows: list[tuple[np.ndarray, np.ndarray]], base: Path, output: Pa
         path, offsets([len(ids) for ids, _ in rows]), dict(zip(("input_ids", "labels"), columns, strict=True))
     )
     settings = TrainSettings(None, arguments={**ARGUMENTS, "learning_rate": learning_rate})
-    train(
-        ModelSettings(str(base)), [path], AutoTokenizer.from_pretrained(base), settings, output,
-        max_length=128, seed=0, device=torch.device("cpu"), on_step=lambda *_: None,
-    )  # fmt: skip
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    setup = TrainingSetup(ModelSettings(str(base)), tokenizer, settings, 128, 0, torch.device("cpu"))
+    train(setup, [path], output, on_step=lambda *_: None)
     return AutoModelForCausalLM.from_pretrained(output).eval()
 
 

@@ -14,7 +14,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store.atomic import read_json
 from tokensieve.train.settings import LoraSettings, TrainSettings, check_arguments
-from tokensieve.train.trainer import train
+from tokensieve.train.trainer import TrainingSetup, train
 
 CPU = torch.device("cpu")
 PLAIN = {
@@ -29,10 +29,8 @@ PLAIN = {
 
 
 def fit(base, rows, tokenizer, output: Path, settings: TrainSettings, max_length: int = 64) -> ModelSettings:
-    return train(
-        base, [rows], tokenizer, settings, output,
-        max_length=max_length, seed=0, device=CPU, on_step=lambda *_: None,
-    )  # fmt: skip
+    setup = TrainingSetup(base, tokenizer, settings, max_length, 0, CPU)
+    return train(setup, [rows], output, on_step=lambda *_: None)
 
 
 def weights(folder: str | Path) -> dict[str, torch.Tensor]:
@@ -107,11 +105,11 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(base, rows, tokeniz
         if step == 5 and len(seen) == 5:
             raise KeyboardInterrupt
 
-    options = {"max_length": 64, "seed": 0, "device": CPU, "on_step": stop_at_five}
+    setup = TrainingSetup(base, tokenizer, settings, 64, 0, CPU)
     with pytest.raises(KeyboardInterrupt):
-        train(base, [rows], tokenizer, settings, tmp_path / "cut", **options)
+        train(setup, [rows], tmp_path / "cut", on_step=stop_at_five)
     assert not (tmp_path / "cut").exists()
-    resumed = train(base, [rows], tokenizer, settings, tmp_path / "cut", **options)
+    resumed = train(setup, [rows], tmp_path / "cut", on_step=stop_at_five)
     assert seen == [1, 2, 3, 4, 5, 5, 6]
     for key, value in weights(resumed.path).items():
         torch.testing.assert_close(value, whole[key], rtol=1e-5, atol=1e-7)

@@ -33,9 +33,9 @@ from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
 from tokensieve.train.record import last_step, read_record
-from tokensieve.train.schedules._base import Added, TrainingSetup
+from tokensieve.train.schedules._base import Added
 from tokensieve.train.settings import TrainSettings
-from tokensieve.train.trainer import on_steps, train, trained_model
+from tokensieve.train.trainer import TrainingSetup, on_steps, train, trained_model
 
 _LAYOUT = 2
 """Version of the files of a made model; raised when they change."""
@@ -223,14 +223,9 @@ class RunWorkbench:
         setup, encoder = self.training, self.inputs.encoder
         with self.timed(description, False), self.stage(description, None, "steps") as advance:
             train(
-                setup.base,
+                setup if settings is None else dataclasses.replace(setup, settings=settings),
                 files,
-                setup.tokenizer,
-                settings or setup.settings,
                 output,
-                max_length=setup.max_length,
-                seed=setup.seed,
-                device=setup.device,
                 on_step=on_steps(advance),
                 method=method,
                 turn_end_ids=encoder.turn_end_ids if self.plan.recipe.select.keep_turn_end else (),

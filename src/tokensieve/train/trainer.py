@@ -30,34 +30,45 @@ OnStep = Callable[[int, int], None]
 """Called with the number of optimizer steps that are done, and with their total."""
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingSetup:
+    """What every training of a run shares.
+
+    Attributes:
+        base: the model to start from, without an adapter.
+        tokenizer: saved beside the weights, and pads.
+        settings: adapter and optimizer.
+        max_length: tokens of the longest example.
+        seed: of the adapter's initial weights, dropout and the order of rows.
+        device: CPU or CUDA.
+    """
+
+    base: ModelSettings
+    tokenizer: Any
+    settings: TrainSettings
+    max_length: int
+    seed: int
+    device: torch.device
+
+
 def train(
-    base: ModelSettings,
+    setup: TrainingSetup,
     data_files: list[Path],
-    tokenizer: Any,
-    settings: TrainSettings,
     output: Path,
     *,
-    max_length: int,
-    seed: int,
-    device: torch.device,
     on_step: OnStep,
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
 ) -> ModelSettings:
-    """Fine-tune a model and write it; go on from the last complete checkpoint of an interrupted attempt.
+    """Fine-tune the base and write it; go on from the last complete checkpoint of an interrupted attempt.
 
     Args:
-        base: the model to start from, without an adapter.
+        setup: base, tokenizer and settings.
         data_files: Parquet files with ``input_ids`` and ``labels``.
-        tokenizer: saved beside the weights, and pads.
-        settings: adapter and optimizer.
-        output: gets the adapter (or the whole model), ``training.json`` with the loss curve, and
-            ``merged/`` when asked. Appears when training has ended; checkpoints lie beside it until then.
-        max_length: tokens of the longest example.
-        seed: of the adapter's initial weights, dropout and the order of rows.
-        device: CPU or CUDA.
+        output: gets the adapter (or the whole model), its record (`train.record`), and ``merged/`` when asked. Appears
+            when training has ended; checkpoints lie beside it until then.
         on_step: called after each optimizer step.
-        method: chooses or weighs tokens as the model trains; None trains on every label.
+        method: selects or weights tokens as the model trains; None trains on every label.
         turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
 
     Returns:
@@ -67,25 +78,15 @@ def train(
         TokensieveError: an adapter that fits no layer of the model.
     """
     checkpoints = checkpoints_of(output)
+    model = load_model(setup.base, setup.device).requires_grad_(True)
     fitted = fit(
-        load_model(base, device).requires_grad_(True),
-        data_files,
-        tokenizer,
-        settings,
-        checkpoints,
-        max_length=max_length,
-        seed=seed,
-        device=device,
-        on_step=on_step,
-        method=method,
-        turn_end_ids=turn_end_ids,
-        adapt=True,
+        model, setup, data_files, checkpoints, on_step=on_step, method=method, turn_end_ids=turn_end_ids, adapt=True
     )
     with atomic_folder(output) as partial:
-        write_model(fitted.model, tokenizer, settings, partial)
+        write_model(fitted.model, setup.tokenizer, setup.settings, partial)
         write_record(partial, fitted.record)
     shutil.rmtree(checkpoints, ignore_errors=True)
-    return trained_model(base, settings, output)
+    return trained_model(setup.base, setup.settings, output)
 
 
 @dataclass(frozen=True)
@@ -105,34 +106,26 @@ class Fitted:
 
 def fit(
     model: Any,
+    setup: TrainingSetup,
     data_files: list[Path],
-    tokenizer: Any,
-    settings: TrainSettings,
     checkpoints: Path,
     *,
-    max_length: int,
-    seed: int,
-    device: torch.device,
     on_step: OnStep,
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
     adapt: bool,
 ) -> Fitted:
-    """Train a loaded model in place, with an optimizer and a schedule of its own; arguments as for `train`.
+    """Train a loaded model in place, with an optimizer and a learning-rate schedule of its own.
 
     Args:
         model: what is trained further.
+        setup: tokenizer and settings; its base is not loaded.
         data_files: as for `train`.
-        tokenizer: as for `train`.
-        settings: as for `train`.
         checkpoints: folder of the trainer's checkpoints; the last complete one is resumed, broken ones are removed.
-        max_length: as for `train`.
-        seed: as for `train`.
-        device: as for `train`.
         on_step: as for `train`.
         method: as for `train`.
         turn_end_ids: as for `train`.
-        adapt: put the adapter of ``settings`` on the model first; False where the model has it already.
+        adapt: put the adapter of the settings on the model first; False where the model has it already.
 
     Raises:
         TokensieveError: an adapter that fits no layer of the model.
@@ -143,11 +136,18 @@ def fit(
     from tokensieve.train.checkpoints import CompleteCheckpoints, last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
+    settings = setup.settings
     given: dict[str, Any] = {
         "model": model,
-        "args": sft_config(settings.arguments, device, output_dir=str(checkpoints), max_length=max_length, seed=seed),
+        "args": sft_config(
+            settings.arguments,
+            setup.device,
+            output_dir=str(checkpoints),
+            max_length=setup.max_length,
+            seed=setup.seed,
+        ),
         "train_dataset": read_rows(data_files, () if method is None else readable_columns(method)),
-        "processing_class": _with_pad_token(tokenizer),
+        "processing_class": _with_pad_token(setup.tokenizer),
         "peft_config": _peft_config(settings) if adapt else None,
         "callbacks": [_progress(on_step)],
     }

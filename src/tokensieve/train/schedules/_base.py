@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
-
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.methods._base import Method
@@ -17,7 +15,8 @@ from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import Rule
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.streaming import LoadStatistics, Stage, select_shards
-from tokensieve.train.settings import TrainSettings, WarmUp
+from tokensieve.train.settings import WarmUp
+from tokensieve.train.trainer import TrainingSetup
 
 
 @dataclass(frozen=True)
@@ -48,27 +47,6 @@ class Added:
     examples: tuple[int, ...]
     rows: tuple[int, ...]
     risks: tuple[float, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingSetup:
-    """What every training of a run shares.
-
-    Attributes:
-        base: the model to start from, without an adapter.
-        tokenizer: saved beside the weights, and pads.
-        settings: adapter and optimizer.
-        max_length: tokens of the longest example.
-        seed: of the adapter's start, dropout and order.
-        device: CPU or CUDA.
-    """
-
-    base: ModelSettings
-    tokenizer: Any
-    settings: TrainSettings
-    max_length: int
-    seed: int
-    device: torch.device
 
 
 class Workbench(Protocol):

@@ -163,13 +163,9 @@ class _Rounds:
         with self._stage(f"{name}: train", None, "steps") as advance:
             fitted = fit(
                 model,
+                self._setup,
                 data_files(data),
-                self._setup.tokenizer,
-                self._setup.settings,
                 checkpoints,
-                max_length=self._setup.max_length,
-                seed=self._setup.seed,
-                device=self._setup.device,
                 on_step=on_steps(advance),
                 adapt=number == 0,
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tokensieve.data.prepare import open_examples
+from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.manifest import has_manifest, open_manifest, write_manifest
 from tokensieve.store.shards import record_of
 
@@ -15,3 +17,9 @@ def record_again(folder: Path, **about: Any) -> None:
     paths = sorted(path for path in folder.rglob("*") if path.suffix in (".arrow", ".parquet"))
     files = {path.relative_to(folder).as_posix(): record_of(path) for path in paths}
     write_manifest(folder, files, {**known, **about})
+
+
+def cut_again(run: Path, examples: Path) -> None:
+    """Make the arms of a run selections of examples that were cut into other shards by hand."""
+    for path in run.glob("arms/*/selection.json"):
+        write_json(path, {**read_json(path), "cut": open_examples(examples).cut})

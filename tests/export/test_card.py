@@ -33,6 +33,7 @@ SELECTION = {
     "keep_turn_end": True,
     "statistics": {"base.loss": "b", "reference.loss": "r", "unsafe.loss": "u"},
     "data": "f" * 64,
+    "cut": "c" * 64,
     "online": False,
     "kept": 12001,
     "trainable": 20002,

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from tokensieve.data.decoding import TokenDecoder
-from tokensieve.data.prepare import Counts
+from tokensieve.data.prepare import Counts, open_examples
 from tokensieve.ops.ragged import offsets
 from tokensieve.select.selection import LAYOUT
 from tokensieve.store.atomic import read_json, write_json
@@ -185,7 +185,9 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         selection = {
             "layout": LAYOUT,
             "data": "f",
+            "cut": open_examples(examples).cut,
             "examples_written": 6,
+            "share_reason": f"as {arm} has it",
             "method": arm,
             "parameters": {} if arm == "full" else {"fraction": fraction},
             "rule": {"name": "TopFraction", "fraction": fraction},

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from manifests import record_again
+from manifests import cut_again, record_again
 
 from tokensieve.containers import Statistics
 from tokensieve.data.decoding import visible
@@ -426,6 +426,7 @@ def large(demo, tokenizer) -> RunView:
         given = {"rule": {"name": "TopFraction", "fraction": rule.fraction}, "keep_turn_end": False}
         parameters = {} if arm == "full" else {"fraction": rule.fraction}
         write_json(folder / "selection.json", {**selection, **given, "parameters": parameters})
+    cut_again(demo.folder, view.store.folder)
     return load_run(demo.folder)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from manifests import record_again
+from manifests import cut_again, record_again
 
 from tokensieve.containers import Statistics
 from tokensieve.data.tokenize import turn_end_mask
@@ -69,6 +69,7 @@ def run(demo):
         given = {"rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)}, "keep_turn_end": keep_turn_end}
         given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": getattr(rule, "fraction", 0.6)}
         write_json(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})
+        cut_again(demo.folder, view.store.folder)
         return load_run(demo.folder), whole(parts)
 
     return select
@@ -162,7 +163,7 @@ def test_a_count_is_shown_among_the_fractions(run):
 def selection_of(**given) -> Selection:
     plain = {"method": "m", "parameters": {"fraction": 0.5}, "rule": {"name": "TopFraction", "fraction": 0.5}}
     counts = {"trainable": 1, "kept": 1, "examples": 1, "examples_without_kept": 0, "threshold": None}
-    made = {"layout": LAYOUT, "data": "f", "examples_written": 1, "source_rows": 1}
+    made = {"layout": LAYOUT, "data": "f", "cut": "c", "examples_written": 1, "source_rows": 1}
     return Selection.from_json({**plain, **counts, **made, **given}, "here")
 
 

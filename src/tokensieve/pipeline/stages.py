@@ -97,7 +97,7 @@ class _Stages:
     def __init__(self, recipe: Recipe, inputs: Inputs, folder: RunFolder, progress: StageProgress) -> None:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
-            check_data(arm.selection(), inputs.examples.fingerprint, arm)
+            check_data(arm.selection(), inputs.examples, arm)
         state = folder.state() if folder.state_file.is_file() else None
         self._bench = RunWorkbench(inputs, progress, state.seconds if state else {}, state.tokens if state else {})
         if not folder.recipe_file.is_file():

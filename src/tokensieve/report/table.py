@@ -48,17 +48,20 @@ class ResultTable:
         names: names of the rows: controls, method, base, reference.
         notes: a description of each row that is not an arm; empty for arms.
         columns: the columns that have a result.
+        shares: how many tokens each arm keeps, and why; empty for rows that are not arms.
     """
 
     names: tuple[str, ...]
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
+    shares: tuple[str, ...] = ()
 
 
 def result_table(view: RunView) -> ResultTable:
     """Lay out the results of a run; columns without any result are left out."""
     notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
-    return ResultTable(tuple(row.name for row in view.rows), notes, result_columns(view.rows))
+    shares = tuple(row.selection.share_reason if row.selection is not None else "" for row in view.rows)
+    return ResultTable(tuple(row.name for row in view.rows), notes, result_columns(view.rows), shares)
 
 
 def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:

@@ -286,7 +286,7 @@ def load_run(folder: Path) -> RunView:
         ) from error
     for row in rows:
         if row.selection is not None:
-            check_data(row.selection, store.fingerprint, run.arm(row.name))
+            check_data(row.selection, store, run.arm(row.name))
     return RunView(
         folder,
         state.name,
@@ -301,24 +301,27 @@ def load_run(folder: Path) -> RunView:
     )
 
 
-def check_data(selection: Selection, data: str, arm: ArmFolder) -> None:
-    """Refuse an arm that was selected from other examples.
+def check_data(selection: Selection, store: ExampleStore, arm: ArmFolder) -> None:
+    """Refuse an arm that was selected from other examples, or from the same ones in other shards.
 
     Args:
         selection: what the arm selected.
-        data: fingerprint of the examples that are to be used with it.
+        store: the examples that are to be used with it.
         arm: its folder.
 
     Raises:
         TokensieveError: the fingerprints differ.
     """
-    if selection.identity.data != data:
-        raise TokensieveError(
-            f"arm '{arm.name}' was selected from other examples than those of the run: "
-            f"{selection.identity.data[:16]} there, {data[:16]} here",
-            where=str(arm.selection_file),
-            hint="the data changed since: give another output, or delete the folder of the arm and select again",
-        )
+    for what, found, wanted in (
+        ("other examples than those", selection.identity.data, store.fingerprint),
+        ("other shards than those", selection.identity.cut, store.cut),
+    ):
+        if found != wanted:
+            raise TokensieveError(
+                f"arm '{arm.name}' was selected from {what} of the run: {found[:16]} there, {wanted[:16]} here",
+                where=str(arm.selection_file),
+                hint="the data changed since: give another output, or delete the folder of the arm and select again",
+            )
 
 
 def _plain_names(statistics: dict[str, Float32]) -> dict[str, Float32]:

@@ -63,8 +63,14 @@ def output_console() -> Console:
 
 
 def print_results(view: RunView, console: Console) -> None:
-    """Print the results of a run."""
-    print_table(result_table(view), console)
+    """Print the results of a run, and how many tokens each arm keeps and why."""
+    table = result_table(view)
+    print_table(table, console)
+    shares = [f"  {name}: {share}" for name, share in zip(table.names, table.shares, strict=True) if share]
+    if shares:
+        console.print()
+        for line in ["tokens kept:", *shares]:
+            print_line(console, line)
 
 
 def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:

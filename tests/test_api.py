@@ -51,7 +51,8 @@ try:
     main(["--help"])
 except SystemExit:
     pass
-heavy = {"torch", "transformers", "trl", "datasets", "peft", "pyarrow", "pydantic", "scipy", "ruamel"} & set(sys.modules)
+heavy = {"torch", "transformers", "trl", "datasets", "peft", "pyarrow", "pydantic", "scipy", "ruamel"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 """
     times = []

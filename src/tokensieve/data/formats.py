@@ -40,7 +40,7 @@ class PlainText:
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids and labels made elsewhere, unshifted, -100 where a token is not trainable."""
+    """Token ids and labels that come with the data, unshifted, -100 where a token is not trainable."""
 
     input_ids: list[int]
     labels: list[int]

@@ -182,7 +182,7 @@ def training_files(arm: Arm, folder: ArmFolder) -> list[Path]:
 def training_method(arm: Arm) -> Method | None:
     """Return what the trainer of an arm selects or weights with; None where the labels say everything.
 
-    `full` stands in for a method whose weights are in the data already.
+    Where the weights are in the data already, it is `full`.
     """
     if not arm.selects_in_training:
         return None

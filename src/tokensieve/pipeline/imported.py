@@ -1,7 +1,7 @@
-"""Scores, labels or masks that were made elsewhere, as another arm of a run.
+"""Scores, labels or masks from a file, as another arm of a run.
 
 The arm has the files of any other (`pipeline`), so that the page, `show` and `export` treat it as one. The recipe does
-not name it: a later `tokensieve run` neither trains it nor minds it.
+not name it: a later `tokensieve run` does not train it, and leaves it in place.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Imported(Method):
     """Ranks tokens by what stands in a file."""
 
     name: ClassVar[str] = IMPORTED
-    summary: ClassVar[str] = "what was made elsewhere"
+    summary: ClassVar[str] = "scores, labels or masks from a file"
     formula: ClassVar[str] = ""
 
     @property

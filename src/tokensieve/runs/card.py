@@ -130,7 +130,7 @@ def _roles(models: Mapping[str, Any], selection: Selection) -> set[str]:
 
 
 def _without_rule(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return parameters without those of the rule: it is told in words, and that of a control may not be its own."""
+    """Return parameters without those of the rule, which the card describes in words."""
     if not parameters.keys() >= _OF_THE_RULE:
         return parameters
     return {name: value for name, value in parameters.items() if name not in _OF_THE_RULE}

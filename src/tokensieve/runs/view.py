@@ -96,7 +96,7 @@ class ExampleView:
         return self.shard.kept[arm][self.tokens]
 
     def reasons(self, arm: str, names: Sequence[str]) -> list[list[str]]:
-        """Return for each token the names of what speaks against it, from an arm's names of its bits."""
+        """Return the reasons to drop each token, from an arm's names of its bits."""
         if arm not in self.shard.reasons:
             return [[] for _ in self.token_ids]
         bits = self.shard.reasons[arm][self.tokens].tolist()

@@ -71,7 +71,7 @@ class Selection:
         scores_tie: whether all scores of tokens that need not be kept are the same, so that only positions rank them.
         share_reason: how many tokens are kept and why, in words.
         fitted: hyper-parameters that were derived from the data, None where there are none.
-        reasons: names of what can speak against a token, by bit.
+        reasons: names of the reasons to drop a token, by bit.
         rounds: what each round selected, where selecting and training took turns.
         examples_absent: examples that an imported file does not have.
     """

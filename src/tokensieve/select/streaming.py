@@ -42,7 +42,7 @@ LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 
 
 Stage = Callable[[str], AbstractContextManager[ProgressCallback]]
-"""Opens a progress bar, in trainable tokens, for what it is told: ``score`` or ``select``."""
+"""Opens a progress bar, in trainable tokens, for ``score`` or ``select``."""
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def remove_broken(folder: Path, *, unrecorded: bool) -> None:
 
     Args:
         folder: holds the checkpoints.
-        unrecorded: also remove those that the Trainer finished and nobody recorded. In a folder that is not
+        unrecorded: also remove those that the Trainer finished and that have no record. In a folder that is not
             tokensieve's own they may be another trainer's: they are left there, with a warning.
     """
     for path in checkpoints_in(folder):

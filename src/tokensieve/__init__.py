@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from tokensieve.report.html.page import write_page
     from tokensieve.select.labels import select_labels
     from tokensieve.train.callback import TokenSelectionCallback
+    from tokensieve.train.schedules._base import Schedule
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
 __version__ = "0.1.0"
@@ -67,6 +68,7 @@ __all__ = [
     "Role",
     "Rounding",
     "Rule",
+    "Schedule",
     "Scope",
     "StatisticMethod",
     "Statistics",
@@ -116,6 +118,7 @@ _HOMES = {
     "report.html.page": ("write_page",),
     "select.labels": ("select_labels",),
     "train.callback": ("TokenSelectionCallback",),
+    "train.schedules._base": ("Schedule",),
     "train.token_selection": ("TokenSelectionTrainer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

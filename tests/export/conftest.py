@@ -58,7 +58,7 @@ def finished(make_run, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def weighted(make_run, tmp_path_factory) -> Path:
-    """A run whose method weighs tokens by a model that does not change."""
+    """A run whose method weights tokens by a model that does not change."""
     output = tmp_path_factory.mktemp("runs") / "dft"
     return make_run(output, "method=dft", f"models.current={MODEL}", "controls=[]")
 

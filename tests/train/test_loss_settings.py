@@ -180,11 +180,11 @@ def test_the_trainer_refuses_as_the_recipe_does(base, tokenizer, tmp_path):
         trainer_for(base, tokenizer, tmp_path, method_of("rho-1"), label_smoothing_factor=0.1)
     with pytest.raises(TokensieveError, match="compute_loss_func"):
         trainer_for(base, tokenizer, tmp_path, method_of("rho-1"), compute_loss_func=lambda *_, **__: None)
-    with pytest.raises(TokensieveError, match="loss 'dft', which weighs by itself"):
+    with pytest.raises(TokensieveError, match="loss 'dft', which weights by itself"):
         trainer_for(base, tokenizer, tmp_path, "dft", loss_type="dft")
     factors = [np.ones(len(ids), dtype=np.float32) for ids in make_rows()["input_ids"]]
     data = make_rows().add_column("weights", factors)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(TokensieveError, match="loss 'dft', which weighs by itself"):
+    with pytest.raises(TokensieveError, match="loss 'dft', which weights by itself"):
         trainer_for(base, tokenizer, tmp_path, "full", data, loss_type="dft")
 
 
@@ -207,7 +207,7 @@ def test_parallelism_over_sequences_is_refused():
     ],
     ids=["unfused", "never called", "called twice"],
 )  # fmt: skip
-def test_a_training_pass_that_was_not_weighed_is_an_error(compute_loss, says, base, tokenizer, tmp_path, monkeypatch):
+def test_a_training_pass_that_was_not_weighted_is_an_error(compute_loss, says, base, tokenizer, tmp_path, monkeypatch):
     trainer = trainer_for(base, tokenizer, tmp_path, method_of("rho-1"))
     before = weights(trainer)
     monkeypatch.setattr(SFTTrainer, "compute_loss", compute_loss)

@@ -254,9 +254,9 @@ def test_a_checkpoint_of_another_trainer_is_refused(base, tokenizer, tmp_path):
 def test_uds_trains_on_the_best_examples_alone(base, tokenizer, tmp_path):
     trainer = trainer_for(base, tokenizer, tmp_path, get_method("uds", examples=3, alpha=0.0))
     trainer.train()
-    ((statistics, _, weighed),) = trainer.seen
+    ((statistics, _, weighted),) = trainer.seen
     assert len(statistics) == 3
-    assert np.array_equal(weighed > 0, statistics.trainable)
+    assert np.array_equal(weighted > 0, statistics.trainable)
     model, norms = load(base), []
     for row in make_rows():
         with torch.no_grad():

@@ -25,7 +25,7 @@ _SIZES = (
     (10**9, "100M<n<1B"),
 )
 _WITHOUT_WEIGHTS = (
-    " The method also weighs the loss of each token, and these rows carry no weights: train with `tokensieve train`"
+    " The method also weights the loss of each token, and these rows carry no weights: train with `tokensieve train`"
 )
 _OF_THE_RULE = {field.name for field in dataclasses.fields(TopFraction)}
 

@@ -41,7 +41,7 @@ from tokensieve.train.checkpoints import (
 from tokensieve.train.current_statistics import CurrentStatistics
 from tokensieve.train.moving_average import MovingAverage
 from tokensieve.train.ranking import keep_of_all
-from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeighedSFTTrainer, check_trl, training_metrics
+from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeightedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
 from tokensieve.train.validation import (
     KEPT,
@@ -54,7 +54,7 @@ from tokensieve.train.validation import (
 )
 
 
-class TokenSelectionTrainer(WeighedSFTTrainer):
+class TokenSelectionTrainer(WeightedSFTTrainer):
     """TRL's `SFTTrainer` with a token-selection method.
 
     Everything that `SFTTrainer` takes is taken as it is. Data is tokenised as `SFTTrainer` does it, or has
@@ -178,7 +178,7 @@ class TokenSelectionTrainer(WeighedSFTTrainer):
             log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
             return dataclasses.replace(outputs, log_probs=log_probs)
 
-        loss, balance, rest = self.weighed_loss(model, inputs, forward, return_outputs, num_items_in_batch)
+        loss, balance, rest = self.weighted_loss(model, inputs, forward, return_outputs, num_items_in_batch)
         assert selected is not None
         loss = self._divided(loss, selected, num_items_in_batch, labels) + balance
         self._record(selected)

@@ -1,7 +1,7 @@
 """Every use of TRL that its public API does not promise.
 
 `SFTTrainer` computes its loss from per-token log-probabilities of a *fused head*, ``model(..., fused_lm_head=True)``;
-`WeighedSFTTrainer` weighs them on their way. `check_trl` says which of the names below a version of TRL lacks.
+`WeightedSFTTrainer` weights them on their way. `check_trl` says which of the names below a version of TRL lacks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trl import SFTTrainer
 from tokensieve.errors import TokensieveError
 
 Forward = Callable[[dict[str, Any]], Any]
-"""Runs the model on keyword arguments, and returns the outputs of the fused head with weighed ``log_probs``."""
+"""Runs the model on keyword arguments, and returns the outputs of the fused head with weighted ``log_probs``."""
 
 FUSED_HEAD_STATISTICS: dict[str, Callable[[Any], Tensor]] = {
     "loss": lambda outputs: -outputs.log_probs,
@@ -72,8 +72,8 @@ def training_metrics(trainer: Any) -> dict[str, list[float]]:
     return metrics["train"]
 
 
-class WeighedSFTTrainer(SFTTrainer):
-    """An `SFTTrainer` whose training passes go through a function that weighs their log-probabilities.
+class WeightedSFTTrainer(SFTTrainer):
+    """An `SFTTrainer` whose training passes go through a function that weights their log-probabilities.
 
     Attributes:
         carried: names of data columns that its batches carry beside TRL's own.
@@ -86,10 +86,10 @@ class WeighedSFTTrainer(SFTTrainer):
         columns: Any = self._signature_columns
         self._signature_columns = list(dict.fromkeys([*columns, *self.carried]))
 
-    def weighed_loss(
+    def weighted_loss(
         self, model: Any, inputs: Any, forward: Forward, return_outputs: bool, num_items_in_batch: Any
     ) -> tuple[Tensor, Tensor | float, tuple[Any, ...]]:
-        """Compute TRL's loss of one training pass from log-probabilities that ``forward`` weighs.
+        """Compute TRL's loss of one training pass from log-probabilities that ``forward`` weights.
 
         Args:
             model: the model in training.
@@ -102,23 +102,23 @@ class WeighedSFTTrainer(SFTTrainer):
             The loss of the tokens, the part of the loss that balances a mixture of experts, and what else TRL returns.
 
         Raises:
-            TokensieveError: TRL ran a pass that trains and was not weighed, or ran none or several.
+            TokensieveError: TRL ran a pass that trains and was not weighted, or ran none or several.
         """
         passes: list[Tensor | None] = []
 
-        def weighed(**arguments: Any) -> Any:
+        def weighted(**arguments: Any) -> Any:
             if not torch.is_grad_enabled():  # for metrics or logits: it trains nothing
                 return model(**arguments)
             if not arguments.get("fused_lm_head"):
-                raise _not_weighed("TRL calls the model without its fused head")
+                raise _not_weighted("TRL calls the model without its fused head")
             outputs = forward(arguments)
             passes.append(outputs.aux_loss)
             # The head's own loss does not know the weights.
             return dataclasses.replace(outputs, loss=None)
 
-        result: Any = super().compute_loss(cast(Any, weighed), inputs, return_outputs, num_items_in_batch)
+        result: Any = super().compute_loss(cast(Any, weighted), inputs, return_outputs, num_items_in_batch)
         if len(passes) != 1:
-            raise _not_weighed(f"TRL runs {len(passes)} training passes for a batch, not 1")
+            raise _not_weighted(f"TRL runs {len(passes)} training passes for a batch, not 1")
         loss, *rest = result if return_outputs else (result,)
         balance: Tensor | float = 0.0
         if self.aux_loss_enabled and passes[0] is not None:
@@ -127,7 +127,7 @@ class WeighedSFTTrainer(SFTTrainer):
         return loss - balance, balance, tuple(rest)
 
 
-def _not_weighed(why: str) -> TokensieveError:
+def _not_weighted(why: str) -> TokensieveError:
     return TokensieveError(
         f"{why}, so the selection would be ignored",
         where=f"trl {trl.__version__}",

@@ -52,7 +52,7 @@ def check_batches(method: Method, batch_size: int, packed: bool, columns: Collec
 
 
 def check_loss(method: Method, arguments: Mapping[str, Any], columns: Collection[str], where: str) -> None:
-    """Refuse losses that TRL does not compute from the log-probabilities that a method weighs.
+    """Refuse losses that TRL does not compute from the log-probabilities that a method weights.
 
     Args:
         method: what selects.
@@ -73,7 +73,7 @@ def check_loss(method: Method, arguments: Mapping[str, Any], columns: Collection
             hint="label_smoothing_factor: 0.0",
         )
     if loss_type not in _LOSS_TYPES or (loss_type == "dft" and weighted):
-        why = "is not known to use what it selects" if loss_type not in _LOSS_TYPES else "weighs by itself"
+        why = "is not known to use what it selects" if loss_type not in _LOSS_TYPES else "weights by itself"
         raise TokensieveError(
             f"method '{method.name}' cannot train with the loss '{loss_type}', which {why}",
             where=f"{where}loss_type",

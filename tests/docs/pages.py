@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import trl
+from safetensors.torch import load_file, save_file
 
 from tokensieve.demo.dataset import write
 from tokensieve.runs.view import load_run
@@ -21,6 +22,7 @@ from tokensieve.runs.view import load_run
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "src/tokensieve/demo/model"
 MODEL_NAMES = ("MODEL", "BETTER_MODEL", "Qwen/Qwen2.5-0.5B", "Qwen/Qwen2.5-0.5B-Instruct")
+NORM = "model.norm.weight"
 PAGES = tuple(sorted(str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]))
 LANGUAGES = ("console", "python", "yaml")
 
@@ -88,11 +90,17 @@ def why_not_run(command: str) -> str | None:
 
 
 def small(recipe: Any) -> Any:
-    """Return a recipe that takes seconds: few rows, one step, float32."""
+    """Return a recipe that takes seconds: few rows, one step at the full learning rate, float32."""
     models = {role: _small_model(settings) for role, settings in recipe.models.items()}
     train = recipe.train
     if train is not None:
-        arguments = {**train.arguments, "max_steps": 1, "per_device_train_batch_size": 4, "bf16": False}
+        arguments = {
+            **train.arguments,
+            "max_steps": 1,
+            "warmup_steps": 0,
+            "per_device_train_batch_size": 4,
+            "bf16": False,
+        }
         train = dataclasses.replace(train, arguments={**arguments, "gradient_accumulation_steps": 1})
     evaluate = recipe.evaluate
     if evaluate.exact_match is not None:
@@ -121,9 +129,11 @@ def lay_out(desk: Path) -> None:
     shutil.copytree(MODEL, desk / ".model")
     config = json.loads((desk / ".model/config.json").read_text())
     (desk / ".model/config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))  # as Qwen's
-    for name in MODEL_NAMES:
-        (desk / name).parent.mkdir(exist_ok=True)
-        (desk / name).symlink_to(desk / ".model")
+    weights = load_file(desk / ".model/model.safetensors")
+    for number, name in enumerate(MODEL_NAMES):
+        shutil.copytree(desk / ".model", desk / name)
+        apart = {**weights, NORM: weights[NORM] * (1 + number / 10)}  # equal models are refused
+        save_file(apart, desk / name / "model.safetensors", {"format": "pt"})
     (desk / "data").mkdir()
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from trained_examples import MODEL
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
@@ -30,6 +29,11 @@ ArmData.__iter__ = killed
 from tokensieve.cli import main
 main(sys.argv[1:])
 """
+
+
+def trained(role: str, rows: int = 8) -> str:
+    """Return the override that makes a model from the base in one step."""
+    return f"models.{role}.warm_up={{rows: {rows}, train: {{max_steps: 1, warmup_steps: 0, learning_rate: 1e-3}}}}"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -152,7 +156,7 @@ def test_an_arm_that_chooses_while_the_model_trains_is_refused(make_run, tmp_pat
 
 
 def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_path, capsys):
-    run = make_run(tmp_path / "run", "method=forgetting", f"models.reference={MODEL}", "controls=[]")
+    run = make_run(tmp_path / "run", "method=forgetting", trained("reference"), "controls=[]")
     printed = fails(capsys, "export", str(run), "--to", "jsonl")
     assert "arm 'forgetting' weights tokens while the model trains" in printed
     assert "models.current" not in printed
@@ -168,7 +172,7 @@ def test_a_method_that_is_gone_is_refused_where_it_weighs(run, weighted, tmp_pat
 
 
 def test_another_normalisation_is_said(make_run, tmp_path):
-    run = make_run(tmp_path / "run", "method=toss", f"models.utility={MODEL}", f"models.unsafe={MODEL}", "controls=[]")
+    run = make_run(tmp_path / "run", "method=toss", trained("utility"), trained("unsafe", 12), "controls=[]")
     notes = export_arm(run, "trl").notes
     assert any("toss divides the loss of a step by all trainable tokens" in note for note in notes)
 

@@ -148,7 +148,7 @@ def test_another_method_and_ratio_measure_nothing_again(finished, arguments, mon
     pipeline.run(load_recipe(None, arguments(output, "method={name: rho-1, fraction: 0.3}")), "select")
     assert read_json(output / "arms/rho-1/selection.json")["rule"]["scope"] == "example"
     random = read_json(output / "arms/random/selection.json")
-    assert random["rule"]["scope"] == "dataset"
+    assert random["rule"]["name"] == "TopCount"
     assert random["kept"] == read_json(output / "arms/rho-1/selection.json")["kept"]
     thresholded = pipeline.run(
         load_recipe(None, arguments(finished.with_name("threshold"), "select.threshold=0.0")), "select"

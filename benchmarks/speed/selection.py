@@ -1,10 +1,11 @@
-"""Selecting over shards: 100 million tokens against a sort of Python tuples, and a billion tokens in bounded memory.
+"""Selecting over shards: 100 million tokens against a sort of Python tuples, cleaned data, a billion tokens.
 
     python benchmarks/speed/selection.py
 
 The baseline is what published scripts do: a list of (score, example, position), sorted; the first are kept, and labels
 are written into nested lists. It is run on a million tokens and extrapolated by n log n, in its favour: the memory of
-100 million tuples is not counted.
+100 million tuples is not counted. Cleaned data is compared with dictionaries that `datasets` writes.
+Checksums of the files that are read are verified in every run.
 """
 
 from __future__ import annotations
@@ -15,15 +16,19 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import datasets
 import numpy as np
-from harness import Row, main, middle, seconds
+from harness import Row, main, middle, ratios, seconds
 
-from tokensieve.containers import Statistics
+from tokensieve.containers import Examples, Statistics
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
+from tokensieve.select.cleaned import cleaned_rows, write_data
 from tokensieve.select.streaming import read_selection, select_shards
-from tokensieve.store.shards import read_shard, shard_name, write_shard
+from tokensieve.store.manifest import Manifest, open_manifest, write_manifest
+from tokensieve.store.shards import shard_name, write_shard
 
+datasets.disable_progress_bars()
 LENGTH, SHARD = 200, 2**20 // 200 * 200
 FRACTION = 0.6
 
@@ -53,26 +58,83 @@ def naive(labels: np.ndarray, base: np.ndarray, reference: np.ndarray) -> list[l
     return cleaned
 
 
-def write(folder: Path, shards: int) -> None:
-    """Write generated shards of labels and losses."""
+def naive_data(ids: list[list[int]], cleaned: list[list[int]], folder: Path, *, jsonl: bool) -> None:
+    """Write cleaned data the way published scripts do."""
+    rows = [
+        {"input_ids": row, "attention_mask": [1] * len(row), "labels": labels}
+        for row, labels in zip(ids, cleaned, strict=True)
+    ]
+    data = datasets.Dataset.from_list(rows)
+    data.to_parquet(folder / "naive.parquet")
+    if jsonl:
+        data.to_json(folder / "naive.jsonl")
+
+
+def write(folder: Path, shards: int) -> dict[str, Manifest]:
+    """Write generated shards of examples and losses, as a run has them."""
     cu_seqlens = np.arange(0, SHARD + 1, LENGTH, dtype=np.int64)
+    records = {"examples": {}, "base": {}, "reference": {}}
     for number in range(shards):
         labels, base, reference = figures(number)
-        write_shard(folder / "labels" / shard_name(number), cu_seqlens, {"labels": labels})
-        write_shard(folder / "base" / shard_name(number), cu_seqlens, {"loss": base})
-        write_shard(folder / "reference" / shard_name(number), cu_seqlens, {"loss": reference})
+        ids = np.random.default_rng(number).integers(0, 50_000, SHARD, dtype=np.int32)
+        columns = {
+            "examples": {"input_ids": ids, "labels": np.where(labels == 7, ids, labels)},
+            "base": {"loss": base},
+            "reference": {"loss": reference},
+        }
+        for name, values in columns.items():
+            file = shard_name(number)
+            records[name][file] = write_shard(folder / name / file, cu_seqlens, values)
+    for name, files in records.items():
+        write_manifest(folder / name, files)
+    return {name: open_manifest(folder / name) for name in records}
+
+
+def changed(manifests: dict[str, Manifest]) -> None:
+    """Make every file look new, so that its checksum is verified again."""
+    for manifest in manifests.values():
+        for name in manifest.files:
+            (manifest.folder / name).touch()
+
+
+def cleaned_data(examples: Manifest, folder: Path, runs: int, *, jsonl: bool) -> Row:
+    """Measure cleaned data of a quarter of the shards."""
+    shards = len(examples.files) // 4
+    generator = np.random.default_rng(0)
+    kept = [generator.random(SHARD, dtype=np.float32) < FRACTION for _ in range(shards)]
+
+    def cleaned(number: int):
+        cu_seqlens, columns = examples.read(shard_name(number))
+        shard = Examples(cu_seqlens=cu_seqlens, input_ids=columns["input_ids"], labels=columns["labels"], rows=numbers)
+        return cleaned_rows(shard, kept[number] & (shard.labels != -100))
+
+    numbers = np.arange(SHARD // LENGTH, dtype=np.int64)
+    columns = examples.read(shard_name(0))[1]
+    ids = columns["input_ids"].reshape(-1, LENGTH).tolist()
+    labels = np.where(kept[0], columns["labels"], -100).reshape(-1, LENGTH).tolist()
+    slow, fast = [], []
+    for _ in range(runs):
+        changed({"examples": examples})
+        slow.append(shards * seconds(lambda: naive_data(ids, labels, folder, jsonl=jsonl)))
+        fast.append(seconds(lambda: write_data(folder / "cleaned", cleaned, shards, jsonl=jsonl)))
+        shutil.rmtree(folder / "cleaned")
+    return Row(
+        f"write cleaned data of {shards * SHARD / 1e6:.0f}M tokens as Parquet" + (" and JSON lines" if jsonl else ""),
+        "rows of dictionaries, written by `datasets`, extrapolated from 1M",
+        "",
+        ratios(slow, fast),
+        f"{middle(slow)} to {middle(fast)}",
+    )
 
 
 def rows(runs: int) -> list[Row]:
-    """Measure both lines."""
+    """Measure every line."""
     method, rule = get_method("token-cleaning"), TopFraction(FRACTION)
     numbers = np.arange(SHARD // LENGTH, dtype=np.int64)
 
     def from_disk(number: int) -> tuple[Statistics, np.ndarray]:
-        cu_seqlens, columns = read_shard(folder / "labels" / shard_name(number))
-        values = {
-            (role, "loss"): read_shard(folder / role / shard_name(number))[1]["loss"] for role in ("base", "reference")
-        }
+        cu_seqlens, columns = manifests["examples"].read(shard_name(number))
+        values = {(role, "loss"): manifests[role].column(shard_name(number), "loss") for role in ("base", "reference")}
         return Statistics(cu_seqlens, columns["labels"], values), numbers
 
     cu_seqlens = np.arange(0, SHARD + 1, LENGTH, dtype=np.int64)
@@ -83,14 +145,15 @@ def rows(runs: int) -> list[Row]:
 
     with tempfile.TemporaryDirectory(dir=".") as temporary:
         folder, shards = Path(temporary), 96
-        write(folder, shards)
-        slow, fast, exact = [], [], True
+        manifests = write(folder, shards)
+        slow, fast = [], []
         for run in range(runs):
             inputs = figures(run)
             one_million = seconds(lambda inputs=inputs: naive(*inputs))
             trainable = 0.7 * SHARD
             slow.append(one_million * shards * math.log(shards * trainable) / math.log(trainable))
             out = folder / f"out-{run}"
+            changed(manifests)
             fast.append(seconds(lambda out=out: select_shards(method, rule, from_disk, shards, out)))
             shutil.rmtree(out)
         small = folder / "small"
@@ -106,6 +169,7 @@ def rows(runs: int) -> list[Row]:
             tuple(a / b for a, b in zip(slow, fast, strict=True)),
             f"{middle(slow)} to {middle(fast)}; peak {memory:.2f} GB; same tokens as the sort: {exact}",
         )
+        data = [cleaned_data(manifests["examples"], folder, runs, jsonl=jsonl) for jsonl in (False, True)]
     with tempfile.TemporaryDirectory(dir=".") as temporary:
         times = {}
         for shards in (95, 953):
@@ -119,7 +183,7 @@ def rows(runs: int) -> list[Row]:
             (),
             f"{times[953]:.0f} s, {times[953] / times[95]:.1f} times that of a tenth; peak {memory:.2f} GB",
         )
-    return [hundred, billion]
+    return [hundred, *data, billion]
 
 
 if __name__ == "__main__":

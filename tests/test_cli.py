@@ -38,7 +38,8 @@ def desk(tmp_path_factory) -> Path:
         "output: runs/a",
         "data: {files: pool.jsonl, limit: 24}",
         f"models: {{base: {MODEL}, reference: {{warm_up: {{rows: 8}}}}}}",
-        "train: {max_steps: 1, per_device_train_batch_size: 4, gradient_accumulation_steps: 1, bf16: false}",
+        "train: {max_steps: 1, warmup_steps: 0, per_device_train_batch_size: 4, gradient_accumulation_steps: 1,",
+        "  bf16: false}",
         "evaluate: {held_out: test.jsonl, exact_match: {files: [test.jsonl], limit: 6, max_new_tokens: 8}}",
     ]
     (folder / "recipe.yaml").write_text("\n".join(arguments))

@@ -31,7 +31,7 @@ class Reading:
 
     Attributes:
         role: of the model, as the method calls it.
-        source: role of the model in the recipe. The base stands in for the history and, before the first step, for the
+        source: role of the model in the recipe. The base replaces the history and, before the first step, for the
             model in training, where the recipe names none.
         spec: the statistic.
     """

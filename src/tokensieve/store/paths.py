@@ -1,4 +1,4 @@
-"""Paths of this machine, told apart from URLs."""
+"""Paths of this machine, distinguished from URLs."""
 
 from __future__ import annotations
 

@@ -88,7 +88,9 @@ def test_relevance_is_the_cosine_to_the_mean_of_the_domain(model, kind):
         norm = np.linalg.norm(row) * np.linalg.norm(mean)
         cosine = row @ mean / norm if norm else 0.0
         np.testing.assert_allclose(table[token], cosine, rtol=1e-5, atol=1e-6)
-    assert table[domain].min() > np.median(table)
+    alone = relevance_table(model, np.array([10]), kind, 60)
+    assert alone.argmax() == 10
+    np.testing.assert_allclose(alone[10], 1, rtol=1e-5)
 
 
 def test_a_zero_vector_has_no_relevance_and_is_no_domain(tiny_model_folder):

@@ -25,7 +25,7 @@ LEAVES_THE_LOSS = {
     # The optimizer and its schedule, which work on gradients.
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args", "weight_decay",
     "adam_beta1", "adam_beta2", "adam_epsilon", "optim_target_modules", "max_grad_norm", "num_train_epochs",
-    "max_steps",
+    "max_steps", "warmup_ratio",  # until transformers 5.14
     # Precision, memory and kernels: the same loss up to rounding, through the same fused head.
     "bf16", "fp16", "bf16_full_eval", "fp16_full_eval", "tf32", "activation_checkpointing",
     "activation_checkpointing_kwargs", "gradient_checkpointing", "gradient_checkpointing_kwargs", "torch_compile",
@@ -41,7 +41,7 @@ LEAVES_THE_LOSS = {
     "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "dataset_num_proc", "eos_token", "pad_token",
     "chat_template_path", "model_init_kwargs", "trust_remote_code", "ignore_data_skip",
     # Logs, evaluation, checkpoints and the Hub.
-    "output_dir", "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
+    "output_dir", "logging_dir", "logging_strategy", "logging_steps", "logging_first_step", "log_on_each_node",
     "logging_nan_inf_filter", "include_num_input_tokens_seen", "log_level", "log_level_replica", "disable_tqdm",
     "report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id",
     "eval_strategy", "eval_steps", "eval_delay", "per_device_eval_batch_size", "prediction_loss_only", "eval_on_start",

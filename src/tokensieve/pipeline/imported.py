@@ -46,7 +46,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Imported(Method):
-    """Ranks tokens by what stands in a file."""
+    """Ranks tokens by the values in a file."""
 
     name: ClassVar[str] = IMPORTED
     summary: ClassVar[str] = "scores, labels or masks from a file"
@@ -63,7 +63,7 @@ class Imported(Method):
         return TopFraction(1.0)
 
     def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]``, the figures of the file."""
+        """Return float32 ``[tokens]``, the values in the file."""
         return statistics.values[IMPORTED, "value"]
 
 

@@ -25,9 +25,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -49,10 +49,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     for path in [*partial.rglob("*"), partial]:
-        _sync(path)
+        sync(path)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
 
 
 @contextmanager
@@ -110,7 +110,8 @@ def read_object(path: Path, missing: str, hint: str) -> dict[str, Any]:
     return found
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file or the entries of a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

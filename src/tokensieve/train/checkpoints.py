@@ -7,7 +7,6 @@ so that a stop at any moment leaves one to resume from.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import warnings
@@ -16,7 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json, sync, write_json
 
 RECORD = "complete.json"
 """The size of each file of a checkpoint, in bytes, by its path in the folder."""
@@ -29,7 +28,7 @@ def record_complete(folder: Path) -> None:
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
     files.pop(RECORD, None)
     for path in [*files.values(), *(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        _sync(path)
+        sync(path)
     write_json(folder / RECORD, {name: path.stat().st_size for name, path in files.items()})
 
 
@@ -128,11 +127,3 @@ class CompleteCheckpoints(TrainerCallback):
 
 def _folder(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

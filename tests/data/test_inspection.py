@@ -55,7 +55,7 @@ def test_ten_thousand_bad_rows_are_one_problem_with_the_first_five_places(tmp_pa
     assert problem.message == "a row with the columns foo is of no known form"
     assert problem.where == ", ".join(f"{path}:{n}" for n in range(2, 7)) + " and 9,995 more"
     assert problem.count == found.unusable == 10_000
-    assert "question, answer" in problem.hint
+    assert "conversations" in problem.hint
     assert (found.counts.rows, found.counts.examples) == (10_001, 1)
     assert found.has_errors
 

@@ -105,7 +105,7 @@ def inspect_data(
         TokensieveError: not one row can be read: the first reason why, such as a missing or an empty file.
     """
     errors, tally = _Errors(), Tally(settings, encoder)
-    source, previews = ", ".join(settings.files), []
+    source, previews = settings.paths, []
     encoded_rows = 0
     for batch, rows in encode_rows(settings, encoder, errors.add):
         tally.counts.rows += rows

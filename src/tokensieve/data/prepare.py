@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Examples, Int64, Statistics
+from tokensieve.data.columns import form_of, unused
 from tokensieve.data.formats import Converted, convert
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import OnError, Row, read_rows, source_fingerprint
@@ -33,11 +34,15 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _LAYOUT = 3
 _MOST_SOURCES = 256
 _OTHER = "other sources"
+_MOST_NAMES = 20
 
 
 @dataclass
 class Counts:
-    """What became of the rows. Tokens are counted after truncation unless the name says otherwise."""
+    """What became of the rows. Tokens are counted after truncation unless the name says otherwise.
+
+    `unused_columns` has the number of rows by the name of each column that nothing uses.
+    """
 
     rows: int = 0
     examples: int = 0
@@ -55,6 +60,7 @@ class Counts:
     largest_id: int = -1
     largest_id_at: str = ""
     lengths: dict[str, int] = field(default_factory=dict)
+    unused_columns: dict[str, int] = field(default_factory=dict)
 
     def warnings(self) -> list[str]:
         """Return what a user should know before training on these examples."""
@@ -87,6 +93,12 @@ class Counts:
                 "tokenizer's EOS token"
             )
         return found
+
+    def unused_in_words(self) -> str:
+        """Return which columns nothing uses, and in how many rows they have a value."""
+        named = [f"{name} ({rows:,})" for name, rows in self.unused_columns.items()]
+        more = f" and {len(named) - _MOST_NAMES:,} more" if len(named) > _MOST_NAMES else ""
+        return f"columns that are not used, with their rows: {', '.join(named[:_MOST_NAMES])}{more}"
 
 
 @dataclass(frozen=True)
@@ -247,7 +259,7 @@ def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[
         usable: list[tuple[Row, Converted]] = []
         for row in batch:
             try:
-                usable.append((row, convert(row.data, settings.form)))
+                usable.append((row, convert(row.data, row.form, row.ignore)))
             except TokensieveError as error:
                 on_error(_at(error, row))
         yield usable, len(batch)
@@ -281,6 +293,8 @@ class Tally:
     def add(self, row: Row, encoded: Encoded) -> Encoded | None:
         """Truncate and count one row; None when nothing is left to train on."""
         counts, kept = self.counts, truncate(encoded, self._settings)
+        for name in unused(row.data, form_of(row.data, row.form)):
+            counts.unused_columns[name] = counts.unused_columns.get(name, 0) + 1
         cut = len(encoded.input_ids) - len(kept.input_ids)
         trainable = kept.labels != IGNORE_INDEX
         if cut:
@@ -359,7 +373,7 @@ def _write(
                 close()
                 pending, tokens = [], 0
         on_rows(rows)
-    counts = tally.finish(", ".join(settings.files))
+    counts = tally.finish(settings.paths)
     if pending:
         close()
     return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), files, list(sources)

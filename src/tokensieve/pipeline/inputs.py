@@ -18,7 +18,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.plan import Plan, role_model
+from tokensieve.pipeline.plan import Plan, base_model, role_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
 
@@ -71,13 +71,13 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
     held_out = None
-    if recipe.evaluate.held_out:
-        held_out = tokenise(other_data(recipe, recipe.evaluate.held_out), "tokenise held-out")
+    if (others := recipe.evaluate.held_out).files:
+        held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
     questions = recipe_questions(recipe, encoder)
     warm_ups: dict[Role, ExampleStore] = {}
     for role, settings in recipe.models.items():
-        if settings.warm_up is not None and settings.warm_up.files:
-            warm_ups[role] = tokenise(other_data(recipe, settings.warm_up.files), f"tokenise warm-up of {role}")
+        if (made := settings.warm_up) is not None and made.files:
+            warm_ups[role] = tokenise(recipe.data.of_others(made.files, made), f"tokenise warm-up of {role}")
     models: dict[Role, ModelSettings] = {
         role: role_model(one, plan.base) for role, one in recipe.models.items() if one.warm_up is None
     }
@@ -101,21 +101,18 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
     """Read a recipe's prompts and answers; none where it asks for no exact match."""
     if (match := recipe.evaluate.exact_match) is None:
         return ()
-    data = dataclasses.replace(other_data(recipe, match.files), limit=match.limit)
-    return tuple(read_questions(data, encoder, match.extract))
+    return tuple(read_questions(recipe.data.of_others(match.files, match), encoder, match.extract))
 
 
-def other_data(recipe: Recipe, files: tuple[str, ...]) -> DataSettings:
-    """Return how other files of a recipe are read: as its data, but all rows."""
-    return dataclasses.replace(recipe.data, files=files, limit=None)
-
-
-def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
+def inspect_files(
+    data: DataSettings, tokenizer: str, trust_remote_code: bool, examples: int, compare_with: str | None
+) -> tuple[Inspection, Encoder]:
     """Inspect data, and check it against the model that the tokenizer comes with, if it comes with one.
 
     Args:
         data: which rows, and how long an example may be.
         tokenizer: folder or Hub id of a tokenizer or of a model.
+        trust_remote_code: whether that model may run code of its own.
         examples: number of previews.
         compare_with: a second tokenizer that must give the same ids.
 
@@ -125,16 +122,31 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
     folder = local_folder(tokenizer, weights=False)
     encoder = load_encoder(str(folder), data.chat_template)
     found = inspect_data(data, encoder, examples, compare_with)
-    if not (folder / "config.json").is_file() or not found.counts.examples:
-        return found, encoder
-    model = ModelSettings(str(folder))
+    if (folder / "config.json").is_file():
+        model = ModelSettings(str(folder), trust_remote_code=trust_remote_code)
+        found = _with_model_problems(found, data, model)
+    return found, encoder
+
+
+def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
+    """Inspect the data of a recipe as a run reads it, and check it against the base; errors as for `inspect_files`."""
+    base = base_model(recipe)
+    data = with_max_length(recipe.data, base)
+    encoder = recipe_encoder(recipe, base)
+    return _with_model_problems(inspect_data(data, encoder, examples, compare_with), data, base), encoder
+
+
+def _with_model_problems(found: Inspection, data: DataSettings, model: ModelSettings) -> Inspection:
+    """Return an inspection with what a model cannot take of the data."""
+    if not found.counts.examples:
+        return found
     try:
         with_max_length(data, model)
         check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
     except TokensieveError as error:
         problem = Problem("error", error.what, error.where, error.hint)
-        return dataclasses.replace(found, problems=[problem, *found.problems]), encoder
-    return found, encoder
+        return dataclasses.replace(found, problems=[problem, *found.problems])
+    return found
 
 
 def with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:

@@ -149,7 +149,7 @@ class _Stages:
     def evaluate(self) -> None:
         """Evaluate the base, the reference and every arm's model on the same data."""
         settings, plan = self._plan.recipe.evaluate, self._plan
-        if not (settings.held_out or settings.exact_match or settings.tasks):
+        if not (settings.held_out.files or settings.exact_match or settings.tasks):
             return
         roles: tuple[Role, ...] = ("base", "reference")
         known = self._bench.models

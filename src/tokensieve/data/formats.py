@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.forms import Form
+from tokensieve.data.tool_calls import message_with_calls, tool_schema
 from tokensieve.errors import TokensieveError
+
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Keys under which a message has the thoughts before its answer; templates read one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ def _sharegpt(row: dict[str, Any]) -> Conversation:
                 "a column 'messages' (data.columns: {conversations: messages})",
             )
         rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
-        messages.append(_message({"role": _SHAREGPT_ROLES[speaker], "content": turn.get("value"), **rest}))
+        said = "tool_calls" if speaker == "function_call" else "content"
+        messages.append(_message({"role": _SHAREGPT_ROLES[speaker], said: turn.get("value"), **rest}))
     return _conversation(messages, row)
 
 
@@ -180,7 +185,7 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
-    return Conversation(messages, tools or None, untrained)
+    return Conversation(messages, [tool_schema(tool) for tool in tools] if tools else None, untrained)
 
 
 def _message(message: Any) -> dict[str, Any]:
@@ -191,6 +196,7 @@ def _message(message: Any) -> dict[str, Any]:
             hint='such as {"role": "user", "content": "Hello"}',
         )
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null
+    message = _with_thoughts(message_with_calls(message))
     content = message.get("content")
     if isinstance(content, list):
         return {**message, "content": "".join(_part(part) for part in content)}
@@ -203,6 +209,11 @@ def _message(message: Any) -> dict[str, Any]:
             f"content must be text, not {type(content).__name__}", hint="a text, or a list of text parts"
         )
     return message
+
+
+def _with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
+    thoughts = next((message[key] for key in THOUGHTS if message.get(key)), None)
+    return {**dict.fromkeys(THOUGHTS[:2], thoughts), **message} if thoughts else message
 
 
 def _part(part: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Counts:
     turns_ended: int = 0
     turn_ends_untrained: int = 0
     rows_with_unused_tools: int = 0
+    thoughts_forgotten: int = 0
     largest_id: int = -1
     largest_id_at: str = ""
     lengths: dict[str, int] = field(default_factory=dict)
@@ -75,6 +76,11 @@ class Counts:
             found.append(
                 f"{self.rows_with_unused_tools} rows have tools and the chat template does not render any: give "
                 "data.chat_template a template that does"
+            )
+        if self.thoughts_forgotten:
+            found.append(
+                f"the chat template leaves out the thoughts of {self.thoughts_forgotten} answers that others follow: "
+                "they are trained without; write a row for each answer, with `train: false` on the earlier ones"
             )
         if self.turn_ends_untrained:
             found.append(
@@ -261,7 +267,7 @@ def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
     part = slice(None, length) if settings.truncation == "keep-start" else slice(-length, None)
     labels = encoded.labels[part].copy()
     labels[:1] = IGNORE_INDEX
-    return Encoded(encoded.input_ids[part], labels, encoded.straddling)
+    return replace(encoded, input_ids=encoded.input_ids[part], labels=labels)
 
 
 def raise_error(error: TokensieveError) -> None:
@@ -288,6 +294,7 @@ class Tally:
             counts.tokens_cut += cut
             counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
         counts.straddling_tokens += encoded.straddling
+        counts.thoughts_forgotten += encoded.forgotten
         counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
         if not trainable.any():
             counts.rows_without_trainable += 1

@@ -21,7 +21,7 @@ def errors(found):
 
 
 def test_good_data(write_jsonl, tiny_encoder):
-    path = write_jsonl(*[GOOD] * 5)
+    path = write_jsonl(GOOD, *[{**GOOD, "answer": f"{n}."} for n in range(4)])
     found = inspect(tiny_encoder, path)
     assert found.problems == []
     assert not found.has_errors
@@ -149,8 +149,8 @@ def test_a_second_tokenizer_that_differs_is_an_error(write_jsonl, tiny_encoder, 
 def test_a_source_that_cannot_be_read_is_an_error_beside_the_others(tmp_path, write_jsonl, tiny_encoder):
     (tmp_path / "empty.jsonl").touch()
     missing = tmp_path / "missing.jsonl"
-    path = write_jsonl(GOOD)
-    found = inspect(tiny_encoder, path, tmp_path / "empty.jsonl", missing, path)
+    path, other = write_jsonl(GOOD), write_jsonl({**GOOD, "answer": "Three."}, name="other.jsonl")
+    found = inspect(tiny_encoder, path, tmp_path / "empty.jsonl", missing, other)
     assert [problem.message for problem in found.problems] == ["the file is empty", "no such file, folder or glob"]
     assert found.counts.examples == 2
 

@@ -9,15 +9,25 @@ import itertools
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trl
 
 from tokensieve.data.chat_template import ChatTemplate
 from tokensieve.data.formats import Conversation, convert
 from tokensieve.data.inspection import inspect_data
+from tokensieve.data.prepare import prepare
+from tokensieve.data.repeats import repeats, shared
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.pipeline.inputs import inspect
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.progress import StageProgress
+from tokensieve.report.table import results_json
+from tokensieve.runs.view import load_run
+from tokensieve.select.selection import Selection
 
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
 MISTRAL = (
@@ -277,3 +287,239 @@ class TestReasoning:
         row["messages"] += [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
         with pytest.raises(TokensieveError, match="leaves out the thoughts of message 1"):
             answers("gptoss_training", convert(row))
+
+
+GOOD = [{"question": f"How many apples are {n} apples?", "answer": f"The answer is {n}."} for n in range(8)]
+
+
+def ignore(_: int) -> None:
+    """Progress that nobody watches."""
+
+
+def settings_of(*paths, **options):
+    return DataSettings(files=tuple(map(str, paths)), **options)
+
+
+def levels(found):
+    return [problem.level for problem in found.problems]
+
+
+class TestBadRows:
+    """One row that cannot be used is an error, or is left out and kept apart with its reason."""
+
+    @staticmethod
+    def write(tmp_path):
+        lines = [json.dumps(GOOD[0]), "{not JSON", json.dumps({"foo": "日本 \ud800"}), "[1]", json.dumps(GOOD[1])]
+        path = tmp_path / "rows.jsonl"
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return path
+
+    def test_the_first_is_an_error(self, tmp_path, tiny_encoder):
+        path = self.write(tmp_path)
+        with pytest.raises(TokensieveError, match="not JSON") as error:
+            prepare(settings_of(path), tiny_encoder, tmp_path / "store", ignore)
+        assert error.value.where == f"{path}:2"
+        assert levels(inspect_data(settings_of(path), tiny_encoder, 0)) == ["error"] * 3
+
+    def test_skipped_ones_are_in_a_file_with_their_reasons(self, tmp_path, tiny_encoder):
+        path = self.write(tmp_path)
+        settings = settings_of(path, bad_rows="skip")
+        store = prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+        assert (store.counts.examples, store.counts.bad_rows, store.shards) == (2, 3, 1)
+        assert store.bad_rows_file is not None
+        lines = store.bad_rows_file.read_text("utf-8").splitlines()
+        found = sorted(map(json.loads, lines), key=lambda row: row["at"])
+        assert [row["at"] for row in found] == [f"{path}:{number}" for number in (2, 3, 4)]
+        assert [row["row"] for row in found] == ["{not JSON\n", {"foo": "日本 \ud800"}, [1]]
+        assert "of no known form" in found[1]["reason"]
+        assert "日本" in store.bad_rows_file.read_text("utf-8")
+        assert store.warnings()[0] == f"3 rows cannot be used and were left out: {store.bad_rows_file} has the reasons"
+        inspected = inspect_data(settings, tiny_encoder, 0)
+        assert (levels(inspected), inspected.unusable, inspected.has_errors) == (["warning"] * 3, 3, False)
+        assert inspected.counts.examples == 2
+
+    def test_the_setting_is_in_the_identity_and_its_effect_in_the_fingerprint(
+        self, tmp_path, write_jsonl, tiny_encoder
+    ):
+        path = write_jsonl(*GOOD)
+        stores = [
+            prepare(settings_of(path, bad_rows=bad_rows), tiny_encoder, tmp_path / "store", ignore)
+            for bad_rows in ("error", "skip")
+        ]
+        assert stores[0].folder != stores[1].folder
+        assert stores[0].fingerprint == stores[1].fingerprint  # no row is bad
+        assert stores[1].bad_rows_file is None
+        fewer = prepare(settings_of(self.write(tmp_path), bad_rows="skip"), tiny_encoder, tmp_path / "store", ignore)
+        assert fewer.fingerprint != stores[0].fingerprint
+
+    def test_a_file_that_was_deleted_is_made_again(self, tmp_path, tiny_encoder):
+        settings = settings_of(self.write(tmp_path), bad_rows="skip")
+        first = prepare(settings, tiny_encoder, tmp_path / "store", ignore).bad_rows_file
+        assert first is not None
+        text = first.read_bytes()
+        first.unlink()
+        prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+        assert first.read_bytes() == text
+
+    def test_all_rows_bad_is_an_error(self, tmp_path, write_jsonl, tiny_encoder):
+        settings = settings_of(write_jsonl({"foo": 1}, {"foo": 2}), bad_rows="skip")
+        with pytest.raises(TokensieveError, match=r"not one row can be used; the first of 2: .* of no known form"):
+            prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+        found = inspect_data(settings, tiny_encoder, 0)
+        assert found.has_errors
+        assert found.problems[0].message == "not one row can be used"
+        assert not list((tmp_path / "store").rglob("*.jsonl"))
+
+    @pytest.mark.parametrize("content", [None, ""])
+    def test_a_file_that_cannot_be_read_is_no_bad_row(self, content, tmp_path, write_jsonl, tiny_encoder):
+        other = tmp_path / "other.jsonl"
+        if content is not None:
+            other.write_text(content)
+        settings = settings_of(write_jsonl(*GOOD), other, bad_rows="skip")
+        with pytest.raises(TokensieveError, match=r"no such file|the file is empty"):
+            prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+        assert levels(inspect_data(settings, tiny_encoder, 0)) == ["error"]
+
+    def test_real_rows_with_a_template_that_knows_no_calls(self, shared, tmp_path):
+        encoder = load_encoder(str(shared / "models/english-3M"))
+        file = shared / "data/llamafactory_demo/glaive_toolcall_en_demo.json"
+        store = prepare(settings_of(file, limit=100, bad_rows="skip"), encoder, tmp_path, ignore)
+        assert 0 < store.counts.bad_rows == 100 - store.counts.examples < 100
+
+    def test_a_run_trains_on_the_others(self, tmp_path, tiny_model_folder):
+        """The reference has a tokenizer of its own, and the dry run reads the data too."""
+        path = self.write(tmp_path)
+        path.write_text(path.read_text("utf-8") + "".join(json.dumps(row) + "\n" for row in GOOD[2:]), "utf-8")
+        recipe = tiny_recipe(tmp_path, path, tiny_model_folder, data={"bad_rows": "skip"})
+        progress = StageProgress()
+        view = load_run(run(recipe, "select", progress))
+        assert view.store.counts.examples == 8
+        assert view.store.bad_rows_file is not None
+        assert str(view.store.bad_rows_file) in view.warnings[0]
+        assert results_json(view)["warnings"] == list(view.warnings) == progress.warnings
+
+
+class TestTooLong:
+    """`inspect` and `run` decide alike on rows that are too long, and say how many."""
+
+    def test_inspect_cuts_where_a_run_cuts(self, tmp_path, write_jsonl, tiny_model_folder):
+        long = [{"question": "How many?", "answer": "Two apples. " * 60}, {"question": "Why? " * 150, "answer": "So."}]
+        path = write_jsonl(*GOOD, *long)
+        recipe = tiny_recipe(tmp_path, path, tiny_model_folder)
+        progress = StageProgress()
+        counts = load_run(run(recipe, "select", progress)).store.counts
+        found, _ = inspect(settings_of(path), str(tiny_model_folder("llama")), 0, None)
+        assert not found.has_errors
+        assert (counts.truncated_examples, counts.rows_cut_empty, counts.examples) == (2, 1, 9)
+        assert found.counts == counts
+        assert [problem.message for problem in found.problems] == progress.warnings
+
+    def test_all_too_long_is_an_error_in_both(self, tmp_path, write_jsonl, tiny_model_folder):
+        path = write_jsonl({"question": "Why? " * 150, "answer": "So."})
+        found, _ = inspect(settings_of(path), str(tiny_model_folder("llama")), 0, None)
+        assert levels(found)[0] == "error"
+        with pytest.raises(TokensieveError, match=r"every label is -100.*1 of them after truncation to 128") as error:
+            run(tiny_recipe(tmp_path, path, tiny_model_folder), "select")
+        assert found.problems[0].message == error.value.what
+
+    def test_a_tokenizer_alone_has_the_length_of_a_run(self, write_jsonl, tiny_tokenizer_folder):
+        path = write_jsonl({"input_ids": [5] * 3000, "labels": [5] * 3000})
+        found, _ = inspect(settings_of(path), str(tiny_tokenizer_folder), 0, None)
+        assert (found.counts.truncated_examples, found.counts.tokens) == (1, 2048)
+
+
+class TestWarnings:
+    """What is likely not meant is said, in `inspect`, by a run, and on the page."""
+
+    @staticmethod
+    def messages(encoder, *paths, **options):
+        return [problem.message for problem in inspect_data(settings_of(*paths, **options), encoder, 0).problems]
+
+    def test_duplicate_rows(self, write_jsonl, tiny_encoder):
+        (message,) = self.messages(tiny_encoder, write_jsonl(*GOOD, GOOD[3], GOOD[3], GOOD[0], GOOD[0]))
+        assert message.startswith("4 of 12 examples repeat an earlier one token by token (rows 8, 9, 10 and 1 more")
+
+    def test_repeats_and_shared_examples_by_hash(self):
+        hashes = np.array([5, 2**63 + 1, 5, 7, 2**63 + 1, 5], dtype=np.uint64)
+        assert repeats(hashes).tolist() == [2, 4, 5]
+        assert shared(hashes, hashes[[3, 1]]).tolist() == [1, 3, 4]
+        assert repeats(hashes[:0]).tolist() == []
+
+    def test_answers_full_of_the_unknown_token(self, write_jsonl, make_tokenizer):
+        from tokenizers import Tokenizer, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        backend = Tokenizer(models.WordLevel({"<unk>": 0, "<end>": 1, "yes": 2, "no": 3}, unk_token="<unk>"))
+        backend.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<end>")
+        folder = make_tokenizer()
+        tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{{ eos_token }}{% endfor %}"
+        tokenizer.save_pretrained(folder)
+        encoder = load_encoder(str(folder))
+        path = write_jsonl({"prompt": "no", "completion": " yes maybe"}, {"prompt": "perhaps", "completion": " yes"})
+        (message,) = self.messages(encoder, path)
+        assert message.startswith("1 of 5 trainable tokens (20.0 %) are the unknown token")
+
+    def test_a_token_that_is_unknown_and_ends_turns_is_none(self, write_jsonl, make_tokenizer):
+        encoder = load_encoder(str(make_tokenizer(unk_token="<|end|>")))
+        assert self.messages(encoder, write_jsonl(*GOOD)) == []
+
+    def test_the_built_in_chat_template(self, write_jsonl, make_tokenizer):
+        encoder = load_encoder(str(make_tokenizer(chat_template=None)))
+        text = {"text": "The sea is wide."}
+        path = write_jsonl(*GOOD, text)
+        (message,) = self.messages(encoder, path)
+        assert message.startswith("the built-in chat template renders 8 rows, since the tokenizer has none")
+        assert self.messages(encoder, write_jsonl(text, name="text.jsonl")) == []
+
+    def test_held_out_rows_that_are_trained_on(self, tmp_path, write_jsonl, tiny_model_folder):
+        held_out = write_jsonl(GOOD[5], {"question": "Who?", "answer": "Ann."}, GOOD[2], name="held-out.jsonl")
+        evaluate = {"held_out": [str(held_out)]}
+        recipe = tiny_recipe(tmp_path, write_jsonl(*GOOD), tiny_model_folder, evaluate=evaluate)
+        progress = StageProgress()
+        folder = run(recipe, "select", progress)
+        (warning,) = progress.warnings
+        assert warning.startswith("2 of 3 held-out examples are in data.files too, token by token (rows 0, 2, counted")
+        assert load_run(folder).warnings == [warning]
+        run(recipe, "select", again := StageProgress())
+        assert again.warnings == [warning]
+
+    def test_a_share_so_small_that_turn_ends_fill_it(self, tmp_path, write_jsonl, tiny_model_folder):
+        method = {"name": "loss", "fraction": 0.02}
+        recipe = tiny_recipe(tmp_path, write_jsonl(*GOOD), tiny_model_folder, method=method)
+        progress = StageProgress()
+        folder = run(recipe, "report", progress)
+        (warning,) = progress.warnings
+        assert warning.startswith("8 of the 8 tokens that 'loss' keeps are turn ends")
+        assert warning.replace("'", "&#39;") in (folder / "report.html").read_text("utf-8")
+        found = Selection.read(folder / "arms/loss/selection.json")
+        assert (found.kept, found.kept_turn_ends) == (8, 8)
+        half = tiny_recipe(tmp_path / "half", tmp_path / "rows.jsonl", tiny_model_folder, method={"name": "loss"})
+        run(half, "select", quiet := StageProgress())
+        assert quiet.warnings == []
+
+    def test_a_key_given_twice_names_both_lines(self, tmp_path):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(
+            "output: a\nmodels: {base: m}\ndata: {files: a.jsonl}\nselect:\n  jsonl: true\n  jsonl: false\n"
+        )
+        with pytest.raises(TokensieveError, match=r"given twice: 'select.jsonl' in line 5 and in line 6") as error:
+            load_recipe(path)
+        assert error.value.where == f"{path}:6"
+
+
+def tiny_recipe(folder, path, models, **sections):
+    """Return a recipe that selects with the loss of a tiny model, without training."""
+    recipe = {
+        "output": str(folder / "run"),
+        "data": {"files": [str(path)], **sections.pop("data", {})},
+        "models": {"base": str(models("llama")), "reference": str(models("llama", 1))},
+        "method": {"name": "token-cleaning", "fraction": 0.5},
+        "controls": [],
+        "train": None,
+        "measure": {"device": "cpu"},
+        **sections,
+    }
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.yaml").write_text(json.dumps(recipe), encoding="utf-8")
+    return load_recipe(folder / "recipe.yaml")

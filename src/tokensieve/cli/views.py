@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -19,6 +19,7 @@ def inspect(
     tokenizer: str,
     examples: int = 3,
     max_length: int | None = None,
+    bad_rows: Literal["error", "skip"] = "error",
     form: Form = "auto",
     split: str = "train",
     chat_template: str | None = None,
@@ -35,7 +36,9 @@ def inspect(
         data: files, globs, folders or a Hub id.
         tokenizer: folder or Hub id of the tokenizer.
         examples: number of examples to show.
-        max_length: maximum tokens per example; longer examples are truncated. No limit if not given.
+        max_length: maximum tokens per example; longer examples are truncated. As in a run if not given: 2048, or the
+            context of the model that the tokenizer comes with, if that is less.
+        bad_rows: `skip` if the run leaves out rows that cannot be used; they are warnings then.
         form: form of the rows; auto recognises it by their columns.
         split: split of a Hub data set or a saved DatasetDict.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
@@ -47,7 +50,13 @@ def inspect(
     from tokensieve.pipeline.inputs import inspect as inspect_data
 
     settings = DataSettings(
-        files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
+        files=data,
+        form=form,
+        split=split,
+        tokenizer=tokenizer,
+        chat_template=chat_template,
+        max_length=max_length,
+        bad_rows=bad_rows,
     )
     found, encoder = inspect_data(settings, tokenizer, examples, compare_with)
     if as_json:

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokensieve.containers import Role, StatisticSpec
+from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.inspection import Inspection, Problem, inspect_data
 from tokensieve.data.prepare import ExampleStore, prepare
+from tokensieve.data.repeats import in_words, shared
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
@@ -63,8 +65,8 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     def tokenise(data: DataSettings, description: str) -> ExampleStore:
         with progress.stage(description, None, "rows") as advance:
             examples = prepare(data, encoder, recipe.store_folder, advance)
-        for warning in examples.counts.warnings():
-            progress.note(f"warning: {warning}")
+        for warning in examples.warnings():
+            progress.warn(warning)
         return examples
 
     examples = tokenise(recipe.data, "tokenise")
@@ -78,6 +80,10 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for role, settings in recipe.models.items():
         if settings.warm_up is not None and settings.warm_up.files:
             warm_ups[role] = tokenise(other_data(recipe, settings.warm_up.files), f"tokenise warm-up of {role}")
+    if held_out is not None:
+        trained = {"data.files": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
+        for key, one in trained.items():
+            _warn_of_leaks(held_out, one, key, progress)
     models: dict[Role, ModelSettings] = {
         role: role_model(one, plan.base) for role, one in recipe.models.items() if one.warm_up is None
     }
@@ -124,12 +130,12 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
     """
     folder = local_folder(tokenizer, weights=False)
     encoder = load_encoder(str(folder), data.chat_template)
+    model = ModelSettings(str(folder)) if (folder / "config.json").is_file() else None
+    data = with_max_length(data, model)
     found = inspect_data(data, encoder, examples, compare_with)
-    if not (folder / "config.json").is_file() or not found.counts.examples:
+    if model is None or not found.counts.examples:
         return found, encoder
-    model = ModelSettings(str(folder))
     try:
-        with_max_length(data, model)
         check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
     except TokensieveError as error:
         problem = Problem("error", error.what, error.where, error.hint)
@@ -137,13 +143,17 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
     return found, encoder
 
 
-def with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:
+def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSettings:
     """Return the settings with the length of examples decided.
+
+    Args:
+        data: the settings.
+        base: the model that is to be trained; None where it is not known.
 
     Raises:
         TokensieveError: a length beyond the context of the base.
     """
-    context = context_of(base)
+    context = context_of(base) if base is not None else None
     if data.max_length is None:
         return dataclasses.replace(data, max_length=min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH))
     if context and data.max_length > context:
@@ -165,7 +175,17 @@ def _check_role(
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
     folder = local_folder(model.path, model.revision, weights=False)
     if model.path != base.path and (folder / "tokenizer_config.json").is_file():
-        check_same_ids(recipe.data, encoder, str(folder))
+        check_same_ids(recipe.data, encoder, str(folder), on_error=BadRows(recipe.data))
+
+
+def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, progress: StageProgress) -> None:
+    """Warn of held-out rows that a model is trained on, which makes its held-out loss too low."""
+    hashes, rows = held_out.hashes()
+    if len(leaked := shared(hashes, trained.hashes()[0])):
+        progress.warn(
+            f"{len(leaked):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
+            f"({in_words(rows[leaked])}): what is trained on them does better on them; leave them out of one"
+        )
 
 
 def _check_layers(specs: tuple[StatisticSpec, ...], model: ModelSettings) -> None:

@@ -36,9 +36,8 @@ def inspect(
         data: files, globs, folders or a Hub id.
         tokenizer: folder or Hub id of the tokenizer.
         examples: number of examples to show.
-        max_length: maximum tokens per example; longer examples are truncated. As in a run if not given: 2048, or the
-            context of the model that the tokenizer comes with, if that is less.
-        bad_rows: `skip` if the run leaves out rows that cannot be used; they are warnings then.
+        max_length: maximum tokens per example; longer examples are truncated. If not given, the default of a recipe.
+        bad_rows: skip if the run is to leave out rows that cannot be used; they are warnings then.
         form: form of the rows; auto recognises it by their columns.
         split: split of a Hub data set or a saved DatasetDict.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.

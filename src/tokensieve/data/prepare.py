@@ -95,8 +95,8 @@ class Counts:
             )
         if self.rows_by_built_in_template:
             found.append(
-                f"the built-in chat template renders {self.rows_by_built_in_template} rows, since the tokenizer has none: "
-                "give data.chat_template the one that the model is to be used with"
+                f"the built-in chat template renders {self.rows_by_built_in_template} rows, since the tokenizer has "
+                "none: give data.chat_template the one that the model is to be used with"
             )
         if self.straddling_tokens:
             found.append(

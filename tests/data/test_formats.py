@@ -62,10 +62,10 @@ def test_text_is_a_completion_without_a_prompt():
 
 
 def test_sharegpt_speakers_become_roles():
-    speakers = ["system", "human", "function_call", "observation", "gpt", "user", "chatgpt"]
+    speakers = ["system", "human", "observation", "gpt", "user", "chatgpt"]
     found = convert({"conversations": [{"from": name, "value": name} for name in speakers]})
     assert isinstance(found, Conversation)
-    roles = ["system", "user", "assistant", "tool", "assistant", "user", "assistant"]
+    roles = ["system", "user", "tool", "assistant", "user", "assistant"]
     assert found.messages == [{"role": role, "content": name} for role, name in zip(roles, speakers, strict=True)]
 
 
@@ -141,7 +141,7 @@ def test_a_tool_call_needs_no_content():
     call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {}}}]}
     found = convert({"messages": [TURNS[0], {**call, "content": None}]})
     assert isinstance(found, Conversation)
-    assert found.messages == [TURNS[0], call]
+    assert found.messages == [TURNS[0], {**call, "content": ""}]
 
 
 def test_tokens_and_labels():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -28,6 +28,7 @@ def inspect(
     tokenizer: str | None = None,
     examples: int = 3,
     max_length: int | None = None,
+    bad_rows: Literal["error", "skip"] | None = None,
     form: Form | None = None,
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW")] = (),
     ignore: tuple[str, ...] = (),
@@ -49,7 +50,8 @@ def inspect(
         data: files, globs, folders or a Hub id; or a recipe.
         tokenizer: folder or Hub id of the tokenizer; with a recipe, the recipe's if not given.
         examples: number of examples to show.
-        max_length: maximum tokens per example; longer examples are truncated. No limit if not given.
+        max_length: maximum tokens per example; longer examples are truncated. If not given, the default of a recipe.
+        bad_rows: skip if the run is to leave out rows that cannot be used, which are warnings then; error if not given.
         form: form of the rows; recognised by their columns if not given.
         columns: columns to rename.
         ignore: columns to leave out although they change what a row means, such as images.
@@ -73,6 +75,7 @@ def inspect(
         "tokenizer": tokenizer,
         "chat_template": chat_template,
         "max_length": max_length,
+        "bad_rows": bad_rows,
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if data[0].endswith((".yaml", ".yml")):
@@ -88,7 +91,7 @@ def inspect(
         )
     else:
         settings = DataSettings(files=data, **changes)
-        found, encoder = inputs.inspect_files(settings, tokenizer, trust_remote_code, examples, compare_with)
+        found, encoder = inputs.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
     if as_json:
         print_json(found.to_json())
     else:

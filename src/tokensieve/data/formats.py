@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data import columns
 from tokensieve.data.forms import Form
+from tokensieve.data.tool_calls import message_with_calls, tool_schema
 from tokensieve.errors import TokensieveError
+
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Keys under which a message has the thoughts before its answer; templates read one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +222,7 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
-    return Conversation(messages, tools or None, untrained)
+    return Conversation(messages, [tool_schema(tool) for tool in tools] if tools else None, untrained)
 
 
 def _message(message: Any) -> dict[str, Any]:
@@ -237,7 +241,10 @@ def _message(message: Any) -> dict[str, Any]:
             hint=f"rename it, in the data, to one of {', '.join(_ROLES)}; only what the assistant says is trained on",
         )
     message = {**message, "role": _ROLES[role.lower()]}
+    if role.lower() == "function_call":
+        message["tool_calls"] = message.pop("content", None)
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null
+    message = _with_thoughts(message_with_calls(message))
     content = message.get("content")
     if isinstance(content, list):
         return {**message, "content": "".join(_part(part) for part in content)}
@@ -250,6 +257,11 @@ def _message(message: Any) -> dict[str, Any]:
             f"content must be text, not {type(content).__name__}", hint="a text, or a list of text parts"
         )
     return message
+
+
+def _with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
+    thoughts = next((message[key] for key in THOUGHTS if message.get(key)), None)
+    return {**dict.fromkeys(THOUGHTS[:2], thoughts), **message} if thoughts else message
 
 
 def _part(part: Any) -> str:

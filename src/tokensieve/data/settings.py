@@ -100,6 +100,8 @@ class DataSettings:
             base model's context, whichever is less.
         truncation: `keep-start` cuts the end of a long example, `keep-end` cuts its start.
         limit: read this many rows at most.
+        bad_rows: what becomes of a row that cannot be used: `error` stops at the first, `skip` leaves them out and
+            writes each with its reason to `bad_rows.jsonl`, beside the tokenised examples in the store.
         license: licence of the data, for the card of what comes of it, such as `apache-2.0`; `unknown` when not
             given.
 
@@ -119,6 +121,7 @@ class DataSettings:
     max_length: int | None = None
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
+    bad_rows: Literal["error", "skip"] = "error"
     license: str | None = None
 
     def __post_init__(self) -> None:

@@ -26,7 +26,23 @@ _ROWS_AT_ONCE = 1000
 _COMPRESSED = (".gz", ".zst")
 _LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
+"""Takes the `BadRowError` of each row that cannot be used, and any other error of a source; raise in it to stop."""
 Item = TypeVar("Item")
+
+
+class BadRowError(TokensieveError):
+    """A row that cannot be used, while others of its source can.
+
+    Args:
+        what: one sentence that states the fault.
+        where: file and line, or row.
+        hint: what the user can do about it.
+        row: what was read of it: its columns, or the text that is not JSON.
+    """
+
+    def __init__(self, what: str, *, where: str, hint: str, row: Any) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,10 @@ class Row:
     source: str
     form: Form
     ignore: tuple[str, ...]
+
+    def bad(self, error: TokensieveError) -> BadRowError:
+        """Return an error of this row, with its place."""
+        return BadRowError(error.what, where=self.where, hint=error.hint, row=self.data)
 
 
 def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
@@ -159,10 +179,11 @@ def _line_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 on_error(
-                    TokensieveError(
+                    BadRowError(
                         f"not JSON: {error.msg} (column {error.colno})",
                         where=where,
                         hint="one JSON object per line",
+                        row=line,
                     )
                 )
                 continue
@@ -210,10 +231,11 @@ def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, di
         yield where, value
     else:
         on_error(
-            TokensieveError(
+            BadRowError(
                 f"a JSON {type(value).__name__}, not an object",
                 where=where,
                 hint='one object a row, such as {"messages": [...]}',
+                row=value,
             )
         )
 
@@ -226,10 +248,11 @@ def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
             where = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
                 on_error(
-                    TokensieveError(
+                    BadRowError(
                         "more or fewer fields than the header names",
                         where=where,
                         hint="quote fields that hold commas or line breaks",
+                        row=row,
                     )
                 )
             else:

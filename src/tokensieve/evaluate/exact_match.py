@@ -200,8 +200,9 @@ def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
         raise TokensieveError(
             "a conversation without an assistant's answer", hint="end it with the answer that is expected"
         )
-    content = messages[answers[-1]].get("content")
-    if content is None:
+    last = messages[answers[-1]]
+    content = last["content"]
+    if not content and "tool_calls" in last:
         raise TokensieveError(
             "the last assistant turn calls a tool and has no text to compare",
             hint="end it with the answer that is expected",

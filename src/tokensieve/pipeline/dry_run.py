@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tokensieve.data.prepare import Counts, converted_rows, raise_error
+from tokensieve.data.bad_rows import BadRows
+from tokensieve.data.prepare import Counts, converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.models.loading import check_model, is_here
@@ -118,7 +119,7 @@ def _check_what_is_here(
             continue
         with progress.stage(f"read {key}", None, "rows") as advance:
             rows = 0
-            for _, count in converted_rows(settings, raise_error):
+            for _, count in converted_rows(settings, BadRows(settings)):
                 rows += count
                 advance(count)
         yield f"{key}: {rows:,} rows"

@@ -200,7 +200,7 @@ class RunWorkbench:
                 found = {"identity": identity, "versions": fingerprint.versions(), "result": result.to_json()}
                 write_json(manifest, found)
         for warning in WarmUpResult(**read_json(manifest)["result"]).warnings(role):
-            self.progress.note(f"warning: {warning}")
+            self.progress.warn(warning)
         return made
 
     def train(

@@ -47,6 +47,7 @@ class RunState:
         seconds: what each stage took.
         tokens: how many went through each stage, where that was noted.
         versions: of the libraries.
+        warnings: what a user should know of the data and the models.
     """
 
     name: str
@@ -57,6 +58,7 @@ class RunState:
     seconds: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -422,6 +422,12 @@ class TestTooLong:
             run(tiny_recipe(tmp_path, path, tiny_model_folder), "select")
         assert found.problems[0].message == error.value.what
 
+    def test_a_length_beyond_the_context_is_a_problem_beside_the_others(self, write_jsonl, tiny_model_folder):
+        path = write_jsonl({"foo": 1}, *GOOD)
+        found, _ = inspect(settings_of(path, max_length=4096), str(tiny_model_folder("llama")), 0, None)
+        assert [problem.message.split(" ")[0] for problem in found.problems] == ["max_length", "a"]
+        assert found.counts.examples == 8
+
     def test_a_tokenizer_alone_has_the_length_of_a_run(self, write_jsonl, tiny_tokenizer_folder):
         path = write_jsonl({"input_ids": [5] * 3000, "labels": [5] * 3000})
         found, _ = inspect(settings_of(path), str(tiny_tokenizer_folder), 0, None)

@@ -131,16 +131,24 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
     folder = local_folder(tokenizer, weights=False)
     encoder = load_encoder(str(folder), data.chat_template)
     model = ModelSettings(str(folder)) if (folder / "config.json").is_file() else None
-    data = with_max_length(data, model)
-    found = inspect_data(data, encoder, examples, compare_with)
+    try:
+        decided = with_max_length(data, model)
+    except TokensieveError as error:
+        found = inspect_data(with_max_length(data, None), encoder, examples, compare_with)
+        return _with_problem(found, error), encoder
+    found = inspect_data(decided, encoder, examples, compare_with)
     if model is None or not found.counts.examples:
         return found, encoder
     try:
         check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
     except TokensieveError as error:
-        problem = Problem("error", error.what, error.where, error.hint)
-        return dataclasses.replace(found, problems=[problem, *found.problems]), encoder
+        return _with_problem(found, error), encoder
     return found, encoder
+
+
+def _with_problem(found: Inspection, error: TokensieveError) -> Inspection:
+    problem = Problem("error", error.what, error.where, error.hint)
+    return dataclasses.replace(found, problems=[problem, *found.problems])
 
 
 def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSettings:

@@ -24,7 +24,8 @@ from tokensieve.containers import Examples, Statistics
 from tokensieve.methods import get_method
 from tokensieve.ops.rules import TopFraction
 from tokensieve.select.cleaned import cleaned_rows, write_data
-from tokensieve.select.streaming import read_selection, select_shards
+from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
+from tokensieve.store.atomic import atomic_folder
 from tokensieve.store.manifest import Manifest, open_manifest, write_manifest
 from tokensieve.store.shards import shard_name, write_shard
 
@@ -143,6 +144,11 @@ def rows(runs: int) -> list[Row]:
         labels, base, reference = figures(number)
         return Statistics(cu_seqlens, labels, {("base", "loss"): base, ("reference", "loss"): reference}), numbers
 
+    def selected(load: LoadStatistics, shards: int, out: Path) -> None:
+        """Select as a run does: everything is on the disk at the end."""
+        with atomic_folder(out) as partial:
+            select_shards(method, rule, load, shards, partial)
+
     with tempfile.TemporaryDirectory(dir=".") as temporary:
         folder, shards = Path(temporary), 96
         manifests = write(folder, shards)
@@ -154,7 +160,7 @@ def rows(runs: int) -> list[Row]:
             slow.append(one_million * shards * math.log(shards * trainable) / math.log(trainable))
             out = folder / f"out-{run}"
             changed(manifests)
-            fast.append(seconds(lambda out=out: select_shards(method, rule, from_disk, shards, out)))
+            fast.append(seconds(lambda out=out: selected(from_disk, shards, out)))
             shutil.rmtree(out)
         small = folder / "small"
         select_shards(method, rule, from_disk, 1, small)
@@ -174,7 +180,7 @@ def rows(runs: int) -> list[Row]:
         times = {}
         for shards in (95, 953):
             out = Path(temporary) / str(shards)
-            times[shards] = seconds(lambda shards=shards, out=out: select_shards(method, rule, generated, shards, out))
+            times[shards] = seconds(lambda shards=shards, out=out: selected(generated, shards, out))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         billion = Row(
             f"select {FRACTION} of {953 * SHARD / 1e9:.2f} billion tokens, generated on the way",

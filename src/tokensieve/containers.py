@@ -98,7 +98,7 @@ class Statistics:
 
     Attributes:
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
-        labels: int64 ``[tokens]``; ``-100`` where a token is not trainable.
+        labels: integers ``[tokens]``; ``-100`` where a token is not trainable.
         values: float32 ``[tokens]`` for each (role, statistic), such as ``("base", "loss")``. The
             value at position ``t`` belongs to the predicted token ``input_ids[t]``.
         turn_end: bool ``[tokens]``, the trainable tokens that end an assistant turn; ``None`` when
@@ -111,14 +111,17 @@ class Statistics:
     """
 
     cu_seqlens: Int64
-    labels: Int64
+    labels: NDArray[np.integer]
     values: Mapping[tuple[str, str], Float32] = field(default_factory=dict)
     turn_end: Bool | None = None
     first_token: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cu_seqlens", np.asarray(self.cu_seqlens, dtype=np.int64))
-        object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int64))
+        labels = np.asarray(self.labels)
+        if not np.issubdtype(labels.dtype, np.signedinteger):
+            labels = labels.astype(np.int64)
+        object.__setattr__(self, "labels", labels)
         values = {key: np.asarray(value, dtype=np.float32) for key, value in self.values.items()}
         object.__setattr__(self, "values", values)
         check_offsets(self.cu_seqlens, len(self.labels))
@@ -181,7 +184,10 @@ def check_offsets(cu_seqlens: Int64, tokens: int) -> None:
 
 def check_finite(values: Float32, trainable: Bool, cu_seqlens: Int64, name: str) -> None:
     """Raise ``TokensieveError`` that names the examples whose values on trainable tokens are NaN or infinite."""
-    bad = ~np.isfinite(values) & trainable
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    bad = ~finite & trainable
     if bad.any():
         positions = np.flatnonzero(bad)
         rows = np.unique(np.searchsorted(cu_seqlens, positions, side="right") - 1)

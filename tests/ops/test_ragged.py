@@ -13,6 +13,7 @@ from tokensieve.ops.ragged import (
     offsets,
     order_keys,
     rank_in_segments,
+    segment_any,
     segment_counts,
     segment_extremes,
     segment_ids,
@@ -34,8 +35,13 @@ def test_offsets_and_segment_ids_are_those_of_a_loop(lengths):
 def test_segment_counts_are_those_of_a_loop(lengths, data):
     cu_seqlens = offsets(lengths)
     mask = data.draw(hnp.arrays(np.bool_, int(cu_seqlens[-1])))
-    expected = [int(mask[a:b].sum()) for a, b in pairwise(cu_seqlens)]
-    assert segment_counts(mask, cu_seqlens).tolist() == expected
+    first = data.draw(st.integers(0, len(lengths)))
+    last = data.draw(st.integers(first, len(lengths)))
+    some = cu_seqlens[first : last + 1]  # offsets need not begin at 0 or end at the end
+    expected = [int(mask[a:b].sum()) for a, b in pairwise(some)]
+    assert segment_counts(mask, some).tolist() == expected
+    assert segment_counts(mask, some).dtype == np.int64
+    assert segment_any(mask, some).tolist() == [count > 0 for count in expected]
 
 
 @given(LENGTHS, st.data())

@@ -127,6 +127,16 @@ def test_turn_ends_are_kept_and_count_within_the_fraction(case, fraction, scope)
     assert Threshold(100.0).keep(scores, statistics).tolist() == forced.tolist()
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.int16])
+def test_labels_of_any_integers_become_int64_when_decided(dtype):
+    labels = np.array([-100, 1, 2], dtype=dtype)
+    statistics = Statistics(np.array([0, 3]), labels)  # pyright: ignore[reportArgumentType]
+    assert np.shares_memory(statistics.labels, labels)  # a cast takes as long as a rule
+    decided = apply_rule(TopFraction(0.5), np.array([0, 1, 2], dtype=np.float32), statistics)
+    assert decided.dtype == np.int64
+    assert decided.tolist() == [-100, -100, 2]
+
+
 def flat(labels, turn_end=None):
     return Statistics(np.array([0, len(labels)]), np.array(labels), {}, turn_end)
 

@@ -51,14 +51,6 @@ def ragged_statistics(draw) -> Statistics:
     return Statistics(cu_seqlens, labels, values, turn_end)
 
 
-@pytest.fixture(autouse=True, params=[2**27, 0, 7], ids=["in memory", "in files", "in both"])
-def keys_in_memory(request):
-    """Where ranking keys are kept must not matter."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming, "_KEYS_IN_MEMORY", request.param)
-        yield
-
-
 def stream(method: Method, rule: Rule, shards: list[Statistics]) -> tuple[np.ndarray, dict]:
     with tempfile.TemporaryDirectory() as folder:
         counts = select_shards(
@@ -97,6 +89,113 @@ def test_any_sharding_decides_as_the_whole_in_memory(whole, cuts, rule, name):
     assert counts["kept"] == expected.sum()
     assert counts["trainable"] == whole.trainable.sum()
     assert counts["examples"] == len(whole)
+
+
+RANKINGS = st.sampled_from(
+    [
+        TopFraction(0.6),
+        TopFraction(1.0),
+        TopFraction(0.001),
+        DropFraction(0.3),
+        DropFraction(1.0),
+        TopCount(0),
+        TopCount(9),
+    ]
+)
+
+
+def lowest_kept(whole: Statistics, scores: np.ndarray, kept: np.ndarray) -> float | None:
+    """The lowest score of the tokens that are kept and need not be."""
+    ranked = scores[kept & (whole.turn_end is None or ~whole.turn_end)]
+    return float(ranked.min()) if len(ranked) else None
+
+
+def decided_as_a_sort(rule: Rule, whole: Statistics, cuts: list[int]) -> None:
+    scores = get_method("token-cleaning").score(whole)
+    kept, counts = stream(get_method("token-cleaning"), rule, split(whole, cuts))
+    np.testing.assert_array_equal(kept, apply_rule(rule, scores, whole) != IGNORE_INDEX)
+    assert counts["threshold"] == lowest_kept(whole, scores, kept)
+
+
+@given(ragged_statistics(), st.lists(st.integers(0, 12), max_size=4), RANKINGS, st.floats(-2, 2, width=32))
+def test_a_sample_that_misleads_costs_time_alone(whole, cuts, rule, value):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streaming, "bracket", lambda *_: (float(np.float32(value)), float(np.float32(value))))
+        decided_as_a_sort(rule, whole, [min(cut, len(whole)) for cut in cuts])
+
+
+def many(scores: np.ndarray, length: int = 50) -> Statistics:
+    """Examples of one length whose first token is not trainable."""
+    labels = np.where(np.arange(len(scores)) % length == 0, IGNORE_INDEX, 1)
+    values = {("base", "loss"): scores.astype(np.float32), ("reference", "loss"): np.zeros(len(scores), np.float32)}
+    return Statistics(np.arange(0, len(scores) + 1, length), labels, values)
+
+
+NORMAL = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        pytest.param(NORMAL, id="without ties"),
+        pytest.param(np.round(NORMAL), id="ties over all shards"),
+        pytest.param(np.zeros_like(NORMAL), id="all equal"),
+        pytest.param(np.where(NORMAL > 0.3, np.float32(1), np.float32(0)), id="two values"),
+        pytest.param(np.sort(NORMAL), id="rising from shard to shard"),
+        pytest.param(NORMAL + np.arange(len(NORMAL), dtype=np.float32) // 50_000 * 9, id="shards apart"),
+        pytest.param(np.where(np.arange(len(NORMAL)) % 400 < 390, -NORMAL, np.float32(9)), id="periodic"),
+    ],
+)
+@pytest.mark.parametrize("rule", [TopFraction(0.6), TopFraction(0.0001), DropFraction(0.4), TopCount(17)])
+def test_the_sample_settles_what_is_kept(scores, rule, monkeypatch):
+    def unneeded(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(streaming, "find_cutoff", unneeded)
+    decided_as_a_sort(rule, many(scores), [1, 2, 900, 1000, 3000])
+
+
+@pytest.mark.parametrize("at_once", [1, 5])
+def test_the_same_files_whatever_works_side_by_side(at_once, monkeypatch, tmp_path):
+    shards = split(many(np.round(NORMAL[:20_000], 1)), [40, 100, 300])
+    files = []
+    for name in ("usual", "other"):
+        select_shards(
+            get_method("token-cleaning"),
+            TopFraction(0.6),
+            lambda n: (shards[n], np.arange(len(shards[n]))),
+            len(shards),
+            tmp_path / name,
+        )
+        files.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*"))})
+        monkeypatch.setattr(streaming, "workers", lambda: at_once)
+    assert files[0] == files[1]
+    assert len(files[0]) == 5  # a shard and its decisions share a name; and the manifest
+
+
+def test_scores_are_zero_where_nothing_is_trained(tmp_path):
+    whole = many(np.array([np.nan, -1, -0.0, 2, -np.inf, 3], dtype=np.float32), length=2)
+    whole = Statistics(whole.cu_seqlens, np.array([-100, 1, 1, 1, -100, 1], dtype=np.int32), whole.values)
+    counts = select_shards(
+        get_method("token-cleaning"), TopFraction(0.5), lambda _: (whole, np.arange(3)), 1, tmp_path / "out"
+    )
+    scores, kept = read_selection(tmp_path / "out", 0)
+    assert scores.tobytes() == np.array([0, -1, -0.0 - 0.0, 2, 0, 3], dtype=np.float32).tobytes()
+    assert kept.tolist() == [False, False, False, True, False, True]
+    assert counts["threshold"] == 2
+
+
+def test_shards_without_tokens_and_without_any_that_is_trained():
+    empty = Statistics(np.array([0, 0]), np.array([]), {key: np.array([]) for key in many(NORMAL[:50]).values})
+    prompt = Statistics(
+        np.array([0, 2]), np.full(2, IGNORE_INDEX), {key: np.zeros(2, np.float32) for key in empty.values}
+    )
+    for rule in (TopFraction(0.6), DropFraction(0.4), TopCount(3)):
+        kept, counts = stream(get_method("token-cleaning"), rule, [empty, prompt, empty])
+        assert kept.tolist() == [False, False]
+        assert counts["threshold"] is None
+        kept, _ = stream(get_method("token-cleaning"), rule, [empty, many(NORMAL[:50]), prompt])
+        assert kept.sum() == rule.count(49)
 
 
 def test_the_threshold_is_the_lowest_score_kept_by_rank():

@@ -3,9 +3,11 @@ from __future__ import annotations
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import pytest
 
+from tokensieve.store import atomic
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked, read_json, write_json, write_text
 
 
@@ -62,6 +64,45 @@ def test_what_a_killed_attempt_left_is_removed(tmp_path):
     with atomic_folder(tmp_path / "a") as partial:
         (partial / "whole.txt").write_text("whole")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole.txt"]
+
+
+@pytest.fixture
+def synced(monkeypatch):
+    """What was forced to the disk, in order."""
+    found = []
+    monkeypatch.setattr(atomic, "sync", found.append)
+    return found
+
+
+def test_a_folder_gets_its_name_when_everything_in_it_is_on_the_disk(tmp_path, synced, monkeypatch):
+    folder, partial = tmp_path / "a", tmp_path / ".a.partial"
+    names = ["", "one.txt", "deep", "deep/two.json"]
+    real, renamed = Path.replace, []
+
+    def replace(path, target):
+        if path == partial:
+            renamed.append(set(synced))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with atomic_folder(folder) as given:
+        assert given == partial
+        write_text(given / "one.txt", "1")
+        write_json(given / "deep" / "two.json", 2)
+        assert synced == []  # nobody sees the folder yet: once is enough
+    assert renamed == [{partial / name for name in names}]
+    assert synced[-1] == tmp_path
+    assert len(synced) == len(names) + 1
+
+
+def test_a_file_by_itself_is_on_the_disk_before_it_gets_its_name(tmp_path, synced):
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "b") as partial:
+        break_off(partial / "c.txt")
+    for path in (tmp_path / "a.txt", tmp_path / ".b.partial" / "c.txt"):  # no folder is unfinished any more
+        synced.clear()
+        write_text(path, "new")
+        assert [one.suffix for one in synced] == [".partial", path.parent.suffix]
+        assert synced[1] == path.parent
 
 
 def test_json_keeps_the_order_of_keys_and_any_text(tmp_path):

@@ -104,11 +104,12 @@ def test_a_damaged_file_is_named_with_what_to_do(folder):
 def test_a_file_is_hashed_once_until_it_changes(folder, monkeypatch):
     from tokensieve.store import checksum
 
-    hashed, of_file = [], checksum.of_file
-    monkeypatch.setattr(checksum, "of_file", lambda path: hashed.append(path) or of_file(path))
+    manifest, hashed, of_bytes = open_manifest(folder), [], checksum.of_bytes
+    monkeypatch.setattr(checksum, "of_bytes", lambda data: hashed.append(len(data)) or of_bytes(data))
     for _ in range(3):
-        open_manifest(folder).read("a.arrow")
-    assert hashed == [folder / "a.arrow"]
+        manifest.read("a.arrow")
+        manifest.path("a.arrow")
+    assert hashed == [(folder / "a.arrow").stat().st_size]
     flip(folder / "a.arrow", 4000)
     with pytest.raises(TokensieveError, match="damaged"):
         open_manifest(folder).read("a.arrow")

@@ -211,7 +211,7 @@ class ExampleStore:
     def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
         """Join a shard's labels with its figures."""
         turn_end = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, self.turn_end_ids)
-        return Statistics(examples.cu_seqlens, examples.labels.astype(np.int64), values, turn_end, first_token)
+        return Statistics(examples.cu_seqlens, examples.labels, values, turn_end, first_token)
 
 
 def open_examples(folder: Path) -> ExampleStore:

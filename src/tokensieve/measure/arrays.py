@@ -63,7 +63,7 @@ def measure_tokens(
             found = _measured(forward, examples)
         values |= {(role, spec.name): found[spec.key] for spec in specs}
     ends = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, tuple(turn_end_ids))
-    return Statistics(examples.cu_seqlens, examples.labels.astype(np.int64), values, ends)
+    return Statistics(examples.cu_seqlens, examples.labels, values, ends)
 
 
 def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> dict[str, list[Float32]]:

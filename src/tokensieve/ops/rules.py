@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64, Rounding, Scope, Statistics, check_finite
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
-from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
+from tokensieve.ops.cutoff import cutoff_of
+from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
 
-# Keys that no finite score has: above all of them and below.
-_FORCED, _SPARED, _ABSENT = np.uint32(0xFFFFFFFF), np.uint32(1), np.uint32(0)
 _WHOLES = {"dataset": "the data set", "batch": "each batch", "example": "each example"}
 _ROUNDED = {"floor": "rounded down", "ceil": "rounded up"}
 
@@ -28,7 +26,8 @@ class Ranking(ABC):
     """A rule that ranks tokens by their scores and keeps the highest.
 
     Ties are broken by position: the earlier example, then the earlier token, wins. Tokens that must be
-    kept (turn ends) count within what is kept; only when they alone exceed it is more kept.
+    kept (turn ends) count within what is kept; only when they alone exceed it is more kept. The ranking decides upon
+    the others, the free ones: it picks those whose `values` are the highest.
 
     Attributes:
         scope: ``dataset`` ranks all trainable tokens together, ``example`` within each example,
@@ -41,43 +40,41 @@ class Ranking(ABC):
     def count(self, trainable: int) -> int:
         """Return how many of ``trainable`` tokens are kept."""
 
-    def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
-        """Return uint32 ``[tokens]``; the `picks` highest are decided upon, the earlier one of equals.
+    def values(self, scores: Float32) -> Float32:
+        """Return float32 ``[tokens]``, higher for what is picked first; the same of these values gives the scores."""
+        return scores
 
-        The key of a token that is not trainable is 0, and of no other.
-        """
-        return _keys(scores, trainable, forced, _FORCED)
+    def keys(self, scores: Float32, free: Bool) -> NDArray[np.uint32]:
+        """Return uint32 ``[tokens]`` in the order of `values`; 0 for tokens that are not free, and for no others."""
+        return order_keys(self.values(scores)) * free
 
     def picks(self, trainable: int, forced: int) -> int:
-        """Return how many of ``trainable`` tokens the ranking picks, ``forced`` of which must be kept."""
-        return max(self.count(trainable), forced)
+        """Return how many tokens the ranking picks, of ``trainable`` ones of which ``forced`` must be kept."""
+        return max(0, self.count(trainable) - forced)
 
-    def decide(self, picked: Bool, keys: NDArray[np.uint32]) -> Bool:
-        """Return bool ``[tokens]``, which are kept: those that the ranking picked."""
-        del keys
-        return picked
+    def decide(self, picked: Bool, trainable: Bool, forced: Bool) -> Bool:
+        """Return bool ``[tokens]``, which are kept: those that the ranking picked, and those that must be."""
+        del trainable
+        return picked | forced
 
-    def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
-        """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
-        # Arithmetic instead of masks: a million unforeseeable branches take ten times as long.
-        lowest = np.min(keys | (kept.astype(np.uint32) - np.uint32(1)), initial=_FORCED, keepdims=True)
-        return key_values(lowest)[0] if lowest != _FORCED else np.float32(np.inf)
+    def lowest(self, picks: int) -> int:
+        """Return the rank of the lowest token that is kept by rank, from 1; of no token where none is."""
+        return picks
 
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
         """Return bool ``[tokens]``, True for kept tokens, from float32 ``[tokens]`` scores."""
         trainable, forced = statistics.trainable, forced_tokens(statistics)
         check_finite(scores, trainable, statistics.cu_seqlens, "score")
-        keys = self.keys(scores, trainable, forced)
+        free = trainable & ~forced
         if self.scope != "example":
-            count = self.picks(int(trainable.sum()), int(forced.sum()))
-            cutoff = find_cutoff(count_upper(keys), lambda bucket: count_lower(keys, bucket), count)
-            return self.decide(cutoff.keep(keys), keys)
+            values, count = self.values(scores), self.picks(int(trainable.sum()), int(forced.sum()))
+            return self.decide(cutoff_of(values[free], count).keep(values, free), trainable, forced)
         counts = zip(
             *(segment_counts(mask, statistics.cu_seqlens).tolist() for mask in (trainable, forced)), strict=True
         )
         picks = np.array([self.picks(*both) for both in counts], dtype=np.int64)
         example = segment_ids(statistics.cu_seqlens)
-        return self.decide(rank_in_segments(keys, example) < picks[example], keys)
+        return self.decide(rank_in_segments(self.keys(scores, free), example) < picks[example], trainable, forced)
 
 
 @dataclass(frozen=True)
@@ -154,22 +151,22 @@ class DropFraction(TopFraction):
         """Return how many of ``trainable`` tokens are kept."""
         return trainable - super().count(trainable)
 
-    def keys(self, scores: Float32, trainable: Bool, forced: Bool) -> NDArray[np.uint32]:
-        """Return uint32 ``[tokens]``, highest for the lowest score."""
-        return _keys(-scores, trainable, forced, _SPARED)
+    def values(self, scores: Float32) -> Float32:
+        """Return float32 ``[tokens]``, highest for the lowest score."""
+        return -scores
 
     def picks(self, trainable: int, forced: int) -> int:
         """Return how many of ``trainable`` tokens are dropped, none of them ``forced``."""
         return min(super().count(trainable), trainable - forced)
 
-    def decide(self, picked: Bool, keys: NDArray[np.uint32]) -> Bool:
+    def decide(self, picked: Bool, trainable: Bool, forced: Bool) -> Bool:
         """Return bool ``[tokens]``, which are kept: the trainable ones that the ranking did not pick."""
-        return ~picked & (keys != _ABSENT)
+        del forced
+        return trainable & ~picked
 
-    def lowest(self, kept: Bool, keys: NDArray[np.uint32]) -> np.float32:
-        """Return the lowest score that is kept by rank, not because it must be; infinity where there is none."""
-        lowest = np.max(keys * kept, initial=_SPARED, keepdims=True)
-        return -key_values(lowest)[0] if lowest != _SPARED else np.float32(np.inf)
+    def lowest(self, picks: int) -> int:
+        """Return the rank of the lowest token that is kept by rank: the first that is not dropped."""
+        return picks + 1
 
 
 @dataclass(frozen=True)
@@ -226,7 +223,7 @@ Rule = TopFraction | TopCount | Threshold | TopExamples
 
 def apply_rule(rule: Rule, scores: Float32, statistics: Statistics) -> Int64:
     """Return int64 ``[tokens]`` labels: those of ``statistics`` with the dropped tokens at -100."""
-    return np.where(rule.keep(scores, statistics), statistics.labels, IGNORE_INDEX)
+    return np.where(rule.keep(scores, statistics), statistics.labels, np.int64(IGNORE_INDEX))
 
 
 def in_words(rule: Rule) -> str:
@@ -248,13 +245,6 @@ def in_words(rule: Rule) -> str:
             return f"score of at least {value:g}"
         case TopExamples(examples):
             return f"top {examples} examples of each batch"
-
-
-def _keys(scores: Float32, trainable: Bool, forced: Bool, forced_key: np.uint32) -> NDArray[np.uint32]:
-    keys = order_keys(scores)
-    keys[forced] = forced_key
-    keys *= trainable
-    return keys
 
 
 def forced_tokens(statistics: Statistics) -> Bool:

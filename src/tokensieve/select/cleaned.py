@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64
 from tokensieve.data.prepare import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.ragged import keep_segments, offsets, segment_counts
+from tokensieve.ops.ragged import keep_segments, offsets, segment_any
 from tokensieve.select.streaming import in_order, read_selection, workers
 from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file
@@ -160,7 +160,7 @@ def cleaned_rows(
     Returns:
         int64 ``[examples that keep a token + 1]`` offsets, and the columns named above and those of ``further``, flat.
     """
-    chosen = segment_counts(kept, shard.cu_seqlens) > 0
+    chosen = segment_any(kept, shard.cu_seqlens)
     labels = np.where(kept, shard.labels, np.int32(IGNORE_INDEX))
     given = {"input_ids": shard.input_ids, "labels": labels, **(further or {})}
     found = {name: keep_segments(values, shard.cu_seqlens, chosen) for name, values in given.items()}
@@ -176,7 +176,7 @@ def cleaned_rows(
 
 def examples_with_kept(shard: Examples, kept: Bool) -> Int64:
     """Return int64, the numbers in the shard of the examples that keep a token."""
-    return np.flatnonzero(segment_counts(kept, shard.cu_seqlens))
+    return np.flatnonzero(segment_any(kept, shard.cu_seqlens))
 
 
 @contextmanager

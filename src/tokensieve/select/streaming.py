@@ -1,16 +1,16 @@
 """A method and a rule over the shards of a store: scores and decisions on disk, a few shards in memory.
 
-Only a ranking over the whole data set needs to see every score before it can decide the first token. It gets by with
-two counts of the scores' ranking keys (`ops.cutoff`), which lie in memory or, where they are many, in scratch files;
-every other rule decides a shard alone.
+Only a ranking over the whole data set needs to see every score before it can decide the first token. It reads the
+scores that it has written again, and keeps in memory what lies close to the cut-off (`ops.cutoff`), and one or two bits
+a token; every other rule decides a shard alone.
 Shards are worked on side by side, and the result does not depend on how many at once.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import os
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,17 +25,17 @@ from numpy.typing import NDArray
 from tokensieve.containers import Bool, Float32, Int64, Statistics, check_finite
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
-from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
-from tokensieve.ops.ragged import segment_counts
+from tokensieve.ops.cutoff import Cutoff, Tally, bracket, count_lower, count_upper, find_cutoff
+from tokensieve.ops.ragged import order_keys, segment_any
 from tokensieve.ops.rules import Ranking, Rule, TopExamples, forced_tokens
 from tokensieve.progress import ProgressCallback
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest, write_manifest
-from tokensieve.store.shards import shard_name, write_shard
+from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 Result = TypeVar("Result")
 _MOST_WORKERS = 8  # beyond it the disk is the limit, and every worker holds a shard or two
-_KEYS_IN_MEMORY = 2**26  # 256 MB
+_SAMPLED = 256  # one token in so many tells where the cut-off lies
 
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
@@ -126,10 +126,9 @@ class _Counts:
 
     @classmethod
     def of(cls, trainable: Bool, kept: Bool, cu_seqlens: Int64, kept_turn_ends: int) -> _Counts:
-        without = int((segment_counts(kept, cu_seqlens) == 0).sum())
-        return cls(
-            int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), len(cu_seqlens) - 1, without, kept_turn_ends
-        )
+        examples = len(cu_seqlens) - 1
+        without = examples - int(np.count_nonzero(segment_any(kept, cu_seqlens)))
+        return cls(int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), examples, without, kept_turn_ends)
 
     def add(self, other: _Counts, advance: ProgressCallback) -> None:
         for field in fields(self):
@@ -149,8 +148,9 @@ class _Output:
     def score(self, number: int) -> tuple[Statistics, Float32]:
         """Score a shard and write its scores."""
         statistics, rows = self._load(number)
-        scores = np.where(statistics.trainable, self._method.score(statistics), np.float32(0))
-        scores = scores.astype(np.float32, copy=False)
+        scores = np.ascontiguousarray(self._method.score(statistics), dtype=np.float32)
+        # Bits times 0 or 1: as `numpy.where` with 0, in an eighth of the time.
+        scores = (scores.view(np.uint32) * statistics.trainable).view(np.float32)
         check_finite(scores, statistics.trainable, statistics.cu_seqlens, "score")
         if self.scores_tie:  # the first shard almost always tells
             ranked = scores[statistics.trainable & ~forced_tokens(statistics)]
@@ -162,6 +162,11 @@ class _Output:
         name = shard_name(number)
         self._files[name] = write_shard(self.folder / name, statistics.cu_seqlens, columns, {"row": rows})
         return statistics, scores
+
+    def scores(self, number: int) -> tuple[Int64, Float32]:
+        """Read the offsets of a shard's examples and its scores, just written."""
+        cu_seqlens, columns = read_shard(self.folder / shard_name(number))
+        return cu_seqlens, columns["score"]
 
     def keep(self, number: int, cu_seqlens: Int64, kept: Bool) -> None:
         """Write the decisions of a shard."""
@@ -190,82 +195,136 @@ def _select_alone(rule: Rule, shards: int, output: _Output, pool: ThreadPoolExec
     return counts
 
 
-class _Keys:
-    """Ranking keys and offsets of every shard: the first in memory, further ones in scratch files.
+class _Masks:
+    """Which tokens of a shard are trainable and must be kept, one or two bits a token.
 
-    Plain arrays, not shards: they outlive no call.
+    Attributes:
+        trainable: number of trainable tokens.
+        forced: number of those that must be kept.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._room = folder, _KEYS_IN_MEMORY
-        self._held: dict[int, tuple[Int64, NDArray[np.uint32]]] = {}
+    def __init__(self, statistics: Statistics) -> None:
+        trainable, forced = statistics.trainable, forced_tokens(statistics)
+        self.trainable, self.forced = int(np.count_nonzero(trainable)), int(np.count_nonzero(forced))
+        self._size = len(trainable)
+        self._trainable = np.packbits(trainable)
+        self._forced = np.packbits(forced) if self.forced else None
 
-    def write(self, number: int, cu_seqlens: Int64, keys: NDArray[np.uint32]) -> None:
-        self._room -= len(keys)
-        if self._room >= 0:
-            self._held[number] = cu_seqlens, keys
-            return
-        np.save(self._folder / f"{number}-offsets.npy", cu_seqlens)
-        np.save(self._folder / f"{number}-keys.npy", keys)
+    def read(self) -> tuple[Bool, Bool, Bool]:
+        """Return bool ``[tokens]`` three times: the trainable tokens, the forced ones, and the free ones."""
+        trainable = self._unpack(self._trainable)
+        if self._forced is None:
+            return trainable, np.zeros_like(trainable), trainable
+        forced = self._unpack(self._forced)
+        return trainable, forced, trainable & ~forced
 
-    def read(self, number: int) -> tuple[Int64, NDArray[np.uint32]]:
-        if number in self._held:
-            return self._held[number]
-        return np.load(self._folder / f"{number}-offsets.npy"), np.load(self._folder / f"{number}-keys.npy")
+    def _unpack(self, bits: NDArray[np.uint8]) -> Bool:
+        return np.unpackbits(bits, count=self._size).view(np.bool_)
+
+
+class _Ranked:
+    """The scores of every shard, read again from the files that were just written, and ranked together.
+
+    Args:
+        rule: the ranking.
+        output: where the scores are.
+        pool: works on shards side by side.
+        shards: number of shards.
+    """
+
+    def __init__(self, rule: Ranking, output: _Output, pool: ThreadPoolExecutor, shards: int) -> None:
+        self._rule, self._output, self._pool, self._shards = rule, output, pool, shards
+        self._masks: dict[int, _Masks] = {}
+        self._samples: dict[int, Float32] = {}
+        self._cutoffs: list[Cutoff] = []
+
+    def score(self, number: int) -> int:
+        """Score a shard, and return how many of its tokens are trainable."""
+        statistics, scores = self._output.score(number)
+        self._masks[number] = masks = _Masks(statistics)
+        self._samples[number] = self._rule.values(scores[_drawn(number, masks.read()[2])])
+        return masks.trainable
+
+    def settle(self) -> float | None:
+        """Find the cut-off of every shard; return the lowest score that is kept by rank, None where there is none."""
+        trainable = sum(masks.trainable for masks in self._masks.values())
+        forced = sum(masks.forced for masks in self._masks.values())
+        free, picks = trainable - forced, self._rule.picks(trainable, forced)
+        if not free:
+            self._cutoffs = [Cutoff(math.inf, 0)] * self._shards
+            return None
+        sample = np.concatenate([self._samples.pop(number) for number in range(self._shards)])
+        parts = self._tallies(*bracket(sample, max(1, picks), free))
+        total = Tally.total(parts)
+        cutoff = total.cutoff(picks) if picks else Cutoff(math.inf, 0)
+        if cutoff is None:  # the sample misled
+            cutoff = self._find(picks)
+            parts = self._tallies(cutoff.value, cutoff.value)
+        left = cutoff.ties
+        for part in parts:  # ties are shared out in the order of the shards
+            self._cutoffs.append(Cutoff(cutoff.value, min(left, part.count(cutoff.value))))
+            left -= self._cutoffs[-1].ties
+        if not 0 < (lowest := self._rule.lowest(picks)) <= free:
+            return None
+        value = np.float32((total.cutoff(lowest) or self._find(lowest)).value)
+        return float(self._rule.values(np.atleast_1d(value))[0]) + 0.0  # no negative zero
+
+    def keep(self, number: int) -> _Counts:
+        """Decide a shard."""
+        cu_seqlens, scores = self._output.scores(number)
+        trainable, forced, free = self._masks[number].read()
+        kept = self._rule.decide(self._cutoffs[number].keep(self._rule.values(scores), free), trainable, forced)
+        self._output.keep(number, cu_seqlens, kept)
+        masks = self._masks[number]
+        return _Counts.of(trainable, kept, cu_seqlens, masks.forced)  # a ranking keeps all of them
+
+    def _each(self, work: Callable[[Float32, Bool], Result]) -> Iterator[Result]:
+        """Yield the result for the values of each shard, with bool ``[tokens]``, the tokens that are ranked."""
+
+        def of(number: int) -> Result:
+            return work(self._rule.values(self._output.scores(number)[1]), self._masks[number].read()[2])
+
+        return in_order(self._pool, of, self._shards)
+
+    def _tallies(self, low: float, high: float) -> list[Tally]:
+        return list(self._each(lambda values, free: Tally.of(values, free, low, high)))
+
+    def _find(self, count: int) -> Cutoff:
+        """Find a cut-off without a bracket, in two more passes."""
+        upper = functools.reduce(np.add, self._each(lambda values, free: count_upper(order_keys(values[free]))))
+
+        def lower(bucket: int) -> Int64:
+            parts = self._each(lambda values, free: count_lower(order_keys(values[free]), bucket))
+            return functools.reduce(np.add, parts)
+
+        return find_cutoff(upper, lower, count)
+
+
+def _drawn(number: int, free: Bool) -> Int64:
+    """Return int64 ``[drawn]``, the positions of free tokens among one in so many of a shard, drawn with its number."""
+    if not len(free):
+        return np.zeros(0, dtype=np.int64)
+    drawn = np.random.default_rng(number).integers(0, len(free), -(-len(free) // _SAMPLED))
+    return drawn[free[drawn]]
 
 
 def _select_dataset(
     rule: Ranking, shards: int, output: _Output, pool: ThreadPoolExecutor, stage: Stage
 ) -> tuple[_Counts, float | None]:
-    """Score every shard, find the cut-off by two counts of the ranking keys, and decide: three passes.
+    """Score every shard, find the cut-off, and decide: three passes, the first of which takes most of the time.
 
     Returns:
         The counts, and the lowest score that was kept by rank; None where there is none.
     """
-    output.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.folder, prefix=".keys-") as scratch:
-        stored = _Keys(Path(scratch))
-
-        def first(number: int) -> tuple[int, int, NDArray[np.int64]]:
-            statistics, scores = output.score(number)
-            trainable, forced = statistics.trainable, forced_tokens(statistics)
-            keys = rule.keys(scores, trainable, forced)
-            stored.write(number, statistics.cu_seqlens, keys)
-            return int(np.count_nonzero(trainable)), int(np.count_nonzero(forced)), count_upper(keys)
-
-        trainable = forced = 0
-        upper = np.zeros(0, dtype=np.int64)
-        with stage("score") as advance:
-            for some_trainable, some_forced, counted in in_order(pool, first, shards):
-                trainable, forced = trainable + some_trainable, forced + some_forced
-                upper = counted + (upper if len(upper) else 0)
-                advance(some_trainable)
-
-        def lower(bucket: int) -> NDArray[np.int64]:
-            parts = in_order(pool, lambda number: count_lower(stored.read(number)[1], bucket), shards)
-            return functools.reduce(np.add, parts)
-
-        cutoff = find_cutoff(upper, lower, rule.picks(trainable, forced))
-
-        def finish(
-            number: int, cu_seqlens: Int64, keys: NDArray[np.uint32], picked: Bool
-        ) -> tuple[_Counts, np.float32]:
-            kept = rule.decide(picked, keys)
-            output.keep(number, cu_seqlens, kept)
-            return _Counts.of(keys != 0, kept, cu_seqlens, 0), rule.lowest(kept, keys)
-
-        counts, lowest = _Counts(kept_turn_ends=forced), np.float32(np.inf)  # a ranking keeps all of them
-        # Ties are shared out in the order of the shards; writing needs no order.
-        writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
-        with stage("select") as advance:
-            for number in range(shards):
-                cu_seqlens, keys = stored.read(number)
-                writing.append(pool.submit(finish, number, cu_seqlens, keys, cutoff.keep(keys)))
-                while writing and (len(writing) > workers() or number == shards - 1):
-                    part, least = writing.popleft().result()
-                    counts.add(part, advance)
-                    lowest = min(lowest, least)
-    return counts, float(lowest) if np.isfinite(lowest) else None
+    ranked, counts = _Ranked(rule, output, pool, shards), _Counts()
+    with stage("score") as advance:
+        for trainable in in_order(pool, ranked.score, shards):
+            advance(trainable)
+    threshold = ranked.settle()
+    with stage("select") as advance:
+        for part in in_order(pool, ranked.keep, shards):
+            counts.add(part, advance)
+    return counts, threshold
 
 
 def workers() -> int:

@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all: write beside, fsync, rename."""
+"""Files that appear whole or not at all: write beside, fsync, rename.
+
+Within an unfinished folder (`atomic_folder`) files are not forced to the disk one by one: the folder gets its name when
+all of them are on the disk.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +21,9 @@ from filelock import FileLock, Timeout
 from tokensieve.errors import TokensieveError
 from tokensieve.store.paths import check_local
 
+_SYNCS = 8  # at once: the disk writes them together
+_unfinished: set[Path] = set()
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -23,11 +31,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
     check_local(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    alone = _unfinished.isdisjoint(path.parents)
     try:
         yield partial
-        sync(partial)
+        if alone:
+            sync(partial)
         partial.replace(path)
-        sync(path.parent)
+        if alone:
+            sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -43,13 +54,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    _unfinished.add(partial)
     try:
         yield partial
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for path in [*partial.rglob("*"), partial]:
-        sync(path)
+    finally:
+        _unfinished.discard(partial)
+    with ThreadPoolExecutor(_SYNCS) as pool:
+        list(pool.map(sync, [*partial.rglob("*"), partial]))
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     sync(folder.parent)

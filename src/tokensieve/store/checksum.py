@@ -6,6 +6,7 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import xxhash
 
 
@@ -24,8 +25,8 @@ class FileRecord:
     xxh3_128: str
 
 
-def of_bytes(data: bytes) -> str:
-    """Return the checksum of bytes."""
+def of_bytes(data: bytes | pa.Buffer) -> str:
+    """Return the checksum of bytes, or of what holds some."""
     return xxhash.xxh3_128_hexdigest(data)
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
@@ -21,7 +22,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.checksum import FileRecord
-from tokensieve.store.shards import AGAIN, HINT, read_shard, record_of
+from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
 """Of everything in a store and below an arm; raised when files change so that they can no longer be read."""
@@ -60,23 +61,29 @@ class Manifest:
         Raises:
             TokensieveError: a file that is missing or damaged.
         """
+        self._verify(name)
+        return self.folder / name
+
+    def read(self, name: str) -> tuple[Int64, dict[str, NDArray]]:
+        """Verify and read a file, as `shards.read_shard` does."""
+        return read_shard(self.folder / name, self._verify(name))
+
+    def _verify(self, name: str) -> pa.Buffer:
+        """Return the verified bytes of a file, mapped into memory: once for both, as a page takes time to map."""
         path = self.folder / name
         if not self.has(name):
             raise TokensieveError("a file is missing", where=str(path), hint=AGAIN)
         stat = path.stat()
         key = (path, self.files[name].xxh3_128, stat.st_mtime_ns, stat.st_size)
+        data = mapped(path)
         with _lock:
             if key in _verified:
-                return path
-        if checksum.of_file(path) != self.files[name].xxh3_128:
+                return data
+        if checksum.of_bytes(data) != self.files[name].xxh3_128:
             raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=HINT)
         with _lock:
             _verified.add(key)
-        return path
-
-    def read(self, name: str) -> tuple[Int64, dict[str, NDArray]]:
-        """Verify and read a file, as `shards.read_shard` does."""
-        return read_shard(self.path(name))
+        return data
 
     def column(self, name: str, column: str) -> NDArray:
         """Verify a file and read one of its columns."""

@@ -80,8 +80,25 @@ def record_of(path: Path) -> FileRecord:
     return FileRecord(len(cu_seqlens) - 1, int(cu_seqlens[-1]), checksum.of_file(path))
 
 
-def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
+def mapped(path: Path) -> pa.Buffer:
+    """Return the bytes of a file, mapped into memory.
+
+    Raises:
+        TokensieveError: a file that cannot be read.
+    """
+    try:
+        # An empty file cannot be mapped.
+        return pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_shard(path: Path, data: pa.Buffer | None = None) -> tuple[Int64, dict[str, NDArray]]:
     """Read a file that `write_shard` or `write_parquet` wrote, without a look at its checksum (`Manifest.read`).
+
+    Args:
+        path: the file.
+        data: its bytes, where they are `mapped` already.
 
     Returns:
         The offsets, int64 ``[examples + 1]``, and every column: flat ``[tokens]`` for list columns,
@@ -90,7 +107,7 @@ def read_shard(path: Path) -> tuple[Int64, dict[str, NDArray]]:
     Raises:
         TokensieveError: a file that cannot be read, or whose list columns differ in length.
     """
-    table = _read_table(path)
+    table = _read_table(path, mapped(path) if data is None else data)
     cu_seqlens: Int64 | None = None
     columns: dict[str, NDArray] = {}
     for name in table.column_names:
@@ -155,10 +172,14 @@ def _write(path: Path, cu_seqlens: Int64, write: Callable[[Path], None]) -> File
         return FileRecord(len(cu_seqlens) - 1, int(cu_seqlens[-1]), checksum.of_file(partial))
 
 
-def _read_table(path: Path) -> pa.Table:
+def _read_table(path: Path, data: pa.Buffer) -> pa.Table:
     try:
         if path.suffix == ".parquet":
-            return pq.ParquetFile(path).read()
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+            return pq.ParquetFile(pa.BufferReader(data)).read()
+        return pa.ipc.open_file(data).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise TokensieveError(f"cannot read a shard: {error}", where=str(path), hint=HINT) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> TokensieveError:
+    return TokensieveError(f"cannot read a shard: {error}", where=str(path), hint=HINT)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Bool, Float32, Int64, Statistics, check_finite
 from tokensieve.ops.cutoff import Cutoff, count_lower, count_upper, find_cutoff
+from tokensieve.ops.ragged import order_keys
 from tokensieve.ops.rules import Rule, TopFraction, forced_tokens
 
 if TYPE_CHECKING:
@@ -39,7 +40,8 @@ def keep_of_all(rule: Rule, scores: Float32, statistics: Statistics, processes: 
         return rule.keep(scores, statistics)
     trainable, forced = statistics.trainable, forced_tokens(statistics)
     check_finite(scores, trainable, statistics.cu_seqlens, "score")
-    keys = rule.keys(scores, trainable, forced)
+    values, free = rule.values(scores), trainable & ~forced
+    keys = order_keys(values[free])
 
     def total(counts: NDArray[np.int64]) -> Int64:
         added: Any = processes.reduce(torch.from_numpy(counts).to(processes.device), "sum")
@@ -47,6 +49,7 @@ def keep_of_all(rule: Rule, scores: Float32, statistics: Statistics, processes: 
 
     count = rule.picks(*total(np.array([trainable.sum(), forced.sum()])).tolist())
     cutoff = find_cutoff(total(count_upper(keys)), lambda bucket: total(count_lower(keys, bucket)), count)
-    ties = torch.tensor([int((keys == cutoff.key).sum())], device=processes.device)
+    ties = torch.tensor([int((values[free] == cutoff.value).sum())], device=processes.device)
     before = int(processes.gather(ties)[: processes.process_index].sum())
-    return rule.decide(Cutoff(cutoff.key, max(0, cutoff.ties - before)).keep(keys), keys)
+    picked = Cutoff(cutoff.value, max(0, cutoff.ties - before)).keep(values, free)
+    return rule.decide(picked, trainable, forced)

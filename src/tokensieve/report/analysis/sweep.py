@@ -21,7 +21,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.cutoff import Cutoff, bucket_of, count_lower, count_upper, find_cutoff
-from tokensieve.ops.ragged import key_values, order_keys, rank_in_segments, segment_counts, segment_ids
+from tokensieve.ops.ragged import order_keys, rank_in_segments, segment_counts, segment_ids
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopFraction, forced_tokens
 from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection
@@ -117,16 +117,15 @@ class Levels:
 
     def _quantiles(self) -> set[float]:
         """Return the scores at even steps of the ranking of all trainable tokens."""
-        keys = [lambda number=number: self._keys(number, order=True) for number in range(self._view.store.shards)]
+        keys = [lambda number=number: self._trainable_keys(number) for number in range(self._view.store.shards)]
         upper = sum((count_upper(key()) for key in keys), np.zeros(1, dtype=np.int64))
         total = int(upper.sum())
         counts = sorted({max(1, total * step // STEPS) for step in range(1, STEPS + 1)}) if total else []
-        cutoffs = [cutoff.key for cutoff in _cutoffs(upper, keys, counts)]
-        return set(key_values(np.array(cutoffs, dtype=np.uint32)).tolist())
+        return {cutoff.value for cutoff in _cutoffs(upper, keys, counts)}
 
     def _find_cutoffs(self) -> None:
         shards = range(self._view.store.shards)
-        keys = [lambda number=number: self._keys(number) for number in shards]
+        keys = [lambda number=number: order_keys(self._values(number)) for number in shards]
         upper = sum((count_upper(key()) for key in keys), np.zeros(1, dtype=np.int64))
         trainable = forced = 0
         for number in shards:
@@ -135,11 +134,11 @@ class Levels:
             forced += int(forced_tokens(statistics).sum())
         picks = [rule.picks(trainable, forced) for rule in self._fractions]
         self._cutoffs = _cutoffs(upper, keys, picks)
-        known, place = np.unique(np.array([cutoff.key for cutoff in self._cutoffs]), return_inverse=True)
+        known, place = np.unique(np.array([cutoff.value for cutoff in self._cutoffs]), return_inverse=True)
         left = np.array([cutoff.ties for cutoff in self._cutoffs], dtype=np.int64)
-        for key in keys:  # the ties that are left at the start of each shard
+        for number in shards:  # the ties that are left at the start of each shard
             self._ties.append(np.maximum(left, 0))
-            found = key().astype(np.int64)
+            found = self._values(number)
             at = np.minimum(np.searchsorted(known, found), len(known) - 1)
             left = left - np.bincount(at[known[at] == found], minlength=len(known))[place]
 
@@ -150,30 +149,34 @@ class Levels:
     def _count_drops(self, number: int, scores: Float32, statistics: Statistics) -> UInt8:
         """Return uint8 ``[tokens]``: how many settings drop each token; undefined for tokens that are not trainable."""
         drops = np.zeros(len(scores), dtype=np.uint8)
+        trainable, forced = statistics.trainable, forced_tokens(statistics)
+        free = trainable & ~forced
         if self._cutoffs:
-            keys = self._keys(number)
+            values = self._fractions[0].values(scores)
             for rule, cutoff, ties in zip(self._fractions, self._cutoffs, self._ties[number].tolist(), strict=True):
-                drops += ~rule.decide(Cutoff(cutoff.key, ties).keep(keys), keys)
+                drops += ~rule.decide(Cutoff(cutoff.value, ties).keep(values, free), trainable, forced)
             return drops
         if not self._fractions:
             for rule in self._rules:
                 drops += ~rule.keep(scores, statistics)
             return drops
-        trainable, forced = statistics.trainable, forced_tokens(statistics)
-        example, keys = segment_ids(statistics.cu_seqlens), self._fractions[0].keys(scores, trainable, forced)
-        rank = rank_in_segments(keys, example)
+        example = segment_ids(statistics.cu_seqlens)
+        rank = rank_in_segments(self._fractions[0].keys(scores, free), example)
         sizes = np.stack([segment_counts(mask, statistics.cu_seqlens) for mask in (trainable, forced)], axis=1)
         kinds, kind = np.unique(sizes, axis=0, return_inverse=True)
         for rule in self._fractions:
             picks = np.array([rule.picks(*both) for both in kinds.tolist()], dtype=np.int64)
-            drops += ~rule.decide(rank < picks[kind.reshape(-1)][example], keys)
+            drops += ~rule.decide(rank < picks[kind.reshape(-1)][example], trainable, forced)
         return drops
 
-    def _keys(self, number: int, order: bool = False) -> NDArray[np.uint32]:
+    def _trainable_keys(self, number: int) -> NDArray[np.uint32]:
         statistics, scores, _ = self._read(number)
-        if order:
-            return order_keys(scores[statistics.trainable])
-        return self._fractions[0].keys(scores, statistics.trainable, forced_tokens(statistics))
+        return order_keys(scores[statistics.trainable])
+
+    def _values(self, number: int) -> Float32:
+        """Return float32 ``[free tokens]``, what the ranking ranks by."""
+        statistics, scores, _ = self._read(number)
+        return self._fractions[0].values(scores)[statistics.trainable & ~forced_tokens(statistics)]
 
     def _read_shard(self, number: int) -> tuple[Statistics, Float32, Bool]:
         statistics = self._view.store.statistics(self._view.store.read(number), {}, 0)

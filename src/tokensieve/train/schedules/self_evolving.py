@@ -287,7 +287,7 @@ def write_round_scores(examples: ExampleStore, rounds: Path, folder: Path) -> di
             if start < stop and first < end
         ]
         values = {key: np.concatenate([one[key] for one in found]) for key in _RECORDED}
-        return Statistics(shard.cu_seqlens, shard.labels.astype(np.int64), values), shard.rows
+        return Statistics(shard.cu_seqlens, shard.labels, values), shard.rows
 
     rule: Any = _RecordedRule()
     return select_shards(_Recorded(), rule, load, examples.shards, folder)
@@ -332,7 +332,7 @@ def _read_part(examples: ExampleStore, load: LoadStatistics, starts: Int64, firs
     turn_ends = [one.turn_end for one in measured if one.turn_end is not None]
     statistics = Statistics(
         joined.cu_seqlens,
-        joined.labels.astype(np.int64),
+        joined.labels,
         {key: np.concatenate([one.values[key] for one in measured]) for key in measured[0].values},
         np.concatenate(turn_ends) if turn_ends else None,
         measured[0].first_token,

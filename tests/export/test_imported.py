@@ -221,6 +221,8 @@ BAD: list[tuple[str, float | None, Callable[[list[Row]], list[Row]], str, str]] 
      "run does not: token 0 of source row 6", "theirs.jsonl"),
     ("shifted", None, lambda r: changed(only(r, "row", "labels"), 6, labels=[*r[6]["input_ids"][1:], -100]), "neither "
      "-100 nor the id of token 0 of source row 6", "theirs.jsonl"),
+    ("constant scores", 0.5, lambda r: [{"row": row["row"], "scores": [1.0] * len(row["scores"])} for row in r], "the same "
+     "score, so the order of the file would decide", "theirs.jsonl"),
     ("nothing", None, lambda r: [{"row": row["row"], "kept": [0] * len(row["kept"])} for row in r], "the "
      "selection keeps no token", "hint"),
     ("gap in a mask", None, lambda r: changed(only(r, "row", "kept"), 6, kept=[None, *r[6]["kept"][1:]]), "'kept' is "

@@ -104,7 +104,7 @@ class Recipe:
     method: MethodChoice = field(default_factory=lambda: {"name": "token-cleaning"})
     controls: Annotated[tuple[MethodChoice, ...], one_or_more] = ({"name": "full"}, {"name": "random"})
     store: Folder | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     train: Train | None = field(default_factory=TrainSettings)

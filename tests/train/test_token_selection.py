@@ -298,7 +298,7 @@ def test_a_random_control_draws_as_many_tokens_of_each_batch(base, tokenizer, tm
         trainer.train()
         kept[name] = [kept.sum() for _, kept, _ in trainer.seen]
         decided = [tuple(kept.tolist()) for _, kept, _ in trainer.seen]
-        assert len(set(decided)) == len(decided), "drawn anew in each batch"
+        assert len(set(decided)) == len(decided), "drawn again in each batch"
     assert kept["rho-1"] == kept["random"]
 
 

@@ -18,7 +18,7 @@ class Random(FractionMethod):
     """Uniform scores from a seed and the token's position in the data set.
 
     A score depends on nothing else, so sharding does not change it. With ``scope: batch`` or with ``examples`` the
-    method draws anew in each training batch.
+    method draws again in each training batch.
 
     Attributes:
         seed: seed of the random scores.

@@ -143,7 +143,7 @@ def _write_arm(
 
     counts = select_shards(Imported(), rule, load, view.store.shards, arm.scores)
     dropped = counts["trainable"] - counts["kept"]
-    refuse_ties(file.name, rule, counts["scores_tie"], dropped, str(file), "give scores that differ")
+    refuse_ties(file.name, rule, counts["scores_tie"], dropped, str(file), "give ranks, or scores further apart")
     if counts["threshold"] is not None:
         _warn_of_ties(values, load, view.store.shards, arm.scores, counts["threshold"])
     spill.unlink()

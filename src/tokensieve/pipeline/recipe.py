@@ -86,7 +86,8 @@ class Recipe:
         data: the rows to clean.
         models: the model of each role: `base`, `reference`.
         method: name and hyper-parameters of the method (see `tokensieve methods`).
-        controls: methods to compare with. `random` keeps as many tokens as the method; other controls take its
+        controls: methods to compare with. `random` keeps as many tokens as the method, or draws as many examples or
+            tokens of each batch; it is left out where the method keeps every token. Other controls take the method's
             fraction, and keep their own scope and rounding.
         store: folder of tokenised data and statistics, shared by runs; `store` beside `output` when not
             given.

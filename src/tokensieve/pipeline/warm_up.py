@@ -21,6 +21,7 @@ from tokensieve.train.settings import WarmUp
 from tokensieve.train.steps import FEW_STEPS
 
 _SAMPLE = 200
+_LEAST_GAIN = 1e-4  # nats; less is within the rounding of losses
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class WarmUpResult:
     def warnings(self, role: Role) -> Iterator[str]:
         """Yield what the user should know before scores are made with the model."""
         more = f"give it more steps with models.{role}.warm_up.train, such as {{gradient_accumulation_steps: 1}}"
-        if self.low <= 0:
+        if self.low <= _LEAST_GAIN:
             yield (
                 f"models.{role}: the warm-up did not make the base better on its own rows: the loss fell by "
                 f"{self.gain:.3f} nats (95 % interval {self.low:.3f} to {self.high:.3f}) in {self.steps} optimizer "

@@ -32,7 +32,7 @@ from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
-from tokensieve.train.record import last_step, read_record
+from tokensieve.train.record import last_step, read_record, tokens_of
 from tokensieve.train.schedules._base import Added
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.steps import in_steps
@@ -246,10 +246,9 @@ class RunWorkbench:
                 method=method,
                 turn_end_ids=encoder.turn_end_ids if self.plan.recipe.select.keep_turn_end else (),
             )
-        # Counted by the trainer: every epoch, prompts and dropped tokens included.
-        metrics = (read_record(output) or {}).get("metrics", {})
-        if (tokens := metrics.get("num_tokens")) is not None:
-            self.tokens[description] = int(tokens)
+        record = read_record(output)
+        if record is not None and (tokens := tokens_of(record)) is not None:
+            self.tokens[description] = tokens
 
 
 class Loader:

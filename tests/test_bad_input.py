@@ -265,6 +265,16 @@ def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
         (["method=toss"], "needs loss of a model in the role 'unsafe', and none is given"),
         (["method={name: rho-1, current: current}"], "needs loss of a model in the role 'reference'"),
         (["method={name: uds, examples: 9}"], "keeps 9 examples of a batch of 8"),
+        (
+            ["method={name: uds, examples: 8}"],
+            "leaves no choice\n  at: recipe: train.per_device_train_batch_size",
+        ),
+        (
+            ["method=sstoken", "select.threshold=0.5"],
+            "not by a threshold\n  at: recipe: select.threshold",
+        ),
+        (["method={name: random, seed: 1.5}"], "seed is 1.5, it must be a whole number"),
+        (["method={name: uds, seed: 1.5}"], "seed is 1.5, it must be a whole number"),
         (["method=sstoken", "train.packing=true"], "'sstoken' cannot be packed"),
         (["method=uds", "train.packing=true"], "'uds' cannot be packed"),
         (["method=sstoken", "train.label_smoothing_factor=0.1"], "at: recipe: train.label_smoothing_factor"),

@@ -190,7 +190,8 @@ def says_what_it_is(method: Method) -> None:
     """`divide_by`, `online` and `options` agree with the rest."""
     _require(method.divide_by in ("kept", "trainable"), "divide_by is neither 'kept' nor 'trainable'")
     online = any(role == "current" for role, _ in method.needs)
-    _require(method.online == online, "online must say whether it needs the role 'current'")
+    draws = getattr(method.rule, "scope", None) == "batch"  # as the random control does
+    _require(method.online in (online, online or draws), "online must say whether it needs the role 'current'")
     keys = [key for _, statistic in method.needs for key in method.options(statistic)]
     _require(all(isinstance(key, str) for key in keys), "an option's name is no text")
     _require(not method.options("no_such_statistic"), "options of a statistic that it does not need")

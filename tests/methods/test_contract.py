@@ -9,8 +9,7 @@ import pytest
 
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import all_methods, get_method
-from tokensieve.ops.rules import TopExamples
-from tokensieve.testing import CHECKS, made_up_statistics
+from tokensieve.testing import CHECKS
 
 NAMES = list(all_methods())
 FITTING = {"uds": {"examples": 2}}  # the batch that `made_up_statistics` makes is small
@@ -47,15 +46,6 @@ def test_the_module_has_a_docstring(name):
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_promise(method, check):
     check(method)
-
-
-@pytest.mark.parametrize("name", [name for name in NAMES if isinstance(make(name).rule, TopExamples)])
-@pytest.mark.parametrize("seed", range(3))
-def test_too_few_examples_for_a_rule_that_chooses_examples(name, seed):
-    method = get_method(name, examples=4)
-    # five examples, of which one is empty and one has only a token that cannot be trained on
-    with pytest.raises(TokensieveError, match="4 examples are to be kept of a batch that has 3"):
-        method.select(made_up_statistics(method.needs, seed))
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,17 @@ def test_the_count_is_that_of_the_fraction():
     assert kept.sum() == int(1000 * 0.29)
     other = get_method("random", fraction=0.29, seed=1).select(statistics) != -100
     assert 0.15 < (kept & other).sum() / kept.sum() < 0.45
+
+
+def test_examples_are_drawn_from_a_batch_in_place_of_tokens():
+    statistics = Statistics(np.array([0, 2, 5, 6, 9]), np.zeros(9, dtype=np.int64))
+    method = get_method("random", examples=2)
+    assert method.online
+    spans = [range(0, 2), range(2, 5), range(5, 6), range(6, 9)]
+    drawn = set()
+    for examples in range(0, 400, 4):
+        kept = method.at(examples).select(statistics) != -100
+        whole = [kept[list(span)].all() for span in spans]
+        assert sum(whole) == sum(kept[list(span)].any() for span in spans) == 2
+        drawn.add(tuple(whole))
+    assert len(drawn) == 6, "every pair is drawn"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 
 from tokensieve.cli import main
+from tokensieve.errors import TokensieveError
 from tokensieve.methods.entropy import Entropy
 from tokensieve.models import loading as models
 from tokensieve.models import pool
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.train import trainer
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
@@ -55,6 +60,14 @@ def refused(dry, tmp_path, capsys):
     return check
 
 
+TASK = """
+task: {name}
+dataset_path: {path}
+output_type: generate_until
+test_split: train
+doc_to_text: "{{{{question}}}}"
+doc_to_target: "{{{{answer}}}}"
+"""
 WARM_UP = "models.reference={warm_up: {rows: 1}}"
 
 
@@ -79,12 +92,41 @@ def test_methods_that_select_in_training_are_named_so(dry):
     assert "arm loss: score of at least 0.3; selects offline" in dry("method=loss", "select.threshold=0.3")
 
 
+@pytest.mark.parametrize(
+    ("method", "random"),
+    [
+        ("{name: uds, examples: 1}", "1 random examples of each batch, as many as uds; selects online"),
+        ("sstoken", "as many tokens of each example as sstoken; selects offline"),
+        (
+            "{name: rho-1, current: current, scope: dataset}",
+            "as many tokens of each batch as rho-1; selects online",
+        ),
+        ("profit", "as many tokens as profit keeps before the first step; selects offline"),
+        ("self-evolving", "as many tokens as self-evolving; selects offline"),
+    ],
+)
+def test_a_random_control_says_what_it_keeps_as_many_of(dry, method, random):
+    more = ("method.subsets=2",) if method == "self-evolving" else (WARM_UP,)
+    assert f"arm random: {random}\n" in dry(f"method={method}", *more)
+
+
+@pytest.mark.parametrize("method", ["dft", "eaft", "talr", "full", "{name: loss, fraction: 1.0}"])
+def test_a_random_control_of_everything_is_left_out_and_why(dry, method):
+    printed = dry(f"method={method}", "controls=[random]")
+    assert "every trainable token; no random control, which would keep every token too and be a second full" in printed
+    assert "arm random" not in printed
+    printed = dry(f"method={method}", "controls=[{name: random, fraction: 0.5}]")
+    assert "arm random: top 0.5 of the data set" in printed
+    assert "second full" not in printed
+
+
 def test_what_is_on_the_hub_is_named_and_left_out(dry, tmp_path):
     printed = dry(f"models.base={AWAY}", WARM_UP, "evaluate.held_out=owner/set", "evaluate.tasks=[mmlu]")
     assert f"not here: {AWAY} (models.base)\n  not checked: its context" in printed
     assert "not here: owner/set (evaluate.held_out)\n  not checked: its rows" in printed
     assert "data: 2 rows" in printed
-    assert "also not checked: free disk space, the data of evaluation tasks" in printed
+    assert "not here: mmlu (evaluate.tasks)\n  not checked: its data" in printed
+    assert "also not checked: free disk space, the number of optimizer steps" in printed
     assert printed.endswith("ok, as far as it was checked\n")
     assert not (tmp_path / "store").exists()
 
@@ -129,6 +171,108 @@ def test_an_adapter_and_a_tokenizer_elsewhere(dry):
 def test_bad_values_are_refused_with_and_without_the_model(refused, base, override, error):
     given = [f"models.base={base}", "method=loss"] if "method" not in override else [f"models.base={base}"]
     assert error in refused(*given, override)
+
+
+LATER = [
+    ("train.eval_strategy=steps", "train.eval_strategy", "no data to evaluate on"),
+    ("train.eval_on_start=true", "train.eval_on_start", "no data to evaluate on"),
+    ("train.assistant_only_loss=true", "train.assistant_only_loss", "is given labels"),
+    ("train.report_to=wandb", "train.report_to", "wandb is not installed"),
+    ("train.report_to=[none, wandbb]", "train.report_to", "wandbb is not supported"),
+    ("train.per_device_train_batch_size=0", "train.per_device_train_batch_size", "it must be at least 1"),
+    ("train.gradient_accumulation_steps=0", "train.gradient_accumulation_steps", "it must be at least 1"),
+    ("train.learning_rate=.inf", "train.learning_rate", "it must be above 0 and finite"),
+    ("train.learning_rate=-1e-4", "train.learning_rate", "it must be above 0 and finite"),
+    ("train.num_train_epochs=-1", "train.num_train_epochs", "it must be above 0 and finite"),
+    ("train.num_train_epochs=.nan", "train.num_train_epochs", "it must be above 0 and finite"),
+    ("train.max_steps=0", "train.max_steps", "it must be at least 1, or -1"),
+    ("train.lora.r=0", "train.lora.r", "it must be at least 1"),
+    ("train.lora.target_modules=[q_proj, kk_proj]", "train.lora.target_modules", "did you mean 'k_proj'?"),
+    ("train.lora.target_modules=nothing", "train.lora.target_modules", "not found in the base model"),
+    ("train.lora.target_modules=[norm]", "train.lora.target_modules", "is not supported"),
+    (
+        "models.reference={warm_up: {train: {learning_rate: -1}}}",
+        "models.reference.warm_up.train.learning_rate",
+        "it must be above 0",
+    ),
+    (
+        "models.reference={warm_up: {train: {lora: {target_modules: [c_attn]}}}}",
+        "models.reference.warm_up.train.lora.target_modules",
+        "no layer of the base model is named 'c_attn'",
+    ),
+    ("models.reference={warm_up: {rows: 3}}", "models.reference.warm_up.rows", "3 rows from 2 examples"),
+    ("evaluate.exact_match={files: ROWS, max_new_tokens: 0}", "evaluate.exact_match.max_new_tokens", "at least 1"),
+    ("evaluate.batch_size=0", "evaluate.batch_size", "at least 1"),
+    ("seed=1.5", "seed", "it must be a whole number"),
+    ("seed=-1", "seed", "it must be at least 0"),
+    ("report.examples=-1", "report.examples", "it must be at least 0"),
+    ("method={name: uds, examples: 2}", "data.files", "which leaves no choice"),
+]
+
+
+@pytest.mark.parametrize(("override", "key", "says"), LATER, ids=[override for override, *_ in LATER])
+def test_what_would_fail_later_is_refused_by_a_run_and_its_dry_run(refused, tmp_path, override, key, says):
+    override = override.replace("ROWS", str(tmp_path / "rows.jsonl"))
+    given = [override] if override.startswith("method") else ["method=loss", override]
+    printed = refused(*given)
+    assert says in printed
+    assert f"{key}\n" in printed.partition("at: ")[2]
+    assert "hint: " in printed
+    arguments = [f"output={tmp_path / 'run'}", f"data={tmp_path / 'rows.jsonl'}", f"models.base={MODEL}", *given]
+    with pytest.raises(TokensieveError, match=re.escape(says)):
+        pipeline.run(load_recipe(None, arguments))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_stays_offline(dry, refused, monkeypatch, tmp_path):
+    """With the Hub within reach too: a task whose data is not here is named, one that is wrong is an error."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection was opened"))
+    tasks = tmp_path / "tasks"
+    tasks.mkdir()
+    (tasks / "far.yaml").write_text(TASK.format(name="far", path="owner/away"))
+    printed = dry("method=loss", f"evaluate={{tasks: [far], task_folder: {tasks}}}")
+    assert "data: 2 examples" in printed
+    assert "not here: far (evaluate.tasks)\n  not checked: its data\n" in printed
+    assert printed.endswith("ok, as far as it was checked\n")
+    (tasks / "near.yaml").write_text(TASK.format(name="near", path="json\ndataset_kwargs: {data_files: gone.jsonl}"))
+    assert "the task 'near' cannot be loaded" in refused(
+        "method=loss", f"evaluate={{tasks: [near], task_folder: {tasks}}}"
+    )
+    assert (config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("train", "steps"),
+    [
+        ((), "1 optimizer step (2 examples, 48 a step)"),
+        (("train.gradient_accumulation_steps=1", "train.per_device_train_batch_size=1"), "2 optimizer steps (2 exa"),
+        (("train.num_train_epochs=3",), "3 optimizer steps (2 examples, 48 a step, 3 epochs)"),
+        (("train.max_steps=7",), "7 optimizer steps (max_steps)"),
+        (("train.packing=true",), "about 1 optimizer step (about 1 packed rows of 512 tokens, 48 a step)"),
+    ],
+)
+def test_the_optimizer_steps_are_told(dry, train, steps):
+    printed = dry(WARM_UP, *train, "controls=[full, random]")
+    assert "make reference: " in printed
+    assert f"train token-cleaning, full, random: {steps}" in printed
+
+
+def test_few_optimizer_steps_are_warned_of(tmp_path, write_jsonl, capsys):
+    data = write_jsonl(*[ROW] * 20)
+    arguments = ["run", "--dry-run", f"output={tmp_path / 'run'}", f"data={data}", f"models.base={MODEL}"]
+    main([*arguments, WARM_UP, "train.packing=true"])
+    told = capsys.readouterr().err
+    assert "warning: make reference: 1 optimizer step only" in told
+    assert "models.reference.warm_up.train.gradient_accumulation_steps (6 now)" in told
+    assert "warning: train token-cleaning, full, random: 1 optimizer step only" in told
+    assert "packing: false" in told
+    main([*arguments, "method=loss", "train.gradient_accumulation_steps=1", "train.per_device_train_batch_size=1"])
+    assert "optimizer" not in capsys.readouterr().err
 
 
 def test_a_method_that_needs_what_nothing_measures_is_refused(refused, monkeypatch):

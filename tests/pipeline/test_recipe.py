@@ -255,7 +255,7 @@ def test_what_is_refused_for_the_trainer_is_told_in_plain_words(monkeypatch):
     for item in fields(SFTConfig):
         for value in map(yaml12.parse_value, WRONG):
             try:
-                check_arguments({item.name: value})
+                check_arguments({item.name: value}, "train")
             except TokensieveError as error:
                 refused.append(error.what.replace(item.name, ""))
     assert len(refused) > 500

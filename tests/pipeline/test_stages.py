@@ -211,6 +211,8 @@ def test_a_method_that_selects_while_the_model_trains(method, share, arguments, 
     recipe = load_recipe(None, arguments(tmp_path / "run", f"method={method}", "controls=[full, random]"))
     folder = pipeline.run(recipe)
     name = recipe.method["name"]
+    # Random tokens beside a method that keeps every token would be all tokens: a second full.
+    controls = ("full",) if name == "eaft" else ("full", "random")
     assert selection_of(folder, name)["online"]
     training = read_json(folder / "arms" / name / "model/training.json")
     assert any("selection/kept_share" in entry for entry in training["log"])
@@ -220,8 +222,9 @@ def test_a_method_that_selects_while_the_model_trains(method, share, arguments, 
     assert not [column for column in columns if column.startswith("current.")]
     losses = {
         arm: read_json(folder / "arms" / arm / "evaluation.json")["held_out"]["loss"]
-        for arm in ("base", name, "full", "random")
+        for arm in ("base", name, *controls)
     }
+    assert {path.name for path in (folder / "arms").iterdir()} - {"reference"} == set(losses)
     assert losses[name] < losses["base"]
     assert losses[name] != losses["full"]
     shown = load_run(folder).row(name).selection
@@ -392,8 +395,62 @@ def test_a_deleted_file_of_an_arm_is_made_again(finished, arguments, name, monke
 
 def test_a_selection_in_which_every_score_ties_is_refused(arguments, tmp_path):
     """A warm-up that changes nothing makes a reference whose every loss is the base's."""
-    nothing = "models.reference.warm_up={rows: 10, train: {max_steps: 1, learning_rate: 0.0}}"
+    nothing = "models.reference.warm_up={rows: 10, train: {max_steps: 1, learning_rate: 1e-30}}"
     with pytest.raises(TokensieveError, match="'token-cleaning' gives every token the same score"):
         pipeline.run(load_recipe(None, arguments(tmp_path / "run", nothing)), "select")
     assert not (tmp_path / "run/arms/token-cleaning/selection.json").exists()
     assert not list((tmp_path / "run/arms/token-cleaning").rglob("*.arrow"))
+
+
+def test_a_warm_up_of_one_step_whose_learning_rate_is_still_0_is_refused(arguments, tmp_path):
+    """The first step of a schedule that warms up has a learning rate of 0: the reference is the base."""
+    one = "models.reference.warm_up={rows: 10, train: {max_steps: 1}}"
+    with pytest.raises(TokensieveError, match="'token-cleaning' gives every token the same score"):
+        pipeline.run(load_recipe(None, arguments(tmp_path / "run", one)), "select")
+
+
+def test_a_method_that_compares_with_its_own_past_may_tie_before_the_first_step(arguments, tmp_path):
+    given = arguments(tmp_path / "run", "method={name: sstoken, gamma: 1.0}", "controls=[]", "evaluate={}")
+    folder = pipeline.run(load_recipe(None, given), "train")
+    assert read_json(folder / "arms/sstoken/model/training.json")["selection"]["kept"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "of"),
+    [("{name: uds, examples: 2}", "examples"), ("{name: rho-1, current: current, scope: batch}", "tokens")],
+)
+def test_a_random_control_trains_on_as_much_as_an_online_method(method, of, arguments, tmp_path, capsys):
+    given = arguments(tmp_path / "run", f"method={method}", "controls=[random]", "evaluate={}", "train.max_steps=5")
+    recipe = load_recipe(None, given)
+    folder = pipeline.run(recipe)
+    name = recipe.method["name"]
+    trained = [read_json(folder / "arms" / arm / "model/training.json") for arm in (name, "random")]
+    counts = [one["selection"] for one in trained]
+    if of == "examples":
+        assert [one["examples"] for one in counts] == [10, 10]
+    assert 0 < counts[1]["kept"] < counts[1]["trainable"]
+    assert abs(counts[0]["kept"] / counts[0]["trainable"] - counts[1]["kept"] / counts[1]["trainable"]) < (
+        0.02 if of == "tokens" else 1
+    )
+    view = load_run(folder)
+    selection = view.row("random").selection
+    assert selection is not None
+    assert (selection.online, selection.kept) == (True, counts[1]["kept"])
+    told = capsys.readouterr().err
+    assert f"train {name}: 5 optimizer steps\n" in told
+    assert "train random: 5 optimizer steps\n" in told
+    for one in trained:
+        assert [entry["step"] for entry in one["log"] if "loss" in entry] == [1, 2, 3, 4, 5]
+    page = (folder / "report.html").read_text()
+    (packed,) = re.findall(r'id="payload">([^<]*)<', page)
+    payload = json.loads(gzip.decompress(base64.b64decode(packed)))
+    assert [len(arm["losses"]) for arm in payload["arms"]] == [5, 5]
+
+
+def test_few_steps_are_warned_of_before_anything_is_made(arguments, tmp_path, capsys):
+    given = arguments(tmp_path / "run", "train.max_steps=-1", "train.gradient_accumulation_steps=6", "evaluate={}")
+    pipeline.run(load_recipe(None, given), "train")
+    told = capsys.readouterr().err
+    warned = told.index("warning: train token-cleaning, full, random: 1 optimizer step only")
+    assert warned < told.index("make reference: 3 optimizer steps\n")
+    assert "train full: 1 optimizer step\n" in told

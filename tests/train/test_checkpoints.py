@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_passed_over(damage, resumes, stopped, base, row
     settings = TrainSettings(lora=None, arguments={**PLAIN, **SAVING, "save_total_limit": 2})
     setup = TrainingSetup(base, tokenizer, settings, 64, 0, CPU)
     again = train(setup, [rows], tmp_path / "model", on_step=lambda step, _: steps.append(step))
-    assert len(steps) == resumes
+    assert len(steps[1:]) == resumes
     for key, value in weights_of(again.path).items():
         torch.testing.assert_close(value, whole[key], rtol=1e-6, atol=1e-7)
     assert not (tmp_path / ".model.checkpoints").exists()

@@ -287,7 +287,7 @@ def test_a_round_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
         def told(step: int, total: int) -> None:
             steps.append(step)
             on_step(step, total)
-            if len(steps) == 7:  # four steps of round 0, three of round 1
+            if len(steps) == 9:  # before the first of four steps of round 0, and of three of round 1
                 raise KeyboardInterrupt
 
         return fit(*arguments, on_step=told, **keywords)
@@ -296,7 +296,7 @@ def test_a_round_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "cut", until="select", **section)
     resumed = run(tmp_path / "cut", until="select", **section)
-    assert steps == [1, 2, 3, 4, 1, 2, 3, 3, 4, 1, 2, 3, 4]
+    assert steps == [0, 1, 2, 3, 4, 0, 1, 2, 3, 2, 3, 4, 0, 1, 2, 3, 4]
     for name, value in weights_of(whole).items():
         torch.testing.assert_close(weights_of(resumed)[name], value, rtol=1e-5, atol=1e-7)
 
@@ -331,3 +331,20 @@ def test_parts_are_those_of_array_split():
 
 def test_settings_of_the_tests_are_those_of_the_recipe():
     assert LoraSettings(r=4, dropout=0.1).alpha == 16
+
+
+def test_a_round_in_which_every_score_ties_is_refused_before_it_trains(run, tmp_path):
+    """A learning rate of next to nothing leaves the model of round 1 where the base is."""
+    with pytest.raises(TokensieveError, match="self-evolving, round 2 of 3' gives every token the same score"):
+        run(tmp_path / "run", until="select", learning_rate=1e-30)
+    assert sorted(path.name for path in (tmp_path / "run/arms/self-evolving/rounds").glob("[0-9]*")) == ["0"]
+
+
+def test_the_loss_curve_goes_on_over_the_rounds(run, tmp_path, capsys):
+    folder = run(tmp_path / "run", until="select")
+    log = read_json(folder / "arms/self-evolving/model/training.json")["log"]
+    assert [entry["step"] for entry in log if "loss" in entry] == [*range(1, 13)]
+    told = capsys.readouterr().err
+    assert "warning: train self-evolving: " not in told, "training comes after this call"
+    for number in (1, 2, 3):
+        assert f"self-evolving: round {number} of 3: train: 4 optimizer steps" in told

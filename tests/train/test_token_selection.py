@@ -276,6 +276,32 @@ def test_uds_trains_on_the_best_examples_alone(base, tokenizer, tmp_path):
     assert logged["selection/denominator"] == len(of_tokens[True])
 
 
+@pytest.mark.parametrize(("batch", "drawn"), [(4, [3, 3]), (5, [3, 3])])
+def test_a_random_control_draws_as_many_examples_of_each_batch_as_uds(batch, drawn, base, tokenizer, tmp_path):
+    """With a batch of 5 the last one of the epoch has 3 examples, which are all kept."""
+    seen = {}
+    for name in ("uds", "random"):
+        trainer = trainer_for(
+            base, tokenizer, tmp_path, get_method(name, examples=3), per_device_train_batch_size=batch, max_steps=2
+        )
+        trainer.train()
+        seen[name] = [len(statistics) for statistics, _, _ in trainer.seen]
+        assert trainer.counts.examples == 6
+    assert seen["uds"] == seen["random"] == drawn
+
+
+def test_a_random_control_draws_as_many_tokens_of_each_batch(base, tokenizer, tmp_path):
+    kept = {}
+    for name in ("rho-1", "random"):
+        method = method_of(name, fraction=0.4, scope="batch", rounding="ceil")
+        trainer = trainer_for(base, tokenizer, tmp_path, method, per_device_train_batch_size=4, max_steps=4)
+        trainer.train()
+        kept[name] = [kept.sum() for _, kept, _ in trainer.seen]
+        decided = [tuple(kept.tolist()) for _, kept, _ in trainer.seen]
+        assert len(set(decided)) == len(decided), "drawn again in each batch"
+    assert kept["rho-1"] == kept["random"]
+
+
 _SCRIPT = """
 import json
 import sys
@@ -369,6 +395,7 @@ def test_packed_rows_are_examples_of_their_own(name, base, tokenizer, tmp_path):
         ("rho-1", {"current": "current"}, "needs loss of a model in the role 'reference'"),
         ("sstoken", {"layer": 7}, "there is no layer 7: the model has 2"),
         ("uds", {"examples": 9}, "keeps 9 examples of a batch of 8"),
+        ("uds", {"examples": 8}, "keeps 8 examples of a batch of 8, which leaves no choice"),
     ],
 )
 def test_bad_input(method, parameters, match, base, tokenizer, tmp_path):

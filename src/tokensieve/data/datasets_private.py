@@ -1,7 +1,9 @@
-"""What tokensieve uses of the inside of `datasets`: where its cache is, and how it names a data set there."""
+"""What tokensieve uses of the inside of `datasets`: its cache, the names of data sets there, how to stay offline."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokensieve.versions import check_version
@@ -33,3 +35,24 @@ def fix_cache_folder() -> None:
     from datasets import config
 
     config.HF_DATASETS_CACHE = Path(config.HF_DATASETS_CACHE).absolute()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Let `datasets`, `huggingface_hub` and `transformers` read only what is on this machine, while the block runs.
+
+    What they would have to fetch is an error with a `ConnectionError` among its causes.
+
+    Raises:
+        TokensieveError: as `is_cached`.
+    """
+    check_version("datasets", KNOWN)
+    from datasets import config
+    from huggingface_hub import constants
+
+    before = config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE
+    config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before

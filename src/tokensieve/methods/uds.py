@@ -47,6 +47,7 @@ class Uds(Method):
         self.rule  # noqa: B018  refuses a bad number of examples when the method is created
         check_range("alpha", self.alpha, 0, np.inf)
         check_range("buffer", self.buffer, 1, np.inf, whole=True)
+        check_range("seed", self.seed, -np.inf, np.inf, whole=True)
         check_choice("mode", self.mode, ("corrected", "official"))
 
     @property

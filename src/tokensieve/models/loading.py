@@ -81,6 +81,30 @@ def load_config(model: ModelSettings) -> Any:
     Raises:
         TokensieveError: no configuration, or one that needs code which is not trusted.
     """
+    return _whole_config(model).get_text_config()
+
+
+def model_without_weights(model: ModelSettings) -> Any:
+    """Return a causal language model as its configuration describes it, on the meta device, without its adapter.
+
+    Raises:
+        TokensieveError: as `load_config`, or a configuration that no causal language model can be made of.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = _whole_config(model)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
+    except Exception as error:
+        raise TokensieveError(
+            f"no causal language model can be made of this configuration: {str(error).strip().splitlines()[0]}",
+            where=str(local_folder(model.path, model.revision, weights=False)),
+            hint="give a model that transformers loads as AutoModelForCausalLM",
+        ) from error
+
+
+def _whole_config(model: ModelSettings) -> Any:
     from transformers import AutoConfig
 
     folder = local_folder(model.path, model.revision, weights=False)
@@ -93,14 +117,13 @@ def load_config(model: ModelSettings) -> Any:
             else "",
         )
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     except Exception as error:
         raise TokensieveError(
             f"the model's configuration cannot be read: {str(error).splitlines()[0]}",
             where=str(folder),
             hint="a model with code of its own needs trust_remote_code: true, if you trust it",
         ) from error
-    return config.get_text_config()
 
 
 def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longest: int) -> None:

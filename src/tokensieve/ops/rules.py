@@ -174,7 +174,8 @@ class TopExamples:
     """Keep every trainable token of the highest-scoring examples of a training batch.
 
     Attributes:
-        examples: how many to keep. Ties are broken by position: the earlier example wins.
+        examples: how many to keep; all of a batch that has no more, such as the last one of an epoch. Ties are broken
+            by position: the earlier example wins.
     """
 
     examples: int
@@ -184,20 +185,15 @@ class TopExamples:
         check_range("examples", self.examples, 1, math.inf, whole=True)
 
     def keep(self, scores: Float32, statistics: Statistics) -> Bool:
-        """Return bool ``[tokens]``; ``scores`` holds an example's score at each of its tokens.
+        """Return bool ``[tokens]``; ``scores`` holds an example's score at its first trainable token.
 
         Raises:
-            TokensieveError: fewer examples than are to be kept, or a score that is NaN or infinite.
+            TokensieveError: a score that is NaN or infinite.
         """
         trainable = statistics.trainable
         check_finite(scores, trainable, statistics.cu_seqlens, "score")
         example = segment_ids(statistics.cu_seqlens)[trainable]
         numbers, first = np.unique(example, return_index=True)
-        if len(numbers) < self.examples and len(statistics):
-            raise TokensieveError(
-                f"{self.examples} examples are to be kept of a batch that has {len(numbers)}",
-                hint="raise the batch size, or keep fewer",
-            )
         best = numbers[np.argsort(-scores[trainable][first], kind="stable")[: self.examples]]
         return trainable & np.isin(segment_ids(statistics.cu_seqlens), best)
 

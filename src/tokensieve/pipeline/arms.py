@@ -10,10 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import Ranking, Rule, TopCount, TopExamples, TopFraction
+from tokensieve.ops.rules import Rule, TopCount, TopExamples, TopFraction
 from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
 from tokensieve.pipeline.workbench import Loader, RunWorkbench
@@ -22,7 +21,7 @@ from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.select.cleaned import data_files, write_cleaned, write_training
 from tokensieve.select.selection import Selection, SelectionIdentity
-from tokensieve.select.streaming import read_selection
+from tokensieve.select.streaming import MODELS_DIFFER, read_selection, refuse_ties
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_text
 from tokensieve.store.manifest import is_complete
@@ -103,13 +102,11 @@ class ArmSelection:
 
         with atomic_folder(folder.scores) as scores:
             counts = arm.schedule.select(job, scores, stage)
-            if isinstance(rule, Ranking) and counts["scores_tie"] and counts["kept"] < counts["trainable"]:
-                raise TokensieveError(
-                    f"'{arm.name}' gives every token the same score, so the order of the file would decide which "
-                    "tokens are kept",
-                    where="recipe: method",
-                    hint="check that the models differ: a warm-up needs enough steps and a learning rate above 0",
-                )
+            # Before the first step the model in training is its own history: only afterwards its scores differ.
+            grows = arm.online and any(role == "history" for role, _ in method.needs)
+            dropped = counts["trainable"] - counts["kept"]
+            tie = counts["scores_tie"] and not grows
+            refuse_ties(arm.name, rule, tie, dropped, "recipe: method", MODELS_DIFFER)
         selection = Selection(
             self.identity,
             **counts,

@@ -6,20 +6,24 @@ that were left out for it; what a recipe says by itself is checked in any case.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 
 from tokensieve.data.bad_rows import BadRows
+from tokensieve.data.datasets_private import offline
 from tokensieve.data.prepare import Counts, converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.models.loading import check_model, is_here
-from tokensieve.pipeline.inputs import Inputs, prepare_inputs, recipe_encoder, with_max_length
+from tokensieve.pipeline.inputs import Inputs, check_adapters, prepare_inputs, recipe_encoder, with_max_length
 from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import check_folder
+from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
 
-_OF_TASKS = "the data of evaluation tasks"
 _OF_MODEL = "its context against data.max_length, its embedding against the token ids, its tokenizer"
 
 
@@ -36,22 +40,30 @@ def dry_run(recipe: Recipe, progress: StageProgress) -> list[str]:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
+    with offline():
+        return _checked(recipe, progress)
+
+
+def _checked(recipe: Recipe, progress: StageProgress) -> list[str]:
     plan = make_plan(recipe)
     check_folder(plan)
-    if recipe.evaluate.tasks:
-        from tokensieve.evaluate.harness import check_task_names
-
-        check_task_names(recipe.evaluate.tasks, recipe.evaluate.task_folder)
+    tasks = _tasks_elsewhere(recipe.evaluate)
     models, sets = _models(recipe), _data(recipe)
     away = {**_models_elsewhere(models), **_data_elsewhere(sets)}
     lines = [*_arm_lines(plan), *_statistic_lines(plan)]
-    if not away:
-        return [*lines, *_data_lines(prepare_inputs(plan, progress)), "ok: everything but the weights was checked"]
-    lines += _check_what_is_here(recipe, models, sets, away, progress)
-    for name, (use, left_out) in away.items():
+    if away:
+        lines += _check_what_is_here(recipe, models, sets, away, progress)
+    else:
+        without_tasks = dataclasses.replace(recipe, evaluate=dataclasses.replace(recipe.evaluate, tasks=()))
+        inputs = prepare_inputs(dataclasses.replace(plan, recipe=without_tasks), progress)
+        lines += [*_data_lines(inputs), *_training_lines(inputs, progress)]
+    if not away and not tasks:
+        return [*lines, "ok: everything but the weights was checked"]
+    for name, (use, left_out) in {**away, **tasks}.items():
         lines += [f"not here: {name} ({use})", f"  not checked: {left_out}"]
-    also = ["free disk space", *([_OF_TASKS] if recipe.evaluate.tasks else [])]
-    return [*lines, f"also not checked: {', '.join(also)}", "ok, as far as it was checked"]
+    if away:
+        lines.append("also not checked: free disk space, the number of optimizer steps")
+    return [*lines, "ok, as far as it was checked"]
 
 
 def _models(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
@@ -87,6 +99,23 @@ def _models_elsewhere(models: Mapping[str, tuple[str, str | None]]) -> dict[str,
     return found
 
 
+def _tasks_elsewhere(settings: EvaluateSettings) -> dict[str, tuple[str, str]]:
+    """Check the tasks of lm-evaluation-harness; return those whose data is not on this machine."""
+    found: dict[str, tuple[str, str]] = {}
+    if settings.tasks:
+        from tokensieve.evaluate.harness import check_task_names, check_tasks
+
+        check_task_names(settings.tasks, settings.task_folder)
+        for task in settings.tasks:
+            try:
+                check_tasks([task], settings.task_folder)
+            except TokensieveError as error:
+                if not isinstance(error.__cause__, ConnectionError):
+                    raise
+                found[task] = "evaluate.tasks", "its data"
+    return found
+
+
 def _data_elsewhere(sets: Mapping[str, DataSettings]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for key, settings in sets.items():
@@ -106,6 +135,7 @@ def _check_what_is_here(
     base = base_model(recipe)
     if base.path not in away:
         with_max_length(recipe.data, base)
+        check_adapters(recipe, base)
     tokenizer = recipe.data.tokenizer or base.path
     if tokenizer not in away:
         recipe_encoder(recipe, base)
@@ -149,6 +179,13 @@ def _data_lines(inputs: Inputs) -> Iterator[str]:
             yield f"  {examples.counts.unused_in_words()}"
     if inputs.questions:
         yield f"evaluate.exact_match: {len(inputs.questions):,} questions"
+
+
+def _training_lines(inputs: Inputs, progress: StageProgress) -> Iterator[str]:
+    for training in planned_trainings(inputs):
+        if training.warning:
+            progress.note(f"warning: {training.warning}")
+        yield training.line
 
 
 def _counted(counts: Counts) -> str:

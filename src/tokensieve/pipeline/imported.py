@@ -32,7 +32,7 @@ from tokensieve.runs.results import POINTS_OF_REFERENCE
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.cleaned import write_cleaned
 from tokensieve.select.selection import IMPORTED, Selection, SelectionIdentity
-from tokensieve.select.streaming import LoadStatistics, read_selection, select_shards
+from tokensieve.select.streaming import LoadStatistics, read_selection, refuse_ties, select_shards
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, write_text
 from tokensieve.store.manifest import is_complete
@@ -142,6 +142,8 @@ def _write_arm(
         return statistics if identity.keep_turn_end else dataclasses.replace(statistics, turn_end=None), examples.rows
 
     counts = select_shards(Imported(), rule, load, view.store.shards, arm.scores)
+    dropped = counts["trainable"] - counts["kept"]
+    refuse_ties(file.name, rule, counts["scores_tie"], dropped, str(file), "give ranks, or scores further apart")
     if counts["threshold"] is not None:
         _warn_of_ties(values, load, view.store.shards, arm.scores, counts["threshold"])
     spill.unlink()

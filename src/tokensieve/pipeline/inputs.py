@@ -20,9 +20,11 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.plan import Plan, base_model, role_model
+from tokensieve.ops.rules import TopExamples
+from tokensieve.pipeline.plan import Arm, Plan, base_model, role_model, train_sections
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
+from tokensieve.train.adapter import check_adapter_fits
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     examples = tokenise(recipe.data, "tokenise")
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
+        _check_candidates(arm, examples.counts.examples)
     held_out = None
     if (others := recipe.evaluate.held_out).files:
         held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
@@ -91,9 +94,16 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for role in checked & models.keys():
         _check_role(recipe, role, models[role], plan.base, encoder, examples)
         _check_layers(plan.statistics.get(role, ()), models[role])
+    check_adapters(recipe, plan.base)
     inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, held_out, questions, warm_ups, models)
     _check_disk(inputs)
     return inputs
+
+
+def check_adapters(recipe: Recipe, base: ModelSettings) -> None:
+    """Refuse an adapter that names layers which the base does not have."""
+    for section, settings in train_sections(recipe):
+        check_adapter_fits(base, settings.lora, section)
 
 
 def recipe_encoder(recipe: Recipe, base: ModelSettings) -> Encoder:
@@ -206,6 +216,17 @@ def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, prog
         progress.warn(
             f"{len(leaked):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
             f"({in_words(rows[leaked])}): what is trained on them does better on them; leave them out of one"
+        )
+
+
+def _check_candidates(arm: Arm, examples: int) -> None:
+    """Refuse a pool that is no larger than what an arm keeps of each batch."""
+    if isinstance(arm.rule, TopExamples) and arm.rule.examples >= examples:
+        raise TokensieveError(
+            f"'{arm.name}' keeps {arm.rule.examples} examples of a batch, and the data has {examples}, which leaves no "
+            "choice",
+            where="recipe: data.files",
+            hint="give more data, or keep fewer examples (method.examples)",
         )
 
 

@@ -6,16 +6,17 @@ A plan is made from the recipe alone. It reads no model and no data; `inputs` ad
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokensieve.containers import Role, StatisticSpec
+from tokensieve.containers import Role, Scope, StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.engines import get_engine
 from tokensieve.measure.statistics import check_measurable
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
+from tokensieve.methods.random_control import Random
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction, in_words
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
@@ -102,6 +103,8 @@ def make_plan(recipe: Recipe) -> Plan:
         TokensieveError: the first thing that would make the run fail.
     """
     base = base_model(recipe)
+    for section, settings in train_sections(recipe):
+        check_arguments(settings.arguments, section)
     arms = _arms(recipe)
     intent = Intent(
         [arm.method for arm in arms],
@@ -112,9 +115,8 @@ def make_plan(recipe: Recipe) -> Plan:
         arm.schedule.check(arm.method, intent)
     statistics = _statistics(recipe, arms)
     for arm in arms:
-        _check_scope(recipe, arm)
+        _check_rule(recipe, arm)
         _check_training(recipe, arm)
-    _check_arguments(recipe)
     get_engine(recipe.measure.engine)
     refined: dict[Role, Arm] = {
         role: arm for arm in arms if (role := arm.schedule.refined_role(arm.method)) is not None
@@ -146,18 +148,25 @@ def role_model(settings: RoleSettings, base: ModelSettings | None) -> ModelSetti
 
 def _arms(recipe: Recipe) -> tuple[Arm, ...]:
     arms: list[Arm] = []
+    left_out = False
     for number, given in enumerate([recipe.method, *recipe.controls]):
         where = "recipe: method" if number == 0 else f"recipe: controls.{number - 1}"
         parameters = dict(given)
         name = parameters.pop("name", None)
         if not isinstance(name, str):
             raise TokensieveError("a method needs a name", where=where, hint="method: {name: token-cleaning}")
+        if name == "random" and "fraction" not in parameters and arms and _keeps_everything(arms[0].rule):
+            left_out = True
+            continue
         same = sum(arm.method.name == name for arm in arms)
         label = f"{name}-{same + 1}" if same else name
         try:
             arms.append(_arm(recipe, label, name, parameters, arms[0] if arms else None))
         except TokensieveError as error:
             raise TokensieveError(error.what, where=where, hint=error.hint) from error
+    if left_out:
+        share = f"{arms[0].share}; no random control, which would keep every token too and be a second full"
+        arms[0] = dataclasses.replace(arms[0], share=share)
     return tuple(arms)
 
 
@@ -167,16 +176,15 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     A control without a fraction takes its share from the method of the recipe (``leader``): `random` keeps as many
     tokens; every other one takes the fraction, and keeps its own scope and rounding.
     """
-    own_share = "fraction" in parameters
     method = get_method(name, **({"seed": recipe.seed, **parameters} if name == "random" else parameters))
     rule: Rule | None = method.rule
     share = in_words(method.rule)
     if leader is None and recipe.select.threshold is not None:
         rule = Threshold(recipe.select.threshold)
         share = in_words(rule)
-    elif leader is not None and not own_share and isinstance(method, FractionMethod):
-        if name == "random":
-            rule, share = None, f"as many tokens as {leader.name}"
+    elif leader is not None and isinstance(method, FractionMethod) and not {"fraction", "examples"} & parameters.keys():
+        if isinstance(method, Random):
+            method, rule, share = _as_many(method, leader)
         elif (fraction := _kept_fraction(leader)) is not None:
             method = dataclasses.replace(method, fraction=fraction)
             rule, share = method.rule, f"{in_words(method.rule)}: the fraction of {leader.name}"
@@ -194,12 +202,35 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     )
 
 
+def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
+    """Return the random control that keeps as much as the recipe's method, its rule, and its share in words.
+
+    It draws as many tokens of the data set; beside a method that selects while the model trains, as many examples or
+    tokens of each batch or example as that keeps.
+    """
+    match leader.rule:
+        case TopExamples(examples) if leader.online:
+            drawn = dataclasses.replace(method, examples=examples)
+            return drawn, drawn.rule, f"{examples} random examples of each batch, as many as {leader.name}"
+        case TopFraction(_, scope, rounding) as rule if leader.online:
+            # A trainer sees a batch at a time: it takes a fraction of the data set within each.
+            own: Scope = "example" if scope == "example" else "batch"
+            drawn = dataclasses.replace(method, fraction=rule.kept_fraction, scope=own, rounding=rounding)
+            return drawn, drawn.rule, f"as many tokens of each {own} as {leader.name}"
+        case Threshold() if leader.online:
+            return method, None, f"as many tokens as {leader.name} keeps before the first step"
+        case _:
+            return method, None, f"as many tokens as {leader.name}"
+
+
+def _keeps_everything(rule: Rule | None) -> bool:
+    return isinstance(rule, TopFraction) and rule.kept_fraction == 1.0
+
+
 def _kept_fraction(leader: Arm) -> float | None:
     """Return the fraction that the recipe's method keeps by its own setting; None where it has no such setting."""
     rule = leader.rule
-    if not isinstance(rule, TopFraction) or rule.fraction == 1.0:
-        return None
-    return rule.kept_fraction
+    return rule.kept_fraction if isinstance(rule, TopFraction) and not _keeps_everything(rule) else None
 
 
 def _reads(recipe: Recipe, method: Method, schedule: Schedule) -> tuple[Reading, ...]:
@@ -232,8 +263,14 @@ def _statistics(recipe: Recipe, arms: Sequence[Arm]) -> dict[Role, tuple[Statist
     return {role: tuple(sorted(wanted[role], key=lambda spec: spec.key)) for role in recipe.models if role in wanted}
 
 
-def _check_scope(recipe: Recipe, arm: Arm) -> None:
-    """Refuse to rank within training batches where there are none."""
+def _check_rule(recipe: Recipe, arm: Arm) -> None:
+    """Refuse a threshold that no trainer would use, and to rank within training batches where there are none."""
+    if arm.online and isinstance(arm.rule, Threshold) and arm.rule != arm.method.rule:
+        raise TokensieveError(
+            f"method '{arm.method.name}' selects while the model trains, by a rule of its own, not by a threshold",
+            where="recipe: select.threshold",
+            hint="leave it out; method profit keeps the tokens above a probability",
+        )
     if not arm.online and getattr(arm.rule, "scope", None) == "batch":
         raise TokensieveError(
             f"method '{arm.method.name}' is to rank within each training batch, and offline there is none",
@@ -255,9 +292,11 @@ def _check_training(recipe: Recipe, arm: Arm) -> None:
     check_loss(arm.method, arguments, columns, "recipe: train.")
 
 
-def _check_arguments(recipe: Recipe) -> None:
+def train_sections(recipe: Recipe) -> Iterator[tuple[str, TrainSettings]]:
+    """Yield the sections of a recipe that say how to train, each with all its settings."""
     if recipe.train is not None:
-        check_arguments(recipe.train.arguments)
-    for settings in recipe.models.values():
+        yield "train", recipe.train
+    for role, settings in recipe.models.items():
         if settings.warm_up is not None:
-            check_arguments(train_settings(recipe.train or TrainSettings(), settings.warm_up.train).arguments)
+            warm_up = train_settings(recipe.train or TrainSettings(), settings.warm_up.train)
+            yield f"models.{role}.warm_up.train", warm_up

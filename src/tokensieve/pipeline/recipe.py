@@ -86,7 +86,8 @@ class Recipe:
         data: the rows to clean.
         models: the model of each role: `base`, `reference`.
         method: name and hyper-parameters of the method (see `tokensieve methods`).
-        controls: methods to compare with. `random` keeps as many tokens as the method; other controls take its
+        controls: methods to compare with. `random` keeps as many tokens as the method, or draws as many examples or
+            tokens of each batch; it is left out where the method keeps every token. Other controls take the method's
             fraction, and keep their own scope and rounding.
         store: folder of tokenised data and statistics, shared by runs; `store` beside `output` when not
             given.
@@ -104,7 +105,7 @@ class Recipe:
     method: MethodChoice = field(default_factory=lambda: {"name": "token-cleaning"})
     controls: Annotated[tuple[MethodChoice, ...], one_or_more] = ({"name": "full"}, {"name": "random"})
     store: Folder | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     train: Train | None = field(default_factory=TrainSettings)

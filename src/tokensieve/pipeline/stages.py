@@ -15,6 +15,7 @@ from tokensieve.pipeline.arms import ArmSelection, training_files, training_meth
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
+from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder, RunState
@@ -47,6 +48,10 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
     plan = make_plan(recipe)
     check_folder(plan)
     inputs = prepare_inputs(plan, progress)
+    for training in planned_trainings(inputs):
+        reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
+        if training.warning and reached:
+            progress.note(f"warning: {training.warning}")
     with locked(folder.path):
         check_folder(plan)  # another process may have written to it since
         stages = _Stages(recipe, inputs, folder, progress)

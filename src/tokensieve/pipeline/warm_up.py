@@ -18,9 +18,10 @@ from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.ragged import gather_segments, offsets, segment_counts
 from tokensieve.train.settings import WarmUp
+from tokensieve.train.steps import FEW_STEPS
 
 _SAMPLE = 200
-_FEW_STEPS = 20
+_LEAST_GAIN = 1e-4  # nats; less is within the rounding of losses
 
 
 @dataclass(frozen=True)
@@ -47,30 +48,40 @@ class WarmUpResult:
     def warnings(self, role: Role) -> Iterator[str]:
         """Yield what the user should know before scores are made with the model."""
         more = f"give it more steps with models.{role}.warm_up.train, such as {{gradient_accumulation_steps: 1}}"
-        if self.low <= 0:
+        if self.low <= _LEAST_GAIN:
             yield (
                 f"models.{role}: the warm-up did not make the base better on its own rows: the loss fell by "
                 f"{self.gain:.3f} nats (95 % interval {self.low:.3f} to {self.high:.3f}) in {self.steps} optimizer "
                 f"steps, so scores that compare the two are noise; {more}"
             )
-        elif self.steps < _FEW_STEPS:
+        elif self.steps < FEW_STEPS:
             yield f"models.{role}: the warm-up takes {self.steps} optimizer steps only; {more}"
 
 
-def pick_examples(examples: ExampleStore, warm_up: WarmUp, seed: int) -> Bool:
-    """Return bool ``[examples]``, the warm-up subset.
+def warm_up_rows(examples: int, warm_up: WarmUp, role: Role) -> int:
+    """Return the number of examples of a warm-up.
 
     Raises:
-        TokensieveError: more rows than there are examples, or none.
+        TokensieveError: more rows than there are examples.
+    """
+    rows = examples if warm_up.rows is None else warm_up.rows
+    if rows > examples:
+        raise TokensieveError(
+            f"a warm-up of {rows:,} rows from {examples:,} examples",
+            where=f"recipe: models.{role}.warm_up.rows",
+            hint=f"models.{role}.warm_up.rows: {examples} at most",
+        )
+    return rows
+
+
+def pick_examples(examples: ExampleStore, warm_up: WarmUp, role: Role, seed: int) -> Bool:
+    """Return bool ``[examples]``, the warm-up subset of the model of a role.
+
+    Raises:
+        TokensieveError: more rows than there are examples.
     """
     count = examples.counts.examples
-    rows = count if warm_up.rows is None else warm_up.rows
-    if not 0 < rows <= count:
-        raise TokensieveError(
-            f"a warm-up of {rows} rows from {count} examples",
-            where="recipe: warm_up.rows",
-            hint=f"warm_up.rows: 1 to {count}",
-        )
+    rows = warm_up_rows(count, warm_up, role)
     picked = np.zeros(count, dtype=bool)
     if warm_up.pick == "first":
         picked[:rows] = True

@@ -32,10 +32,11 @@ from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
-from tokensieve.train.record import last_step, read_record
+from tokensieve.train.record import last_step, read_record, tokens_of
 from tokensieve.train.schedules._base import Added
 from tokensieve.train.settings import TrainSettings
-from tokensieve.train.trainer import TrainingSetup, on_steps, train, trained_model
+from tokensieve.train.steps import in_steps
+from tokensieve.train.trainer import OnStep, TrainingSetup, on_steps, train, trained_model
 
 _LAYOUT = 2
 """Version of the files of a made model; raised when they change."""
@@ -113,6 +114,21 @@ class RunWorkbench:
         """Show the progress of something that takes long."""
         return self.progress.stage(description, total, unit)
 
+    @contextmanager
+    def steps(self, description: str) -> Iterator[OnStep]:
+        """Show the progress of a training, and tell its number of optimizer steps when it starts."""
+        with self.stage(description, None, "steps") as advance:
+            show, started = on_steps(advance), False
+
+            def on_step(step: int, steps: int) -> None:
+                nonlocal started
+                if not started:
+                    self.progress.note(f"{description}: {in_steps(steps)}")
+                started = True
+                show(step, steps)
+
+            yield on_step
+
     def free_models(self) -> None:
         """Let go of the models that measuring holds, so that there is room to train."""
         self.pool = ModelPool(self.device)
@@ -182,7 +198,7 @@ class RunWorkbench:
         manifest = folder / "manifest.json"
         if not manifest.is_file():
             with locked(folder):
-                picked = pick_examples(examples, warm_up, recipe.seed)
+                picked = pick_examples(examples, warm_up, role, recipe.seed)
                 parts = {"warm-up": (examples, picked)}
                 if added:
                     parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))
@@ -221,19 +237,18 @@ class RunWorkbench:
             method: selects or weights tokens as the model trains; None trains on every label.
         """
         setup, encoder = self.training, self.inputs.encoder
-        with self.timed(description, False), self.stage(description, None, "steps") as advance:
+        with self.timed(description, False), self.steps(description) as on_step:
             train(
                 setup if settings is None else dataclasses.replace(setup, settings=settings),
                 files,
                 output,
-                on_step=on_steps(advance),
+                on_step=on_step,
                 method=method,
                 turn_end_ids=encoder.turn_end_ids if self.plan.recipe.select.keep_turn_end else (),
             )
-        # Counted by the trainer: every epoch, prompts and dropped tokens included.
-        metrics = (read_record(output) or {}).get("metrics", {})
-        if (tokens := metrics.get("num_tokens")) is not None:
-            self.tokens[description] = int(tokens)
+        record = read_record(output)
+        if record is not None and (tokens := tokens_of(record)) is not None:
+            self.tokens[description] = tokens
 
 
 class Loader:

@@ -40,6 +40,8 @@ _SAMPLED = 256  # one token in so many tells where the cut-off lies
 LoadStatistics = Callable[[int], tuple[Statistics, NDArray[np.int64]]]
 """Shard number to its statistics and the source rows of its examples."""
 
+MODELS_DIFFER = "check that the models differ: a warm-up needs enough steps and a learning rate above 0"
+"""How to fix scores that are all the same."""
 
 Stage = Callable[[str], AbstractContextManager[ProgressCallback]]
 """Opens a progress bar, in trainable tokens, for ``score`` or ``select``."""
@@ -86,6 +88,34 @@ def select_shards(
             counts, threshold = _select_alone(rule, shards, output, pool, stage), None
     output.finish()
     return {**asdict(counts), "threshold": threshold, "scores_tie": output.scores_tie}
+
+
+def all_tied(scores: Float32, statistics: Statistics) -> bool:
+    """Whether all scores of the trainable tokens that need not be kept are the same."""
+    ranked = scores[statistics.trainable & ~forced_tokens(statistics)]
+    return not len(ranked) or bool(ranked.min() == ranked.max())
+
+
+def refuse_ties(name: str, rule: Rule, tie: bool, dropped: int, where: str, hint: str) -> None:
+    """Refuse a ranking in which every score is the same.
+
+    Args:
+        name: what gives the scores.
+        rule: what decides.
+        tie: whether all scores of tokens that need not be kept are the same.
+        dropped: number of trainable tokens that are not kept.
+        where: place of the error.
+        hint: how to fix it.
+
+    Raises:
+        TokensieveError: the order of the file would decide.
+    """
+    if isinstance(rule, Ranking) and tie and dropped:
+        raise TokensieveError(
+            f"'{name}' gives every token the same score, so the order of the file would decide which tokens are kept",
+            where=where,
+            hint=hint,
+        )
 
 
 def read_selection(folder: Path, number: int) -> tuple[Float32, Bool]:

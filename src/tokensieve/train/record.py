@@ -33,6 +33,15 @@ def write_record(model: Path, record: Mapping[str, Any]) -> None:
     write_json(model / _FILE, record)
 
 
+def tokens_of(record: Mapping[str, Any]) -> int | None:
+    """Return the number of tokens that went through a training: each epoch, prompts and dropped tokens included.
+
+    None where the trainer did not count them.
+    """
+    found = [entry["num_tokens"] for entry in (*record.get("log", ()), record["metrics"]) if "num_tokens" in entry]
+    return int(found[-1]) if found else None
+
+
 def last_step(record: Mapping[str, Any]) -> int:
     """Return the number of optimizer steps that a record tells of."""
     return max((int(entry["step"]) for entry in record.get("log", ()) if "step" in entry), default=0)

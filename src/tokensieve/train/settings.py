@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
@@ -27,6 +28,20 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
 }
 """Token Cleaning's settings (arXiv 2502.01968, appendix): batches of 48, one epoch, linear decay."""
 
+_RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
+    "learning_rate": (lambda value: value > 0, "above 0 and finite"),
+    "num_train_epochs": (lambda value: value > 0, "above 0 and finite"),
+    "per_device_train_batch_size": (lambda value: value >= 1, "at least 1"),
+    "gradient_accumulation_steps": (lambda value: value >= 1, "at least 1"),
+    "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for num_train_epochs"),
+}
+_EVALUATED = "the trainer is given no data to evaluate on", "leave it out; evaluate.held_out measures trained models"
+_NEEDS = {
+    "eval_strategy": _EVALUATED,
+    "eval_on_start": _EVALUATED,
+    "assistant_only_loss": ("the trainer is given labels, with -100 at every prompt token", "leave it out"),
+}
+"""Arguments that ask for data which the trainer is not given: why they cannot be, and the way out."""
 _SET_BY_TOKENSIEVE = ("output_dir", "max_length", "seed", "use_cpu")
 
 
@@ -56,7 +71,8 @@ class TrainSettings:
     Attributes:
         lora: the adapter to train; `null` trains all weights.
         merge_adapter: also write the model with the adapter merged into its weights.
-        arguments: everything else under `train:` goes to TRL's `SFTConfig`.
+        arguments: everything else under `train:` goes to TRL's `SFTConfig`. When `logging_steps` is not given, each
+            step of up to 200 is logged, and 100 to 200 points of a longer training.
     """
 
     lora: LoraSettings | None = field(default_factory=LoraSettings)
@@ -99,12 +115,16 @@ class WarmUp(ReadSettings):
         check_files_given(self.files, self)
 
 
-def check_arguments(arguments: dict[str, Any]) -> None:
+def check_arguments(arguments: dict[str, Any], section: str) -> None:
     """Check the arguments for `SFTConfig` before anything is loaded.
 
+    Args:
+        arguments: of `SFTConfig`.
+        section: of the recipe that they stand in, such as ``train``.
+
     Raises:
-        TokensieveError: an argument that TRL does not know or refuses, a value of another type, or an argument that
-            tokensieve sets itself.
+        TokensieveError: an argument that TRL does not know or refuses, a value of another type or out of its range, an
+            argument that tokensieve sets itself or gives no data for, or a tracker that is not installed.
     """
     import torch
     from pydantic import TypeAdapter, ValidationError
@@ -115,8 +135,8 @@ def check_arguments(arguments: dict[str, Any]) -> None:
     for name, value in arguments.items():
         if name in _SET_BY_TOKENSIEVE:
             raise TokensieveError(
-                f"train.{name} is set by tokensieve",
-                where=f"recipe: train.{name}",
+                f"{section}.{name} is set by tokensieve",
+                where=f"recipe: {section}.{name}",
                 hint={"max_length": "use data.max_length", "seed": "use seed", "use_cpu": "use measure.device"}.get(
                     name, "use output"
                 ),
@@ -124,25 +144,66 @@ def check_arguments(arguments: dict[str, Any]) -> None:
         if name not in known:
             raise TokensieveError(
                 f"TRL's SFTConfig has no argument '{name}'{did_you_mean(name, known)}",
-                where=f"recipe: train.{name}",
+                where=f"recipe: {section}.{name}",
                 hint="`python -c 'import trl; help(trl.SFTConfig)'` lists them",
             )
         try:
             TypeAdapter(types[name]).validate_python(value)
         except ValidationError as error:
             raise TokensieveError(
-                f"train.{name} is {shown(value)}, it must be {what_it_must_be(error.errors())}",
-                where=f"recipe: train.{name}",
+                f"{section}.{name} is {shown(value)}, it must be {what_it_must_be(error.errors())}",
+                where=f"recipe: {section}.{name}",
                 hint="`python -c 'import trl; help(trl.SFTConfig)'` explains it",
             ) from error
+    _check_ranges(arguments, section)
+    _check_needs(arguments, section)
     try:
         sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")
     except (ValueError, ImportError) as error:
         raise TokensieveError(
             f"TRL's SFTConfig refuses the arguments: {error}",
-            where="recipe: train",
-            hint="change these arguments in the recipe's `train`",
+            where=f"recipe: {section}",
+            hint=f"change these arguments in the recipe's `{section}`",
         ) from error
+    _check_trackers(arguments.get("report_to"), section)
+
+
+def _check_ranges(arguments: Mapping[str, Any], section: str) -> None:
+    """Refuse numbers that would train nothing, or something else than they say."""
+    for name, (holds, bounds) in _RANGES.items():
+        value = arguments.get(name)
+        if value is not None and not (holds(value) and math.isfinite(value)):
+            raise TokensieveError(
+                f"{section}.{name} is {value}, it must be {bounds}",
+                where=f"recipe: {section}.{name}",
+                hint=f"{name}: {DEFAULT_ARGUMENTS.get(name, -1)}",
+            )
+
+
+def _check_needs(arguments: Mapping[str, Any], section: str) -> None:
+    """Refuse what asks for data that the trainer is not given."""
+    for name, (why, way_out) in _NEEDS.items():
+        if arguments.get(name) not in (None, False, "no"):
+            raise TokensieveError(f"{section}.{name}: {why}", where=f"recipe: {section}.{name}", hint=way_out)
+
+
+def _check_trackers(report_to: Any, section: str) -> None:
+    """Refuse a tracker that transformers does not know or that is not installed."""
+    from transformers.integrations import get_available_reporting_integrations, get_reporting_integration_callbacks
+
+    for name in [report_to] if isinstance(report_to, str) else report_to or ():
+        if name in ("none", "all"):
+            continue
+        try:
+            get_reporting_integration_callbacks([name])
+        except ValueError as error:
+            raise TokensieveError(str(error), where=f"recipe: {section}.report_to", hint="report_to: none") from error
+        if name not in get_available_reporting_integrations():
+            raise TokensieveError(
+                f"{section}.report_to: {name} is not installed",
+                where=f"recipe: {section}.report_to",
+                hint=f"install {name} in this environment, or report_to: none",
+            )
 
 
 def sft_config(arguments: Mapping[str, Any], device: torch.device, **fixed: Any) -> Any:
@@ -165,6 +226,8 @@ def sft_config(arguments: Mapping[str, Any], device: torch.device, **fixed: Any)
         "bf16": not on_cpu and torch.cuda.is_bf16_supported() and not arguments.get("fp16"),
         "dataloader_pin_memory": not on_cpu,
         "disable_tqdm": True,
+        # A share of the steps, rounded up: each of up to 200 steps is logged, and 100 or more of a longer training.
+        "logging_steps": 0.005,
         "save_total_limit": 1,
     }
     return SFTConfig(**{**defaults, **arguments}, **fixed, use_cpu=on_cpu)

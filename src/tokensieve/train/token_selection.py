@@ -8,6 +8,7 @@ would read from disk, and what an online one reads here, go through the same `sc
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -51,6 +52,7 @@ from tokensieve.train.validation import (
     check_parallelism,
     check_router_loss,
     check_sharding,
+    unmarked_answers,
 )
 
 
@@ -81,7 +83,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
 
     Raises:
         TokensieveError: a model that a role needs is missing, a layer that the model does not have, attention that
-            cannot be intercepted, data that must not be packed, more examples to keep than a batch has.
+            cannot be intercepted, data that must not be packed, no more examples in a batch than are to be kept.
     """
 
     def __init__(
@@ -110,6 +112,12 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
             )
         super().__init__(model, args, **keywords)
         check_trl(self)
+        if columns and self.accelerator.is_main_process and (way_out := unmarked_answers(given, columns)):
+            warnings.warn(
+                f"nothing marks the answers in the data, so '{self.method.name}' scores the tokens of prompts too, and "
+                f"trains on them. Add {way_out}",
+                stacklevel=2,
+            )
         if turn_end_ids is None:
             eos = getattr(self.processing_class, "eos_token_id", None)
             turn_end_ids = [] if eos is None else [eos]
@@ -163,7 +171,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         selected: Selected | None = None
-        if self._example_statistics is not None:
+        if isinstance(self.method.rule, TopExamples):
             inputs, selected = self._choose_examples(model, inputs)
         labels = inputs["labels"]
 
@@ -246,9 +254,31 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
 
     @torch.no_grad()
     def _choose_examples(self, model: Any, inputs: dict[str, Any]) -> tuple[dict[str, Any], Selected]:
-        """Score a candidate batch with a pass of its own; return the rows that are trained on, and what was decided."""
-        assert self._example_statistics is not None
+        """Score the examples of a candidate batch; return those that are trained on, and what was decided."""
         batch = Batch.of(inputs)
+        values: dict[tuple[str, str], Float32] = {}
+        projections = None
+        if self._example_statistics is not None:
+            values, projections = self._measure_examples(self._example_statistics, model, inputs, batch)
+        statistics = batch.statistics(values, ())
+        method = self.method.at(self.counts.examples)
+        scores = method.score(statistics)
+        kept = method.rule.keep(scores, statistics)
+        rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
+        chosen = torch.from_numpy(rows)
+        if self._example_statistics is not None and projections is not None:
+            self._example_statistics.choose(projections[chosen])
+        longest = int(batch.lengths[rows].max())
+        rest = {
+            name: value[chosen.to(value.device), :longest] if isinstance(value, Tensor) and value.dim() == 2 else value
+            for name, value in inputs.items()
+        }
+        return rest, Selected(scores, kept, statistics.trainable)
+
+    def _measure_examples(
+        self, measured: ExampleStatistics, model: Any, inputs: dict[str, Any], batch: Batch
+    ) -> tuple[dict[tuple[str, str], Float32], Tensor]:
+        """Measure a candidate batch with a pass of its own; return the statistics and the projections of examples."""
         backbone = decoder(self.accelerator.unwrap_model(model))
         with self.compute_loss_context_manager():
             hidden = backbone(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
@@ -258,23 +288,12 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
             lengths = [batch.shape[1]] * batch.shape[0]
         else:
             states = states[torch.from_numpy(batch.places).to(states.device)]
-        norms, distances, projections = self._example_statistics.measure(states, lengths)
+        norms, distances, projections = measured.measure(states, lengths)
         values = {
             ("current", name): np.repeat(value, batch.lengths)
             for name, value in zip(EXAMPLE_STATISTICS, (norms, distances), strict=True)
         }
-        statistics = batch.statistics(values, ())
-        scores = self.method.score(statistics)
-        kept = self.method.rule.keep(scores, statistics)
-        rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
-        chosen = torch.from_numpy(rows)
-        self._example_statistics.choose(projections[chosen])
-        longest = int(batch.lengths[rows].max())
-        rest = {
-            name: value[chosen.to(value.device), :longest] if isinstance(value, Tensor) and value.dim() == 2 else value
-            for name, value in inputs.items()
-        }
-        return rest, Selected(scores, kept, statistics.trainable)
+        return values, projections
 
     def _frozen_needs(self) -> list[tuple[str, str]]:
         without = {("history", "loss")} if self._history is not None else set()
@@ -295,7 +314,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
             )
 
     def _make_example_statistics(self) -> ExampleStatistics | None:
-        if not isinstance(self.method.rule, TopExamples):
+        if not {("current", name) for name in EXAMPLE_STATISTICS} & self.method.needs:
             return None
         options = self.method.options("diversity")
         dataset: Any = self.train_dataset

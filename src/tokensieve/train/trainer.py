@@ -21,13 +21,14 @@ from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.progress import ProgressCallback
 from tokensieve.store.atomic import atomic_folder
+from tokensieve.train.adapter import lora_config
 from tokensieve.train.record import write_record
 from tokensieve.train.rows import read_rows
 from tokensieve.train.settings import TrainSettings, sft_config
 from tokensieve.train.validation import readable_columns
 
 OnStep = Callable[[int, int], None]
-"""Called with the number of optimizer steps that are done, and with their total."""
+"""Called before the first optimizer step and after each, with the number that are done and with their total."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def train(
         data_files: Parquet files with ``input_ids`` and ``labels``.
         output: gets the adapter (or the whole model), its record (`train.record`), and ``merged/`` when asked. Appears
             when training has ended; checkpoints lie beside it until then.
-        on_step: called after each optimizer step.
+        on_step: called before the first optimizer step and after each.
         method: selects or weights tokens as the model trains; None trains on every label.
         turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
 
@@ -148,7 +149,7 @@ def fit(
         ),
         "train_dataset": read_rows(data_files, () if method is None else readable_columns(method)),
         "processing_class": _with_pad_token(setup.tokenizer),
-        "peft_config": _peft_config(settings) if adapt else None,
+        "peft_config": lora_config(settings.lora) if adapt else None,
         "callbacks": [_progress(on_step)],
     }
     try:
@@ -208,21 +209,6 @@ def trained_model(base: ModelSettings, settings: TrainSettings, output: Path) ->
     return dataclasses.replace(base, adapter=str(output))
 
 
-def _peft_config(settings: TrainSettings) -> Any:
-    if settings.lora is None:
-        return None
-    from peft import LoraConfig
-
-    lora = settings.lora
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
 def _with_pad_token(tokenizer: Any) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -233,6 +219,9 @@ def _progress(on_step: OnStep) -> Any:
     from transformers import TrainerCallback
 
     class Progress(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            on_step(state.global_step, state.max_steps)
+
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             on_step(state.global_step, state.max_steps)
 

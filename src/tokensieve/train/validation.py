@@ -29,12 +29,12 @@ def check_batches(method: Method, batch_size: int, packed: bool, columns: Collec
         where: what holds the settings, before the name of one.
 
     Raises:
-        TokensieveError: fewer examples in a batch than the method keeps, or packing of rows that it must see whole.
+        TokensieveError: no more examples in a batch than the method keeps, or packing of rows that it must see whole.
     """
     rule = method.rule
-    if isinstance(rule, TopExamples) and rule.examples > batch_size:
+    if isinstance(rule, TopExamples) and rule.examples >= batch_size:
         raise TokensieveError(
-            f"method '{method.name}' keeps {rule.examples} examples of a batch of {batch_size}",
+            f"method '{method.name}' keeps {rule.examples} examples of a batch of {batch_size}, which leaves no choice",
             where=f"{where}per_device_train_batch_size",
             hint=f"per_device_train_batch_size: {2 * rule.examples}, or keep {max(1, batch_size // 2)} examples",
         )
@@ -142,6 +142,25 @@ def check_sharding(method: Method, fsdp_version: int | None, zero_stage: int | N
             where=f"accelerate: {'fsdp_version' if fsdp_version is not None else 'zero_stage'}",
             hint="train with data parallelism, or with another method",
         )
+
+
+def unmarked_answers(config: Any, columns: Collection[str]) -> str | None:
+    """Return what to add to the arguments or the data of TRL so that prompts are not trained on.
+
+    Args:
+        config: an `SFTConfig`.
+        columns: names of the training data's columns.
+
+    Returns:
+        The addition, in words; None where something tells answers from prompts.
+    """
+    if "labels" in columns or config.assistant_only_loss:
+        return None
+    if "completion" in columns or "completion_mask" in columns:
+        return None if config.completion_only_loss is not False else "completion_only_loss=True to SFTConfig"
+    if "messages" in columns:
+        return "assistant_only_loss=True to SFTConfig"
+    return "a column `labels` to the data, with -100 at each token of a prompt; text without prompts needs none"
 
 
 def readable_columns(method: Method) -> set[str]:

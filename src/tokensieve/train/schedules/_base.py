@@ -16,7 +16,7 @@ from tokensieve.ops.rules import Rule
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.streaming import LoadStatistics, Stage, select_shards
 from tokensieve.train.settings import WarmUp
-from tokensieve.train.trainer import TrainingSetup
+from tokensieve.train.trainer import OnStep, TrainingSetup
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Workbench(Protocol):
 
     def load_with(self, method: Method, role: Role, model: ModelSettings, label: str) -> LoadStatistics:
         """Measure the pool with a model in a role; return what reads one shard of all that a method needs."""
+        ...
+
+    def steps(self, description: str) -> AbstractContextManager[OnStep]:
+        """Show the progress of a training."""
         ...
 
     def free_models(self) -> None:
@@ -140,6 +144,11 @@ class Schedule:
         Raises:
             TokensieveError: too few examples.
         """
+
+    def trainings(self, method: Method, examples: int) -> list[int]:
+        """Return of how many examples each training of an arm is made, at most; one of all by itself."""
+        del method
+        return [examples]
 
     def refined_role(self, method: Method) -> Role | None:
         """Return the role whose model `refine` makes; None where there is none."""

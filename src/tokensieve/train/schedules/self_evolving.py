@@ -43,14 +43,21 @@ from tokensieve.ops.ragged import offsets
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows, data_files, write_data
 from tokensieve.select.selection import SelectionIdentity
-from tokensieve.select.streaming import LoadStatistics, Stage, select_shards
+from tokensieve.select.streaming import (
+    MODELS_DIFFER,
+    LoadStatistics,
+    Stage,
+    all_tied,
+    refuse_ties,
+    select_shards,
+)
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.store.manifest import open_manifest, write_manifest
 from tokensieve.store.shards import write_shard
-from tokensieve.train.record import read_record, write_record
+from tokensieve.train.record import last_step, read_record, write_record
 from tokensieve.train.schedules._base import Intent, Job, Schedule
-from tokensieve.train.trainer import checkpoints_of, fit, on_steps, trained_model, write_model
+from tokensieve.train.trainer import checkpoints_of, fit, trained_model, write_model
 
 _TOKENS = "tokens.arrow"
 
@@ -87,6 +94,10 @@ class SelfEvolvingSchedule(Schedule):
                 where="recipe: method.subsets",
                 hint=f"method.subsets: {examples} at most" if examples > 1 else "more data",
             )
+
+    def trainings(self, method: Method, examples: int) -> list[int]:
+        """Return the number of examples of each part: each is a training of its own."""
+        return [stop - first for first, stop in part_bounds(examples, _subsets(method))]
 
     def train(self, job: Job) -> None:
         """Carry out the rounds that are not done, and write the last model."""
@@ -138,7 +149,10 @@ class _Rounds:
             if number and setup.settings.lora is None:
                 shutil.rmtree(rounds / str(number - 1) / "model", ignore_errors=True)
         records = [read_record(rounds / str(number)) or {} for number in range(len(parts))]
-        log = [{"round": number, **entry} for number, one in enumerate(records) for entry in one["log"]]
+        log, before = [], 0
+        for number, one in enumerate(records):
+            log += [{"round": number, **entry, "step": before + entry["step"]} for entry in one["log"]]
+            before += last_step(one)
         with atomic_folder(output) as partial:
             write_model(model, setup.tokenizer, setup.settings, partial)
             write_record(partial, {"metrics": records[-1]["metrics"], "log": log})
@@ -160,13 +174,13 @@ class _Rounds:
         scored = time.perf_counter()
         data, checkpoints = rounds / f".{number}.data", checkpoints_of(folder)
         write_data(data, lambda _: cleaned_rows(part.examples, kept), 1)
-        with self._stage(f"{name}: train", None, "steps") as advance:
+        with self._bench.steps(f"{self._job.name}: {name}: train") as on_step:
             fitted = fit(
                 model,
                 self._setup,
                 data_files(data),
                 checkpoints,
-                on_step=on_steps(advance),
+                on_step=on_step,
                 adapt=number == 0,
             )
         model = fitted.model
@@ -212,7 +226,12 @@ class _Rounds:
         values = {**part.statistics.values, **{key: found[spec.key] for key, spec in specs.items()}}
         statistics = dataclasses.replace(part.statistics, values=values)
         scores = np.where(statistics.trainable, self._job.method.score(statistics), np.float32(0)).astype(np.float32)
-        return scores, self._job.rule.keep(scores, statistics)
+        rule = self._job.rule
+        kept = rule.keep(scores, statistics)
+        dropped = int((statistics.trainable & ~kept).sum())
+        tie = all_tied(scores, statistics)
+        refuse_ties(f"{self._job.name}, {name}", rule, tie, dropped, "recipe: method", MODELS_DIFFER)
+        return scores, kept
 
     def _stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
         return self._bench.stage(f"{self._job.name}: {description}", total, unit)

@@ -152,6 +152,8 @@ function lines(title, curves) {
     x: { label: "optimizer step", nice: true }, y: { label: "loss", nice: true, grid: true },
     marks: curves.flatMap((curve, i) => [
       Plot.line(curve.points, { x: "0", y: "1", stroke: `var(--line-${i % 5})`, strokeWidth: 2, strokeDasharray: dashes[i % 5] }),
+      // A training of one step is a point.
+      Plot.dot(curve.points.length > 1 ? [] : curve.points, { x: "0", y: "1", fill: `var(--line-${i % 5})` }),
     ]).concat(Plot.text(spread(curves), {
       x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: "var(--ink)",
     })),

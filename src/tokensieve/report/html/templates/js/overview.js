@@ -14,9 +14,9 @@ class Overview {
   }
 
   drawTraining() {
-    const curves = this.payload.arms.filter((arm) => arm.losses.length > 1).map((arm) => ({ name: arm.name, points: arm.losses }));
+    const curves = this.payload.arms.filter((arm) => arm.losses.length).map((arm) => ({ name: arm.name, points: arm.losses }));
     const place = document.getElementById("training");
-    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained, or the log has fewer than two entries (train.logging_steps).")]));
+    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained.")]));
     place.firstChild.classList.add("wide");
   }
 

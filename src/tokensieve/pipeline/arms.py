@@ -20,7 +20,7 @@ from tokensieve.pipeline.workbench import Loader, RunWorkbench
 from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
-from tokensieve.select.cleaned import data_files, write_cleaned, write_training
+from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.selection import Selection, SelectionIdentity
 from tokensieve.select.streaming import read_selection
 from tokensieve.store import fingerprint
@@ -174,9 +174,9 @@ class ArmSelection:
         return {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 
-def training_files(arm: Arm, folder: ArmFolder) -> list[Path]:
-    """Return the files that an arm trains on."""
-    return data_files(folder.training if arm.selects_in_training else folder.cleaned)
+def training_data(arm: Arm, folder: ArmFolder) -> Path:
+    """Return the folder of the data that an arm trains on."""
+    return folder.training if arm.selects_in_training else folder.cleaned
 
 
 def training_method(arm: Arm) -> Method | None:

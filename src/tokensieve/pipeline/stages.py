@@ -11,7 +11,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.arms import ArmSelection, training_files, training_method
+from tokensieve.pipeline.arms import ArmSelection, training_data, training_method
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
@@ -142,8 +142,8 @@ class _Stages:
         for arm in self._plan.arms:
             folder = self._folder.arm(arm.name)
             if not folder.trained:
-                files = training_files(arm, folder)
-                self._bench.train(f"train {arm.name}", files, folder.model, method=training_method(arm))
+                data = training_data(arm, folder)
+                self._bench.train_arm(f"train {arm.name}", data, folder.model, training_method(arm))
         self._write_state()
 
     def evaluate(self) -> None:

@@ -1,0 +1,226 @@
+"""Models of arms: trained once for the same data, base, settings and seed, and kept in the store."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tokensieve.errors import TokensieveError
+from tokensieve.pipeline import stages as pipeline
+from tokensieve.pipeline import workbench
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.store import atomic
+from tokensieve.store.atomic import read_json
+from tokensieve.train import trainer as trainer_module
+
+Run = Callable[..., Path]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Rows to train on, and rows to evaluate on."""
+    generator = np.random.default_rng(0)
+    words = "the sea is wide and cold two apples are left of three give one to Ben".split()
+
+    def say() -> str:
+        return " ".join(generator.choice(words, generator.integers(4, 9)))
+
+    for name, rows in (("pool", 12), ("held_out", 6)):
+        turns = [
+            [{"role": "user", "content": say()}, {"role": "assistant", "content": f"{say()}."}] for _ in range(rows)
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
+    return tmp_path
+
+
+@pytest.fixture
+def arguments(data, tiny_model_folder) -> Callable[..., list[str]]:
+    """Return the overrides of a run of two optimizer steps that needs no reference."""
+
+    def make(output: str, *more: str) -> list[str]:
+        return [
+            f"output={data / output}",
+            f"data.files=[{data / 'pool.jsonl'}]",
+            f"models.base={tiny_model_folder('llama')}",
+            "method=entropy",
+            "controls=[full]",
+            "train.max_steps=2",
+            "train.warmup_steps=0",
+            "train.learning_rate=1e-2",
+            "train.logging_steps=1",
+            "train.per_device_train_batch_size=4",
+            "train.gradient_accumulation_steps=1",
+            "train.lora.r=2",
+            f"evaluate.held_out=[{data / 'held_out.jsonl'}]",
+            *more,
+        ]
+
+    return make
+
+
+@pytest.fixture
+def run(arguments) -> Run:
+    return lambda output, *more, until="train": pipeline.run(load_recipe(None, arguments(output, *more)), until)
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[str]:
+    """The folders of the models whose training began, in order, by name."""
+    begun: list[str] = []
+    train = workbench.train
+
+    def counted(setup, files, output, **given):
+        begun.append(output.parent.name)
+        return train(setup, files, output, **given)
+
+    monkeypatch.setattr(workbench, "train", counted)
+    return begun
+
+
+def weights(folder: Path, arm: str) -> bytes:
+    return (folder / "arms" / arm / "model/adapter_model.safetensors").read_bytes()
+
+
+def test_another_method_ratio_and_run_train_the_control_no_more(run, trained, capsys):
+    first = run("first")
+    assert len(trained) == 2
+    ratio = run("ratio", "method={name: entropy, fraction: 0.3}")
+    method = run("method", "method=loss", "controls=[{name: full}, {name: entropy}]")
+    assert len(trained) == 4, "entropy at 0.3, and loss"
+    assert weights(first, "full") == weights(ratio, "full") == weights(method, "full")
+    assert weights(first, "entropy") == weights(method, "entropy") != weights(ratio, "entropy")
+    assert "train full: the model in" in capsys.readouterr().err
+    assert "train full" in read_json(first / "run.json")["seconds"]
+    assert "train full" not in read_json(ratio / "run.json")["seconds"], "as for statistics that are there"
+
+
+def test_equal_rows_elsewhere_are_the_same_data(run, trained, data):
+    run("first")
+    shutil.copy(data / "pool.jsonl", data / "copy.jsonl")
+    run("copy", f"data.files=[{data / 'copy.jsonl'}]")
+    assert len(trained) == 2
+
+
+@pytest.mark.parametrize(
+    "change", ["train.learning_rate=2e-2", "seed=1", "train.lora.r=3", "data.limit=11", "models.base.dtype=bfloat16"]
+)
+def test_what_changes_the_model_trains_it(run, trained, change):
+    first = run("first", "controls=[]", "method=full")
+    other = run("other", "controls=[]", "method=full", change)
+    assert len(trained) == 2
+    assert weights(first, "full") != weights(other, "full")
+
+
+def test_an_arm_that_selects_in_training_is_known_by_its_method(run, trained):
+    given = ("method={name: uds, examples: 2}", "controls=[full]")
+    run("first", *given)
+    run("again", *given)
+    assert len(trained) == 2
+    run("other", "method={name: uds, examples: 3}", "controls=[full]")
+    assert len(trained) == 3
+    run("turns", *given, "select.keep_turn_end=false")
+    assert len(trained) == 4, "the rows are the same, and the ends of turns are not kept"
+
+
+def test_a_run_keeps_its_models_when_the_store_is_deleted(run, data):
+    from transformers import AutoModelForCausalLM
+
+    folder = run("first", "train.lora=null")
+    shutil.rmtree(data / "store")
+    model = AutoModelForCausalLM.from_pretrained(folder / "arms/full/model")
+    assert sum(parameter.numel() for parameter in model.parameters()) > 0
+
+
+def test_a_merged_adapter_is_reused_with_its_folder(run, trained):
+    run("first", "train.merge_adapter=true")
+    folder = run("again", "train.merge_adapter=true")
+    assert len(trained) == 2
+    assert (folder / "arms/full/model/merged/model.safetensors").is_file()
+
+
+def test_files_are_shared_by_links_or_copied_where_there_are_none(run, trained, monkeypatch):
+    name = "arms/full/model/adapter_model.safetensors"
+    first = run("first")
+    assert (first / name).stat().st_nlink == 2
+    monkeypatch.setattr(atomic.os, "link", lambda *_: (_ for _ in ()).throw(OSError("no links here")))
+    again = run("again")
+    assert len(trained) == 2
+    assert (again / name).stat().st_nlink == 1
+    assert (again / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_a_damaged_model_of_the_store_is_named_and_one_that_was_deleted_is_made_again(run, trained):
+    first = run("first")
+    (stored,) = (path for path in first.with_name("store").glob("models/*/model/adapter_model.safetensors")
+                 if os.path.samefile(path, first / "arms/full/model/adapter_model.safetensors"))  # fmt: skip
+    whole = stored.read_bytes()
+    stored.unlink()
+    stored.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(TokensieveError, match="its checksum is wrong") as error:
+        run("other")
+    assert str(stored) in str(error.value)
+    assert not (first.with_name("other") / "arms/full/model").exists()
+    stored.unlink()
+    other = run("other")
+    assert len(trained) == 3
+    assert weights(other, "full") == whole
+
+
+def test_a_training_that_was_cut_goes_on_in_any_run_that_needs_it(run, data, monkeypatch):
+    """The checkpoints lie in the store, so that another run takes the training up."""
+    given = ("controls=[]", "method=full", "train.save_steps=1", "train.max_steps=3")
+    whole = run("whole", *given, f"store={data / 'elsewhere'}")
+    begun: list[int] = []
+    progress = trainer_module._progress
+
+    def cut_after_two(on_step):
+        def watched(step, steps):
+            begun.append(step)
+            on_step(step, steps)
+            if begun == [1, 2]:
+                raise KeyboardInterrupt
+
+        return progress(watched)
+
+    monkeypatch.setattr(trainer_module, "_progress", cut_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        run("cut", *given)
+    other = run("other", *given)
+    assert begun == [1, 2, 2, 3], "step 2 was done, and its checkpoint was not"
+    assert weights(other, "full") == weights(whole, "full")
+    assert not list(other.with_name("store").rglob("*checkpoint*"))
+
+
+@pytest.mark.filterwarnings("ignore:.*is in use by another process")
+def test_two_runs_that_want_one_model_train_it_once(arguments, trained, monkeypatch):
+    """The second waits for the lock, and finds the model there."""
+    begun, second_begun, counted = threading.Event(), threading.Event(), workbench.train
+
+    def slow(*given, **keywords):
+        begun.set()
+        assert second_begun.wait(timeout=60)
+        second.join(timeout=1.0)  # it cannot end before the first has let go of the lock
+        return counted(*given, **keywords)
+
+    monkeypatch.setattr(workbench, "train", slow)
+    folders = []
+
+    def go(output: str) -> None:
+        folders.append(pipeline.run(load_recipe(None, arguments(output, "controls=[]", "method=full")), "train"))
+
+    first, second = (threading.Thread(target=go, args=(name,)) for name in ("first", "second"))
+    first.start()
+    assert begun.wait(timeout=60)
+    second.start()
+    second_begun.set()
+    first.join()
+    second.join()
+    assert len(trained) == 1
+    assert weights(folders[0], "full") == weights(folders[1], "full")

@@ -15,7 +15,9 @@ import pytest
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline import workbench
+from tokensieve.pipeline.imported import import_arm
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.runs.view import load_run
 from tokensieve.store import atomic
 from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer as trainer_module
@@ -27,7 +29,7 @@ Run = Callable[..., Path]
 def data(tmp_path) -> Path:
     """Rows to train on, and rows to evaluate on."""
     generator = np.random.default_rng(0)
-    words = "the sea is wide and cold two apples are left of three give one to Ben".split()
+    words = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "to"]
 
     def say() -> str:
         return " ".join(generator.choice(words, generator.integers(4, 9)))
@@ -224,3 +226,62 @@ def test_two_runs_that_want_one_model_train_it_once(arguments, trained, monkeypa
     second.join()
     assert len(trained) == 1
     assert weights(folders[0], "full") == weights(folders[1], "full")
+
+
+def test_a_control_that_joins_a_finished_run_is_all_that_is_trained_and_evaluated(run, trained, monkeypatch):
+    folder = run("run", until="report")
+    before = {path: path.read_bytes() for path in folder.glob("arms/*/evaluation.json")}
+    assert len(before) == 3
+    evaluated = []
+    evaluate = pipeline.evaluate_model
+    monkeypatch.setattr(pipeline, "evaluate_model", lambda *given: evaluated.append(1) or evaluate(*given))
+    joined = "controls=[full, random, {name: entropy, fraction: 0.2}]"
+    assert run("run", joined, until="report") == folder
+    assert (len(trained), len(evaluated)) == (4, 2)
+    assert {path: path.read_bytes() for path in before} == before
+    assert load_run(folder).arms == ("full", "random", "entropy-2", "entropy")
+    assert "entropy-2" in (folder / "report.html").read_text()
+    pipeline.run(load_recipe(folder / "recipe.yaml"))
+    assert (len(trained), len(evaluated)) == (4, 2), "the recipe of the run names what joined"
+
+
+def test_a_method_that_joins_brings_the_model_that_it_needs(run, trained):
+    folder = run("run", until="evaluate")
+    reference = "models.reference.warm_up={rows: 6, train: {max_steps: 3, learning_rate: 5e-2}}"
+    run("run", "controls=[full, token-cleaning]", reference, until="evaluate")
+    assert len(trained) == 4, "the reference and the arm"
+    assert [row.name for row in load_run(folder).rows] == ["full", "token-cleaning", "entropy", "base", "reference"]
+
+
+def test_a_control_that_fails_leaves_the_run_as_it_was(run):
+    folder = run("run", until="select")
+    written = [(folder / name).read_bytes() for name in ("recipe.yaml", "run.json")]
+    same = "models.reference.warm_up={rows: 6, train: {max_steps: 1, learning_rate: 0.0}}"
+    with pytest.raises(TokensieveError, match="same score"):
+        run("run", "controls=[full, token-cleaning]", same, until="select")
+    assert [(folder / name).read_bytes() for name in ("recipe.yaml", "run.json")] == written
+    assert load_run(folder).arms == ("full", "entropy")
+    run("run", until="select")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("method=loss", r"method\.name: 'entropy' there, 'loss' here"),
+        ("controls=[]", "controls: .* there, .* here"),
+        ("controls=[random, full]", "controls: .* there, .* here"),
+        ("models.current={adapter: somewhere}", "models.current: None there"),
+    ],
+)
+def test_what_would_change_an_arm_that_is_there_is_refused(run, change, told):
+    run("run", until="select")
+    with pytest.raises(TokensieveError, match=told) as error:
+        run("run", change, until="select")
+    assert "add what is new at the end of controls" in str(error.value)
+
+
+def test_a_control_does_not_take_the_name_of_an_imported_arm(run, data):
+    folder = run("run", until="select")
+    import_arm(folder, folder / "arms/entropy/cleaned/jsonl/train.jsonl", "random")
+    with pytest.raises(TokensieveError, match="the run has an imported arm named 'random'"):
+        run("run", "controls=[full, random]", until="select")

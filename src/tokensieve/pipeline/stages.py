@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,12 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
 def check_folder(plan: Plan) -> None:
     """Refuse a folder that belongs to another recipe, and show the difference.
 
-    What is measured on the models, how, and what the page shows may change between calls.
+    What is measured on the models, how, and what the page shows may change between calls. Controls may join those that
+    are there, at the end, with the models that they need.
+
+    Raises:
+        TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that
+            was imported.
     """
     folder = RunFolder(Path(plan.recipe.output))
     if folder.path.exists() and not folder.path.is_dir():
@@ -74,11 +80,31 @@ def check_folder(plan: Plan) -> None:
         for name in (*_FREE_TO_CHANGE, "output"):
             values.pop(name, None)
     fingerprint.check_same(
-        found,
+        _with_additions(found, wanted),
         wanted,
         where=str(folder.recipe_file),
-        hint="give another output; statistics are shared through the store",
+        hint="give another output: statistics and trained models are shared through the store; or add what is new at "
+        "the end of controls",
     )
+    for arm in plan.arms:
+        if (there := folder.arm(arm.name)).selected and there.selection().imported:
+            raise TokensieveError(
+                f"the run has an imported arm named '{arm.name}'",
+                where=str(there.path),
+                hint="delete this folder, and import it under another --name",
+            )
+
+
+def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a run with what another one adds and what leaves the arms that are there as they are."""
+    added = dict(found)
+    if (controls := found.get("controls")) == wanted["controls"][: len(controls or ())]:
+        added["controls"] = wanted["controls"]
+    models = found.get("models") or {}
+    # Arms that read these roles have the base in their place where the recipe names no model for them.
+    fixed = ("history", "current")
+    new = {role: model for role, model in wanted["models"].items() if role not in models and role not in fixed}
+    return {**added, "models": {**models, **new}}
 
 
 class _Stages:
@@ -120,8 +146,9 @@ class _Stages:
             bench.measurements[role] = measured[role]
         bench.measurements = {role: measured[role] for role in plan.statistics}
         self._check_selections()
-        self._write_recipe()  # what may change between calls
-        self._write_state()
+        if not self._grows():
+            self._write_recipe()  # what may change between calls
+            self._write_state()
 
     def select(self) -> None:
         """Score and select tokens for every arm, and write its cleaned data."""
@@ -132,6 +159,7 @@ class _Stages:
             with self._bench.timed(f"select {arm.name}", done, self._bench.examples.counts.tokens):
                 made = selection.make()
             kept = made.kept if kept is None else kept
+        self._write_recipe()
         self._write_state()
 
     def train(self) -> None:
@@ -167,6 +195,11 @@ class _Stages:
         from tokensieve.runs.view import load_run
 
         write_page(load_run(self._folder.path), self._folder.page, self._plan.recipe.report.examples)
+
+    def _grows(self) -> bool:
+        """Whether arms are about to join others: until they are selected, the run stays what it is."""
+        selected = [self._folder.arm(arm.name).selected for arm in self._plan.arms]
+        return any(selected) and not all(selected)
 
     def _check_distinct(self) -> None:
         """Refuse to compare a model with itself: every score would be the same."""

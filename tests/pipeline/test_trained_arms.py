@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tokensieve.errors import TokensieveError
@@ -23,67 +21,6 @@ from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer as trainer_module
 
 Run = Callable[..., Path]
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    """Rows to train on, and rows to evaluate on."""
-    generator = np.random.default_rng(0)
-    words = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "to"]
-
-    def say() -> str:
-        return " ".join(generator.choice(words, generator.integers(4, 9)))
-
-    for name, rows in (("pool", 12), ("held_out", 6)):
-        turns = [
-            [{"role": "user", "content": say()}, {"role": "assistant", "content": f"{say()}."}] for _ in range(rows)
-        ]
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"messages": one}) + "\n" for one in turns))
-    return tmp_path
-
-
-@pytest.fixture
-def arguments(data, tiny_model_folder) -> Callable[..., list[str]]:
-    """Return the overrides of a run of two optimizer steps that needs no reference."""
-
-    def make(output: str, *more: str) -> list[str]:
-        return [
-            f"output={data / output}",
-            f"data.files=[{data / 'pool.jsonl'}]",
-            f"models.base={tiny_model_folder('llama')}",
-            "method=entropy",
-            "controls=[full]",
-            "train.max_steps=2",
-            "train.warmup_steps=0",
-            "train.learning_rate=1e-2",
-            "train.logging_steps=1",
-            "train.per_device_train_batch_size=4",
-            "train.gradient_accumulation_steps=1",
-            "train.lora.r=2",
-            f"evaluate.held_out=[{data / 'held_out.jsonl'}]",
-            *more,
-        ]
-
-    return make
-
-
-@pytest.fixture
-def run(arguments) -> Run:
-    return lambda output, *more, until="train": pipeline.run(load_recipe(None, arguments(output, *more)), until)
-
-
-@pytest.fixture
-def trained(monkeypatch) -> list[str]:
-    """The folders of the models whose training began, in order, by name."""
-    begun: list[str] = []
-    train = workbench.train
-
-    def counted(setup, files, output, **given):
-        begun.append(output.parent.name)
-        return train(setup, files, output, **given)
-
-    monkeypatch.setattr(workbench, "train", counted)
-    return begun
 
 
 def weights(folder: Path, arm: str) -> bytes:
@@ -277,7 +214,7 @@ def test_what_would_change_an_arm_that_is_there_is_refused(run, change, told):
     run("run", until="select")
     with pytest.raises(TokensieveError, match=told) as error:
         run("run", change, until="select")
-    assert "add what is new at the end of controls" in str(error.value)
+    assert "add what is new at the end of controls or seeds" in str(error.value)
 
 
 def test_a_control_does_not_take_the_name_of_an_imported_arm(run, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +44,14 @@ class ArmSelection:
         folder: of the arm.
         bench: models and statistics of the run.
         kept: tokens that the recipe's method kept; None for that method itself.
+        seed: of the training that the selection of a schedule depends on.
     """
 
     arm: Arm
     folder: ArmFolder
     bench: RunWorkbench
     kept: int | None
+    seed: int
 
     @property
     def identity(self) -> SelectionIdentity:
@@ -143,6 +146,7 @@ class ArmSelection:
             measured_on_the_way,
             self.folder.rounds,
             self.folder.model,
+            dataclasses.replace(self.bench.training, seed=self.seed),
             self.bench,
         )
 
@@ -174,12 +178,40 @@ class ArmSelection:
         return {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 
-def training_data(arm: Arm, folder: ArmFolder) -> Path:
-    """Return the folder of the data that an arm trains on."""
-    return folder.training if arm.selects_in_training else folder.cleaned
+@dataclass(frozen=True)
+class Training:
+    """One model of a run: an arm that is trained with one seed.
+
+    Attributes:
+        name: of the arm, with the seed where it is not the first.
+        folder: gets model and evaluation.
+        data: folder of what it is trained on.
+        method: selects or weights tokens as the model trains; None where the labels say everything.
+        seed: of the training.
+    """
+
+    name: str
+    folder: ArmFolder
+    data: Path
+    method: Method | None
+    seed: int
 
 
-def training_method(arm: Arm) -> Method | None:
+def replicates(arm: Arm, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[tuple[Arm, ArmFolder, int]]:
+    """Yield an arm with its folder for each seed, and the seed: the first has the arm's own, the others one within."""
+    for place, seed in enumerate(seeds):
+        yield (arm.with_seed(seed), folder.replicate(seed), seed) if place else (arm, folder, seed)
+
+
+def trainings(arm: Arm, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[Training]:
+    """Yield the models of an arm, one a seed."""
+    for one, own, seed in replicates(arm, folder, seeds):
+        selected = own if arm.by_seed else folder
+        data = selected.training if arm.selects_in_training else selected.cleaned
+        yield Training(one.name, own, data, _training_method(one), seed)
+
+
+def _training_method(arm: Arm) -> Method | None:
     """Return what the trainer of an arm selects or weights with; None where the labels say everything.
 
     Where the weights are in the data already, it is `full`.

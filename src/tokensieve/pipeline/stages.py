@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.arms import ArmSelection, training_data, training_method
+from tokensieve.pipeline.arms import ArmSelection, Training, replicates, trainings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import StageProgress
-from tokensieve.runs.folder import RunFolder, RunState
+from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
@@ -59,8 +59,8 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
 def check_folder(plan: Plan) -> None:
     """Refuse a folder that belongs to another recipe, and show the difference.
 
-    What is measured on the models, how, and what the page shows may change between calls. Controls may join those that
-    are there, at the end, with the models that they need.
+    What is measured on the models, how, and what the page shows may change between calls. Controls and seeds may join
+    those that are there, at the end, controls with the models that they need.
 
     Raises:
         TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that
@@ -84,7 +84,7 @@ def check_folder(plan: Plan) -> None:
         wanted,
         where=str(folder.recipe_file),
         hint="give another output: statistics and trained models are shared through the store; or add what is new at "
-        "the end of controls",
+        "the end of controls or seeds",
     )
     for arm in plan.arms:
         if (there := folder.arm(arm.name)).selected and there.selection().imported:
@@ -98,6 +98,10 @@ def check_folder(plan: Plan) -> None:
 def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe of a run with what another one adds and what leaves the arms that are there as they are."""
     added = dict(found)
+    before, now = (values.get("seeds") or [values.get("seed")] for values in (found, wanted))
+    if now[: len(before)] == before:
+        written = {name: wanted[name] for name in ("seed", "seeds") if name in wanted}
+        added = {name: value for name, value in found.items() if name not in ("seed", "seeds")} | written
     if (controls := found.get("controls")) == wanted["controls"][: len(controls or ())]:
         added["controls"] = wanted["controls"]
     models = found.get("models") or {}
@@ -153,10 +157,10 @@ class _Stages:
     def select(self) -> None:
         """Score and select tokens for every arm, and write its cleaned data."""
         kept = None
-        for arm in self._plan.arms:
-            selection = ArmSelection(arm, self._folder.arm(arm.name), self._bench, kept)
+        for selection in self._selections():
+            selection = dataclasses.replace(selection, kept=kept)
             done = selection.folder.selected
-            with self._bench.timed(f"select {arm.name}", done, self._bench.examples.counts.tokens):
+            with self._bench.timed(f"select {selection.arm.name}", done, self._bench.examples.counts.tokens):
                 made = selection.make()
             kept = made.kept if kept is None else kept
         self._write_recipe()
@@ -167,11 +171,9 @@ class _Stages:
         if self._plan.recipe.train is None:
             return
         self._bench.free_models()
-        for arm in self._plan.arms:
-            folder = self._folder.arm(arm.name)
-            if not folder.trained:
-                data = training_data(arm, folder)
-                self._bench.train_arm(f"train {arm.name}", data, folder.model, training_method(arm))
+        for one in self._trainings():
+            if not one.folder.trained:
+                self._bench.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -181,12 +183,12 @@ class _Stages:
             return
         roles: tuple[Role, ...] = ("base", "reference")
         known = self._bench.models
-        models: dict[str, ModelSettings] = {role: known[role] for role in roles if role in known}
+        for role in roles:
+            if role in known:
+                self._evaluate(role, self._folder.arm(role), known[role])
         if plan.recipe.train is not None:
-            for arm in plan.arms:
-                models[arm.name] = trained_model(plan.base, plan.train, self._folder.arm(arm.name).model)
-        for name, model in models.items():
-            self._evaluate(name, model)
+            for one in self._trainings():
+                self._evaluate(one.name, one.folder, trained_model(plan.base, plan.train, one.folder.model))
         self._write_state()
 
     def report(self) -> None:
@@ -223,15 +225,27 @@ class _Stages:
     def _check_selections(self) -> None:
         """Refuse selections of other data, models or settings, before anything is written."""
         kept = None
-        for arm in self._plan.arms:
-            if arm.rule is None and kept is None:
+        for selection in self._selections():
+            if selection.arm.rule is None and kept is None:
                 continue  # it follows the method's selection, which is yet to be made
-            found = ArmSelection(arm, self._folder.arm(arm.name), self._bench, kept).check()
-            if arm is self._plan.leader and found is not None:
+            found = dataclasses.replace(selection, kept=kept).check()
+            if selection.arm is self._plan.leader and found is not None:
                 kept = found.kept
 
-    def _evaluate(self, name: str, model: ModelSettings) -> None:
-        arm, inputs, bench = self._folder.arm(name), self._inputs, self._bench
+    def _selections(self) -> Iterator[ArmSelection]:
+        """Yield the selections of the run, the method's first; of each arm one, or one a seed where this decides."""
+        seeds = self._plan.recipe.training_seeds
+        for arm in self._plan.arms:
+            for one, folder, seed in replicates(arm, self._folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
+                yield ArmSelection(one, folder, self._bench, None, seed)
+
+    def _trainings(self) -> Iterator[Training]:
+        """Yield the models of the run."""
+        for arm in self._plan.arms:
+            yield from trainings(arm, self._folder.arm(arm.name), self._plan.recipe.training_seeds)
+
+    def _evaluate(self, name: str, arm: ArmFolder, model: ModelSettings) -> None:
+        inputs, bench = self._inputs, self._bench
         settings = self._plan.recipe.evaluate
         questions = fingerprint.jsonable([vars(one) for one in inputs.questions])
         identity = {
@@ -269,5 +283,6 @@ class _Stages:
             seconds=bench.seconds,
             tokens=bench.tokens,
             versions=fingerprint.versions(),
+            seeds=self._plan.recipe.training_seeds,
         )
         self._folder.write_state(state)

@@ -83,7 +83,7 @@ class RunWorkbench:
 
     @property
     def training(self) -> TrainingSetup:
-        """What every training of the run shares."""
+        """What every training of the run shares, with the first of its seeds."""
         recipe = self.plan.recipe
         return TrainingSetup(
             self.plan.base,
@@ -201,7 +201,7 @@ class RunWorkbench:
             self.progress.note(f"warning: {warning}")
         return trained_model(self.plan.base, settings, folder / "model")
 
-    def train_arm(self, description: str, data: Path, output: Path, method: Method | None) -> None:
+    def train_arm(self, description: str, data: Path, output: Path, method: Method | None, seed: int) -> None:
         """Put the model of an arm into its folder: one of the store that is made from the same, or a new one.
 
         Args:
@@ -209,11 +209,12 @@ class RunWorkbench:
             data: folder of what the arm trains on, as `select.cleaned` writes it.
             output: folder of the model, which stays when the store is deleted.
             method: selects or weights tokens as the model trains; None trains on every label.
+            seed: of the training.
 
         Raises:
             TokensieveError: data, or a model in the store, that is damaged.
         """
-        files, setup = data_files(data), self.training
+        files, setup = data_files(data), dataclasses.replace(self.training, seed=seed)
         identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids)
 
         def make(folder: Path) -> dict[str, Any]:

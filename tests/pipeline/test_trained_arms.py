@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline import workbench
 from tokensieve.pipeline.imported import import_arm
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.report.analysis.comparison import compare_runs
 from tokensieve.runs.view import load_run
 from tokensieve.store import atomic
 from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer as trainer_module
 
 Run = Callable[..., Path]
+
+
+def arm_folders(folder: Path, arm: str) -> list[Path]:
+    return [folder / "arms" / arm, *(folder / "arms" / arm / "seeds").iterdir()]
 
 
 def weights(folder: Path, arm: str) -> bytes:
@@ -222,3 +230,51 @@ def test_a_control_does_not_take_the_name_of_an_imported_arm(run, data):
     import_arm(folder, folder / "arms/entropy/cleaned/jsonl/train.jsonl", "random")
     with pytest.raises(TokensieveError, match="the run has an imported arm named 'random'"):
         run("run", "controls=[full, random]", until="select")
+
+
+def half_of(folder: Path, write_jsonl) -> Path:
+    """Write labels that keep every second token that is trainable."""
+    rows = [json.loads(line) for line in (folder / "arms/full/cleaned/jsonl/train.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["labels"] = [label if place % 2 else -100 for place, label in enumerate(row["labels"])]
+    return write_jsonl(*[{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows], name="half.jsonl")
+
+
+def test_an_imported_arm_is_trained_and_evaluated_beside_the_controls(run, trained, write_jsonl, monkeypatch, capsys):
+    folder = run("run", "seeds=[0, 1]", until="evaluate")
+    main(["import", str(folder), str(half_of(folder, write_jsonl)), "--name", "theirs"])
+    assert f"tokensieve run {folder / 'recipe.yaml'}" in capsys.readouterr().out
+    selection = (folder / "arms/theirs/selection.json").read_bytes()
+    begun = len(trained)
+    pipeline.run(load_recipe(folder / "recipe.yaml"))
+    assert len(trained) == begun + 2, "the imported arm, with each seed"
+    assert (folder / "arms/theirs/selection.json").read_bytes() == selection
+    assert not (folder / "arms/theirs/seeds/1/selection.json").exists()
+    row = load_run(folder).row("theirs")
+    assert list(row.seeds) == [0, 1]
+    assert row.evaluation.loss is not None
+    assert row.evaluation.loss.value == pytest.approx(
+        np.mean([read_json(path / "evaluation.json")["held_out"]["loss"] for path in arm_folders(folder, "theirs")])
+    )
+    assert row.evaluation.loss != load_run(folder).row("full").evaluation.loss
+    assert any(one.arm == "run:theirs" and one.seeds == (0, 1) for one in compare_runs([folder]).full_differences)
+    monkeypatch.setattr(pipeline, "evaluate_model", lambda *_: pytest.fail("evaluated again"))
+    pipeline.run(load_recipe(folder / "recipe.yaml"))
+    assert len(trained) == begun + 2
+
+
+def test_an_imported_selection_that_is_known_is_not_trained_again(run, trained):
+    """What another arm selected, brought in as labels, makes the very model of that arm."""
+    folder = run("run")
+    import_arm(folder, folder / "arms/entropy/cleaned/jsonl/train.jsonl", "same")
+    pipeline.run(load_recipe(folder / "recipe.yaml"), "train")
+    assert len(trained) == 2
+    assert weights(folder, "same") == weights(folder, "entropy")
+
+
+def test_an_imported_arm_of_a_run_that_trains_nothing_stays_a_selection(run, write_jsonl, capsys):
+    folder = run("run", "train=null", until="select")
+    main(["import", str(folder), str(half_of(folder, write_jsonl)), "--name", "theirs"])
+    assert "to train" not in capsys.readouterr().out
+    pipeline.run(load_recipe(folder / "recipe.yaml"), "evaluate")
+    assert not (folder / "arms/theirs/model").exists()

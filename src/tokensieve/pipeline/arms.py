@@ -197,18 +197,24 @@ class Training:
     seed: int
 
 
-def replicates(arm: Arm, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[tuple[Arm, ArmFolder, int]]:
-    """Yield an arm with its folder for each seed, and the seed: the first has the arm's own, the others one within."""
+def replicates(name: str, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[tuple[str, ArmFolder, int]]:
+    """Yield name, folder and seed of an arm for each seed: the first has the arm's own folder, others one within it."""
     for place, seed in enumerate(seeds):
-        yield (arm.with_seed(seed), folder.replicate(seed), seed) if place else (arm, folder, seed)
+        yield (f"{name}, seed {seed}", folder.replicate(seed), seed) if place else (name, folder, seed)
 
 
 def trainings(arm: Arm, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[Training]:
     """Yield the models of an arm, one a seed."""
-    for one, own, seed in replicates(arm, folder, seeds):
+    for name, own, seed in replicates(arm.name, folder, seeds):
         selected = own if arm.by_seed else folder
         data = selected.training if arm.selects_in_training else selected.cleaned
-        yield Training(one.name, own, data, _training_method(one), seed)
+        yield Training(name, own, data, _training_method(arm), seed)
+
+
+def imported_trainings(folder: ArmFolder, seeds: Sequence[int]) -> Iterator[Training]:
+    """Yield the models of an imported arm, one a seed."""
+    for name, own, seed in replicates(folder.name, folder, seeds):
+        yield Training(name, own, folder.cleaned, None, seed)
 
 
 def _training_method(arm: Arm) -> Method | None:

@@ -67,11 +67,11 @@ class Arm:
     schedule: Schedule
     by_seed: bool
 
-    def with_seed(self, seed: int) -> Arm:
-        """Return the arm as another seed of the run trains it, and selects where it selects by the seed."""
+    def with_seed(self, name: str, seed: int) -> Arm:
+        """Return the arm as it selects with a seed of the run, under the name that progress gives it."""
         drawn = self.by_seed and self.method.name == "random"
         method = dataclasses.replace(self.method, **{"seed": seed}) if drawn else self.method
-        return dataclasses.replace(self, name=f"{self.name}, seed {seed}", method=method)
+        return dataclasses.replace(self, name=name, method=method)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.arms import ArmSelection, Training, replicates, trainings
+from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
@@ -167,7 +167,7 @@ class _Stages:
         self._write_state()
 
     def train(self) -> None:
-        """Fine-tune the base on every arm's cleaned data."""
+        """Fine-tune the base on every arm's cleaned data, imported arms too."""
         if self._plan.recipe.train is None:
             return
         self._bench.free_models()
@@ -229,20 +229,24 @@ class _Stages:
             if selection.arm.rule is None and kept is None:
                 continue  # it follows the method's selection, which is yet to be made
             found = dataclasses.replace(selection, kept=kept).check()
-            if selection.arm is self._plan.leader and found is not None:
+            if selection.arm == self._plan.leader and found is not None:
                 kept = found.kept
 
     def _selections(self) -> Iterator[ArmSelection]:
         """Yield the selections of the run, the method's first; of each arm one, or one a seed where this decides."""
         seeds = self._plan.recipe.training_seeds
         for arm in self._plan.arms:
-            for one, folder, seed in replicates(arm, self._folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
-                yield ArmSelection(one, folder, self._bench, None, seed)
+            own = self._folder.arm(arm.name)
+            for name, folder, seed in replicates(arm.name, own, seeds if arm.by_seed else seeds[:1]):
+                yield ArmSelection(arm.with_seed(name, seed), folder, self._bench, None, seed)
 
     def _trainings(self) -> Iterator[Training]:
-        """Yield the models of the run."""
+        """Yield the models of the run, those of imported arms last."""
+        seeds = self._plan.recipe.training_seeds
         for arm in self._plan.arms:
-            yield from trainings(arm, self._folder.arm(arm.name), self._plan.recipe.training_seeds)
+            yield from trainings(arm, self._folder.arm(arm.name), seeds)
+        for name in self._folder.imported_arms():
+            yield from imported_trainings(self._folder.arm(name), seeds)
 
     def _evaluate(self, name: str, arm: ArmFolder, model: ModelSettings) -> None:
         inputs, bench = self._inputs, self._bench

@@ -8,7 +8,7 @@ OLD_WARNINGS := -W "ignore:Deprecated in 0.9.0:DeprecationWarning"
 TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline select store train \
     test_cli.py test_progress.py)
 
-.PHONY: demo test test-lowest slow check fix docs bench vendor dist try-dist release clean
+.PHONY: demo test test-lowest slow check fix docs bench vendor dist try-dist walk-tutorial release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -52,6 +52,12 @@ try-dist: dist  ## the wheel in a fresh environment, and the demo in it, outside
 	$(PYTHON) -m venv $$folder/venv; \
 	$$folder/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl; \
 	cd $$folder; venv/bin/tokensieve demo; test -s runs/demo/report.html
+
+walk-tutorial: dist  ## docs/start.md word for word, on real data, with the wheel in a fresh environment
+	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
+	$(PYTHON) -m venv $$folder/venv; \
+	$$folder/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl; \
+	OMP_NUM_THREADS=2 $$folder/venv/bin/python scripts/walk_tutorial.py $$folder/venv ../shared
 
 release: check test try-dist  ## everything that must hold before an upload
 	@echo "ready: $(BIN)/twine upload dist/*"

@@ -46,7 +46,7 @@ def recipe_page() -> str:
         "",
         "`recipes/` has [recipes](recipes.md) that are ready to use, one for each method and one for each paper.",
         "",
-        *_table(Recipe, ""),
+        *_table(Recipe, "", set()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -157,6 +157,8 @@ def _spelled_argument(name: str, parameter: inspect.Parameter, hint: Any, given:
     option = "--" + next((g.name for g in given if g.name), name).replace("_", "-")
     if hint is bool:
         return option
+    if get_origin(hint) is tuple:
+        return f"{option} {next((g.metavar for g in given if g.metavar), 'TEXT')} ..."
     choices = [choice for part in (hint, *get_args(hint)) if get_origin(part) is Literal for choice in get_args(part)]
     kinds = {part for part in (hint, *get_args(hint)) if part is not type(None)}
     value = {int: "INT", float: "FLOAT", Path: "PATH"}.get(
@@ -259,18 +261,21 @@ def _parity(cls: type[Method]) -> str:
     return ", ".join(f"`{name}`" for name in found)
 
 
-def _table(settings: Any, prefix: str) -> list[str]:
-    """Return a table of the settings' keys, then the tables of the settings within."""
+def _table(settings: Any, prefix: str, shown: set[Any]) -> list[str]:
+    """Return a table of the settings' keys, then the tables of the settings within that are not shown yet."""
     parsed = docstring_parser.parse(settings.__doc__ or "")
     title = f"## `{prefix.rstrip('.')}`" if prefix else "## Top level"
     lines = [title, "", parsed.short_description or "", "", "| key | default | meaning |", "|---|---|---|"]
-    meanings, hints, inner = _meanings(settings), get_type_hints(settings), []
-    for field in dataclasses.fields(settings):
+    meanings = {name: text for part in reversed(settings.__mro__) for name, text in _meanings(part).items()}
+    hints, inner = get_type_hints(settings), []
+    for field in sorted(dataclasses.fields(settings), key=lambda field: field.kw_only):  # what is inherited comes last
         default = _default(field)
         lines.append(f"| `{prefix}{field.name}` | {default} | {meanings.get(field.name, '')} |")
         for nested in _nested(hints[field.name]):
-            name = f"{prefix}{field.name}." + ("ROLE." if get_origin(hints[field.name]) is dict else "")
-            inner += ["", *_table(nested, name)]
+            if nested not in shown:
+                shown.add(nested)
+                item = {dict: "ROLE.", tuple: "N."}.get(get_origin(hints[field.name]), "")
+                inner += ["", *_table(nested, f"{prefix}{field.name}.{item}", shown)]
     return [*lines, *inner]
 
 

@@ -80,7 +80,7 @@ def test_a_line_that_is_not_json(fails):
 def test_a_row_without_a_known_form(fails):
     error = fails([GOOD, {"body": "x", "title": "y"}])
     assert "columns body, title" in error
-    assert "alpaca (instruction, output)" in error
+    assert "alpaca (instruction, output or response)" in error
     assert "rows.jsonl:2" in error
 
 

@@ -33,10 +33,14 @@ class StageProgress:
 
     Args:
         console: where to draw; a console that is no terminal gets one line when a stage ends.
+
+    Attributes:
+        warnings: what was warned of.
     """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True)
+        self.warnings: list[str] = []
 
     @contextmanager
     def stage(self, description: str, total: int | None, unit: str) -> Iterator[ProgressCallback]:
@@ -81,6 +85,11 @@ class StageProgress:
     def note(self, text: str) -> None:
         """Print one line."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print a warning, and keep it for the page."""
+        self.warnings.append(text)
+        self.note(f"warning: {text}")
 
 
 class _Done(ProgressColumn):

@@ -65,7 +65,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Names = Annotated[tuple[str, ...], one_or_more]
 Source = Annotated[str, AfterValidator(absolute)]
 """A path, which the recipe that a run writes gives from the root, or a Hub id."""
-Sources = Annotated[tuple[Source, ...], one_or_more]
 Folder = Annotated[str, AfterValidator(_local_folder)]
 
 _KINDS = {

@@ -38,12 +38,13 @@ def read_with_lines(path: Path) -> tuple[Any, Lines]:
     except (OSError, UnicodeDecodeError) as error:
         raise TokensieveError(f"cannot be read: {error}", where=str(path), hint="text must be UTF-8") from error
     except YAMLError as error:
+        if isinstance(error, DuplicateKeyError):
+            raise _given_twice(path, text) from error
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-        twice = isinstance(error, DuplicateKeyError)
         raise TokensieveError(
-            f"{'a key is given twice' if twice else 'not YAML'}: {problem}",
+            f"not YAML: {problem}",
             where=f"{path}:{mark.line + 1}" if mark else str(path),
-            hint="leave one of them out" if twice else "quote a value that holds ': ' or ' #', and indent with spaces",
+            hint="quote a value that holds ': ' or ' #', and indent with spaces",
         ) from error
 
 
@@ -86,6 +87,20 @@ def _yaml() -> YAML:
     yaml.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue] typed as None alone
     yaml.width = 2**20
     return yaml
+
+
+def _given_twice(path: Path, text: str) -> TokensieveError:
+    """Return the error for the first key that a text gives twice."""
+    lines: Lines = {}
+    for key, line in _key_lines(_yaml().compose(text), ()):
+        if key in lines:
+            return TokensieveError(
+                f"a key is given twice: '{'.'.join(key)}' in line {lines[key]} and in line {line}",
+                where=f"{path}:{line}",
+                hint="leave one of them out",
+            )
+        lines[key] = line
+    raise AssertionError("no key is given twice")
 
 
 def _key_lines(node: Any, path: tuple[str, ...]) -> list[tuple[tuple[str, ...], int]]:

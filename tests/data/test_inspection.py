@@ -21,7 +21,7 @@ def errors(found):
 
 
 def test_good_data(write_jsonl, tiny_encoder):
-    path = write_jsonl(*[GOOD] * 5)
+    path = write_jsonl(GOOD, *[{**GOOD, "answer": answer} for answer in ("Two!", "One.", "One!", "Six.")])
     found = inspect(tiny_encoder, path)
     assert found.problems == []
     assert not found.has_errors
@@ -55,7 +55,7 @@ def test_ten_thousand_bad_rows_are_one_problem_with_the_first_five_places(tmp_pa
     assert problem.message == "a row with the columns foo is of no known form"
     assert problem.where == ", ".join(f"{path}:{n}" for n in range(2, 7)) + " and 9,995 more"
     assert problem.count == found.unusable == 10_000
-    assert "question, answer" in problem.hint
+    assert "conversations" in problem.hint
     assert (found.counts.rows, found.counts.examples) == (10_001, 1)
     assert found.has_errors
 
@@ -149,8 +149,8 @@ def test_a_second_tokenizer_that_differs_is_an_error(write_jsonl, tiny_encoder, 
 def test_a_source_that_cannot_be_read_is_an_error_beside_the_others(tmp_path, write_jsonl, tiny_encoder):
     (tmp_path / "empty.jsonl").touch()
     missing = tmp_path / "missing.jsonl"
-    path = write_jsonl(GOOD)
-    found = inspect(tiny_encoder, path, tmp_path / "empty.jsonl", missing, path)
+    path, other = write_jsonl(GOOD), write_jsonl({**GOOD, "answer": "Three."}, name="other.jsonl")
+    found = inspect(tiny_encoder, path, tmp_path / "empty.jsonl", missing, other)
     assert [problem.message for problem in found.problems] == ["the file is empty", "no such file, folder or glob"]
     assert found.counts.examples == 2
 
@@ -173,5 +173,7 @@ def test_the_whole_of_a_real_file(shared):
     encoder = load_encoder(str(shared / "models/english-3M"))
     found = inspect(encoder, shared / "data/llamafactory_demo/glaive_toolcall_en_demo.json")
     assert found.counts.rows == 300
-    assert not found.has_errors
-    assert any("tools" in problem.message for problem in found.problems)
+    (calls,) = errors(found)
+    assert "leaves out the tool calls" in calls.message
+    assert calls.count == found.unusable == 300 - found.counts.examples > 100
+    assert any("rows have tools" in problem.message for problem in found.problems)

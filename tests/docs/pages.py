@@ -125,6 +125,8 @@ def lay_out(desk: Path) -> None:
         (desk / name).write_text("".join(rows[:24]))
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
+    answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}
+    (desk / "pubmedqa.jsonl").write_text(json.dumps(answer) + "\n")
     (desk / "recipes").symlink_to(ROOT / "recipes")
     shutil.copytree(MODEL, desk / ".model")
     config = json.loads((desk / ".model/config.json").read_text())

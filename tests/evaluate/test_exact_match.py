@@ -251,7 +251,7 @@ def test_a_text_prompt_is_opened_by_special_tokens_but_not_closed(tmp_path, enco
         ({"text": "no prompt here"}, "no prompt"),
         ({"messages": [{"role": "user", "content": "Hi"}]}, "without an assistant"),
         (
-            {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [{"function": {}}]}]},
+            {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "tool_calls": [{"name": "f"}]}]},
             "calls a tool",
         ),
         ({"input_ids": [5, 6], "labels": [-100, -100]}, "every label is -100"),

@@ -47,7 +47,7 @@ def test_short_spellings_and_defaults(recipe_file):
     assert recipe.models["base"].path == "model"
     assert recipe.method == {"name": "token-cleaning"}
     assert recipe.controls == ({"name": "full"}, {"name": "random"})
-    assert recipe.evaluate.held_out == ("test.jsonl",)
+    assert recipe.evaluate.held_out.files == ("test.jsonl",)
     assert recipe.train is not None
     assert recipe.train.lora is not None
     assert (recipe.train.lora.r, recipe.train.lora.alpha) == (8, 16)

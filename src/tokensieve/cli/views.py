@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tokensieve.cli.common import Json, print_json, quiet
 from tokensieve.data.forms import Form
+from tokensieve.errors import TokensieveError
 
 
 def inspect(
-    data: Annotated[tuple[str, ...], tyro.conf.Positional],
+    data: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(
+            metavar="DATA ...",
+            help="files, globs, folders or a Hub id; or a YAML recipe, and keys that override it, such as "
+            "data.limit=100.",
+        ),
+    ],
     /,
     *,
-    tokenizer: str,
+    tokenizer: str | None = None,
     examples: int = 3,
     max_length: int | None = None,
-    form: Form = "auto",
-    split: str = "train",
+    bad_rows: Literal["error", "skip"] | None = None,
+    form: Form | None = None,
+    columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW")] = (),
+    ignore: tuple[str, ...] = (),
+    split: str | None = None,
     chat_template: str | None = None,
+    trust_remote_code: bool = False,
     compare_with: str | None = None,
     as_json: Json = False,
 ) -> None:
@@ -30,26 +43,55 @@ def inspect(
     For example:
       tokensieve inspect train.jsonl --tokenizer MODEL
       tokensieve inspect "data/*.parquet" --tokenizer MODEL --max-length 4096 --json
+      tokensieve inspect train.jsonl --tokenizer MODEL --columns QUESTION=question LONG_ANSWER=answer
+      tokensieve inspect recipe.yaml
 
     Args:
-        data: files, globs, folders or a Hub id.
-        tokenizer: folder or Hub id of the tokenizer.
+        data: files, globs, folders or a Hub id; or a recipe.
+        tokenizer: folder or Hub id of the tokenizer; with a recipe, the recipe's if not given.
         examples: number of examples to show.
-        max_length: maximum tokens per example; longer examples are truncated. No limit if not given.
-        form: form of the rows; auto recognises it by their columns.
-        split: split of a Hub data set or a saved DatasetDict.
+        max_length: maximum tokens per example; longer examples are truncated. If not given, the default of a recipe.
+        bad_rows: skip if the run is to leave out rows that cannot be used, which are warnings then; error if not given.
+        form: form of the rows; recognised by their columns if not given.
+        columns: columns to rename.
+        ignore: columns to leave out although they change what a row means, such as images.
+        split: split of a Hub data set or a saved DatasetDict; train if not given.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
+        trust_remote_code: run the model's own Python code; only for models that you trust.
         compare_with: a second tokenizer that must produce the same ids, such as the reference model's.
         as_json: print JSON.
     """
     quiet()
-    from tokensieve.data.settings import DataSettings
-    from tokensieve.pipeline.inputs import inspect as inspect_data
+    from dataclasses import replace
 
-    settings = DataSettings(
-        files=data, form=form, split=split, tokenizer=tokenizer, chat_template=chat_template, max_length=max_length
-    )
-    found, encoder = inspect_data(settings, tokenizer, examples, compare_with)
+    from tokensieve.data.settings import DataSettings
+    from tokensieve.pipeline import inputs
+
+    given = {
+        "form": form,
+        "columns": _renamed(columns) or None,
+        "ignore": ignore or None,
+        "split": split,
+        "tokenizer": tokenizer,
+        "chat_template": chat_template,
+        "max_length": max_length,
+        "bad_rows": bad_rows,
+    }
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if data[0].endswith((".yaml", ".yml")):
+        from tokensieve.pipeline.recipe import load_recipe
+
+        trusted = ["models.base.trust_remote_code=true"] if trust_remote_code else []
+        recipe = load_recipe(Path(data[0]), [*data[1:], *trusted])
+        recipe = replace(recipe, data=replace(recipe.data, **changes))
+        found, encoder = inputs.inspect_recipe(recipe, examples, compare_with)
+    elif tokenizer is None:
+        raise TokensieveError(
+            "no tokenizer given", where="command line", hint="--tokenizer MODEL, or inspect a recipe that names a base"
+        )
+    else:
+        settings = DataSettings(files=data, **changes)
+        found, encoder = inputs.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
     if as_json:
         print_json(found.to_json())
     else:
@@ -58,6 +100,18 @@ def inspect(
         print_inspection(found, encoder.tokenizer, output_console())
     if found.has_errors:
         raise SystemExit(1)
+
+
+def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
+    """Return the new name of each column.
+
+    Raises:
+        TokensieveError: an argument that is not of the form ``OLD=NEW``.
+    """
+    for column in columns:
+        if not all(column.partition("=")):
+            raise TokensieveError(f"'{column}' is not OLD=NEW", where="--columns", hint="such as QUESTION=question")
+    return dict(column.split("=", 1) for column in columns)
 
 
 def methods(*, as_json: Json = False) -> None:

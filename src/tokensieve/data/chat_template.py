@@ -7,13 +7,15 @@ conversation up to an answer, with the generation prompt, must be a prefix of th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
 
-from tokensieve.data.formats import Conversation
+from tokensieve.data.formats import THOUGHTS, Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
 
 PROBE = "7317931"
@@ -24,7 +26,6 @@ _HINT = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
-
 Span = tuple[int, int]
 """First character and last (exclusive)."""
 
@@ -45,6 +46,7 @@ class ChatTemplate:
         self._source, self._special_tokens = source, dict[str, Any](special_tokens)
         self._known_roles: set[str] = set()
         self._shapes: dict[tuple[str, ...], _Shape | None] = {}
+        self._left_out: dict[tuple[Any, ...], list[_Part]] = {}
 
     def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
         """Return the conversation as text.
@@ -69,6 +71,7 @@ class ChatTemplate:
             return text, [shaped[number] for number in trained]
         for number in range(len(messages)):
             self._check_message(conversation, number, text)
+        self._check_parts(conversation)
         if not self.has_generation:
             return text, [self._prefix_span(messages, tools, number, text) for number in trained]
         if answers and not any(stop > start for start, stop in spans):
@@ -82,6 +85,21 @@ class ChatTemplate:
                 hint=_HINT,
             )
         return text, [span for number, span in zip(answers, spans, strict=True) if number in trained]
+
+    def forgotten_thoughts(self, conversation: Conversation, text: str) -> int:
+        """Return how many trainable answers lose their thoughts: some templates render those of the last turn alone.
+
+        Args:
+            conversation: one that `render_answers` took.
+            text: its text.
+        """
+        messages = conversation.messages
+        lost = {part.message for part in self._parts_left_out(conversation)}
+        for number, message in enumerate(messages):
+            if message["role"] == "assistant" and "</think>" in (message.get("content") or ""):
+                thoughts = message["content"].partition("</think>")[0].rpartition("<think>")[2].strip()
+                lost |= {number} if thoughts not in text else set()
+        return len(lost - conversation.untrained)
 
     def _shaped_spans(self, conversation: Conversation, text: str) -> dict[int, Span] | None:
         """Return the span of each answer by what is known of conversations of these roles; None where it does not fit.
@@ -164,8 +182,71 @@ class ChatTemplate:
             )
         self._known_roles.add(role)
 
+    def _check_parts(self, conversation: Conversation) -> None:
+        """Refuse a template that leaves out what an answer is made of: its tool calls, or its thoughts.
+
+        Thoughts may be missing from the turns before the last where they are rendered in the last: such a template
+        asks the model to forget them.
+        """
+        messages = conversation.messages
+        for part in self._parts_left_out(conversation):
+            alone = Conversation(messages[: part.message + 1], conversation.tools)
+            others = {one.kind for one in _parts(conversation) if one.message == part.message} - {part.kind}
+            if part.kind == "tool calls" or not others or part in self._parts_left_out(alone):
+                raise TokensieveError(
+                    f"the chat template leaves out the {part.kind} of message {part.message}, so that the answer would "
+                    f"be trained without {'it' if part.kind == 'text' else 'them'}",
+                    hint="give data.chat_template a template that renders them (TRL has one for many models: "
+                    f"`{TRAINING_TEMPLATE}`), or leave them out of the data",
+                )
+
+    def _parts_left_out(self, conversation: Conversation) -> list[_Part]:
+        """Return the parts of answers that the template does not render, by what is known of conversations of a shape.
+
+        A part may show in the text because another message says the same. Probes in the place of all parts tell.
+        """
+        parts = list(_parts(conversation))
+        if not parts:
+            return []
+        shape = (bool(conversation.tools), *((m["role"], *sorted(m)) for m in conversation.messages), *parts)
+        if shape not in self._left_out:
+            probed = [dict(message) for message in conversation.messages]
+            for number, part in enumerate(parts):
+                part.put(probed[part.message], f"{PROBE}{number:09d}")
+            rendered, spans = self._apply(probed, conversation.tools)
+            if self.has_generation:
+                rendered = "\n".join(rendered[start:stop] for start, stop in spans)
+            self._left_out[shape] = [
+                part for number, part in enumerate(parts) if f"{PROBE}{number:09d}" not in rendered
+            ]
+        return self._left_out[shape]
+
+    @cached_property
+    def _dialect(self) -> Dialect:
+        """How the template reads tool calls: the first way in which it renders a call with its arguments."""
+        call = {"type": "function", "function": {"name": "look_up", "arguments": {"of": PROBE}}}
+        messages = [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "tool", "content": "Hi"},
+            {"role": "assistant", "content": "Hi"},
+        ]
+        for dialect in DIALECTS:
+            try:
+                if PROBE in self._rendered(dialect(messages), None, False)[0]:
+                    return dialect
+            except TokensieveError:
+                continue
+        return DIALECTS[0]
+
     def _apply(
         self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool = False
+    ) -> tuple[str, list[Span]]:
+        calls = any("tool_calls" in message for message in messages)
+        return self._rendered(self._dialect(messages) if calls else messages, tools, generation_prompt)
+
+    def _rendered(
+        self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -182,10 +263,53 @@ class ChatTemplate:
             roles = ", ".join(message["role"] for message in messages)
             raise TokensieveError(
                 f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
-                hint="change the data, or give data.chat_template a template that knows these roles",
+                hint="change the data, or give data.chat_template a template that takes such messages",
             ) from error
         (text,), spans = rendered
         return text, [(start, stop) for start, stop in spans[0]] if spans else []
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What an answer is made of besides a text alone.
+
+    Attributes:
+        message: number of the message.
+        kind: what it is, in words.
+        keys: the keys of the message that hold it.
+        call: number of the tool call, where it is one.
+    """
+
+    message: int
+    kind: str
+    keys: tuple[str, ...]
+    call: int = 0
+
+    def put(self, message: dict[str, Any], probe: str) -> None:
+        """Put a probe in the place of the part."""
+        if self.kind == "tool calls":
+            calls = list(message["tool_calls"])
+            function = {**calls[self.call]["function"], "arguments": {"of": probe}}
+            calls[self.call] = {**calls[self.call], "function": function}
+            message["tool_calls"] = calls
+        else:
+            message |= dict.fromkeys(self.keys, probe)
+
+
+def _parts(conversation: Conversation) -> Iterator[_Part]:
+    """Yield the parts of answers that are more than a text: each tool call, and text and thoughts of trainable ones."""
+    for number, message in enumerate(conversation.messages):
+        calls = message.get("tool_calls", ())
+        thoughts = tuple(key for key in THOUGHTS if message.get(key))
+        if message["role"] != "assistant" or not (calls or thoughts):
+            continue
+        for call in range(len(calls)):
+            yield _Part(number, "tool calls", ("tool_calls",), call)
+        if number not in conversation.untrained:
+            if (message.get("content") or "").strip():
+                yield _Part(number, "text", ("content",))
+            if thoughts:
+                yield _Part(number, "thoughts", thoughts)
 
 
 @dataclass(frozen=True)

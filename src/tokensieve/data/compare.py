@@ -45,8 +45,8 @@ def check_same_ids(settings: DataSettings, encoder: Encoder, other: str, on_erro
                 seen.update(converted.input_ids)
             elif isinstance(text := encoder.text(converted), Text):
                 texts.append((row.where, text.text))
-            elif text is not None:
-                on_error(text)
+            else:
+                on_error(row.bad(text))
         _check_texts(texts, encoder, second, other)
     _check_tokens(sorted(seen), encoder, second, other)
 

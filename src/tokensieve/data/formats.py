@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX
+from tokensieve.data import columns
 from tokensieve.data.forms import Form
+from tokensieve.data.tool_calls import message_with_calls, tool_schema
 from tokensieve.errors import TokensieveError
+
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Keys under which a message has the thoughts before its answer; templates read one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +54,43 @@ class Tokenised:
 
 Converted = Conversation | PlainText | Tokenised
 
-_SHAREGPT_ROLES = {
-    "human": "user", "user": "user", "gpt": "assistant", "chatgpt": "assistant", "assistant": "assistant",
-    "bard": "assistant", "bing": "assistant", "model": "assistant", "system": "system",
-    "function_call": "assistant", "observation": "tool", "tool": "tool", "function": "tool",
+_ROLES = {
+    "system": "system", "developer": "developer",
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bard": "assistant", "bing": "assistant",
+    "model": "assistant", "function_call": "assistant",
+    "tool": "tool", "observation": "tool", "function": "tool", "ipython": "tool",
 }  # fmt: skip
+"""The role that a template knows for each name that data gives a speaker."""
+_SHAREGPT_KEYS = {"from": "role", "value": "content"}
 _WEIGHTS = ("loss_weight", "weight", "train")
+_SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
 def _messages(row: dict[str, Any]) -> Conversation:
-    return _conversation([_message(m) for m in _list(row["messages"], "messages")], row)
+    turns = row["messages"]
+    if isinstance(turns, str) and columns.is_transcript(turns):
+        turns = _transcript(turns)
+    return _conversation([_message(m) for m in _list(turns, "messages")], row)
+
+
+def _transcript(text: str) -> list[dict[str, str]]:
+    """Return the turns of a dialogue as hh-rlhf writes it, each behind an empty line and who speaks."""
+    _, *parts = _SPEAKERS.split(text.strip())
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [{"role": roles[who], "content": said.strip()} for who, said in zip(parts[::2], parts[1::2], strict=True)]
+
+
+def _sharegpt(row: dict[str, Any]) -> Conversation:
+    return _conversation([_message(turn) for turn in _list(row["conversations"], "conversations")], row)
 
 
 def _prompt_completion(row: dict[str, Any]) -> Conversation | PlainText:
     prompt, completion = row["prompt"], row["completion"]
     if isinstance(prompt, str) and isinstance(completion, str):
+        for name in (*columns.SYSTEM, *columns.TOOLS):
+            if columns.given(row.get(name)):
+                raise columns.no_place(name, "a prompt and completion of plain text")
         return PlainText(prompt, completion)
     asked, answered = _as_messages(prompt, "prompt", "user"), _as_messages(completion, "completion", "assistant")
     conversation = _conversation([_message(m) for m in [*asked, *answered]], row)
@@ -71,32 +99,40 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation | PlainText:
 
 
 def _alpaca(row: dict[str, Any]) -> Conversation:
-    instruction, context = _string(row, "instruction"), _string(row, "input")
-    user = f"{instruction}\n\n{context}" if context.strip() else instruction
-    return _turns(_string(row, "system"), user, _string(row, "output"))
-
-
-def _sharegpt(row: dict[str, Any]) -> Conversation:
-    messages = []
-    for turn in _list(row["conversations"], "conversations"):
-        speaker = turn.get("from") if isinstance(turn, dict) else None
-        if not isinstance(speaker, str) or speaker not in _SHAREGPT_ROLES:
-            raise TokensieveError(
-                f"unknown speaker {speaker!r} in 'conversations'",
-                hint=f"'from' must be one of {', '.join(_SHAREGPT_ROLES)}; turns with 'role' and 'content' belong in "
-                "a column 'messages' (data.columns: {conversations: messages})",
-            )
-        rest = {key: value for key, value in turn.items() if key not in ("from", "value")}
-        messages.append(_message({"role": _SHAREGPT_ROLES[speaker], "content": turn.get("value"), **rest}))
-    return _conversation(messages, row)
+    return _single_turn(row, columns.INSTRUCTION, columns.INSTRUCTION_CONTEXT, columns.OUTPUT)
 
 
 def _question_answer(row: dict[str, Any]) -> Conversation:
-    return _turns(_string(row, "system"), _string(row, "question"), _string(row, "answer"))
+    return _single_turn(row, columns.QUESTION, columns.QUESTION_CONTEXT, columns.ANSWER)
+
+
+def _single_turn(
+    row: dict[str, Any], asked: columns.Names, around: columns.Names, answered: columns.Names
+) -> Conversation:
+    """Return a question with its context, and the answer, behind the turns of the history."""
+    question, context = _text_of(row, asked), _text_of(row, around)
+    question = f"{question}\n\n{context}" if context.strip() else question
+    messages = [{"role": "user", "content": question}, {"role": "assistant", "content": _text_of(row, answered)}]
+    return _conversation([*_history(row), *messages], row)
+
+
+def _history(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the messages of earlier turns, each a question and its answer."""
+    history = row.get("history") or []
+    if not isinstance(history, list) or not all(
+        isinstance(turn, list) and len(turn) == 2 and all(isinstance(text, str) for text in turn) for turn in history
+    ):
+        raise TokensieveError(
+            f"'history' must be a list of earlier turns, not {history!r:.80}",
+            hint='each a question and its answer, such as [["Hello", "How can I help?"]]; or leave it out with '
+            "data.ignore: [history]",
+        )
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for turn in history for role, text in zip(roles, turn, strict=True)]
 
 
 def _text(row: dict[str, Any]) -> PlainText:
-    return PlainText("", _string(row, "text"))
+    return PlainText("", _text_of(row, ("text",)))
 
 
 def _tokenised(row: dict[str, Any]) -> Tokenised:
@@ -119,51 +155,57 @@ def _tokenised(row: dict[str, Any]) -> Tokenised:
     return Tokenised(ids.tolist(), labels.tolist())
 
 
-# In this order: a form that needs more columns comes before one that a subset of them would match.
-_FORMS: dict[Form, tuple[tuple[str, ...], Callable[[dict[str, Any]], Converted]]] = {
-    "tokenised": (("input_ids", "labels"), _tokenised),
-    "messages": (("messages",), _messages),
-    "sharegpt": (("conversations",), _sharegpt),
-    "prompt-completion": (("prompt", "completion"), _prompt_completion),
-    "alpaca": (("instruction", "output"), _alpaca),
-    "question-answer": (("question", "answer"), _question_answer),
-    "text": (("text",), _text),
+_CONVERTERS: dict[Form, Callable[[dict[str, Any]], Converted]] = {
+    "tokenised": _tokenised,
+    "messages": _messages,
+    "sharegpt": _sharegpt,
+    "prompt-completion": _prompt_completion,
+    "alpaca": _alpaca,
+    "question-answer": _question_answer,
+    "text": _text,
 }
 
 
-def convert(data: dict[str, Any], form: Form = "auto") -> Converted:
+def convert(data: dict[str, Any], form: Form = "auto", ignore: Collection[str] = ()) -> Converted:
     """Turn a row into messages, plain text or tokens.
 
     Args:
-        data: columns and values of the row.
+        data: columns and values of the row, without those that are ignored.
         form: the form it is written in; ``auto`` takes the first form whose columns it has.
+        ignore: columns that the user leaves out.
 
     Raises:
-        TokensieveError: a row of no known form, without the columns of the form, or with values of a
-            wrong type.
+        TokensieveError: a row of no known form, without the columns of the form, with a column that would be lost
+            and changes what the row means, or with values of a wrong type.
     """
-    names: list[Form] = list(_FORMS) if form == "auto" else [form]
-    for name in names:
-        columns, converter = _FORMS[name]
-        if all(data.get(column) is not None for column in columns):
-            return converter(data)
-    forms = "; ".join(f"{name} ({', '.join(_FORMS[name][0])})" for name in names)
-    raise TokensieveError(
-        f"a row with the columns {', '.join(sorted(data)) or '(none)'} is "
-        + ("of no known form" if form == "auto" else f"not of the form '{form}'"),
-        hint=f"forms and the columns they need: {forms}. Rename columns with data.columns",
-    )
+    name = columns.form_of(data, form)
+    columns.check_columns(data, name)
+    if name is None:
+        names: list[Form] = list(columns.FORMS) if form == "auto" else [form]
+        raise TokensieveError(
+            f"a row with the columns {', '.join(sorted(data)) or '(none)'} is "
+            + ("of no known form" if form == "auto" else f"not of the form '{form}'"),
+            hint=f"forms and the columns they need: {'; '.join(map(_described, names))}. Rename columns with "
+            "data.columns",
+        )
+    converted = _CONVERTERS[name](columns.without_media_parts(data, ignore))
+    if isinstance(converted, Conversation):
+        asked = [m["content"] for m in converted.messages if m["role"] != "assistant" and m.get("content")]
+    else:
+        asked = [converted.prompt] if isinstance(converted, PlainText) else []
+    for text in asked:
+        columns.check_placeholders(text, ignore)
+    return converted
 
 
-def _turns(system: str, user: str, answer: str) -> Conversation:
-    messages = [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
-    return Conversation([{"role": "system", "content": system}, *messages] if system.strip() else messages)
+def _described(form: Form) -> str:
+    return f"{form} ({', '.join(' or '.join(group) for group in columns.FORMS[form].needs)})"
 
 
 def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conversation:
     if not messages:
         raise TokensieveError("a conversation without messages", hint="leave out the row, or give it messages")
-    if (system := _string(row, "system")).strip() and messages[0]["role"] != "system":
+    if (system := _text_of(row, columns.SYSTEM)).strip() and messages[0]["role"] != "system":
         messages = [{"role": "system", "content": system}, *messages]
     tools = row.get("tools") or None
     if isinstance(tools, str):
@@ -180,17 +222,29 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
-    return Conversation(messages, tools or None, untrained)
+    return Conversation(messages, [tool_schema(tool) for tool in tools] if tools else None, untrained)
 
 
 def _message(message: Any) -> dict[str, Any]:
-    """Check one message; join the text parts of a content that is a list."""
-    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+    """Check one message, under the keys and roles that templates know; join the text parts of a content."""
+    if isinstance(message, dict) and "role" not in message:
+        message = {_SHAREGPT_KEYS.get(key, key): value for key, value in message.items()}
+    if not isinstance(message, dict) or "role" not in message:
         raise TokensieveError(
             f"a message must have 'role' and 'content', not {message!r:.80}",
             hint='such as {"role": "user", "content": "Hello"}',
         )
+    role = message["role"]
+    if not isinstance(role, str) or role.lower() not in _ROLES:
+        raise TokensieveError(
+            f"unknown role {role!r}",
+            hint=f"rename it, in the data, to one of {', '.join(_ROLES)}; only what the assistant says is trained on",
+        )
+    message = {**message, "role": _ROLES[role.lower()]}
+    if role.lower() == "function_call":
+        message["tool_calls"] = message.pop("content", None)
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null
+    message = _with_thoughts(message_with_calls(message))
     content = message.get("content")
     if isinstance(content, list):
         return {**message, "content": "".join(_part(part) for part in content)}
@@ -205,6 +259,11 @@ def _message(message: Any) -> dict[str, Any]:
     return message
 
 
+def _with_thoughts(message: dict[str, Any]) -> dict[str, Any]:
+    thoughts = next((message[key] for key in THOUGHTS if message.get(key)), None)
+    return {**dict.fromkeys(THOUGHTS[:2], thoughts), **message} if thoughts else message
+
+
 def _part(part: Any) -> str:
     text = (
         part.get("text", part.get("value")) if isinstance(part, dict) and part.get("type", "text") == "text" else None
@@ -212,13 +271,15 @@ def _part(part: Any) -> str:
     if not isinstance(text, str):
         raise TokensieveError(
             f"only text parts can be tokenised, not {part!r:.80}",
-            hint="leave out the part or the row: images and sound have no text tokens",
+            hint="leave out the row, or train on its text alone with data.ignore: [images] (or videos, audios)",
         )
     return text
 
 
 def _as_messages(value: Any, name: str, role: str) -> list[Any]:
-    return [{"role": role, "content": value}] if isinstance(value, str) else _list(value, name)
+    if isinstance(value, str):
+        return [{"role": role, "content": value}]
+    return [value] if isinstance(value, dict) else _list(value, name)
 
 
 def _list(value: Any, name: str) -> list[Any]:
@@ -239,7 +300,9 @@ def _integers(row: dict[str, Any], name: str) -> NDArray[np.int64]:
     )
 
 
-def _string(row: dict[str, Any], name: str) -> str:
+def _text_of(row: dict[str, Any], names: columns.Names) -> str:
+    """Return the text of the column that a row has of a group; an empty one where it has none."""
+    name = columns.pick(row, names)
     value = row.get(name)
     if value is not None and not isinstance(value, str):
         raise TokensieveError(

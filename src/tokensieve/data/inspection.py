@@ -11,7 +11,7 @@ from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.prepare import Counts, Tally, encode_rows, truncate
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import Row
+from tokensieve.data.sources import BadRowError, Row
 from tokensieve.data.tokenize import Encoded, Encoder
 from tokensieve.errors import TokensieveError
 
@@ -25,7 +25,7 @@ class Problem:
     """A fault of the data, once for all rows that have it.
 
     Attributes:
-        level: an ``error`` stops a run, a ``warning`` does not.
+        level: an ``error`` stops a run, a ``warning`` does not, such as a row that `data.bad_rows: skip` leaves out.
         message: what is wrong; in the first of the rows where they differ in a number or a name.
         where: the first places, and how many more there are.
         hint: what the user can do.
@@ -104,8 +104,8 @@ def inspect_data(
     Raises:
         TokensieveError: not one row can be read: the first reason why, such as a missing or an empty file.
     """
-    errors, tally = _Errors(), Tally(settings, encoder)
-    source, previews = ", ".join(settings.files), []
+    errors, tally = _Errors(settings.bad_rows == "skip"), Tally(settings, encoder)
+    source, previews = settings.paths, []
     encoded_rows = 0
     for batch, rows in encode_rows(settings, encoder, errors.add):
         tally.counts.rows += rows
@@ -119,6 +119,8 @@ def inspect_data(
     unusable = errors.count
     if encoded_rows or not errors.count:
         errors.catch(lambda: tally.finish(source))
+    elif not errors.stops:
+        errors.add(TokensieveError("not one row can be used", where=source, hint="see the reasons below"))
     errors.catch(lambda: _check_vocabulary(tally.counts, encoder))
     if compare_with is not None:
         errors.catch(lambda: check_same_ids(settings, encoder, compare_with, on_error=lambda _: None))
@@ -131,29 +133,40 @@ def inspect_data(
         unusable=unusable,
         counts=tally.counts,
         previews=previews,
-        problems=[*errors.problems(), *warnings],
+        problems=sorted([*errors.problems(), *warnings], key=lambda problem: problem.level),
     )
 
 
 @dataclass
 class _Errors:
-    """Errors by kind, that is without the numbers and quoted names in them, with the first places of each."""
+    """Errors by kind, that is without the numbers and quoted names in them, with the first places of each.
 
+    Attributes:
+        skip: whether rows that cannot be used are left out, so that they are warnings.
+        count: errors in all.
+        first: the first of them.
+        stops: whether one of them would stop a run.
+    """
+
+    skip: bool
     count: int = 0
     first: TokensieveError | None = None
-    _kinds: dict[str, tuple[TokensieveError, list[str], int]] = field(default_factory=dict)
+    stops: bool = False
+    _kinds: dict[str, tuple[TokensieveError, Literal["error", "warning"], list[str], int]] = field(default_factory=dict)
 
     def add(self, error: TokensieveError) -> None:
         self.count += 1
         self.first = self.first or error
+        level = "warning" if self.skip and isinstance(error, BadRowError) else "error"
+        self.stops |= level == "error"
         kind = _VARIABLE.sub("", error.what)
         if kind not in self._kinds and len(self._kinds) >= _KINDS:
             kind = ""  # no message is empty: what does not fit in goes here
             error = TokensieveError("further errors of other kinds", where=error.where)
-        sample, places, count = self._kinds.get(kind, (error, [], 0))
+        sample, _, places, count = self._kinds.get(kind, (error, level, [], 0))
         if error.where and len(places) < _PLACES:
             places.append(error.where)
-        self._kinds[kind] = (sample, places, count + 1)
+        self._kinds[kind] = (sample, level, places, count + 1)
 
     def catch(self, check: Callable[[], object]) -> None:
         """Run a check and add the error that it raises."""
@@ -166,13 +179,13 @@ class _Errors:
         """Return one problem a kind."""
         return [
             Problem(
-                "error",
+                level,
                 sample.what,
                 ", ".join(places) + (f" and {count - len(places):,} more" if count > len(places) else ""),
                 sample.hint,
                 count,
             )
-            for sample, places, count in self._kinds.values()
+            for sample, level, places, count in self._kinds.values()
         ]
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from tokensieve.data.datasets_private import is_cached
-from tokensieve.data.settings import DataSettings
+from tokensieve.data.forms import Form
+from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
 from tokensieve.store.manifest import is_manifest
@@ -25,7 +26,23 @@ _ROWS_AT_ONCE = 1000
 _COMPRESSED = (".gz", ".zst")
 _LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
+"""Takes the `BadRowError` of each row that cannot be used, and any other error of a source; raise in it to stop."""
 Item = TypeVar("Item")
+
+
+class BadRowError(TokensieveError):
+    """A row that cannot be used, while others of its source can.
+
+    Args:
+        what: one sentence that states the fault.
+        where: file and line, or row.
+        hint: what the user can do about it.
+        row: what was read of it: its columns, or the text that is not JSON.
+    """
+
+    def __init__(self, what: str, *, where: str, hint: str, row: Any) -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.row = row
 
 
 @dataclass(frozen=True)
@@ -35,14 +52,22 @@ class Row:
     Attributes:
         number: position among all rows that were read, from 0.
         where: file and line (or row) for messages to the user.
-        data: columns and values.
+        data: columns and values, renamed, without those to ignore.
         source: the file, folder or Hub id that it came from.
+        form: the form that its file is said to have.
+        ignore: columns that the user leaves out.
     """
 
     number: int
     where: str
     data: dict[str, Any]
     source: str
+    form: Form
+    ignore: tuple[str, ...]
+
+    def bad(self, error: TokensieveError) -> BadRowError:
+        """Return an error of this row, with its place."""
+        return BadRowError(error.what, where=self.where, hint=error.hint, row=self.data)
 
 
 def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
@@ -57,45 +82,50 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
         TokensieveError: no source given.
     """
     rows = (
-        Row(number, where, _rename(data, settings.columns), source)
-        for number, (source, where, data) in enumerate(_all_rows(settings, on_error))
+        Row(number, where, _columns(data, entry), source, entry.form or "auto", entry.ignore or ())
+        for number, (entry, source, where, data) in enumerate(_all_rows(settings, on_error))
     )
     return itertools.islice(rows, settings.limit)
 
 
 def sources_elsewhere(settings: DataSettings) -> list[str]:
     """Return the Hub ids among the sources whose data sets are not in the cache of this machine."""
-    return [source for source in settings.files if _is_hub_id(source) and not is_cached(source)]
+    return [entry.path for entry in settings.entries if _is_hub_id(entry.path) and not is_cached(entry.path)]
 
 
 def source_fingerprint(settings: DataSettings) -> str:
     """Return a fingerprint of the sources' contents, and of how rows are picked from them."""
-    picked = [settings.form, settings.columns, settings.limit]
-    sources: list[Any] = []
-    for source in settings.files:
-        if _is_hub_id(source):
-            sources.append([source, settings.name, settings.split, _load_hub(source, settings)._fingerprint])
-        elif _is_saved_dataset(source):
-            files = sorted(Path(source).expanduser().rglob("*.arrow"))
-            sources.append([settings.split, fingerprint.of_files(files)])
-        else:
-            sources.append(fingerprint.of_files(_expand(source)))
-    return fingerprint.of_value([picked, sources])
+    picked = [
+        [entry.form, entry.columns, entry.ignore, entry.limit, _content_fingerprint(entry)]
+        for entry in settings.entries
+    ]
+    return fingerprint.of_value([settings.limit, picked])
 
 
-def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (source, where, columns)."""
+def _content_fingerprint(entry: FileSettings) -> Any:
+    source = entry.path
+    if _is_hub_id(source):
+        return [source, entry.name, entry.split, _load_hub(entry)._fingerprint]
+    if _is_saved_dataset(source):
+        return [entry.split, fingerprint.of_files(sorted(Path(source).expanduser().rglob("*.arrow")))]
+    return fingerprint.of_files(_expand(source))
+
+
+def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[FileSettings, str, str, dict[str, Any]]]:
+    """Yield (entry, source, where, columns)."""
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", hint="data: {files: [train.jsonl]}")
-    for source in settings.files:
-        yield from _reported(_source_rows(source, settings, on_error), on_error)
+    for entry in settings.entries:
+        rows = itertools.islice(_reported(_entry_rows(entry, on_error), on_error), entry.limit)
+        yield from ((entry, *row) for row in rows)
 
 
-def _source_rows(source: str, settings: DataSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _entry_rows(entry: FileSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    source = entry.path
     if _is_hub_id(source):
-        yield from ((source, *row) for row in _dataset_rows(_load_hub(source, settings), source))
+        yield from ((source, *row) for row in _dataset_rows(_load_hub(entry), source))
     elif _is_saved_dataset(source):
-        yield from ((source, *row) for row in _dataset_rows(_load_saved(source, settings.split), source))
+        yield from ((source, *row) for row in _dataset_rows(_load_saved(source, entry.split), source))
     else:
         for path in _expand(source):
             yield from ((str(path), *row) for row in _reported(_file_rows(path, on_error), on_error))
@@ -133,6 +163,13 @@ def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
 
 
 def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rows of JSON lines, or of one JSON array in a file of that name."""
+    with _open_text(path) as handle:
+        begins = next((line for line in handle if line.strip()), "")
+    yield from (_json_rows if begins.lstrip().startswith("[") else _line_rows)(path, on_error)
+
+
+def _line_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
     with _open_text(path) as handle:
         for line_number, line in enumerate(handle, start=1):
             if not line.strip():
@@ -142,10 +179,11 @@ def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, 
                 value = json.loads(line)
             except json.JSONDecodeError as error:
                 on_error(
-                    TokensieveError(
+                    BadRowError(
                         f"not JSON: {error.msg} (column {error.colno})",
                         where=where,
                         hint="one JSON object per line",
+                        row=line,
                     )
                 )
                 continue
@@ -153,20 +191,25 @@ def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, 
 
 
 def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a JSON array, or of an object keyed by row id; a `.json` file may also hold JSON lines."""
+    """Rows of a JSON array, also under the key `data` of an object, or of an object keyed by row id.
+
+    A file of JSON lines may be named so too.
+    """
     with _open_text(path) as handle:
         text = handle.read()
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and text.lstrip().startswith("{"):
-            yield from _jsonl_rows(path, on_error)
+        if error.msg == "Extra data" and (text.lstrip().startswith("{") or _format(path) != ".json"):
+            yield from _line_rows(path, on_error)
             return
         raise TokensieveError(
             f"not JSON: {error.msg} (column {error.colno})",
             where=f"{path}:{error.lineno}",
             hint="an array of objects; a file with one object a line is named .jsonl",
         ) from error
+    if isinstance(value, dict) and _is_list_of_objects(rows := value.get("data")):
+        value = rows
     if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
         for key, row in value.items():
             yield f"{path} key '{key}'", row
@@ -179,15 +222,20 @@ def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
         raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), hint="an array of objects")
 
 
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
+
+
 def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(value, dict):
         yield where, value
     else:
         on_error(
-            TokensieveError(
+            BadRowError(
                 f"a JSON {type(value).__name__}, not an object",
                 where=where,
                 hint='one object a row, such as {"messages": [...]}',
+                row=value,
             )
         )
 
@@ -200,10 +248,11 @@ def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
             where = f"{path}:{reader.line_num}"
             if None in row or None in row.values():
                 on_error(
-                    TokensieveError(
+                    BadRowError(
                         "more or fewer fields than the header names",
                         where=where,
                         hint="quote fields that hold commas or line breaks",
+                        row=row,
                     )
                 )
             else:
@@ -331,20 +380,20 @@ def _is_saved_dataset(source: str) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
-def _load_hub(source: str, settings: DataSettings) -> Any:
+def _load_hub(entry: FileSettings) -> Any:
     import datasets
 
     try:
-        return datasets.load_dataset(source, settings.name, split=settings.split, revision=settings.revision)
+        return datasets.load_dataset(entry.path, entry.name, split=entry.split, revision=entry.revision)
     except Exception as error:
         raise TokensieveError(
             f"neither a file here nor a data set that the Hub gives: {error}",
-            where=source,
+            where=entry.path,
             hint="check the path; for a Hub data set also data.name, data.split and data.revision",
         ) from error
 
 
-def _load_saved(source: str, split: str) -> Any:
+def _load_saved(source: str, split: str | None) -> Any:
     import datasets
 
     try:
@@ -364,6 +413,9 @@ def _load_saved(source: str, split: str) -> Any:
     return loaded
 
 
-def _rename(data: dict[str, Any], columns: dict[str, str]) -> dict[str, Any]:
-    kept = {name: value for name, value in data.items() if name not in columns}
-    return kept | {columns[name]: value for name, value in data.items() if name in columns}
+def _columns(data: dict[str, Any], entry: FileSettings) -> dict[str, Any]:
+    """Return a row's columns without those to ignore, under their new names."""
+    ignore, names = entry.ignore or (), entry.columns or {}
+    data = {name: value for name, value in data.items() if name not in ignore}
+    kept = {name: value for name, value in data.items() if name not in names}
+    return kept | {names[name]: value for name, value in data.items() if name in names}

@@ -30,6 +30,7 @@ class Text:
         text: prompt and answers.
         spans: the characters of each trainable answer, rising.
         plain: True for text without a chat template, to which the tokenizer adds its special tokens.
+        forgotten: trainable answers whose thoughts the chat template leaves out.
         size: bytes of the text in UTF-8.
 
     Raises:
@@ -39,6 +40,7 @@ class Text:
     text: str
     spans: list[Span]
     plain: bool
+    forgotten: int = 0
     size: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -51,11 +51,15 @@ class Encoded:
         input_ids: int32 ``[tokens]``.
         labels: int32 ``[tokens]``, -100 where a token is not trainable.
         straddling: tokens that hold characters of both prompt and answer; they are not trainable.
+        templated: whether a chat template rendered the row.
+        forgotten: trainable answers whose thoughts the chat template left out.
     """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     straddling: int = 0
+    templated: bool = False
+    forgotten: int = 0
 
 
 @dataclass
@@ -111,7 +115,8 @@ class Encoder:
         try:
             if isinstance(row, PlainText):
                 return Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
-            return Text(*self._chat.render_answers(row), False)
+            text, spans = self._chat.render_answers(row)
+            return Text(text, spans, False, self._chat.forgotten_thoughts(row, text))
         except UnicodeEncodeError as error:
             return TokensieveError(
                 f"text that is not valid Unicode: {error.reason} at character {error.start}",
@@ -163,8 +168,8 @@ class Encoder:
         mask[cu_seqlens[:-1][np.diff(cu_seqlens) > 0]] = False  # nothing predicts the first token
         labels = np.where(mask, ids, np.int32(IGNORE_INDEX))
         return [
-            Encoded(ids[span], labels[span], count)
-            for span, count in zip(segments(cu_seqlens), straddling, strict=True)
+            Encoded(ids[span], labels[span], count, not text.plain, text.forgotten)
+            for span, count, text in zip(segments(cu_seqlens), straddling, tokens.texts.values(), strict=True)
         ]
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from tokensieve.containers import IGNORE_INDEX
-from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised, convert
-from tokensieve.data.prepare import raise_error
+from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
+from tokensieve.data.prepare import converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.generate import greedy_answers, max_prompt_tokens
@@ -76,9 +76,9 @@ def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = N
             nothing that ``extract`` matches.
     """
     questions = []
-    for row in read_rows(data, raise_error):
+    for row, converted in chain.from_iterable(batch for batch, _ in converted_rows(data, raise_error)):
         try:
-            question = _question(row.number, convert(row.data, data.form), encoder)
+            question = _question(row.number, converted, encoder)
             _expected(question, extract)
         except TokensieveError as error:
             raise TokensieveError(error.what, where=row.where, hint=error.hint) from error
@@ -86,8 +86,8 @@ def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = N
     if not questions:
         raise TokensieveError(
             "no prompts and answers",
-            where=", ".join(data.files),
-            hint="evaluate.exact_match.data.files: rows with a prompt and the answer that is expected",
+            where=data.paths,
+            hint="evaluate.exact_match.files: rows with a prompt and the answer that is expected",
         )
     return questions
 
@@ -200,8 +200,9 @@ def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
         raise TokensieveError(
             "a conversation without an assistant's answer", hint="end it with the answer that is expected"
         )
-    content = messages[answers[-1]].get("content")
-    if content is None:
+    last = messages[answers[-1]]
+    content = last["content"]
+    if not content and "tool_calls" in last:
         raise TokensieveError(
             "the last assistant turn calls a tool and has no text to compare",
             hint="end it with the answer that is expected",

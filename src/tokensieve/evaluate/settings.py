@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
+from tokensieve.data.settings import Files, ReadSettings, check_files_given
 from tokensieve.errors import TokensieveError
-from tokensieve.setting_types import Count, Names, Source, Sources, bare, known_keys_only
+from tokensieve.setting_types import Count, Names, Source, bare, known_keys_only
 
 
 @known_keys_only
 @dataclass(frozen=True)
-class ExactMatchSettings:
-    """Greedy answers compared with reference answers.
+class HeldOutSettings(ReadSettings):
+    """Data that is not trained on, for the loss over response tokens, read as `data` where a key is not given.
+
+    Attributes:
+        files: rows in any form that `data.files` takes; none to measure no such loss.
+    """
+
+    files: Files = ()
+
+    def __post_init__(self) -> None:
+        check_files_given(self.files, self)
+
+
+@known_keys_only
+@dataclass(frozen=True)
+class ExactMatchSettings(ReadSettings):
+    """Greedy answers compared with reference answers. Rows are read as those of `data` where a key is not given.
 
     Attributes:
         files: prompts and answers, in any form that `data.files` takes; the last assistant turn is the
@@ -24,16 +40,14 @@ class ExactMatchSettings:
             model's context holds beside it.
         extract: regular expression whose last match (its first group, where it has one) is compared
             instead of the whole answer, such as `#### (-?[0-9.,]+)`.
-        limit: ask this many prompts at most.
 
     Raises:
         TokensieveError: `extract` is not a regular expression.
     """
 
-    files: Sources
+    files: Files
     max_new_tokens: Count = 64
     extract: str | None = None
-    limit: Count | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -52,7 +66,7 @@ class EvaluateSettings:
     """What fine-tuned models are measured on.
 
     Attributes:
-        held_out: data, in any form that `data.files` takes, for the loss over response tokens.
+        held_out: data that is not trained on, for the loss over response tokens.
         exact_match: prompts whose greedy answers are compared with reference answers.
         tasks: names of lm-evaluation-harness tasks, groups or tags, or of tasks in `task_folder`.
         task_folder: folder with task definitions (`*.yaml`) of your own, which go before the harness's
@@ -63,7 +77,7 @@ class EvaluateSettings:
         batch_size: prompts generated or scored together.
     """
 
-    held_out: Sources = ()
+    held_out: Annotated[HeldOutSettings, bare("files")] = field(default_factory=HeldOutSettings)
     exact_match: Annotated[ExactMatchSettings, bare("files")] | None = None
     tasks: Names = ()
     task_folder: Source | None = None

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tokensieve.data.prepare import Counts, converted_rows, raise_error
+from tokensieve.data.bad_rows import BadRows
+from tokensieve.data.prepare import Counts, converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.models.loading import check_model, is_here
-from tokensieve.pipeline.inputs import Inputs, other_data, prepare_inputs, recipe_encoder, with_max_length
+from tokensieve.pipeline.inputs import Inputs, prepare_inputs, recipe_encoder, with_max_length
 from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import check_folder
@@ -70,12 +71,10 @@ def _models(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
 
 def _data(recipe: Recipe) -> dict[str, DataSettings]:
     """Return the data sets that a run reads, by their keys in the recipe."""
-    files = {f"models.{role}.warm_up": s.warm_up.files for role, s in recipe.models.items() if s.warm_up}
-    files["evaluate.held_out"] = recipe.evaluate.held_out
-    if recipe.evaluate.exact_match is not None:
-        files["evaluate.exact_match"] = recipe.evaluate.exact_match.files
-    others = {key: other_data(recipe, given) for key, given in files.items() if given}
-    return {"data": recipe.data, **others}
+    others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
+    others |= {"evaluate.held_out": recipe.evaluate.held_out, "evaluate.exact_match": recipe.evaluate.exact_match}
+    given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
+    return {"data": recipe.data, **given}
 
 
 def _models_elsewhere(models: Mapping[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:
@@ -120,7 +119,7 @@ def _check_what_is_here(
             continue
         with progress.stage(f"read {key}", None, "rows") as advance:
             rows = 0
-            for _, count in converted_rows(settings, raise_error):
+            for _, count in converted_rows(settings, BadRows(settings)):
                 rows += count
                 advance(count)
         yield f"{key}: {rows:,} rows"
@@ -144,11 +143,13 @@ def _statistic_lines(plan: Plan) -> Iterator[str]:
 
 
 def _data_lines(inputs: Inputs) -> Iterator[str]:
-    yield f"data: {_counted(inputs.examples.counts)}"
-    for role, examples in inputs.warm_ups.items():
-        yield f"models.{role}.warm_up: {_counted(examples.counts)}"
-    if inputs.held_out is not None:
-        yield f"evaluate.held_out: {_counted(inputs.held_out.counts)}"
+    sets = {"data": inputs.examples}
+    sets |= {f"models.{role}.warm_up": examples for role, examples in inputs.warm_ups.items()}
+    sets |= {"evaluate.held_out": inputs.held_out} if inputs.held_out is not None else {}
+    for key, examples in sets.items():
+        yield f"{key}: {_counted(examples.counts)}"
+        if examples.counts.unused_columns:
+            yield f"  {examples.counts.unused_in_words()}"
     if inputs.questions:
         yield f"evaluate.exact_match: {len(inputs.questions):,} questions"
 

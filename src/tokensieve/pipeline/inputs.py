@@ -9,16 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokensieve.containers import Role, StatisticSpec
+from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.inspection import Inspection, Problem, inspect_data
 from tokensieve.data.prepare import ExampleStore, prepare
+from tokensieve.data.repeats import in_words, shared
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.plan import Plan, role_model
+from tokensieve.pipeline.plan import Plan, base_model, role_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
 
@@ -63,21 +65,25 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     def tokenise(data: DataSettings, description: str) -> ExampleStore:
         with progress.stage(description, None, "rows") as advance:
             examples = prepare(data, encoder, recipe.store_folder, advance)
-        for warning in examples.counts.warnings():
-            progress.note(f"warning: {warning}")
+        for warning in examples.warnings():
+            progress.warn(warning)
         return examples
 
     examples = tokenise(recipe.data, "tokenise")
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
     held_out = None
-    if recipe.evaluate.held_out:
-        held_out = tokenise(other_data(recipe, recipe.evaluate.held_out), "tokenise held-out")
+    if (others := recipe.evaluate.held_out).files:
+        held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
     questions = recipe_questions(recipe, encoder)
     warm_ups: dict[Role, ExampleStore] = {}
     for role, settings in recipe.models.items():
-        if settings.warm_up is not None and settings.warm_up.files:
-            warm_ups[role] = tokenise(other_data(recipe, settings.warm_up.files), f"tokenise warm-up of {role}")
+        if (made := settings.warm_up) is not None and made.files:
+            warm_ups[role] = tokenise(recipe.data.of_others(made.files, made), f"tokenise warm-up of {role}")
+    if held_out is not None:
+        trained = {"data.files": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
+        for key, one in trained.items():
+            _warn_of_leaks(held_out, one, key, progress)
     models: dict[Role, ModelSettings] = {
         role: role_model(one, plan.base) for role, one in recipe.models.items() if one.warm_up is None
     }
@@ -101,16 +107,12 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
     """Read a recipe's prompts and answers; none where it asks for no exact match."""
     if (match := recipe.evaluate.exact_match) is None:
         return ()
-    data = dataclasses.replace(other_data(recipe, match.files), limit=match.limit)
-    return tuple(read_questions(data, encoder, match.extract))
+    return tuple(read_questions(recipe.data.of_others(match.files, match), encoder, match.extract))
 
 
-def other_data(recipe: Recipe, files: tuple[str, ...]) -> DataSettings:
-    """Return how other files of a recipe are read: as its data, but all rows."""
-    return dataclasses.replace(recipe.data, files=files, limit=None)
-
-
-def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
+def inspect(
+    data: DataSettings, tokenizer: str, examples: int, compare_with: str | None, trust_remote_code: bool = False
+) -> tuple[Inspection, Encoder]:
     """Inspect data, and check it against the model that the tokenizer comes with, if it comes with one.
 
     Args:
@@ -118,32 +120,61 @@ def inspect(data: DataSettings, tokenizer: str, examples: int, compare_with: str
         tokenizer: folder or Hub id of a tokenizer or of a model.
         examples: number of previews.
         compare_with: a second tokenizer that must give the same ids.
+        trust_remote_code: whether the model may run code of its own.
 
     Raises:
         TokensieveError: nothing can be read at all, or the tokenizer cannot be loaded.
     """
     folder = local_folder(tokenizer, weights=False)
     encoder = load_encoder(str(folder), data.chat_template)
-    found = inspect_data(data, encoder, examples, compare_with)
-    if not (folder / "config.json").is_file() or not found.counts.examples:
-        return found, encoder
-    model = ModelSettings(str(folder))
+    model = None
+    if (folder / "config.json").is_file():
+        model = ModelSettings(str(folder), trust_remote_code=trust_remote_code)
+    return _inspected(data, encoder, model, examples, compare_with), encoder
+
+
+def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
+    """Inspect the data of a recipe as a run reads it, and check it against the base; errors as for `inspect`."""
+    base = base_model(recipe)
+    encoder = recipe_encoder(recipe, base)
+    return _inspected(recipe.data, encoder, base, examples, compare_with), encoder
+
+
+def _inspected(
+    data: DataSettings, encoder: Encoder, model: ModelSettings | None, examples: int, compare_with: str | None
+) -> Inspection:
+    """Inspect data, with what the model that is to be trained cannot take of it among the problems."""
     try:
-        with_max_length(data, model)
+        decided = with_max_length(data, model)
+    except TokensieveError as error:
+        found = inspect_data(with_max_length(data, None), encoder, examples, compare_with)
+        return _with_problem(found, error)
+    found = inspect_data(decided, encoder, examples, compare_with)
+    if model is None or not found.counts.examples:
+        return found
+    try:
         check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
     except TokensieveError as error:
-        problem = Problem("error", error.what, error.where, error.hint)
-        return dataclasses.replace(found, problems=[problem, *found.problems]), encoder
-    return found, encoder
+        return _with_problem(found, error)
+    return found
 
 
-def with_max_length(data: DataSettings, base: ModelSettings) -> DataSettings:
+def _with_problem(found: Inspection, error: TokensieveError) -> Inspection:
+    problem = Problem("error", error.what, error.where, error.hint)
+    return dataclasses.replace(found, problems=[problem, *found.problems])
+
+
+def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSettings:
     """Return the settings with the length of examples decided.
+
+    Args:
+        data: the settings.
+        base: the model that is to be trained; None where it is not known.
 
     Raises:
         TokensieveError: a length beyond the context of the base.
     """
-    context = context_of(base)
+    context = context_of(base) if base is not None else None
     if data.max_length is None:
         return dataclasses.replace(data, max_length=min(DEFAULT_MAX_LENGTH, context or DEFAULT_MAX_LENGTH))
     if context and data.max_length > context:
@@ -165,7 +196,17 @@ def _check_role(
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
     folder = local_folder(model.path, model.revision, weights=False)
     if model.path != base.path and (folder / "tokenizer_config.json").is_file():
-        check_same_ids(recipe.data, encoder, str(folder))
+        check_same_ids(recipe.data, encoder, str(folder), on_error=BadRows(recipe.data))
+
+
+def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, progress: StageProgress) -> None:
+    """Warn of held-out rows that a model is trained on, which makes its held-out loss too low."""
+    hashes, rows = held_out.hashes()
+    if len(leaked := shared(hashes, trained.hashes()[0])):
+        progress.warn(
+            f"{len(leaked):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
+            f"({in_words(rows[leaked])}): what is trained on them does better on them; leave them out of one"
+        )
 
 
 def _check_layers(specs: tuple[StatisticSpec, ...], model: ModelSettings) -> None:

@@ -259,8 +259,9 @@ def _explained(settings: Any, errors: list[Any], key: tuple[str, ...], where: _W
     first = errors[0]
     own = first.get("ctx", {}).get("error")
     if isinstance(own, TokensieveError):  # what the settings check themselves
-        told = tuple(own.where.removeprefix("recipe: ").split(".")) if own.where else key
-        return TokensieveError(own.what, where=where.of(told), hint=own.hint)
+        # Settings that stand in several places name a key of theirs as `.limit`.
+        told = ".".join(key) + own.where if own.where[:1] in ("", ".") else own.where.removeprefix("recipe: ")
+        return TokensieveError(own.what, where=where.of(tuple(told.split("."))), hint=own.hint)
     name, place = ".".join(key), where.of(key)
     if first["type"] in _UNKNOWN_KEY:
         known = [item.name for item in fields(_settings_at(settings, first["loc"][:-1]))]
@@ -304,9 +305,13 @@ def _settings_at(hint: Any, loc: Sequence[Any]) -> Any:
     """Return the class of the settings at a place within others."""
     if is_dataclass(hint):
         return _settings_at(get_type_hints(hint)[loc[0]], loc[1:]) if loc else hint
+    choices = get_args(hint)
     if get_origin(hint) is dict:
-        return _settings_at(get_args(hint)[1], loc[1:])
-    return _settings_at(get_args(hint)[0], loc)
+        return _settings_at(choices[1], loc[1:])
+    if get_origin(hint) is tuple:
+        return _settings_at(choices[0], loc[1:])
+    chosen = [choice for choice in choices if is_dataclass(choice) and getattr(choice, "__name__", "") in loc[:1]]
+    return _settings_at(chosen[0], loc[1:]) if chosen else _settings_at(choices[0], loc)
 
 
 def _plain(value: Any) -> Any:

@@ -43,6 +43,7 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
         TokensieveError: input that cannot be used; before any model is loaded, where it can be known.
     """
     progress = progress or StageProgress()
+    progress.warnings.clear()  # those of another run
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)
     check_folder(plan)
@@ -162,6 +163,9 @@ class _Stages:
             done = selection.folder.selected
             with self._bench.timed(f"select {selection.arm.name}", done, self._bench.examples.counts.tokens):
                 made = selection.make()
+            if selection.arm == self._plan.leader:
+                for warning in made.warnings():
+                    self._bench.progress.warn(warning)
             kept = made.kept if kept is None else kept
         self._write_recipe()
         self._write_state()
@@ -179,7 +183,7 @@ class _Stages:
     def evaluate(self) -> None:
         """Evaluate the base, the reference and every arm's model on the same data."""
         settings, plan = self._plan.recipe.evaluate, self._plan
-        if not (settings.held_out or settings.exact_match or settings.tasks):
+        if not (settings.held_out.files or settings.exact_match or settings.tasks):
             return
         roles: tuple[Role, ...] = ("base", "reference")
         known = self._bench.models
@@ -288,5 +292,6 @@ class _Stages:
             tokens=bench.tokens,
             versions=fingerprint.versions(),
             seeds=self._plan.recipe.training_seeds,
+            warnings=bench.progress.warnings,
         )
         self._folder.write_state(state)

@@ -198,7 +198,7 @@ class RunWorkbench:
 
         folder, _ = make_once(recipe.store_folder, identity, make)
         for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
-            self.progress.note(f"warning: {warning}")
+            self.progress.warn(warning)
         return trained_model(self.plan.base, settings, folder / "model")
 
     def train_arm(self, description: str, data: Path, output: Path, method: Method | None, seed: int) -> None:

@@ -97,7 +97,12 @@ def seeds_in_words(rows: Sequence[Row]) -> str:
 
 def results_json(view: RunView) -> dict[str, Any]:
     """Return the results of a run, ready for JSON; None for results that were not measured."""
-    return {"run": str(view.folder), "method": view.method, "results": [row_json(row) for row in view.rows]}
+    return {
+        "run": str(view.folder),
+        "method": view.method,
+        "results": [row_json(row) for row in view.rows],
+        "warnings": list(view.warnings),
+    }
 
 
 def row_json(row: Row) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _facts(recipe: Mapping[str, Any], selection: Selection) -> dict[str, str]:
         "examples": f"{selection.examples_written:,}",
         "examples without a kept token": f"{selection.examples_without_kept:,}, left out",
         "source rows": f"{selection.source_rows:,}",
-        "source": ", ".join(_name(source) for source in data["files"]),
+        "source": _sources(data["files"]),
         "fingerprint of token ids, labels and lengths": selection.identity.data,
         "tokenizer": _name(data["tokenizer"]) if data["tokenizer"] else base,
         "longest example allowed": str(data["max_length"]),
@@ -141,9 +141,14 @@ def _model(model: Mapping[str, Any], base: str) -> str:
     if model["warm_up"]:
         warm_up = model["warm_up"]
         rows = f"{warm_up['rows']:,} rows" if warm_up["rows"] else "all rows"
-        files = ", ".join(_name(source) for source in warm_up["files"]) or "this data"
+        files = _sources(warm_up["files"]) or "this data"
         return f"{name}, fine-tuned on {rows} of {files}"
     return f"{name} with the adapter {_name(model['adapter'])}" if model["adapter"] else name
+
+
+def _sources(files: Sequence[Any]) -> str:
+    """Return the names of the entries of `files`, each a path or a mapping with one."""
+    return ", ".join(_name(entry if isinstance(entry, str) else entry["path"]) for entry in files)
 
 
 def _name(source: str) -> str:

@@ -50,6 +50,7 @@ class RunState:
         tokens: how many went through each stage, where that was noted.
         versions: of the libraries.
         seeds: that arms are trained with.
+        warnings: what a user should know of the data and the models.
     """
 
     name: str
@@ -61,6 +62,7 @@ class RunState:
     tokens: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

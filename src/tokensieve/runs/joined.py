@@ -64,6 +64,7 @@ def load_runs(folders: Sequence[Path]) -> RunView:
         first.versions,
         {name: view.folders[row.name] for name, (_, view, row) in named if row.selection is not None},
         _prefixed(labels, [view.tokens for view in views]),
+        list(dict.fromkeys(warning for view in views for warning in view.warnings)),
     )
 
 

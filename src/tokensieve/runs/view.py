@@ -122,6 +122,7 @@ class RunView:
         versions: of the libraries.
         folders: the folder of each arm; of several runs, where they are joined.
         tokens: how many went through each stage, where that was noted.
+        warnings: what a user should know of the data and the models.
     """
 
     folder: Path
@@ -134,6 +135,7 @@ class RunView:
     versions: Mapping[str, str]
     folders: Mapping[str, ArmFolder]
     tokens: Mapping[str, int]
+    warnings: Sequence[str]
 
     @property
     def run_folder(self) -> RunFolder:
@@ -298,6 +300,7 @@ def load_run(folder: Path) -> RunView:
         state.versions,
         {name: run.arm(name) for name in arms},
         state.tokens,
+        state.warnings,
     )
 
 

@@ -16,6 +16,7 @@ from tokensieve.store.manifest import LAYOUT, check_layout
 
 IMPORTED = "imported"
 """The method of an arm whose scores, labels or masks were read from a file."""
+_MOSTLY = 0.9
 _RULES: dict[str, Any] = {rule.__name__: rule for rule in (TopFraction, DropFraction, TopCount, Threshold, TopExamples)}
 
 
@@ -72,6 +73,7 @@ class Selection:
         share_reason: how many tokens are kept and why, in words.
         fitted: hyper-parameters that were derived from the data, None where there are none.
         reasons: names of the reasons to drop a token, by bit.
+        kept_turn_ends: kept tokens that are kept because they end a turn.
         rounds: what each round selected, where selecting and training took turns.
         examples_absent: examples that an imported file does not have.
     """
@@ -90,6 +92,7 @@ class Selection:
     reasons: Sequence[str] = ()
     rounds: Sequence[Mapping[str, Any]] = ()
     examples_absent: int = 0
+    kept_turn_ends: int = 0
 
     @property
     def method(self) -> str:
@@ -115,6 +118,16 @@ class Selection:
     def share(self) -> float:
         """Kept share of the trainable tokens."""
         return self.kept / self.trainable if self.trainable else 0.0
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before training on it."""
+        if self.kept_turn_ends < _MOSTLY * max(1, self.kept):
+            return []
+        return [
+            f"{self.kept_turn_ends:,} of the {self.kept:,} tokens that '{self.method}' keeps are turn ends, which are "
+            "kept whatever their score, so its scores decide on next to nothing: keep a greater share, or set "
+            "select.keep_turn_end: false"
+        ]
 
     @property
     def rule(self) -> Rule:

@@ -66,9 +66,9 @@ def select_shards(
         stage: shows progress, and the kept share so far.
 
     Returns:
-        Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, and ``threshold``, the
-        lowest score that was kept by rank (None where no single one exists), and ``scores_tie``, whether all
-        scores of tokens that need not be kept are the same.
+        Counts: ``trainable``, ``kept``, ``examples``, ``examples_without_kept``, ``kept_turn_ends``, and
+        ``threshold``, the lowest score that was kept by rank (None where no single one exists), and ``scores_tie``,
+        whether all scores of tokens that need not be kept are the same.
 
     Raises:
         TokensieveError: a rule that needs a training batch, or a score that is NaN or infinite.
@@ -122,11 +122,14 @@ class _Counts:
     kept: int = 0
     examples: int = 0
     examples_without_kept: int = 0
+    kept_turn_ends: int = 0
 
     @classmethod
-    def of(cls, trainable: Bool, kept: Bool, cu_seqlens: Int64) -> _Counts:
+    def of(cls, trainable: Bool, kept: Bool, cu_seqlens: Int64, kept_turn_ends: int) -> _Counts:
         without = int((segment_counts(kept, cu_seqlens) == 0).sum())
-        return cls(int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), len(cu_seqlens) - 1, without)
+        return cls(
+            int(np.count_nonzero(trainable)), int(np.count_nonzero(kept)), len(cu_seqlens) - 1, without, kept_turn_ends
+        )
 
     def add(self, other: _Counts, advance: ProgressCallback) -> None:
         for field in fields(self):
@@ -177,7 +180,8 @@ def _select_alone(rule: Rule, shards: int, output: _Output, pool: ThreadPoolExec
         statistics, scores = output.score(number)
         kept = rule.keep(scores, statistics)
         output.keep(number, statistics.cu_seqlens, kept)
-        return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens)
+        turn_ends = int(np.count_nonzero(kept & forced_tokens(statistics)))
+        return _Counts.of(statistics.trainable, kept, statistics.cu_seqlens, turn_ends)
 
     counts = _Counts()
     with stage("select") as advance:
@@ -248,9 +252,9 @@ def _select_dataset(
         ) -> tuple[_Counts, np.float32]:
             kept = rule.decide(picked, keys)
             output.keep(number, cu_seqlens, kept)
-            return _Counts.of(keys != 0, kept, cu_seqlens), rule.lowest(kept, keys)
+            return _Counts.of(keys != 0, kept, cu_seqlens, 0), rule.lowest(kept, keys)
 
-        counts, lowest = _Counts(), np.float32(np.inf)
+        counts, lowest = _Counts(kept_turn_ends=forced), np.float32(np.inf)  # a ranking keeps all of them
         # Ties are shared out in the order of the shards; writing needs no order.
         writing: deque[Future[tuple[_Counts, np.float32]]] = deque()
         with stage("select") as advance:

@@ -29,6 +29,11 @@ def of_bytes(data: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def short(data: bytes) -> int:
+    """Return a hash of 64 bits, which tells apart what is in memory; files have `of_bytes`."""
+    return xxhash.xxh3_64_intdigest(data)
+
+
 def of_file(path: Path) -> str:
     """Return the checksum of a file's bytes."""
     if path.stat().st_size == 0:  # an empty file cannot be mapped

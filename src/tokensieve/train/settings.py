@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from pydantic import BeforeValidator
 
+from tokensieve.data.settings import Files, ReadSettings, check_files_given
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.setting_types import Count, Share, Sources, known_keys_only, shown, what_it_must_be
+from tokensieve.setting_types import Count, Share, known_keys_only, shown, what_it_must_be
 
 if TYPE_CHECKING:
     import torch
@@ -78,20 +79,24 @@ Train = Annotated[TrainSettings, BeforeValidator(_collect_arguments)]
 
 @known_keys_only
 @dataclass(frozen=True)
-class WarmUp:
+class WarmUp(ReadSettings):
     """A reference model to be made: the base, fine-tuned on a subset with every token.
 
     Attributes:
         rows: number of examples of the pool; all rows of `files` when these are given.
         pick: the `first` examples of the pool, or a `random` choice (by the run's seed).
-        files: data of its own instead of a part of the pool, in any form that `data.files` takes.
+        files: data of its own instead of a part of the pool, in any form that `data.files` takes, and read as `data`
+            where a key is not given.
         train: what differs from the recipe's `train` section.
     """
 
     rows: Count | None = None
     pick: Literal["first", "random"] = "first"
-    files: Sources = ()
+    files: Files = ()
     train: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_files_given(self.files, self)
 
 
 def check_arguments(arguments: dict[str, Any]) -> None:

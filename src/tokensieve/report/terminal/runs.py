@@ -333,6 +333,8 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
         yield f"tokens per example: {', '.join(lengths)}"
+    if counts.unused_columns:
+        yield counts.unused_in_words()
 
 
 def _print_problems(problems: Sequence[Problem], console: Console) -> None:

@@ -1,0 +1,107 @@
+"""Paired differences against scipy, plain loops and simulations with a known answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import bootstrap
+
+from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.differences import detectable_effect, holm, paired_difference
+
+
+def data(seeds: int, examples: int, shift: float = 0.0, seed_effect: float = 0.0, start: int = 0):
+    generator = np.random.default_rng(start)
+    counts = generator.integers(5, 60, examples)
+    others = generator.exponential(2.0, (seeds, examples)) * counts
+    noise = generator.normal(0, 0.5, (seeds, examples)) + generator.normal(0, seed_effect, (seeds, 1))
+    return others + (noise + shift) * counts, others, counts
+
+
+def test_one_seed_equals_the_percentile_bootstrap_of_scipy():
+    sums, others, counts = data(1, 300)
+    found = paired_difference(sums, others, counts)
+
+    def ratio(deltas, counts, axis=-1):
+        return deltas.sum(axis=axis) / counts.sum(axis=axis)
+
+    wanted = bootstrap(
+        ((sums - others)[0], counts),
+        ratio,
+        paired=True,
+        vectorized=True,
+        n_resamples=4000,
+        method="percentile",
+        rng=np.random.default_rng(1),
+    )
+    assert found.value == pytest.approx((sums - others).sum() / counts.sum())
+    low, high = wanted.confidence_interval
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.05 * (high - low))
+    assert found.detectable == pytest.approx(2.8016 * wanted.standard_error, rel=0.05)
+
+
+def test_equals_a_loop_over_resampled_seeds_and_examples():
+    sums, others, counts = data(4, 60, seed_effect=0.2)
+    generator, draws = np.random.default_rng(2), []
+    deltas = sums - others
+    mean = deltas.mean(axis=0)
+    for _ in range(4000):
+        seeds, examples = generator.integers(0, 4, 4), generator.integers(0, 60, 60)
+        total = sum(mean[e] + (deltas[s, e] - mean[e]) * (4 / 3) ** 0.5 for s in seeds for e in examples)
+        draws.append(total / 4 / counts[examples].sum())
+    found = paired_difference(sums, others, counts)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.06 * (high - low))
+
+
+def test_seeds_that_differ_widen_the_interval():
+    sums, others, counts = data(5, 200, seed_effect=0.5)
+    together = paired_difference(sums, others, counts)
+    blind = paired_difference(sums.mean(axis=0, keepdims=True), others.mean(axis=0, keepdims=True), counts)
+    assert together.value == pytest.approx(blind.value)
+    assert together.high - together.low > 3 * (blind.high - blind.low)
+
+
+def test_a_difference_of_nothing_is_called_real_in_five_percent_of_cases():
+    wrong = sum(paired_difference(*data(1, 80, start=start)).p < 0.05 for start in range(300))
+    assert wrong / 300 == pytest.approx(0.05, abs=0.04)
+
+
+def test_an_effect_of_the_detectable_size_is_found_in_most_cases():
+    detectable = np.mean([paired_difference(*data(1, 80, start=start)).detectable for start in range(20)])
+    found = sum(paired_difference(*data(1, 80, float(detectable), start=start)).p < 0.05 for start in range(200))
+    assert found / 200 == pytest.approx(0.8, abs=0.1)
+
+
+def test_equal_results_are_no_difference():
+    sums, _, counts = data(2, 30)
+    found = paired_difference(sums, sums, counts)
+    assert (found.value, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
+
+
+def test_results_over_other_examples_are_refused():
+    sums, others, counts = data(2, 30)
+    with pytest.raises(TokensieveError, match="cannot be paired"):
+        paired_difference(sums, others[:1], counts)
+    with pytest.raises(TokensieveError, match="cannot be paired"):
+        paired_difference(sums, others, counts[:-1])
+
+
+def test_detectable_effect_of_a_standard_error():
+    assert detectable_effect(0.01) == pytest.approx(0.0280, abs=1e-4)
+
+
+def test_holm_equals_the_textbook_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_equals_a_loop(values: list[float]):
+    adjusted = holm(values)
+    for number, value in enumerate(values):
+        smaller = [one for place, one in enumerate(values) if (one, place) <= (value, number)]
+        ranked = sorted(smaller)
+        wanted = max(one * (len(values) - rank) for rank, one in enumerate(ranked))
+        assert adjusted[number] == pytest.approx(min(1.0, wanted))

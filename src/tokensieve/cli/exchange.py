@@ -71,7 +71,7 @@ def import_(
     fraction: float | None = None,
     as_json: Json = False,
 ) -> None:
-    """Make an arm from scores, labels or masks that another tool wrote.
+    """Make an arm from scores, labels or masks that another tool wrote; `tokensieve run` then trains and evaluates it.
 
     For example:
       tokensieve import runs/a scores.parquet --name theirs --fraction 0.6
@@ -86,6 +86,7 @@ def import_(
         as_json: print JSON.
     """
     from tokensieve.pipeline.imported import import_arm
+    from tokensieve.runs.folder import RunFolder
 
     arm = import_arm(run, file, name, fraction)
     selection = arm.selection
@@ -95,6 +96,8 @@ def import_(
     if selection.examples_absent:
         print(f"note: {selection.examples_absent:,} examples are not in the file, so none of their tokens are kept")
     print(f"{name}: {selection.kept:,} of {selection.trainable:,} tokens kept\n{arm.folder}")
+    if (folder := RunFolder(run)).recipe()["train"] is not None:
+        print(f"to train and evaluate it beside the other arms: tokensieve run {folder.recipe_file}")
 
 
 def lm_eval(

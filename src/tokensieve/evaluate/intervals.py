@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,16 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
     found = binomtest(successes, trials).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % t interval of the mean of a few independent values, such as one for each seed; two at least."""
+    if not np.ptp(values):
+        return float(values[0]), float(values[0])
+    from scipy.stats import sem, t
+
+    low, high = t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=sem(values))
+    return float(low), float(high)
 
 
 def bootstrap_ratio(sums: NDArray[np.float64], counts: NDArray[np.int64], seed: int = 0) -> tuple[float, float]:

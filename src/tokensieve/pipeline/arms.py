@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from tokensieve.pipeline.workbench import Loader, RunWorkbench
 from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
-from tokensieve.select.cleaned import data_files, write_cleaned, write_training
+from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.selection import Selection, SelectionIdentity
 from tokensieve.select.streaming import MODELS_DIFFER, read_selection, refuse_ties
 from tokensieve.store import fingerprint
@@ -42,12 +43,14 @@ class ArmSelection:
         folder: of the arm.
         bench: models and statistics of the run.
         kept: tokens that the recipe's method kept; None for that method itself.
+        seed: of the training that the selection of a schedule depends on.
     """
 
     arm: Arm
     folder: ArmFolder
     bench: RunWorkbench
     kept: int | None
+    seed: int
 
     @property
     def identity(self) -> SelectionIdentity:
@@ -140,6 +143,7 @@ class ArmSelection:
             measured_on_the_way,
             self.folder.rounds,
             self.folder.model,
+            dataclasses.replace(self.bench.training, seed=self.seed),
             self.bench,
         )
 
@@ -171,12 +175,46 @@ class ArmSelection:
         return {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 
-def training_files(arm: Arm, folder: ArmFolder) -> list[Path]:
-    """Return the files that an arm trains on."""
-    return data_files(folder.training if arm.selects_in_training else folder.cleaned)
+@dataclass(frozen=True)
+class Training:
+    """One model of a run: an arm that is trained with one seed.
+
+    Attributes:
+        name: of the arm, with the seed where it is not the first.
+        folder: gets model and evaluation.
+        data: folder of what it is trained on.
+        method: selects or weights tokens as the model trains; None where the labels say everything.
+        seed: of the training.
+    """
+
+    name: str
+    folder: ArmFolder
+    data: Path
+    method: Method | None
+    seed: int
 
 
-def training_method(arm: Arm) -> Method | None:
+def replicates(name: str, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[tuple[str, ArmFolder, int]]:
+    """Yield name, folder and seed of an arm for each seed: the first has the arm's own folder, others one within it."""
+    for place, seed in enumerate(seeds):
+        yield (f"{name}, seed {seed}", folder.replicate(seed), seed) if place else (name, folder, seed)
+
+
+def trainings(arm: Arm, folder: ArmFolder, seeds: Sequence[int]) -> Iterator[Training]:
+    """Yield the models of an arm, one a seed."""
+    for name, own, seed in replicates(arm.name, folder, seeds):
+        selected = own if arm.by_seed else folder
+        data = selected.training if arm.selects_in_training else selected.cleaned
+        yield Training(name, own, data, _training_method(arm), seed)
+
+
+def imported_trainings(folder: ArmFolder, seeds: Sequence[int]) -> Iterator[Training]:
+    """Yield the models of an imported arm, one a seed."""
+    for name, own, seed in replicates(folder.name, folder, seeds):
+        yield Training(name, own, folder.cleaned, None, seed)
+
+
+def _training_method(arm: Arm) -> Method | None:
     """Return what the trainer of an arm selects or weights with; None where the labels say everything.
 
     Where the weights are in the data already, it is `full`.

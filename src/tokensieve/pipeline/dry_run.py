@@ -158,6 +158,9 @@ def _check_what_is_here(
 def _arm_lines(plan: Plan) -> Iterator[str]:
     for arm in plan.arms:
         yield f"arm {arm.name}: {arm.share}; selects {'online' if arm.online else 'offline'}"
+    if plan.recipe.train is not None and (seeds := plan.recipe.seeds):
+        models = len(plan.arms) * len(seeds)
+        yield f"train each arm with seeds {', '.join(map(str, seeds))}: {models} models, less those that the store has"
 
 
 def _statistic_lines(plan: Plan) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Scores, labels or masks from a file, as another arm of a run.
 
 The arm has the files of any other (`pipeline`), so that the page, `show` and `export` treat it as one. The recipe does
-not name it: a later `tokensieve run` does not train it, and leaves it in place.
+not name it: a later `tokensieve run` leaves its selection in place, and trains and evaluates it beside the others.
 """
 
 from __future__ import annotations

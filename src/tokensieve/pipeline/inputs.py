@@ -246,14 +246,15 @@ def _check_layers(specs: tuple[StatisticSpec, ...], model: ModelSettings) -> Non
 def _check_disk(inputs: Inputs) -> None:
     """Refuse to start a run that the disk cannot hold, by estimate."""
     plan = inputs.plan
-    counts, arms = inputs.examples.counts, len(plan.arms)
+    counts, seeds = inputs.examples.counts, len(plan.recipe.training_seeds)
+    selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
     statistics = 4 * counts.tokens * sum(len(specs) for specs in plan.statistics.values())
-    cleaned = counts.tokens * arms * (5 + 10 + (24 if plan.recipe.select.jsonl else 0))
+    cleaned = counts.tokens * selections * (5 + 10 + (24 if plan.recipe.select.jsonl else 0))
     weights = sum(
         path.stat().st_size
         for path in local_folder(plan.base.path, plan.base.revision, weights=False).glob("*.safetensors")
     )
-    trained = arms if plan.recipe.train is not None else 0
+    trained = len(plan.arms) * seeds if plan.recipe.train is not None else 0
     # Full training keeps weights and, for the time of a checkpoint, Adam's two moments and the weights again.
     models = trained * weights * (1 if plan.train.lora is None else int(plan.train.merge_adapter))
     models += 4 * weights if plan.train.lora is None and trained else weights // 4

@@ -55,6 +55,7 @@ class Arm:
         selects_in_training: whether it is trained by `TokenSelectionTrainer`, since its labels do not say everything.
         reads: what can be measured before the training, in alphabetical order.
         schedule: how its scoring and training take turns.
+        by_seed: whether what it selects depends on the seed of the run, so that each seed selects again.
     """
 
     name: str
@@ -65,6 +66,13 @@ class Arm:
     selects_in_training: bool
     reads: tuple[Reading, ...]
     schedule: Schedule
+    by_seed: bool
+
+    def with_seed(self, name: str, seed: int) -> Arm:
+        """Return the arm as it selects with a seed of the run, under the name that progress gives it."""
+        drawn = self.by_seed and self.method.name == "random"
+        method = dataclasses.replace(self.method, **{"seed": seed}) if drawn else self.method
+        return dataclasses.replace(self, name=name, method=method)
 
 
 @dataclass(frozen=True)
@@ -199,6 +207,7 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
         online or method.weighted or method.divide_by == "trainable",
         _reads(recipe, method, schedule),
         schedule,
+        schedule.trains or (name == "random" and "seed" not in parameters),
     )
 
 

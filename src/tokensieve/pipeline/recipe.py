@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from tokensieve import yaml12
 from tokensieve.containers import Role
@@ -21,6 +21,25 @@ from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
 from tokensieve.setting_types import Folder, Source, bare, known_keys_only, one_or_more, shown, what_it_must_be
 from tokensieve.train.settings import Train, TrainSettings, WarmUp
+
+_BOTH_SEEDS = TokensieveError(
+    "seed and seeds are both given", where="recipe: seeds", hint="keep seeds for several, or seed for one"
+)
+
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+
+def _listed_seeds(value: Any) -> Any:
+    """Refuse one number: it could be a seed, or how many there are."""
+    if isinstance(value, list | tuple) and value:
+        return value
+    raise TokensieveError(
+        f"seeds is {shown(value)}, it must be a list of one seed or more",
+        where="recipe: seeds",
+        hint="seeds: [0, 1, 2]",
+    )
+
 
 MethodChoice = Annotated[dict[str, Any], bare("name")]
 
@@ -88,10 +107,12 @@ class Recipe:
         method: name and hyper-parameters of the method (see `tokensieve methods`).
         controls: methods to compare with. `random` keeps as many tokens as the method, or draws as many examples or
             tokens of each batch; it is left out where the method keeps every token. Other controls take the method's
-            fraction, and keep their own scope and rounding.
+            fraction, and keep their own scope and rounding. More can be added at the end when the run is finished.
         store: folder of tokenised data and statistics, shared by runs; `store` beside `output` when not
             given.
         seed: of training, of random choices and of the random control.
+        seeds: several in place of `seed`, such as `[0, 1, 2]`: every arm is trained and evaluated with each, and the
+            random control drawn with each; results are means with intervals over seeds. All else takes the first.
         measure: how statistics are measured.
         select: how scores become labels.
         train: how to fine-tune; `null` ends the run with the cleaned data.
@@ -105,12 +126,31 @@ class Recipe:
     method: MethodChoice = field(default_factory=lambda: {"name": "token-cleaning"})
     controls: Annotated[tuple[MethodChoice, ...], one_or_more] = ({"name": "full"}, {"name": "random"})
     store: Folder | None = None
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    seed: Seed = 0
+    seeds: Annotated[tuple[Seed, ...], BeforeValidator(_listed_seeds)] = ()
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     train: Train | None = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+
+    def __post_init__(self) -> None:
+        """Take the seed from the seeds, where these are given."""
+        if len(set(self.seeds)) < len(self.seeds):
+            raise TokensieveError(
+                f"seeds is {list(self.seeds)}, and the same seed gives the same model",
+                where="recipe: seeds",
+                hint="give each seed once",
+            )
+        if self.seeds and self.seed not in (0, self.seeds[0]):
+            raise _BOTH_SEEDS
+        if self.seeds:
+            object.__setattr__(self, "seed", self.seeds[0])
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The seeds that every arm is trained with; the first is `seed`."""
+        return self.seeds or (self.seed,)
 
     @property
     def store_folder(self) -> Path:
@@ -133,10 +173,16 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """
     values, lines = read_recipe(path) if path else ({}, {})
     values = {"controls": ["full", "random"], **values}
+    overridden = {override.partition("=")[0] for override in overrides}
+    for one, other in (("seed", "seeds"), ("seeds", "seed")):
+        if one in overridden and other not in overridden:
+            values.pop(other, None)
     for override in overrides:
         values = override_key(values, override)
         lines[tuple(override.partition("=")[0].split("."))] = f"command line, {override}"
     where = _Where(str(path) if path else "command line", lines)
+    if {"seed", "seeds"} <= values.keys():
+        raise TokensieveError(_BOTH_SEEDS.what, where=where.of(("seeds",)), hint=_BOTH_SEEDS.hint)
     recipe: Recipe = _validate(Recipe, values, where)
     for role, model in recipe.models.items():
         if model.warm_up is not None:
@@ -150,8 +196,9 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
-    """Return the recipe as plain dictionaries and lists, as YAML spells it."""
+    """Return the recipe as plain dictionaries and lists, as YAML spells it; of `seed` and `seeds` the one in use."""
     values: dict[str, Any] = _plain(asdict(recipe))
+    del values["seed" if recipe.seeds else "seeds"]
     return {**values, "train": recipe.train and _train_values(recipe.train)}
 
 

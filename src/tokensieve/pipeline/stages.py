@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.arms import ArmSelection, training_files, training_method
+from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import StageProgress
-from tokensieve.runs.folder import RunFolder, RunState
+from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
@@ -64,7 +65,12 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
 def check_folder(plan: Plan) -> None:
     """Refuse a folder that belongs to another recipe, and show the difference.
 
-    What is measured on the models, how, and what the page shows may change between calls.
+    What is measured on the models, how, and what the page shows may change between calls. Controls and seeds may join
+    those that are there, at the end, controls with the models that they need.
+
+    Raises:
+        TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that
+            was imported.
     """
     folder = RunFolder(Path(plan.recipe.output))
     if folder.path.exists() and not folder.path.is_dir():
@@ -80,11 +86,35 @@ def check_folder(plan: Plan) -> None:
         for name in (*_FREE_TO_CHANGE, "output"):
             values.pop(name, None)
     fingerprint.check_same(
-        found,
+        _with_additions(found, wanted),
         wanted,
         where=str(folder.recipe_file),
-        hint="give another output; statistics are shared through the store",
+        hint="give another output: statistics and trained models are shared through the store; or add what is new at "
+        "the end of controls or seeds",
     )
+    for arm in plan.arms:
+        if (there := folder.arm(arm.name)).selected and there.selection().imported:
+            raise TokensieveError(
+                f"the run has an imported arm named '{arm.name}'",
+                where=str(there.path),
+                hint="delete this folder, and import it under another --name",
+            )
+
+
+def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a run with what another one adds and what leaves the arms that are there as they are."""
+    added = dict(found)
+    before, now = (values.get("seeds") or [values.get("seed")] for values in (found, wanted))
+    if now[: len(before)] == before:
+        written = {name: wanted[name] for name in ("seed", "seeds") if name in wanted}
+        added = {name: value for name, value in found.items() if name not in ("seed", "seeds")} | written
+    if (controls := found.get("controls")) == wanted["controls"][: len(controls or ())]:
+        added["controls"] = wanted["controls"]
+    models = found.get("models") or {}
+    # Arms that read these roles have the base in their place where the recipe names no model for them.
+    fixed = ("history", "current")
+    new = {role: model for role, model in wanted["models"].items() if role not in models and role not in fixed}
+    return {**added, "models": {**models, **new}}
 
 
 class _Stages:
@@ -126,33 +156,33 @@ class _Stages:
             bench.measurements[role] = measured[role]
         bench.measurements = {role: measured[role] for role in plan.statistics}
         self._check_selections()
-        self._write_recipe()  # what may change between calls
-        self._write_state()
+        if not self._grows():
+            self._write_recipe()  # what may change between calls
+            self._write_state()
 
     def select(self) -> None:
         """Score and select tokens for every arm, and write its cleaned data."""
         kept = None
-        for arm in self._plan.arms:
-            selection = ArmSelection(arm, self._folder.arm(arm.name), self._bench, kept)
+        for selection in self._selections():
+            selection = dataclasses.replace(selection, kept=kept)
             done = selection.folder.selected
-            with self._bench.timed(f"select {arm.name}", done, self._bench.examples.counts.tokens):
+            with self._bench.timed(f"select {selection.arm.name}", done, self._bench.examples.counts.tokens):
                 made = selection.make()
-            if arm is self._plan.leader:
+            if selection.arm == self._plan.leader:
                 for warning in made.warnings():
                     self._bench.progress.warn(warning)
             kept = made.kept if kept is None else kept
+        self._write_recipe()
         self._write_state()
 
     def train(self) -> None:
-        """Fine-tune the base on every arm's cleaned data."""
+        """Fine-tune the base on every arm's cleaned data, imported arms too."""
         if self._plan.recipe.train is None:
             return
         self._bench.free_models()
-        for arm in self._plan.arms:
-            folder = self._folder.arm(arm.name)
-            if not folder.trained:
-                files = training_files(arm, folder)
-                self._bench.train(f"train {arm.name}", files, folder.model, method=training_method(arm))
+        for one in self._trainings():
+            if not one.folder.trained:
+                self._bench.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -162,12 +192,12 @@ class _Stages:
             return
         roles: tuple[Role, ...] = ("base", "reference")
         known = self._bench.models
-        models: dict[str, ModelSettings] = {role: known[role] for role in roles if role in known}
+        for role in roles:
+            if role in known:
+                self._evaluate(role, self._folder.arm(role), known[role])
         if plan.recipe.train is not None:
-            for arm in plan.arms:
-                models[arm.name] = trained_model(plan.base, plan.train, self._folder.arm(arm.name).model)
-        for name, model in models.items():
-            self._evaluate(name, model)
+            for one in self._trainings():
+                self._evaluate(one.name, one.folder, trained_model(plan.base, plan.train, one.folder.model))
         self._write_state()
 
     def report(self) -> None:
@@ -176,6 +206,11 @@ class _Stages:
         from tokensieve.runs.view import load_run
 
         write_page(load_run(self._folder.path), self._folder.page, self._plan.recipe.report.examples)
+
+    def _grows(self) -> bool:
+        """Whether arms are about to join others: until they are selected, the run stays what it is."""
+        selected = [self._folder.arm(arm.name).selected for arm in self._plan.arms]
+        return any(selected) and not all(selected)
 
     def _check_distinct(self) -> None:
         """Refuse to compare a model with itself: every score would be the same."""
@@ -199,15 +234,31 @@ class _Stages:
     def _check_selections(self) -> None:
         """Refuse selections of other data, models or settings, before anything is written."""
         kept = None
-        for arm in self._plan.arms:
-            if arm.rule is None and kept is None:
+        for selection in self._selections():
+            if selection.arm.rule is None and kept is None:
                 continue  # it follows the method's selection, which is yet to be made
-            found = ArmSelection(arm, self._folder.arm(arm.name), self._bench, kept).check()
-            if arm is self._plan.leader and found is not None:
+            found = dataclasses.replace(selection, kept=kept).check()
+            if selection.arm == self._plan.leader and found is not None:
                 kept = found.kept
 
-    def _evaluate(self, name: str, model: ModelSettings) -> None:
-        arm, inputs, bench = self._folder.arm(name), self._inputs, self._bench
+    def _selections(self) -> Iterator[ArmSelection]:
+        """Yield the selections of the run, the method's first; of each arm one, or one a seed where this decides."""
+        seeds = self._plan.recipe.training_seeds
+        for arm in self._plan.arms:
+            own = self._folder.arm(arm.name)
+            for name, folder, seed in replicates(arm.name, own, seeds if arm.by_seed else seeds[:1]):
+                yield ArmSelection(arm.with_seed(name, seed), folder, self._bench, None, seed)
+
+    def _trainings(self) -> Iterator[Training]:
+        """Yield the models of the run, those of imported arms last."""
+        seeds = self._plan.recipe.training_seeds
+        for arm in self._plan.arms:
+            yield from trainings(arm, self._folder.arm(arm.name), seeds)
+        for name in self._folder.imported_arms():
+            yield from imported_trainings(self._folder.arm(name), seeds)
+
+    def _evaluate(self, name: str, arm: ArmFolder, model: ModelSettings) -> None:
+        inputs, bench = self._inputs, self._bench
         settings = self._plan.recipe.evaluate
         questions = fingerprint.jsonable([vars(one) for one in inputs.questions])
         identity = {
@@ -245,6 +296,7 @@ class _Stages:
             seconds=bench.seconds,
             tokens=bench.tokens,
             versions=fingerprint.versions(),
+            seeds=self._plan.recipe.training_seeds,
             warnings=bench.progress.warnings,
         )
         self._folder.write_state(state)

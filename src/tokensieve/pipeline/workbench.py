@@ -24,22 +24,20 @@ from tokensieve.models.loading import pick_device
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.inputs import Inputs
+from tokensieve.pipeline.model_store import LAYOUT, make_once, place, training_identity
 from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
 from tokensieve.progress import ProgressCallback, StageProgress
 from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
-from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
+from tokensieve.store.atomic import atomic_folder, write_json
+from tokensieve.store.manifest import open_manifest
 from tokensieve.train.record import last_step, read_record, tokens_of
 from tokensieve.train.schedules._base import Added
-from tokensieve.train.settings import TrainSettings
 from tokensieve.train.steps import in_steps
 from tokensieve.train.trainer import OnStep, TrainingSetup, on_steps, train, trained_model
 
-_LAYOUT = 2
-"""Version of the files of a made model; raised when they change."""
 Measurements = Mapping[Role, Measurement]
 """The statistics of each model, by its role in the recipe."""
 
@@ -86,7 +84,7 @@ class RunWorkbench:
 
     @property
     def training(self) -> TrainingSetup:
-        """What every training of the run shares."""
+        """What every training of the run shares, with the first of its seeds."""
         recipe = self.plan.recipe
         return TrainingSetup(
             self.plan.base,
@@ -181,9 +179,10 @@ class RunWorkbench:
         assert warm_up is not None
         examples = self.inputs.warm_ups.get(role, self.examples)
         settings = train_settings(self.plan.train, warm_up.train)
+        setup = dataclasses.replace(self.training, settings=settings)
         added = sorted(example for one in rounds for example in one.examples)
         identity = {
-            "layout": _LAYOUT,
+            "layout": LAYOUT,
             "base": model_identity(self.plan.base),
             "examples": examples.fingerprint,
             "rows": warm_up.rows,
@@ -193,62 +192,87 @@ class RunWorkbench:
         }
         if added:
             identity["added"] = {"examples": self.examples.fingerprint, "numbers": added}
-        folder = recipe.store_folder / "models" / fingerprint.of_value(identity)[:16]
-        made = trained_model(self.plan.base, settings, folder / "model")
-        manifest = folder / "manifest.json"
-        if not manifest.is_file():
-            with locked(folder):
-                picked = pick_examples(examples, warm_up, role, recipe.seed)
-                parts = {"warm-up": (examples, picked)}
-                if added:
-                    parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))
-                    write_json(folder / "added.json", {"rounds": [dataclasses.asdict(one) for one in rounds]})
-                for name, (source, subset) in parts.items():
-                    with atomic_folder(folder / name) as partial:
-                        write_subset(source, subset, partial)
-                files = [path for name in parts for path in data_files(folder / name)]
-                description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
-                self.train(description, files, folder / "model", settings)
-                steps = last_step(read_record(folder / "model") or {})
-                result = warm_up_result(
-                    self.pool, self.plan.base, made, steps, sample_of(examples, picked), self.token_budget
-                )
-                found = {"identity": identity, "versions": fingerprint.versions(), "result": result.to_json()}
-                write_json(manifest, found)
-        for warning in WarmUpResult(**read_json(manifest)["result"]).warnings(role):
+
+        def make(folder: Path) -> dict[str, Any]:
+            picked = pick_examples(examples, warm_up, role, recipe.seed)
+            parts = {"warm-up": (examples, picked)}
+            if added:
+                parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))
+                write_json(folder / "added.json", {"rounds": [dataclasses.asdict(one) for one in rounds]})
+            for name, (source, subset) in parts.items():
+                with atomic_folder(folder / name) as partial:
+                    write_subset(source, subset, partial)
+            files = [path for name in parts for path in data_files(folder / name)]
+            description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
+            self.train(description, files, folder / "model", setup)
+            steps = last_step(read_record(folder / "model") or {})
+            made = trained_model(self.plan.base, settings, folder / "model")
+            result = warm_up_result(
+                self.pool, self.plan.base, made, steps, sample_of(examples, picked), self.token_budget
+            )
+            return {"result": result.to_json()}
+
+        folder, _ = make_once(recipe.store_folder, identity, make)
+        for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
             self.progress.warn(warning)
-        return made
+        return trained_model(self.plan.base, settings, folder / "model")
+
+    def train_arm(self, description: str, data: Path, output: Path, method: Method | None, seed: int) -> None:
+        """Put the model of an arm into its folder: one of the store that is made from the same, or a new one.
+
+        Args:
+            description: of the stage.
+            data: folder of what the arm trains on, as `select.cleaned` writes it.
+            output: folder of the model, which stays when the store is deleted.
+            method: selects or weights tokens as the model trains; None trains on every label.
+            seed: of the training.
+
+        Raises:
+            TokensieveError: data, or a model in the store, that is damaged.
+        """
+        files, setup = data_files(data), dataclasses.replace(self.training, seed=seed)
+        identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids)
+
+        def make(folder: Path) -> dict[str, Any]:
+            self.train(description, files, folder / "model", setup, method)
+            return {}
+
+        folder, made = make_once(self.plan.recipe.store_folder, identity, make)
+        if not made:
+            self.progress.note(f"{description}: the model in {folder} is made from the same, and is reused")
+        place(folder, output)
 
     def train(
-        self,
-        description: str,
-        files: list[Path],
-        output: Path,
-        settings: TrainSettings | None = None,
-        method: Method | None = None,
+        self, description: str, files: list[Path], output: Path, setup: TrainingSetup, method: Method | None = None
     ) -> None:
-        """Fine-tune the base.
+        """Fine-tune the base, where the output does not hold its model already.
 
         Args:
             description: of the stage.
             files: the data.
             output: folder of the model.
-            settings: adapter and optimizer; those of the arms when not given.
+            setup: how to train.
             method: selects or weights tokens as the model trains; None trains on every label.
         """
-        setup, encoder = self.training, self.inputs.encoder
+        if read_record(output) is not None:
+            return
         with self.timed(description, False), self.steps(description) as on_step:
             train(
-                setup if settings is None else dataclasses.replace(setup, settings=settings),
+                setup,
                 files,
                 output,
                 on_step=on_step,
                 method=method,
-                turn_end_ids=encoder.turn_end_ids if self.plan.recipe.select.keep_turn_end else (),
+                turn_end_ids=self._turn_end_ids,
             )
         record = read_record(output)
         if record is not None and (tokens := tokens_of(record)) is not None:
             self.tokens[description] = tokens
+
+    @property
+    def _turn_end_ids(self) -> Sequence[int]:
+        """The ids that a method keeps whatever their score, as it selects while the model trains."""
+        return tuple(self.inputs.encoder.turn_end_ids) if self.plan.recipe.select.keep_turn_end else ()
 
 
 class Loader:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tokensieve.runs.results import POINTS_OF_REFERENCE, Estimate, Row
+from tokensieve.runs.results import POINTS_OF_REFERENCE, Estimate, Evaluation, Row
 from tokensieve.runs.view import RunView
 
 
@@ -82,6 +82,19 @@ def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     return tuple(column for column in columns if any(cell.text for cell in column.cells))
 
 
+def seeds_in_words(rows: Sequence[Row]) -> str:
+    """Return what the figures of rows with several seeds are; empty where there are none."""
+    names: dict[tuple[int, ...], list[str]] = {}
+    for row in rows:
+        if len(row.seeds) > 1:
+            names.setdefault(tuple(row.seeds), []).append(row.name)
+    return "; ".join(
+        f"{', '.join(dict.fromkeys(arms))}: means over seeds {', '.join(map(str, seeds))}, with 95 % t intervals over "
+        "the seeds"
+        for seeds, arms in names.items()
+    )
+
+
 def results_json(view: RunView) -> dict[str, Any]:
     """Return the results of a run, ready for JSON; None for results that were not measured."""
     return {
@@ -93,14 +106,25 @@ def results_json(view: RunView) -> dict[str, Any]:
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """Return one line of the results, ready for JSON."""
-    evaluation = asdict(row.evaluation)
+    """Return one line of the results, ready for JSON; ``seeds`` has the figures of each where there are several."""
+    seeds = {seed: _evaluation_json(one) for seed, one in row.seeds.items()} if len(row.seeds) > 1 else {}
+    selection = asdict(row.selection) | {"share": row.selection.share} if row.selection else None
+    noise = asdict(row.noise) if row.noise else None
+    return {
+        "name": row.name,
+        "selection": selection,
+        **_evaluation_json(row.evaluation),
+        "planted_noise": noise,
+        **({"seeds": seeds} if seeds else {}),
+    }
+
+
+def _evaluation_json(found: Evaluation) -> dict[str, Any]:
+    evaluation = asdict(found)
     tasks: dict[str, dict[str, Any]] = {}
     for (task, metric), estimate in evaluation.pop("tasks").items():
         tasks.setdefault(task, {})[metric] = estimate
-    selection = asdict(row.selection) | {"share": row.selection.share} if row.selection else None
-    noise = asdict(row.noise) if row.noise else None
-    return {"name": row.name, "selection": selection, **evaluation, "tasks": tasks, "planted_noise": noise}
+    return {**evaluation, "tasks": tasks}
 
 
 def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:

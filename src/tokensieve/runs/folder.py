@@ -9,6 +9,8 @@
     arms/<arm>/training/data/       data with statistics, where tokens are selected or weighted while the model trains
     arms/<arm>/rounds/              rounds of an arm that selects with the model that it trains
     arms/<arm>/model/               the adapter or model that was fine-tuned on it
+    arms/<arm>/seeds/<seed>/        model and evaluation of each seed after the first; where the seed decides what is
+                                    selected, the selection too
     arms/<arm>/evaluation.json      with predictions.jsonl, the answers of exact match, and held_out.jsonl, the losses
     exports/                        what an arm selected, as other trainers read it
     planted_noise.json              what became of the noise of the demo
@@ -47,6 +49,7 @@ class RunState:
         seconds: what each stage took.
         tokens: how many went through each stage, where that was noted.
         versions: of the libraries.
+        seeds: that arms are trained with.
         warnings: what a user should know of the data and the models.
     """
 
@@ -58,6 +61,7 @@ class RunState:
     seconds: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    seeds: Sequence[int] = (0,)
     warnings: Sequence[str] = ()
 
 
@@ -120,6 +124,15 @@ class ArmFolder:
     def trained(self) -> bool:
         """Whether its model is there."""
         return read_record(self.model) is not None
+
+    def replicate(self, seed: int) -> ArmFolder:
+        """Return the folder of a seed after the first."""
+        return ArmFolder(self.path / "seeds" / str(seed))
+
+    def replicates(self) -> dict[int, ArmFolder]:
+        """Return the folders of the seeds after the first, by seed."""
+        found = {int(path.name): ArmFolder(path) for path in (self.path / "seeds").glob("*")}
+        return dict(sorted(found.items()))
 
     def selection(self) -> Selection:
         """Read what the arm selected.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from statistics import NormalDist
 from typing import Any
 
-from tokensieve.runs.folder import RunFolder
+import numpy as np
+
+from tokensieve.evaluate.intervals import mean_interval
+from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.select.selection import Selection
 
 POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring model"}
@@ -68,18 +72,21 @@ class Row:
     Attributes:
         name: of the arm, or ``base`` or ``reference``.
         selection: what it chose; None for the points of reference.
-        evaluation: its figures.
+        evaluation: its figures; of several seeds the means, with intervals over these.
         noise: what it removed of the planted noise.
+        seeds: the figures by seed, the first seed first, where they are on the same data; empty for the points of
+            reference.
     """
 
     name: str
     selection: Selection | None
     evaluation: Evaluation
     noise: PlantedNoise | None
+    seeds: Mapping[int, Evaluation] = field(default_factory=dict)
 
 
-def read_rows(folder: RunFolder, arms: Sequence[str]) -> tuple[Row, ...]:
-    """Read the results of a run: the arms in order, then the points of reference.
+def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, ...]:
+    """Read the results of a run: the arms in order, then the points of reference; ``seed`` is the first of the run.
 
     The counts of an arm that selects while its model trains are those of the whole training, once that has ended.
 
@@ -94,12 +101,43 @@ def read_rows(folder: RunFolder, arms: Sequence[str]) -> tuple[Row, ...]:
         trained = arm.training_record().get("selection")
         if selection.online and trained:
             selection = dataclasses.replace(selection, trainable=trained["trainable"], kept=trained["kept"])
-        rows.append(Row(name, selection, _evaluation(arm.evaluation()), _noise(noise.get(name))))
+        seeds = _by_seed(arm, seed)
+        rows.append(Row(name, selection, mean_evaluation(list(seeds.values())), _noise(noise.get(name)), seeds))
     for name in POINTS_OF_REFERENCE:
         results = folder.arm(name).evaluation()
         if results and name not in arms:
             rows.append(Row(name, None, _evaluation(results), None))
     return tuple(rows)
+
+
+def mean_evaluation(found: Sequence[Evaluation]) -> Evaluation:
+    """Return the means of one model's figures over seeds, with intervals over these; of one seed its own figures."""
+    if len(found) < 2:
+        return next(iter(found), Evaluation())
+    loss = mean_estimate([one.loss for one in found])
+    return Evaluation(
+        loss,
+        Estimate(math.exp(loss.value)) if loss else None,
+        mean_estimate([one.exact_match for one in found]),
+        {key: mean for key in found[0].tasks if (mean := mean_estimate([one.tasks.get(key) for one in found]))},
+    )
+
+
+def mean_estimate(found: Sequence[Estimate | None]) -> Estimate | None:
+    """Return the mean of a figure over two or more seeds with its 95 % t interval; None where a seed lacks it."""
+    values = [one.value for one in found if one is not None]
+    return Estimate(float(np.mean(values)), *mean_interval(values)) if len(values) == len(found) else None
+
+
+def _by_seed(arm: ArmFolder, seed: int) -> dict[int, Evaluation]:
+    """Return the evaluations of an arm by seed; of the later seeds those with the data and settings of the first."""
+    found = {seed: arm.evaluation(), **{later: one.evaluation() for later, one in arm.replicates().items()}}
+    made_from = [{key: one.get(key) for key in ("settings", "data")} for one in found.values()]
+    return {
+        each: _evaluation(one)
+        for (each, one), made in zip(found.items(), made_from, strict=True)
+        if one and made == made_from[0]
+    }
 
 
 def _evaluation(found: Mapping[str, Any]) -> Evaluation:

@@ -279,7 +279,7 @@ def load_run(folder: Path) -> RunView:
     own = [name for name in state.arms if name != state.method]
     arms = [*own, *(name for name in run.imported_arms() if name not in state.arms), state.method]
     try:
-        rows = read_rows(run, arms)
+        rows = read_rows(run, arms, state.seeds[0])
     except (KeyError, TypeError, AttributeError) as error:
         raise TokensieveError(
             f"a field of an evaluation is missing or garbled: {type(error).__name__}: {error}",

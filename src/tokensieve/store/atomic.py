@@ -69,6 +69,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     sync(folder.parent)
 
 
+def link(source: Path, target: Path) -> None:
+    """Let a file stand in a second place: a hard link, or a copy where the file system gives none."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once."""

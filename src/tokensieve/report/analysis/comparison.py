@@ -17,7 +17,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.report.table import row_json
 from tokensieve.runs.folder import ArmFolder
-from tokensieve.runs.results import Estimate, Row
+from tokensieve.runs.results import Estimate, Evaluation, Row, mean_estimate
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.streaming import read_kept
 
@@ -54,15 +54,20 @@ class ComparedRow:
         """Kept share of the trainable tokens; 1 for base and reference."""
         return self.row.selection.share if self.row.selection else 1.0
 
+    @property
+    def first_evaluation(self) -> Evaluation:
+        """The figures of the first seed."""
+        return next(iter(self.row.seeds.values()), self.row.evaluation)
+
     @cached_property
     def losses(self) -> Examples | None:
-        """Held-out loss by example."""
+        """Held-out loss by example, of the first seed."""
         data = self.folder.evaluation().get("data", {}).get("held_out")
         return _examples(self.folder, "held_out", "losses", "tokens", ("rows", "tokens"), data)
 
     @cached_property
     def correct(self) -> Examples | None:
-        """Exact matches by question."""
+        """Exact matches by question, of the first seed."""
         return _examples(self.folder, "predictions", "correct", None, ("row", "prompt", "answer"))
 
 
@@ -85,20 +90,23 @@ class Examples:
 class Difference:
     """How much one arm's results differ from another's on the same examples.
 
-    The intervals come from resampling the examples together for both arms (paired bootstrap). They do not include the
-    effect of another training seed.
+    Where both arms have two seeds or more in common, they are means over these, with paired t intervals. Otherwise the
+    intervals come from resampling the examples together for both arms (paired bootstrap), and do not include the effect
+    of another training seed.
 
     Attributes:
         arm: the arm.
         against: the arm that is subtracted.
         loss: difference of held-out losses, in nats; None if they cannot be compared.
         exact_match: difference of the exact-match rates; None if they cannot be compared.
+        seeds: what the means are over; empty where the intervals are over examples.
     """
 
     arm: str
     against: str
     loss: Estimate | None
     exact_match: Estimate | None
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +138,7 @@ class Comparison:
         runs: folder of each run, by its label.
         rows: every arm; then base and reference, once if runs share them.
         random_differences: arms against the random control that keeps as many tokens.
+        full_differences: arms against full training, where they share seeds.
         method_differences: the methods of the later runs against that of the first.
         agreements: of each pair of arms that have the same examples and drop tokens.
         recipes: values of each recipe key that differs between runs, in the order of the runs.
@@ -139,6 +148,7 @@ class Comparison:
     runs: Mapping[str, Path]
     rows: Sequence[ComparedRow]
     random_differences: Sequence[Difference]
+    full_differences: Sequence[Difference]
     method_differences: Sequence[Difference]
     agreements: Sequence[Agreement]
     recipes: Mapping[str, Sequence[Any]]
@@ -150,6 +160,7 @@ class Comparison:
             "runs": {label: str(folder) for label, folder in self.runs.items()},
             "results": [{"run": one.run, **row_json(one.row)} for one in self.rows],
             "against_random": [asdict(one) for one in self.random_differences],
+            "against_full": [asdict(one) for one in self.full_differences],
             "against_first_method": [asdict(one) for one in self.method_differences],
             "agreement": [asdict(one) for one in self.agreements],
             "recipes": {key: dict(zip(self.runs, values, strict=True)) for key, values in self.recipes.items()},
@@ -169,11 +180,14 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     rows = [ComparedRow(label, row, view) for label, view in views.items() for row in view.rows]
     arms = [one for one in rows if one.row.selection is not None]
     methods = [next(one for one in arms if one.view is view and one.row.name == view.method) for view in views.values()]
-    against_random = ((one, _control(one, arms)) for one in arms if not _is_random(one))
+    full = [one for one in arms if _is(one, "full")]
+    against_random = ((one, _control(one, _as_large(one, arms))) for one in arms if not _is(one, "random"))
+    against_full = ((one, _control(one, full)) for one in arms if one not in full)
     return Comparison(
         {label: view.folder for label, view in views.items()},
         [*arms, *_points_of_reference(rows)],
         [difference(one, control) for one, control in against_random if control is not None],
+        [found for one, control in against_full if control is not None and (found := difference(one, control)).seeds],
         [difference(one, methods[0]) for one in methods[1:]],
         list(_agreements(arms)),
         _recipe_differences(views),
@@ -183,23 +197,38 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
 
 def difference(arm: ComparedRow, against: ComparedRow) -> Difference:
     """Return how an arm's results differ from another's."""
-    figures = arm.row.evaluation, against.row.evaluation
+    first, second = arm.row.seeds, against.row.seeds
+    common = tuple(seed for seed in first if seed in second)
+    if len(common) > 1:
+        pairs = [(first[seed], second[seed]) for seed in common]
+    else:  # the examples that are read are those of the first seed
+        common, pairs = (), [(arm.first_evaluation, against.first_evaluation)]
     return Difference(
         arm.name,
         against.name,
-        _estimate(arm.losses, against.losses, *(one.loss for one in figures)),
-        _estimate(arm.correct, against.correct, *(one.exact_match for one in figures)),
+        _estimate(arm.losses, against.losses, [(one.loss, other.loss) for one, other in pairs]),
+        _estimate(arm.correct, against.correct, [(one.exact_match, other.exact_match) for one, other in pairs]),
+        common,
     )
 
 
 def _estimate(
-    examples: Examples | None, others: Examples | None, figure: Estimate | None, other: Estimate | None
+    examples: Examples | None,
+    others: Examples | None,
+    pairs: Sequence[tuple[Estimate | None, Estimate | None]],
 ) -> Estimate | None:
-    if figure is None or other is None or examples is None or others is None or examples.identity != others.identity:
+    if examples is None or others is None or examples.identity != others.identity:
         return None
+    differences = [
+        Estimate(figure.value - other.value) for figure, other in pairs if figure is not None and other is not None
+    ]
+    if len(differences) < len(pairs):
+        return None
+    if len(pairs) > 1:
+        return mean_estimate(differences)
     # The tokens are the same on both sides, so the mean of the differences is the difference of the means.
     low, high = bootstrap_ratio(examples.sums - others.sums, examples.counts)
-    return Estimate(figure.value - other.value, low, high)
+    return Estimate(differences[0].value, low, high)
 
 
 def _labels(folders: Sequence[Path]) -> dict[str, Path]:
@@ -214,20 +243,19 @@ def _labels(folders: Sequence[Path]) -> dict[str, Path]:
     }
 
 
-def _is_random(one: ComparedRow) -> bool:
-    return one.row.selection is not None and one.row.selection.method == "random"
+def _is(one: ComparedRow, method: str) -> bool:
+    return one.row.selection is not None and one.row.selection.method == method
 
 
-def _control(arm: ComparedRow, arms: Sequence[ComparedRow]) -> ComparedRow | None:
-    """Return the random control that keeps as many tokens of the same examples, from the arm's own run if possible."""
-    fitting = [
-        one
-        for one in arms
-        if _is_random(one)
-        and one.view.store.fingerprint == arm.view.store.fingerprint
-        and abs(one.share - arm.share) < _SAME_SHARE
-    ]
+def _control(arm: ComparedRow, controls: Sequence[ComparedRow]) -> ComparedRow | None:
+    """Return the control on the same examples, from the arm's own run if possible."""
+    fitting = [one for one in controls if one.view.store.fingerprint == arm.view.store.fingerprint]
     return min(fitting, key=lambda one: one.view is not arm.view, default=None)
+
+
+def _as_large(arm: ComparedRow, arms: Sequence[ComparedRow]) -> list[ComparedRow]:
+    """Return the random controls that keep as many tokens as an arm."""
+    return [one for one in arms if _is(one, "random") and abs(one.share - arm.share) < _SAME_SHARE]
 
 
 def _points_of_reference(rows: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
@@ -303,6 +331,8 @@ def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterato
         found = [one for one in (getattr(arm, examples) for arm in arms) if one is not None]
         if any(one.identity != found[0].identity for one in found[1:]):
             yield f"not all arms were evaluated on the same data; those that were not have no difference of {what}"
+    if any(len(one.row.seeds) > 1 for one in arms):
+        yield "differences of arms with two seeds or more in common are over these seeds; all others are over examples"
     online = [one.name for one in arms if one.row.selection is not None and one.row.selection.online]
     if online:
         yield f"{', '.join(online)}: online; agreement uses what the method would select before the first step"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tokensieve.report.analysis.comparison import Comparison, Difference
 from tokensieve.report.table import Cell, Column, ResultTable, figure_cell, percent, result_columns, spelled
-from tokensieve.report.terminal.runs import print_line, print_table
+from tokensieve.report.terminal.runs import print_line, print_seeds, print_table
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 
 _PAIR_WIDTH = 38
@@ -22,11 +22,13 @@ def print_comparison(found: Comparison, console: Console) -> None:
     rows = [one.row for one in found.rows]
     notes = tuple(POINTS_OF_REFERENCE[one.row.name] if one.row.selection is None else one.run for one in found.rows)
     print_table(ResultTable(tuple(row.name for row in rows), notes, result_columns(rows)), console)
+    print_seeds(rows, console)
     _print_differences(
         "difference from the random control that keeps as many tokens (95 % intervals, paired)",
         found.random_differences,
         console,
     )
+    _print_differences("difference from full (95 % intervals, paired)", found.full_differences, console)
     _print_differences(
         "difference from the method of the first run (95 % intervals, paired)", found.method_differences, console
     )

@@ -105,6 +105,7 @@ class Job:
         specs: the statistics of the model in training that the schedule itself measures, by (role, name).
         rounds: folder of what the schedule leaves behind round by round.
         model: folder of the arm's model.
+        training: how the arm is trained, by a schedule that trains.
         workbench: the run.
     """
 
@@ -115,6 +116,7 @@ class Job:
     specs: Mapping[tuple[str, str], StatisticSpec]
     rounds: Path
     model: Path
+    training: TrainingSetup
     workbench: Workbench
 
 
@@ -126,10 +128,12 @@ class Schedule:
     Attributes:
         name: what `Method.schedule` calls it.
         provides: roles whose model is made on the way, so that a recipe gives none.
+        trains: whether `train` makes the arm's model, so that what is selected depends on the seed of the training.
     """
 
     name: ClassVar[str]
     provides: ClassVar[frozenset[Role]] = frozenset()
+    trains: ClassVar[bool] = False
 
     def check(self, method: Method, intent: Intent) -> None:
         """Check what a recipe says, before any data is read.

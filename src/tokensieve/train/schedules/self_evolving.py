@@ -67,6 +67,7 @@ class SelfEvolvingSchedule(Schedule):
 
     name: ClassVar[str] = "self-evolving"
     provides: ClassVar[frozenset[Role]] = frozenset({"reference"})
+    trains = True
 
     def check(self, method: Method, intent: Intent) -> None:
         """Check that the recipe trains.
@@ -122,7 +123,7 @@ class _Rounds:
 
     def __init__(self, job: Job) -> None:
         self._job, self._bench = job, job.workbench
-        self._setup, self._examples = job.workbench.training, job.workbench.examples
+        self._setup, self._examples = job.training, job.workbench.examples
         self._subsets = _subsets(job.method)
 
     def run(self) -> None:

@@ -1,0 +1,101 @@
+"""Trained models in the store: made once, whatever the run, and known by all that they are made from.
+
+``models/<id>/model/`` holds the adapter or model with its training record; checkpoints lie beside it until it is whole.
+``models/<id>/manifest.json`` says what it is made from and has the checksum of each file; it is written last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokensieve.data.prepare import tokenizer_fingerprint
+from tokensieve.data.tokenize import Encoder
+from tokensieve.methods import package_of
+from tokensieve.methods._base import Method
+from tokensieve.models.identity import model_identity
+from tokensieve.store import checksum, fingerprint
+from tokensieve.store.atomic import atomic_folder, link, locked
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
+from tokensieve.train.trainer import TrainingSetup
+
+LAYOUT = 3
+"""Version of the files of a model in the store; raised when they change."""
+_MODEL = "model"
+
+
+def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, bool]:
+    """Return the folder of a model in the store, and whether it was made now: once, by one process at a time.
+
+    Args:
+        store: the store.
+        identity: what the model is made from, as JSON values.
+        make: writes ``model/`` into the folder, and returns what else the manifest is to say. A folder that a killed
+            attempt began is given to it as it is.
+    """
+    folder = store / "models" / fingerprint.of_value(identity)[:16]
+    if is_complete(folder):
+        return folder, False
+    with locked(folder):
+        if is_complete(folder):  # another process has made it
+            return folder, False
+        if has_manifest(folder):  # a file was deleted
+            shutil.rmtree(folder)
+        about = make(folder)
+        files = {
+            path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
+            for path in sorted((folder / _MODEL).rglob("*"))
+            if path.is_file()
+        }
+        write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})
+    return folder, True
+
+
+def place(folder: Path, output: Path) -> None:
+    """Let a model of the store stand in another folder too, so that it outlives the store.
+
+    Args:
+        folder: of the model in the store.
+        output: gets hard links to its files, or copies where the file system gives no links.
+
+    Raises:
+        TokensieveError: a file that is damaged.
+    """
+    stored = open_manifest(folder)
+    with atomic_folder(output) as partial:
+        for name in stored.files:
+            link(stored.path(name), partial / Path(name).relative_to(_MODEL))
+
+
+def training_identity(
+    setup: TrainingSetup, encoder: Encoder, files: Sequence[Path], method: Method | None, turn_end_ids: Sequence[int]
+) -> dict[str, Any]:
+    """Return all that the result of a training depends on; no name of a file or folder is in it.
+
+    Args:
+        setup: base and settings.
+        encoder: whose tokenizer is saved beside the weights.
+        files: the data.
+        method: selects or weights tokens as the model trains; None trains on every label.
+        turn_end_ids: what ``method`` keeps whatever its score.
+    """
+    identity: dict[str, Any] = {
+        "layout": LAYOUT,
+        "base": model_identity(setup.base),
+        "tokenizer": tokenizer_fingerprint(encoder),
+        "data": [checksum.of_file(path) for path in files],
+        "train": dataclasses.asdict(setup.settings),
+        "max_length": setup.max_length,
+        "seed": setup.seed,
+        "device": setup.device.type,
+        "versions": fingerprint.versions(),
+    }
+    if method is not None:
+        parameters, package = dataclasses.asdict(method), package_of(method.name)
+        identity["method"] = {"name": method.name, "parameters": parameters, "package": package}
+        identity["turn_end_ids"] = list(turn_end_ids)
+    return fingerprint.jsonable(identity)

@@ -64,7 +64,7 @@ def test_missing_file(fails):
 
 def test_an_output_that_is_a_file(fails, tmp_path):
     (tmp_path / "taken").write_text("")
-    assert "the output is a file" in fails([GOOD], f"output={tmp_path / 'taken'}")
+    assert "is a file, and a folder is needed" in fails([GOOD], f"output={tmp_path / 'taken'}")
 
 
 def test_empty_file(fails):

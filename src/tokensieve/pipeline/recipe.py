@@ -148,6 +148,17 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml12.dump(recipe_values(recipe))
 
 
+def is_dumped(path: Path) -> bool:
+    """Return whether a file is a recipe as `dump_recipe` writes it, with nothing of anybody else's in it."""
+    try:
+        values = yaml12.read(path)
+        text = path.read_text(encoding="utf-8")
+    except (TokensieveError, OSError):
+        return False
+    known = {item.name for item in fields(Recipe)}
+    return isinstance(values, dict) and known == values.keys() and yaml12.dump(values) == text
+
+
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain dictionaries and lists, as YAML spells it."""
     values: dict[str, Any] = _plain(asdict(recipe))

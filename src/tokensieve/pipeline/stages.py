@@ -14,13 +14,14 @@ from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, training_files, training_method
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
-from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
+from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
+from tokensieve.store.paths import check_folder_path
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
@@ -56,29 +57,38 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
 
 
 def check_folder(plan: Plan) -> None:
-    """Refuse a folder that belongs to another recipe, and show the difference.
+    """Refuse a folder that holds the results of another recipe, and show the difference.
 
-    What is measured on the models, how, and what the page shows may change between calls.
+    What is measured on the models, how, and what the page shows may change between calls. A folder without results,
+    such as that of a run that failed early, takes any recipe.
     """
-    folder = RunFolder(Path(plan.recipe.output))
-    if folder.path.exists() and not folder.path.is_dir():
-        raise TokensieveError("the output is a file", where=str(folder.path), hint="give a folder that is new or empty")
+    recipe = plan.recipe
+    folder = RunFolder(Path(recipe.output))
+    check_folder_path(folder.path, "recipe: output")
+    check_folder_path(recipe.store_folder, "recipe: store")
     if not folder.recipe_file.is_file():
-        if folder.path.is_dir() and any(folder.path.iterdir()):
+        if not folder.is_unused:
             raise TokensieveError(
                 "the output folder is not empty and holds no run", where=str(folder.path), hint="give another output"
             )
-        return
-    found, wanted = folder.recipe(), recipe_values(plan.recipe)
-    for values in (found, wanted):
-        for name in (*_FREE_TO_CHANGE, "output"):
-            values.pop(name, None)
-    fingerprint.check_same(
-        found,
-        wanted,
-        where=str(folder.recipe_file),
-        hint="give another output; statistics are shared through the store",
-    )
+    elif folder.has_results:
+        fingerprint.check_same(
+            _fixed(folder.recipe()),
+            _fixed(recipe_values(recipe)),
+            where=str(folder.recipe_file),
+            hint="give another output; statistics are shared through the store",
+        )
+    elif not is_dumped(folder.recipe_file):
+        raise TokensieveError(
+            "the output folder holds a recipe that no run wrote, and a run would overwrite it",
+            where=str(folder.recipe_file),
+            hint="give another output",
+        )
+
+
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return those values of a recipe that cannot change once there are results."""
+    return {name: value for name, value in values.items() if name not in (*_FREE_TO_CHANGE, "output")}
 
 
 class _Stages:
@@ -98,9 +108,10 @@ class _Stages:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
             check_data(arm.selection(), inputs.examples, arm)
-        state = folder.state() if folder.state_file.is_file() else None
+        same = folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
+        state = folder.state() if same and folder.state_file.is_file() else None
         self._bench = RunWorkbench(inputs, progress, state.seconds if state else {}, state.tokens if state else {})
-        if not folder.recipe_file.is_file():
+        if not same:
             self._write_recipe()
 
     def measure(self) -> None:

@@ -150,6 +150,20 @@ def test_tokenizers_that_give_different_ids(fails, tmp_path):
     assert "two tokenizers give different ids" in error
 
 
+def test_a_smaller_vocabulary_of_a_reference_is_another_tokenizer(fails, tmp_path, make_tokenizer):
+    folder = copied_model(tmp_path, vocab_size=20)
+    tokenizer = json.loads((make_tokenizer() / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
+    assert "two tokenizers give different ids" in error
+    assert "base and reference must share a tokenizer" in error
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
+    assert "the tokenizer in use is not that of this model" in error
+    assert "models.reference" in error
+
+
 def test_a_padded_embedding_with_the_same_ids_is_fine(tmp_path, capsys):
     (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + "\n")
     folder = copied_model(tmp_path, vocab_size=4096)

@@ -19,7 +19,16 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
-from tokensieve.setting_types import Folder, Source, bare, known_keys_only, one_or_more, shown, what_it_must_be
+from tokensieve.setting_types import (
+    Folder,
+    Source,
+    bare,
+    known_keys_only,
+    one_or_more,
+    shown,
+    what_it_must_be,
+    without_empty_sections,
+)
 from tokensieve.train.settings import Train, TrainSettings, WarmUp
 
 MethodChoice = Annotated[dict[str, Any], bare("name")]
@@ -136,7 +145,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         values = override_key(values, override)
         lines[tuple(override.partition("=")[0].split("."))] = f"command line, {override}"
     where = _Where(str(path) if path else "command line", lines)
-    recipe: Recipe = _validate(Recipe, values, where)
+    recipe: Recipe = _validate(Recipe, without_empty_sections(Recipe, values), where)
     for role, model in recipe.models.items():
         if model.warm_up is not None:
             _changed(recipe.train or TrainSettings(), model.warm_up.train, where, ("models", role, "warm_up", "train"))
@@ -241,18 +250,20 @@ def _explained(settings: Any, errors: list[Any], key: tuple[str, ...], where: _W
         return TokensieveError(
             f"'{name}' is required",
             where=place,
-            hint=f"name it in the recipe or as {name}=...; docs/recipe.md has one to start from",
+            hint=f"name it in the recipe or as {name}=...; `tokensieve recipes` lists recipes to start from",
         )
     if first["loc"][-1:] == ("[key]",) and first["type"] == "literal_error":
         roles = get_args(Role)
         return TokensieveError(
             f"unknown role '{key[-1]}'{did_you_mean(key[-1], roles)}", where=place, hint=f"one of: {', '.join(roles)}"
         )
+    takes = ".".join(part for part in key if not part.isdigit())
+    out = f"leave {name} out for its default; " if first["input"] is None else ""
     subject = "the key" if first["loc"][-1:] == ("[key]",) else name
     return TokensieveError(
         f"{subject} is {shown(first['input'])}, it must be {what_it_must_be(errors)}",
         where=place,
-        hint=f"docs/recipe.md says what {'.'.join(part for part in key if not part.isdigit())} takes",
+        hint=f"{out}`tokensieve recipes --keys` says what {takes} takes",
     )
 
 

@@ -104,6 +104,7 @@ def test_overrides_reach_any_depth(recipe_file):
 def test_a_section_that_is_null_is_not_given(recipe_file):
     given = load_recipe(recipe_file())
     assert load_recipe(recipe_file(RECIPE + "select:\nmeasure: null\nreport:\n  # examples: 3\n")) == given
+    assert load_recipe(str(recipe_file())) == given, "a path may be text"
     without = load_recipe(recipe_file(), ["models.reference=null", "evaluate=null"])
     assert list(without.models) == ["base"]
     assert without.evaluate == EvaluateSettings()

@@ -20,6 +20,7 @@ def inspect(
     *,
     tokenizer: str,
     examples: int = 3,
+    tokens: int = 2000,
     max_length: int | None = None,
     form: Form = "auto",
     split: str = "train",
@@ -37,6 +38,7 @@ def inspect(
         data: files, globs, folders or a Hub id.
         tokenizer: folder or Hub id of the tokenizer.
         examples: number of examples to show.
+        tokens: tokens of each example to show; the middle of a longer one is left out. JSON has all.
         max_length: maximum tokens per example; longer examples are truncated. No limit if not given.
         form: form of the rows; auto recognises it by their columns.
         split: split of a Hub data set or a saved DatasetDict.
@@ -57,7 +59,7 @@ def inspect(
     else:
         from tokensieve.report.terminal.runs import output_console, print_inspection
 
-        print_inspection(found, encoder.tokenizer, output_console())
+        print_inspection(found, encoder.tokenizer, output_console(), tokens)
     if found.has_errors:
         raise SystemExit(1)
 

@@ -126,7 +126,7 @@ class Recipe:
         return Path(self.store) if self.store else Path(self.output).parent / "store"
 
 
-def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Local paths become absolute, so that the written recipe gives the same run from any folder.
@@ -139,7 +139,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         TokensieveError: no such file, text that is not YAML, an unknown key (with its line), a value of
             a wrong type, or a required key that is missing.
     """
-    values, lines = read_recipe(path) if path else ({}, {})
+    values, lines = read_recipe(Path(path)) if path else ({}, {})
     values = {"controls": ["full", "random"], **values}
     for override in overrides:
         values = override_key(values, override)

@@ -173,10 +173,8 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
             runs = styled_runs(decoder.pieces(ids), chosen, chosen, nothing, _FLAT)
             _print_lines(_segments(runs, None, console), console)
             if part.stop == head < total:
-                trained = int(trainable[head:tail].sum())
-                print_line(
-                    console, f"... {tail - head:,} tokens left out, {trained:,} of them trained on (--tokens) ..."
-                )
+                cut, trained = tail - head, int(trainable[head:tail].sum())
+                print_line(console, f"... {cut:,} tokens left out, {trained:,} of them trained on (--tokens) ...")
     if found.previews:
         console.print()
         print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))

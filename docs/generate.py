@@ -19,7 +19,9 @@ from tokensieve import cli, yaml12
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import in_words
-from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline import recipe_keys
+from tokensieve.pipeline.ready_recipes import about, ready_recipes
+from tokensieve.setting_types import spelled
 
 DOCS = Path(__file__).parent
 
@@ -45,10 +47,14 @@ def recipe_page() -> str:
         "set or the data of an evaluation task is missing on this machine, the dry run names it and lists what it",
         "could not check.",
         "",
-        "`recipes/` has [recipes](recipes.md) that are ready to use, one for each method and one for each paper.",
-        "",
-        *_table(Recipe, "", set()),
+        "`tokensieve recipes` lists [recipes](recipes.md) that are ready to use, one for each method and one for each",
+        "paper; `tokensieve recipes token-cleaning > recipe.yaml` writes one to a file. `tokensieve recipes --keys`",
+        "prints the keys below.",
     ]
+    for section in recipe_keys.sections():
+        title = f"## `{section.name}`" if section.name else "## Top level"
+        lines += ["", title, "", section.summary, "", "| key | default | meaning |", "|---|---|---|"]
+        lines += [f"| `{key.name}` | {_code(key.default)} | {_cell(key.meaning)} |" for key in section.keys]
     return "\n".join(lines) + "\n"
 
 
@@ -103,8 +109,11 @@ def _method_section(cls: type[Method]) -> list[str]:
     lines += (
         ["", "| hyper-parameter | default | meaning |", "|---|---|---|"] if fields else ["", "No hyper-parameters."]
     )
-    meanings = {name: text for part in reversed(cls.__mro__) for name, text in _meanings(part).items()}
-    return lines + [f"| `{field.name}` | {_default(field)} | {meanings.get(field.name, '')} |" for field in fields]
+    meanings = {name: text for part in reversed(cls.__mro__) for name, text in recipe_keys.meanings(part).items()}
+    return lines + [
+        f"| `{field.name}` | {_code(recipe_keys.default(field))} | {_cell(meanings.get(field.name, ''))} |"
+        for field in fields
+    ]
 
 
 def cli_page() -> str:
@@ -136,7 +145,7 @@ def _command_section(command: Callable[..., None]) -> list[str]:
         usage.append(f"[{shown}]" if optional else shown)
         text = next((item.help for item in given if item.help), texts.get(key, ""))
         empty = parameter.default is None or parameter.default is False or parameter.default == ()
-        default = "required" if required else "" if empty else f"`{_spelled(parameter.default)}`"
+        default = "required" if required else "" if empty else f"`{spelled(parameter.default)}`"
         # A bar would end the cell, and within backticks it cannot be escaped for every renderer.
         label = f"<code>{shown.replace('|', '&#124;')}</code>" if "|" in shown else f"`{shown}`"
         rows.append(f"| {label} | {default} | {_markdown(text)} |")
@@ -169,59 +178,53 @@ def _spelled_argument(name: str, parameter: inspect.Parameter, hint: Any, given:
 
 
 def recipes_page() -> str:
-    """Return the page with the recipes in `recipes/`, from the comments on top of each."""
-    root = DOCS.parent / "recipes"
+    """Return the page with the recipes that come with tokensieve, from the comments on top of each."""
     lines = [
         "# Recipes",
         "",
-        "A test checks every recipe. Copy one and change it, or override keys on the command line.",
+        "These recipes come with tokensieve, and a test checks every one. `tokensieve recipes` lists them, and",
+        "`tokensieve recipes NAME` prints one. Write it to a file and change it, or override keys on the command line:",
+        "",
+        "```console",
+        "$ tokensieve recipes",
+        "$ tokensieve recipes xtf > xtf.yaml",
+        "$ tokensieve run xtf.yaml data=train.jsonl models.base=MODEL output=runs/xtf",
+        "$ tokensieve recipes toss > toss.yaml",
+        "$ tokensieve run toss.yaml data=train.jsonl models.base=MODEL \\",
+        "    'models.unsafe.warm_up.files=[harmful.jsonl]' output=runs/toss",
+        "```",
+        "",
+        "The comment at the top of each recipe has the command to run it.",
         "",
         "## One for each method",
         "",
         "| recipe | what it does | method |",
         "|---|---|---|",
     ]
-    for path in sorted(root.glob("*.yaml")):
-        comment, values = _head(path)
-        lines.append(
-            f"| `{path.name}` | {comment.split('tokensieve run ')[0].strip()} | `{_spelled(values['method'])}` |"
-        )
+    found = {name: (about(path.read_text("utf-8")), yaml12.read(path)) for name, path in ready_recipes().items()}
+    of_methods = {name: one for name, one in found.items() if not name.startswith("papers/")}
+    lines += [f"| `{name}` | {text} | `{spelled(values['method'])}` |" for name, (text, values) in of_methods.items()]
     lines += [
-        "",
-        "The comment at the top of each recipe has the command to run it, such as:",
-        "",
-        "```console",
-        "$ tokensieve run recipes/xtf.yaml data=train.jsonl models.base=MODEL output=runs/xtf",
-        "$ tokensieve run recipes/toss.yaml data=train.jsonl models.base=MODEL \\",
-        "    'models.unsafe.warm_up.files=[harmful.jsonl]' output=runs/toss",
-        "```",
         "",
         "## Set-ups of the papers",
         "",
-        "The recipes in `recipes/papers/` use the papers' models, data and settings where these are known. They need",
+        "The recipes `papers/...` use the papers' models, data and settings where these are known. They need",
         "the Hub and a GPU that fits the model. `--dry-run` lists what is missing on this machine, and downloads",
         "nothing:",
         "",
         "```console",
-        "$ tokensieve run recipes/papers/token-cleaning.yaml --dry-run",
+        "$ tokensieve recipes papers/token-cleaning > paper.yaml",
+        "$ tokensieve run paper.yaml --dry-run",
         "```",
         "",
         "| recipe | what it follows | base | data |",
         "|---|---|---|---|",
     ]
-    for path in sorted((root / "papers").glob("*.yaml")):
-        comment, values = _head(path)
-        data = values["data"]["files"][0] if isinstance(values["data"], dict) else values["data"]
-        lines.append(f"| `papers/{path.name}` | {comment} | `{_base(values)}` | `{data}` |")
+    for name, (text, values) in found.items():
+        if name not in of_methods:
+            data = values["data"]["files"][0] if isinstance(values["data"], dict) else values["data"]
+            lines.append(f"| `{name}` | {text} | `{_base(values)}` | `{data}` |")
     return "\n".join(lines) + "\n"
-
-
-def _head(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return the comment on top of a recipe, on one line, and its values."""
-    text = path.read_text(encoding="utf-8")
-    comment = re.match(r"(#.*\n)*", text)
-    assert comment is not None
-    return " ".join(line.lstrip("# ") for line in comment[0].splitlines()), yaml12.read(path)
 
 
 def _base(values: dict[str, Any]) -> str:
@@ -262,56 +265,13 @@ def _parity(cls: type[Method]) -> str:
     return ", ".join(f"`{name}`" for name in found)
 
 
-def _table(settings: Any, prefix: str, shown: set[Any]) -> list[str]:
-    """Return a table of the settings' keys, then the tables of the settings within that are not shown yet."""
-    parsed = docstring_parser.parse(settings.__doc__ or "")
-    title = f"## `{prefix.rstrip('.')}`" if prefix else "## Top level"
-    lines = [title, "", parsed.short_description or "", "", "| key | default | meaning |", "|---|---|---|"]
-    meanings = {name: text for part in reversed(settings.__mro__) for name, text in _meanings(part).items()}
-    hints, inner = get_type_hints(settings), []
-    for field in sorted(dataclasses.fields(settings), key=lambda field: field.kw_only):  # what is inherited comes last
-        default = _default(field)
-        lines.append(f"| `{prefix}{field.name}` | {default} | {meanings.get(field.name, '')} |")
-        for nested in _nested(hints[field.name]):
-            if nested not in shown:
-                shown.add(nested)
-                item = {dict: "ROLE.", tuple: "N."}.get(get_origin(hints[field.name]), "")
-                inner += ["", *_table(nested, f"{prefix}{field.name}.{item}", shown)]
-    return [*lines, *inner]
+def _code(default: str) -> str:
+    """Return a default as code, or the words that replace one."""
+    return default if default in ("required", "see below") else f"`{default}`"
 
 
-def _nested(hint: Any) -> list[Any]:
-    if dataclasses.is_dataclass(hint):
-        return [hint]
-    return [found for argument in get_args(hint) for found in _nested(argument)]
-
-
-def _default(field: dataclasses.Field[Any]) -> str:
-    if field.default is not dataclasses.MISSING:
-        return f"`{_spelled(field.default)}`"
-    if field.default_factory is dataclasses.MISSING:
-        return "required"
-    made = field.default_factory()
-    return "see below" if dataclasses.is_dataclass(made) else f"`{_spelled(made)}`"
-
-
-def _spelled(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_spelled(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_spelled, value)) + "]"
-    return str(value)
-
-
-def _meanings(settings: Any) -> dict[str, str]:
-    """Return the text of each attribute in a class's docstring, on one line."""
-    parsed = docstring_parser.parse(settings.__doc__ or "")
-    texts = {item.arg_name: item.description or "" for item in parsed.params}
-    return {name: _markdown(re.sub(r"\s+", " ", text)).replace("|", "\\|") for name, text in texts.items()}
+def _cell(text: str) -> str:
+    return _markdown(text).replace("|", "\\|")
 
 
 def _markdown(text: str) -> str:

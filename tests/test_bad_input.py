@@ -64,7 +64,7 @@ def test_missing_file(fails):
 
 def test_an_output_that_is_a_file(fails, tmp_path):
     (tmp_path / "taken").write_text("")
-    assert "the output is a file" in fails([GOOD], f"output={tmp_path / 'taken'}")
+    assert "is a file, and a folder is needed" in fails([GOOD], f"output={tmp_path / 'taken'}")
 
 
 def test_empty_file(fails):
@@ -148,6 +148,20 @@ def test_tokenizers_that_give_different_ids(fails, tmp_path):
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
     assert "two tokenizers give different ids" in error
+
+
+def test_a_smaller_vocabulary_of_a_reference_is_another_tokenizer(fails, tmp_path, make_tokenizer):
+    folder = copied_model(tmp_path, vocab_size=20)
+    tokenizer = json.loads((make_tokenizer() / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
+    assert "two tokenizers give different ids" in error
+    assert "base and reference must share a tokenizer" in error
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    error = fails([GOOD], f"models.reference={folder}", "method=token-cleaning")
+    assert "the tokenizer in use is not that of this model" in error
+    assert "models.reference" in error
 
 
 def test_a_padded_embedding_with_the_same_ids_is_fine(tmp_path, capsys):

@@ -25,13 +25,27 @@ def output(found: Console) -> str:
     return found.file.getvalue()
 
 
-def test_a_log_file_gets_one_line_a_stage():
+def test_a_log_file_gets_a_line_at_each_end_of_a_stage():
     shown = console(40)
     with StageProgress(shown).stage("measure [base]", 2000, "tokens") as advance:
         advance(1500)
         advance(500, note="60.0 % kept")
-    line = output(shown)
+    begins, line = output(shown).splitlines(keepends=True)
+    assert begins == "measure [base]: begins, 2,000 tokens\n"
     assert re.fullmatch(r"measure \[base\]: 2,000 tokens in \d+\.\d s, 60\.0 % kept\n", line)
+
+
+def test_a_log_file_is_told_how_far_a_long_stage_is():
+    shown = console(40)
+    with StageProgress(shown, seconds_between_lines=0.05).stage("measure base", 2000, "tokens") as advance:
+        advance(500)
+        time.sleep(0.06)
+        advance(500)
+        advance(500)
+    lines = output(shown).splitlines()
+    assert len(lines) == 3
+    assert lines[1] == "measure base: 1,000 of 2,000 tokens after 0 s"
+    assert "\x1b" not in output(shown)
 
 
 @pytest.mark.parametrize("width", [30, 50, 80, 200])
@@ -81,7 +95,7 @@ def test_selecting_tells_the_kept_share_so_far(scope, tmp_path):
         return parts[number], np.arange(len(parts[number]))
 
     counts = select_shards(method, method.rule, load, 3, tmp_path, stage)
-    lines = output(shown).splitlines()
+    lines = [line for line in output(shown).splitlines() if "begins" not in line]
     assert [line.partition(":")[0] for line in lines] == (["score"] if scope == "dataset" else []) + ["select"]
     assert all(f": {counts['trainable']} tokens" in line for line in lines)
     assert lines[-1].endswith(f"{100 * counts['kept'] / counts['trainable']:.1f} % kept")
@@ -93,4 +107,4 @@ def test_a_stage_whose_work_was_done_before_says_so(terminal):
     with StageProgress(shown).stage("tokenise", None, "rows"):
         pass
     assert "already there" in output(shown)
-    assert terminal or output(shown) == "tokenise: already there\n"
+    assert terminal or output(shown) == "tokenise: begins\ntokenise: already there\n"

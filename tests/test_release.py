@@ -44,6 +44,7 @@ def test_the_wheel_holds_every_file_of_the_package(wheel):
     files = {name.removeprefix("src/") for name in tracked.stdout.splitlines() if (ROOT / name).is_file()}
     assert held == files
     assert {"tokensieve/demo/model/model.safetensors", "tokensieve/report/html/templates/page.html.j2"} <= held
+    assert {"tokensieve/recipes/token-cleaning.yaml", "tokensieve/recipes/papers/xtf-paper.yaml"} <= held
     assert "tokensieve/py.typed" in held
 
 

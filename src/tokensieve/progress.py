@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -32,15 +33,17 @@ class StageProgress:
     """Shows one bar a stage on the error stream, so that output can be piped.
 
     Args:
-        console: where to draw; a console that is no terminal gets one line when a stage ends.
+        console: where to draw; a console that is no terminal gets plain lines when a stage begins and ends.
+        seconds_between_lines: how often such a console is told, at most, how far a stage is.
 
     Attributes:
         warnings: what was warned of.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, seconds_between_lines: float = 10) -> None:
         self.console = console or Console(stderr=True)
         self.warnings: list[str] = []
+        self.seconds_between_lines = seconds_between_lines
 
     @contextmanager
     def stage(self, description: str, total: int | None, unit: str) -> Iterator[ProgressCallback]:
@@ -64,12 +67,21 @@ class StageProgress:
         with Progress(*columns, console=self.console, disable=plain, expand=True) as progress:
             task = progress.add_task(description, total=total, note="")
 
+            if plain:
+                self.note(f"{description}: begins" + (f", {total:,} {unit}" if total else ""))
+            told_at = time.monotonic()
+
             def advance(amount: int, /, *, total: int | None = None, note: str | None = None) -> None:
                 if total is not None:
                     progress.update(task, total=total)
                 if note is not None:
                     progress.update(task, note=note)
                 progress.advance(task, amount)
+                nonlocal told_at
+                if plain and time.monotonic() - told_at >= self.seconds_between_lines:
+                    told_at, now = time.monotonic(), progress.tasks[0]
+                    whole = f" of {now.total:,.0f}" if now.total else ""
+                    self.note(f"{description}: {now.completed:,.0f}{whole} {unit} after {now.elapsed or 0.0:.0f} s")
 
             yield advance
             shown = progress.tasks[0]

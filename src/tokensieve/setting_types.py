@@ -5,8 +5,9 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
 
@@ -93,6 +94,28 @@ _KINDS = {
 }
 
 
+def without_empty_sections(settings: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a section without the sections in it that are null, where null has no meaning of its own.
+
+    Such as ``evaluate:`` with every key below it commented out: it is not given.
+
+    Args:
+        settings: class of the settings.
+        values: as a recipe has them.
+    """
+    hints, left = get_type_hints(settings), dict(values)
+    for name in [name for name in values if name in hints]:
+        hint, value = hints[name], values[name]
+        by_name = get_origin(hint) is dict and is_dataclass(get_args(hint)[1])  # such as the models
+        if value is None and (by_name or is_dataclass(hint)):
+            del left[name]
+        elif isinstance(value, Mapping) and by_name:
+            left[name] = {key: item for key, item in value.items() if item is not None}
+        elif isinstance(value, Mapping) and is_dataclass(hint):
+            left[name] = without_empty_sections(hint, value)
+    return left
+
+
 def what_it_must_be(errors: Sequence[Mapping[str, Any]]) -> str:
     """Return what values are allowed in place of one that was refused.
 
@@ -108,6 +131,19 @@ def what_it_must_be(errors: Sequence[Mapping[str, Any]]) -> str:
 
 def shown(value: Any) -> str:
     """Return a refused value as a message shows it."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return "a mapping" if isinstance(value, dict) and BARE in value else f"{value!r:.60}"
+    if isinstance(value, dict) and BARE in value:
+        return "a mapping"
+    return f"{value!r:.60}" if isinstance(value, str) else f"{spelled(value):.60}"
+
+
+def spelled(value: Any) -> str:
+    """Return a value as a recipe spells it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {spelled(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(spelled, value)) + "]"
+    return str(value)

@@ -117,7 +117,7 @@ def _small_model(settings: Any) -> Any:
 
 
 def lay_out(desk: Path) -> None:
-    """Put on a desk what the pages take for granted: data, models and the recipes of the source."""
+    """Put on a desk what the pages take for granted: data and models."""
     write(0, desk)
     (desk / "pool.jsonl").rename(desk / "train.jsonl")
     for name in ("test.jsonl", "train.jsonl"):
@@ -127,7 +127,6 @@ def lay_out(desk: Path) -> None:
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
     answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}
     (desk / "pubmedqa.jsonl").write_text(json.dumps(answer) + "\n")
-    (desk / "recipes").symlink_to(ROOT / "recipes")
     shutil.copytree(MODEL, desk / ".model")
     config = json.loads((desk / ".model/config.json").read_text())
     (desk / ".model/config.json").write_text(json.dumps({**config, "max_position_embeddings": 32768}))  # as Qwen's

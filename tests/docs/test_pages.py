@@ -64,13 +64,17 @@ def type_in(command: str, where: str, capsys) -> None:
     if why_not_run(command) is not None:
         return
     command = re.sub(r'^eval "\$\((.*)\)"', r"\1", command)
-    words = shlex.split(re.sub(r" > \S+", "", command), comments=True)
+    command, _, file = command.partition(" > ")
+    words = shlex.split(command, comments=True)
     while re.fullmatch(r"[A-Z_]+=\S*", words[0]):  # a variable of the environment
         words.pop(0)
     assert words[0] == "tokensieve", f"{where}: neither run nor in NOT_RUN"
     capsys.readouterr()
     main(words[1:])
-    assert capsys.readouterr().out, f"{where}: it printed nothing"
+    printed = capsys.readouterr().out
+    assert printed, f"{where}: it printed nothing"
+    if re.fullmatch(r"[\w.-]+", file):  # not one of the reader's shell
+        Path(file).write_text(printed)
 
 
 def run_python(block: Block, page: str, names: dict) -> None:

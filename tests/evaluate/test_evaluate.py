@@ -8,7 +8,7 @@ import pytest
 from tokensieve.data.settings import DataSettings
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.evaluate.exact_match import read_questions
-from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings
+from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings, HeldOutSettings
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ class _Stages:
 
 
 def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model, encoder):
-    settings = EvaluateSettings(("h",), ExactMatchSettings((str(rows),), 4), batch_size=4)
+    settings = EvaluateSettings(HeldOutSettings(("h",)), ExactMatchSettings((str(rows),), 4), batch_size=4)
     questions = read_questions(DataSettings((str(rows),)), encoder)
     stages = _Stages()
     store = make_store(rows)

@@ -14,6 +14,7 @@ from trl import SFTConfig
 
 from tokensieve import yaml12
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, load_recipe, train_settings
 from tokensieve.train.settings import TrainSettings, check_arguments
 
@@ -100,6 +101,16 @@ def test_overrides_reach_any_depth(recipe_file):
     assert load_recipe(recipe_file(), ["train=null"]).train is None
 
 
+def test_a_section_that_is_null_is_not_given(recipe_file):
+    given = load_recipe(recipe_file())
+    assert load_recipe(recipe_file(RECIPE + "select:\nmeasure: null\nreport:\n  # examples: 3\n")) == given
+    assert load_recipe(str(recipe_file())) == given, "a path may be text"
+    without = load_recipe(recipe_file(), ["models.reference=null", "evaluate=null"])
+    assert list(without.models) == ["base"]
+    assert without.evaluate == EvaluateSettings()
+    assert load_recipe(recipe_file(), ["train.lora=null"]).train != given.train, "null of its own meaning"
+
+
 def test_a_recipe_can_come_from_the_command_line_alone():
     recipe = load_recipe(None, ["output=a", "data=x.jsonl", "models.base=m"])
     assert isinstance(recipe, Recipe)
@@ -143,6 +154,10 @@ def test_a_fault_names_its_line(recipe_file, line, message):
         ("train.lora.target_modules=5", r"target_modules is 5, it must be text or a list\n"),
         ("outptu=x", "^unknown key 'outptu'; did you mean 'output'"),
         ("seed", "'seed' is not key=value"),
+        ("seed=null", "seed is null, it must be a whole number\n.*\n  hint: leave seed out for its default"),
+        ("select=[null, true]", r"select is \[null, true\], it must be a mapping"),
+        ("data=null", "^'data' is required"),
+        ("bogus=1", "^unknown key 'bogus'\n"),
         ("controls.9=full", "there is no item 9 in a list"),
         ("method.fraction=[", "is not YAML"),
     ],

@@ -20,7 +20,8 @@ from tokensieve.export.write import export_arm
 from tokensieve.measure import worker as measure_module
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline import workbench
-from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.plan import make_plan
+from tokensieve.pipeline.recipe import dump_recipe, load_recipe
 from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json, write_json
@@ -173,6 +174,55 @@ def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arg
     (other / "photo.jpg").write_bytes(b"x")
     with pytest.raises(TokensieveError, match="not empty and holds no run"):
         pipeline.run(load_recipe(None, arguments(other)))
+
+
+def test_a_run_that_failed_before_any_result_leaves_a_folder_for_the_corrected_recipe(arguments, tmp_path):
+    output = tmp_path / "run"
+    with pytest.raises(TokensieveError, match="1000"):
+        pipeline.run(load_recipe(None, arguments(output, "models.reference.warm_up.rows=1000")))
+    assert (output / "recipe.yaml").is_file()
+    (output / ".recipe.yaml.17.partial").write_text("half a rec")
+    recipe = load_recipe(None, arguments(output, "train=null", "seed=3"))
+    pipeline.run(recipe, "select")
+    assert load_recipe(output / "recipe.yaml").seed == 3
+    with pytest.raises(TokensieveError, match="seed: 3 there, 4 here"):
+        pipeline.run(load_recipe(None, arguments(output, "train=null", "seed=4")), "select")
+
+
+def test_statistics_alone_bind_a_folder_to_no_recipe_and_stay_in_the_store(arguments, finished, tmp_path):
+    output, store = tmp_path / "run", f"store={finished.parent / 'store'}"
+    pipeline.run(load_recipe(None, arguments(output, store, "train=null")), "measure")
+    write_json(output / "run.json", {**read_json(output / "run.json"), "seconds": {"measure base": 99.0}})
+    pipeline.run(load_recipe(None, arguments(output, store, "train=null")), "measure")
+    assert read_json(output / "run.json")["seconds"]["measure base"] == 99.0
+    pipeline.run(load_recipe(None, arguments(output, store, "train=null", "seed=3")), "measure")
+    assert "measure base" not in read_json(output / "run.json")["seconds"], "they were those of another recipe"
+
+
+def test_a_leftover_of_a_killed_run_is_no_content_of_a_folder(arguments, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.recipe.yaml.17.partial").write_text("half a rec")
+    pipeline.check_folder(make_plan(load_recipe(None, arguments(tmp_path / "run"))))
+
+
+@pytest.mark.parametrize("extra", ["# of mine\n", "seed: 1 \n"])
+def test_a_recipe_of_the_user_is_never_overwritten(extra, arguments, tmp_path):
+    values = dump_recipe(load_recipe(None, arguments(tmp_path)))
+    mine = tmp_path / "recipe.yaml"
+    mine.write_text(values.replace("seed: 0\n", extra))
+    before = mine.read_text()
+    with pytest.raises(TokensieveError, match="no run wrote"):
+        pipeline.run(load_recipe(None, arguments(tmp_path)))
+    assert mine.read_text() == before
+
+
+@pytest.mark.parametrize("key", ["output", "store"])
+def test_a_folder_below_a_file(key, arguments, tmp_path):
+    (tmp_path / "file").touch()
+    plan = make_plan(load_recipe(None, arguments(tmp_path / "run", f"{key}={tmp_path / 'file/sub'}")))
+    with pytest.raises(TokensieveError, match=f"'{tmp_path / 'file'}' is a file, and a folder is needed") as error:
+        pipeline.check_folder(plan)
+    assert error.value.where == f"recipe: {key}"
 
 
 def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monkeypatch):

@@ -68,3 +68,7 @@ def test_statistics_without_a_trainable_token_have_a_table():
         np.array([0, 1]), np.array([-100]), {("base", "loss"): np.zeros(1, dtype=np.float32)}
     )._repr_html_()
     assert "0 trainable" in html
+
+
+def test_a_folder_may_be_text(demo):
+    assert load_run(str(demo.folder)).folder == load_run(demo.folder).folder

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import re
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
 from tokensieve.data.prepare import Counts
 from tokensieve.errors import TokensieveError
+from tokensieve.report.heatmap import Scale, styled_runs
 from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
@@ -170,3 +175,19 @@ def test_importing_is_cheap():
     heavy = "torch", "transformers", "datasets", "jinja2"
     code = f"import sys, tokensieve.report.terminal.runs; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_a_long_row_is_cut_in_the_middle_and_says_so(tiny_encoder):
+    tokenizer, size = tiny_encoder.tokenizer, 100_000
+    found = inspection(tokenizer, [])
+    preview = dataclasses.replace(found.previews[0], token_ids=[270, 271] * (size // 2), trainable=[True] * size)
+    found = dataclasses.replace(found, previews=[preview])
+    text = printed(lambda console: print_inspection(found, tokenizer, console, 50))
+    assert "... 99,950 tokens left out, 99,950 of them trained on (--tokens) ..." in text
+    assert len(text.splitlines()) < 60
+    pieces = [Piece(place, place + 1, "a") for place in range(size)]
+    every, nothing = np.ones(size, dtype=bool), np.zeros(size, dtype=np.float32)
+    start = time.perf_counter()
+    (run,) = styled_runs(pieces, every, every, nothing, Scale(0.0, 0.0, signed=False))
+    assert len(run.pieces) == size
+    assert time.perf_counter() - start < 20, "minutes, if every piece copied those before it"

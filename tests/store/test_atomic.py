@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tokensieve.errors import TokensieveError
 from tokensieve.store import atomic
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked, read_json, write_json, write_text
 
@@ -132,3 +133,16 @@ def test_a_lock_lets_in_one_at_a_time(tmp_path):
             thread.join()
     assert together == [1, 1, 1, 1]
     assert {str(one.message) for one in said} == {f"{tmp_path / 'deep/a'} is in use by another process; waiting for it"}
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_folder, locked])
+def test_a_place_below_a_file_is_refused(make, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(TokensieveError, match="is a file, and a folder is needed"), make(tmp_path / "file/sub/x"):
+        pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_file_is_not_written_where_a_folder_is(tmp_path):
+    with pytest.raises(TokensieveError, match="a folder is there"), atomic_file(tmp_path):
+        pass

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import tyro
 
+from tokensieve import __version__
+from tokensieve.cli.common import positionals_first
 from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
 from tokensieve.cli.stages import demo, evaluate, measure, run, select, train
-from tokensieve.cli.views import compare, inspect, methods, report, serve, show
+from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError
 
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.
@@ -23,9 +25,11 @@ Examples:
   tokensieve inspect train.jsonl --tokenizer MODEL   show which tokens would be trained
   tokensieve run recipe.yaml                         score, select, train, evaluate, report
   tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
+  tokensieve recipes token-cleaning > recipe.yaml    start from a recipe that comes with tokensieve
   tokensieve show runs/half --example 3
   tokensieve compare runs/a runs/half
 
+`tokensieve --version` prints the version.
 Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted.
 Results go to stdout (as JSON with --json); progress, warnings and errors go to stderr.
 """
@@ -41,7 +45,10 @@ def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
     Args:
         shell: the shell.
     """
-    print(completion_script(shell, main))
+    from tokensieve.pipeline.recipe_keys import override_keys
+
+    staged = [name_of(command) for command in (run, measure, select, train, evaluate)]
+    print(completion_script(shell, main, staged, override_keys()))
 
 
 COMMANDS = (
@@ -60,19 +67,31 @@ COMMANDS = (
     import_,
     lm_eval,
     methods,
+    recipes,
     completion,
 )
+
+
+def name_of(command: Callable[..., None]) -> str:
+    """Return the word for a command on the command line."""
+    return command.__name__.rstrip("_").replace("_", "-")  # `import` is a Python keyword
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit with 2 on unusable input."""
     app = tyro.extras.SubcommandApp()
     for command in COMMANDS:
-        app.command(name=command.__name__.rstrip("_").replace("_", "-"))(command)  # `import` is a Python keyword
-    arguments = sys.argv[1:] if arguments is None else arguments
+        app.command(name=name_of(command))(command)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments == ["--version"]:
+        print(f"tokensieve {__version__}")
+        return
+    called = next((command for command in COMMANDS if arguments[:1] == [name_of(command)]), None)
+    if called is not None:
+        arguments[1:] = positionals_first(called, arguments[1:])
     show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
-        app.cli(prog="tokensieve", description=_USAGE, args=list(arguments) or ["--help"], config=())
+        app.cli(prog="tokensieve", description=_USAGE, args=arguments or ["--help"], config=())
         sys.stdout.flush()
     except TokensieveError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import warnings
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import tyro
@@ -14,6 +16,26 @@ Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def positionals_first(command: Callable[..., None], arguments: Sequence[str]) -> list[str]:
+    """Return the arguments of a command with its options last, since tyro wants what has no name in one piece.
+
+    Args:
+        command: its options are its keyword arguments: flags where they default to a truth value, else with one value.
+        arguments: what follows the command's name.
+    """
+    parameters = inspect.signature(command).parameters
+    flags = {name.replace("_", "-") for name, one in parameters.items() if isinstance(one.default, bool)}
+    names = {f"--{prefix}{name}" for name in flags for prefix in ("", "no-")} | {"--json", "--no-json", "--help", "-h"}
+    positionals: list[str] = []
+    options: list[str] = []
+    takes_value = False
+    for argument in arguments:
+        is_option = argument.startswith("-") and not takes_value
+        (options if is_option or takes_value else positionals).append(argument)
+        takes_value = is_option and "=" not in argument and argument.replace("_", "-") not in names
+    return [*positionals, *options]
 
 
 def quiet() -> None:

@@ -1,4 +1,4 @@
-"""Shell completion: tyro's scripts, which complete commands and options, extended to complete files.
+"""Shell completion: tyro's scripts, which complete commands and options, extended to recipe keys and files.
 
 Since 1.0.17 tyro offers files for the values of options, but not for positional arguments: the recipes, data and run
 folders that most commands take.
@@ -8,40 +8,69 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 Shell = Literal["bash", "zsh", "fish"]
 
-# The part that is Python prints words, or a mark in place of files.
-_FILES_WHERE_NO_WORD_FITS = (
-    "for completion in completions:",
-    "for completion in completions or ['__TYRO_COMPLETE_FILES__']:",
-)
+_PRINTED = "    for completion in completions:"
+# The part that is Python prints words, or a mark in place of files. Within double quotes of fish, so it has none.
+_PRINTED_WITH_KEYS = """\
+    word = words[current_index] if current_index < len(words) else ''
+    keys = [key + '=' for key in {keys} if word and key.startswith(word)]
+    if words[1:2] and words[1] in {commands} and keys and words[current_index - 1] != '=':
+        import glob
+        completions = [key + '\\t' for key in keys] + glob.glob(glob.escape(word) + '*') + completions
+    for completion in completions or ['__TYRO_COMPLETE_FILES__']:"""
 # Bash's own completion of files, which quotes spaces and goes on within folders, in place of a bare list.
-_FILES_BY_BASH = (
-    ('COMPREPLY=($(compgen -f -- "$cur"))', "COMPREPLY=()"),
-    ("complete -F ", "complete -o bashdefault -o default -F "),
-)
-CHANGES: dict[Shell, tuple[tuple[str, str], ...]] = {
-    "bash": (_FILES_WHERE_NO_WORD_FITS, *_FILES_BY_BASH),
-    "zsh": (_FILES_WHERE_NO_WORD_FITS,),
+_CHANGES_OF_SHELLS: dict[Shell, tuple[tuple[str, str], ...]] = {
+    "bash": (
+        ('COMPREPLY=($(compgen -f -- "$cur"))', "COMPREPLY=()"),
+        ("complete -F ", "complete -o bashdefault -o default -F "),
+        (
+            '  COMPREPLY=("${matches[@]}")',
+            '  COMPREPLY=("${matches[@]}")\n  [[ "${COMPREPLY[0]}" == *= ]] && compopt -o nospace 2>/dev/null',
+        ),
+    ),
+    "zsh": (
+        ("    _files\n", "    compset -P '*='\n    _files\n"),
+        (
+            "  _describe 'tokensieve completions' completion_array",
+            "  local -a suffix\n  [[ \"$completions\" == *=$'\\t'* ]] && suffix=(-S '')\n"
+            "  _describe 'tokensieve completions' completion_array \"${suffix[@]}\"",
+        ),
+    ),
     "fish": (("complete --no-files --command", "complete --command"),),
 }
-"""What is replaced in tyro's script, and by what; a version that writes another one gives its script as it is."""
 
 
-def completion_script(shell: Shell, run: Callable[[list[str]], None]) -> str:
-    """Return the completion script for a shell.
+def changes(shell: Shell, commands: Sequence[str] = (), keys: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """Return what is replaced in tyro's script, and by what.
+
+    Args:
+        shell: the shell.
+        commands: those that take recipe keys.
+        keys: of recipes.
+    """
+    with_keys = _PRINTED_WITH_KEYS.format(keys=list(keys), commands=list(commands))
+    return (_PRINTED, with_keys), *_CHANGES_OF_SHELLS[shell]
+
+
+def completion_script(
+    shell: Shell, run: Callable[[list[str]], None], commands: Sequence[str], keys: Sequence[str]
+) -> str:
+    """Return the completion script for a shell; that of a tyro which writes another one, as it is.
 
     Args:
         shell: the shell.
         run: runs the command line with the given arguments, which print tyro's script and exit.
+        commands: those that take recipe keys.
+        keys: of recipes.
     """
-    script = tyro_script(shell, run)
-    if not all(old in script for old, _ in CHANGES[shell]):
+    script, replaced = tyro_script(shell, run), changes(shell, commands, keys)
+    if not all(old in script for old, _ in replaced):
         return script
-    for old, new in CHANGES[shell]:
+    for old, new in replaced:
         script = script.replace(old, new)
     return script
 

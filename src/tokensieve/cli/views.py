@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +29,7 @@ def inspect(
     *,
     tokenizer: str | None = None,
     examples: int = 3,
+    tokens: int = 2000,
     max_length: int | None = None,
     bad_rows: Literal["error", "skip"] | None = None,
     form: Form | None = None,
@@ -50,6 +53,7 @@ def inspect(
         data: files, globs, folders or a Hub id; or a recipe.
         tokenizer: folder or Hub id of the tokenizer; with a recipe, the recipe's if not given.
         examples: number of examples to show.
+        tokens: tokens of each example to show; the middle of a longer one is left out. JSON has all.
         max_length: maximum tokens per example; longer examples are truncated. If not given, the default of a recipe.
         bad_rows: skip if the run is to leave out rows that cannot be used, which are warnings then; error if not given.
         form: form of the rows; recognised by their columns if not given.
@@ -97,7 +101,7 @@ def inspect(
     else:
         from tokensieve.report.terminal.runs import output_console, print_inspection
 
-        print_inspection(found, encoder.tokenizer, output_console())
+        print_inspection(found, encoder.tokenizer, output_console(), tokens)
     if found.has_errors:
         raise SystemExit(1)
 
@@ -122,6 +126,52 @@ def methods(*, as_json: Json = False) -> None:
         print_json(method_rows())
     else:
         print_methods(output_console())
+
+
+def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool = False, as_json: Json = False) -> None:
+    """List the recipes that come with tokensieve, or print one.
+
+    For example:
+      tokensieve recipes
+      tokensieve recipes token-cleaning > recipe.yaml
+      tokensieve recipes papers/xtf-paper
+      tokensieve recipes --keys
+
+    Args:
+        recipe: name of the recipe to print; all are listed if not given.
+        keys: print every key that a recipe may have instead, with its default.
+        as_json: print JSON.
+    """
+    if keys:
+        from tokensieve.pipeline.recipe_keys import sections
+
+        found = list(sections())
+        if as_json:
+            print_json([asdict(key) for section in found for key in section.keys])
+            return
+        for section in found:
+            print(f"\n# {section.name or 'top level'}: {section.summary}")
+            for key in section.keys:
+                print(
+                    f"\n{key.name}  (default: {key.default})"
+                    if key.default != "required"
+                    else f"\n{key.name}  (required)"
+                )
+                print(textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    "))
+        return
+    from tokensieve.pipeline.ready_recipes import about, ready_recipe, ready_recipes
+
+    if recipe:
+        text = ready_recipe(recipe)
+        print_json({"name": recipe, "recipe": text}) if as_json else print(text, end="")
+        return
+    rows = {name: about(path.read_text("utf-8")) for name, path in ready_recipes().items()}
+    if as_json:
+        print_json([{"name": name, "about": text} for name, text in rows.items()])
+        return
+    width = max(map(len, rows))
+    for name, text in rows.items():
+        print(f"{name:{width}}  {text}")
 
 
 def report(

@@ -85,8 +85,8 @@ def open_arm(view: RunView, name: str) -> ArmData:
         raise TokensieveError(
             f"arm '{name}' {does} tokens while the model trains, so there is no file of its decisions to export",
             where=str(arm.path),
-            hint="train it with `tokensieve train`, or with TokenSelectionTrainer in your own script "
-            f"(docs/trainer.md){fixed}",
+            hint="train it with `tokensieve train`, or with TokenSelectionTrainer in your own script; "
+            f"`python -c 'import tokensieve; help(tokensieve.TokenSelectionTrainer)'` explains it{fixed}",
         )
     note = ""
     if method is not None and method.divide_by == "trainable":

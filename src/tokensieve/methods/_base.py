@@ -29,7 +29,7 @@ class Method(ABC):
     Attributes:
         name: the method's name in recipes and on the command line.
         summary: the tokens that it keeps, in one line.
-        formula: the score, in the notation of ``docs/methods.md``.
+        formula: the score, in the notation of ``tokensieve methods``.
         paper: title, venue and arXiv number; empty for controls.
         differences: differences between the paper, the authors' code and this method; empty if there are none.
         reason_names: the meaning of bits 0, 1, ... of `reasons`.

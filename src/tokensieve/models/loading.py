@@ -147,7 +147,7 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
         raise TokensieveError(
             f"token id {largest_id} is beyond the model's embedding of {config.vocab_size} rows",
             where=f"{largest_id_at}; model {model.path}",
-            hint="use the tokenizer that belongs to the model, or resize its embedding",
+            hint="the tokenizer in use is not that of this model: name a model and a tokenizer that belong together",
         )
     context = context_of(model)
     if context and longest > context:

@@ -199,14 +199,14 @@ def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSetti
 def _check_role(
     recipe: Recipe, role: Role, model: ModelSettings, base: ModelSettings, encoder: Encoder, examples: ExampleStore
 ) -> None:
+    folder = local_folder(model.path, model.revision, weights=False)
+    if model.path != base.path and (folder / "tokenizer_config.json").is_file():
+        check_same_ids(recipe.data, encoder, str(folder), on_error=BadRows(recipe.data))
     counts = examples.counts
     try:
         check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"])
     except TokensieveError as error:
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
-    folder = local_folder(model.path, model.revision, weights=False)
-    if model.path != base.path and (folder / "tokenizer_config.json").is_file():
-        check_same_ids(recipe.data, encoder, str(folder), on_error=BadRows(recipe.data))
 
 
 def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, progress: StageProgress) -> None:

@@ -19,7 +19,16 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
-from tokensieve.setting_types import Folder, Source, bare, known_keys_only, one_or_more, shown, what_it_must_be
+from tokensieve.setting_types import (
+    Folder,
+    Source,
+    bare,
+    known_keys_only,
+    one_or_more,
+    shown,
+    what_it_must_be,
+    without_empty_sections,
+)
 from tokensieve.train.settings import Train, TrainSettings, WarmUp
 
 _BOTH_SEEDS = TokensieveError(
@@ -158,7 +167,7 @@ class Recipe:
         return Path(self.store) if self.store else Path(self.output).parent / "store"
 
 
-def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply overrides.
 
     Local paths become absolute, so that the written recipe gives the same run from any folder.
@@ -171,7 +180,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
         TokensieveError: no such file, text that is not YAML, an unknown key (with its line), a value of
             a wrong type, or a required key that is missing.
     """
-    values, lines = read_recipe(path) if path else ({}, {})
+    values, lines = read_recipe(Path(path)) if path else ({}, {})
     values = {"controls": ["full", "random"], **values}
     overridden = {override.partition("=")[0] for override in overrides}
     for one, other in (("seed", "seeds"), ("seeds", "seed")):
@@ -183,7 +192,7 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
     where = _Where(str(path) if path else "command line", lines)
     if {"seed", "seeds"} <= values.keys():
         raise TokensieveError(_BOTH_SEEDS.what, where=where.of(("seeds",)), hint=_BOTH_SEEDS.hint)
-    recipe: Recipe = _validate(Recipe, values, where)
+    recipe: Recipe = _validate(Recipe, without_empty_sections(Recipe, values), where)
     for role, model in recipe.models.items():
         if model.warm_up is not None:
             _changed(recipe.train or TrainSettings(), model.warm_up.train, where, ("models", role, "warm_up", "train"))
@@ -193,6 +202,17 @@ def load_recipe(path: Path | None, overrides: Sequence[str] = ()) -> Recipe:
 def dump_recipe(recipe: Recipe) -> str:
     """Return the recipe as YAML, defaults spelled out; `load_recipe` of it gives an equal recipe."""
     return yaml12.dump(recipe_values(recipe))
+
+
+def is_dumped(path: Path) -> bool:
+    """Return whether a file is a recipe as `dump_recipe` writes it, with nothing of anybody else's in it."""
+    try:
+        values = yaml12.read(path)
+        text = path.read_text(encoding="utf-8")
+    except (TokensieveError, OSError):
+        return False
+    known = {item.name for item in fields(Recipe)}
+    return isinstance(values, dict) and known == values.keys() and yaml12.dump(values) == text
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -279,18 +299,20 @@ def _explained(settings: Any, errors: list[Any], key: tuple[str, ...], where: _W
         return TokensieveError(
             f"'{name}' is required",
             where=place,
-            hint=f"name it in the recipe or as {name}=...; docs/recipe.md has one to start from",
+            hint=f"name it in the recipe or as {name}=...; `tokensieve recipes` lists recipes to start from",
         )
     if first["loc"][-1:] == ("[key]",) and first["type"] == "literal_error":
         roles = get_args(Role)
         return TokensieveError(
             f"unknown role '{key[-1]}'{did_you_mean(key[-1], roles)}", where=place, hint=f"one of: {', '.join(roles)}"
         )
+    takes = ".".join(part for part in key if not part.isdigit())
+    out = f"leave {name} out for its default; " if first["input"] is None else ""
     subject = "the key" if first["loc"][-1:] == ("[key]",) else name
     return TokensieveError(
         f"{subject} is {shown(first['input'])}, it must be {what_it_must_be(errors)}",
         where=place,
-        hint=f"docs/recipe.md says what {'.'.join(part for part in key if not part.isdigit())} takes",
+        hint=f"{out}`tokensieve recipes --keys` says what {takes} takes",
     )
 
 

@@ -26,7 +26,7 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]
         raise TokensieveError(
             f"a recipe is a mapping, not a {type(values).__name__}",
             where=str(path),
-            hint="write keys with values, such as `output: runs/mine`; docs/recipe.md has one to start from",
+            hint="write keys with values, such as `output: runs/mine`; `tokensieve recipes` lists some to start from",
         )
     return values or {}, {key: f"{path}:{line}" for key, line in lines.items()}
 

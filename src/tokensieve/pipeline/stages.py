@@ -15,7 +15,7 @@ from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
-from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
+from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import StageProgress
@@ -23,6 +23,7 @@ from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
+from tokensieve.store.paths import check_folder_path
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
@@ -63,28 +64,35 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
 
 
 def check_folder(plan: Plan) -> None:
-    """Refuse a folder that belongs to another recipe, and show the difference.
+    """Refuse a folder that holds the results of another recipe, and show the difference.
 
     What is measured on the models, how, and what the page shows may change between calls. Controls and seeds may join
-    those that are there, at the end, controls with the models that they need.
+    those that are there, at the end, controls with the models that they need. A folder without results, such as that of
+    a run that failed early, takes any recipe.
 
     Raises:
         TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that
             was imported.
     """
-    folder = RunFolder(Path(plan.recipe.output))
-    if folder.path.exists() and not folder.path.is_dir():
-        raise TokensieveError("the output is a file", where=str(folder.path), hint="give a folder that is new or empty")
+    recipe = plan.recipe
+    folder = RunFolder(Path(recipe.output))
+    check_folder_path(folder.path, "recipe: output")
+    check_folder_path(recipe.store_folder, "recipe: store")
     if not folder.recipe_file.is_file():
-        if folder.path.is_dir() and any(folder.path.iterdir()):
+        if not folder.is_unused:
             raise TokensieveError(
                 "the output folder is not empty and holds no run", where=str(folder.path), hint="give another output"
             )
         return
-    found, wanted = folder.recipe(), recipe_values(plan.recipe)
-    for values in (found, wanted):
-        for name in (*_FREE_TO_CHANGE, "output"):
-            values.pop(name, None)
+    if not folder.has_results:
+        if not is_dumped(folder.recipe_file):
+            raise TokensieveError(
+                "the output folder holds a recipe that no run wrote, and a run would overwrite it",
+                where=str(folder.recipe_file),
+                hint="give another output",
+            )
+        return
+    found, wanted = _fixed(folder.recipe()), _fixed(recipe_values(recipe))
     fingerprint.check_same(
         _with_additions(found, wanted),
         wanted,
@@ -117,6 +125,11 @@ def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict
     return {**added, "models": {**models, **new}}
 
 
+def _fixed(values: dict[str, Any]) -> dict[str, Any]:
+    """Return those values of a recipe that cannot change once there are results."""
+    return {name: value for name, value in values.items() if name not in (*_FREE_TO_CHANGE, "output")}
+
+
 class _Stages:
     """The stages of one run, with what they hand to each other.
 
@@ -134,9 +147,10 @@ class _Stages:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
             check_data(arm.selection(), inputs.examples, arm)
-        state = folder.state() if folder.state_file.is_file() else None
+        same = folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
+        state = folder.state() if same and folder.state_file.is_file() else None
         self._bench = RunWorkbench(inputs, progress, state.seconds if state else {}, state.tokens if state else {})
-        if not folder.recipe_file.is_file():
+        if not same:
             self._write_recipe()
 
     def measure(self) -> None:

@@ -96,15 +96,15 @@ def styled_runs(
         scale: maps values to levels.
         longest: maximum number of pieces in a run, except in runs of the prompt.
     """
-    runs: list[StyledRun] = []
+    runs: list[tuple[Style, list[Piece]]] = []
     for piece in pieces:
         style = _style(piece, trainable, kept, values, scale)
-        fits = longest is None or style.state == "prompt" or (runs and len(runs[-1].pieces) < longest)
-        if runs and runs[-1].style == style and fits:
-            runs[-1] = StyledRun(style, (*runs[-1].pieces, piece))
+        fits = longest is None or style.state == "prompt" or (runs and len(runs[-1][1]) < longest)
+        if runs and runs[-1][0] == style and fits:
+            runs[-1][1].append(piece)
         else:
-            runs.append(StyledRun(style, (piece,)))
-    return runs
+            runs.append((style, [piece]))
+    return [StyledRun(style, tuple(together)) for style, together in runs]
 
 
 def _style(piece: Piece, trainable: Bool, kept: Bool, values: Float32, scale: Scale) -> Style:

@@ -125,6 +125,12 @@ class ArmFolder:
         """Whether its model is there."""
         return read_record(self.model) is not None
 
+    @property
+    def has_results(self) -> bool:
+        """Whether anything is here that took a selection, a training or an evaluation to make."""
+        made = (self.selection_file, self.rounds, self.model, self.evaluation_file)
+        return any(path.exists() for path in made)
+
     def replicate(self, seed: int) -> ArmFolder:
         """Return the folder of a seed after the first."""
         return ArmFolder(self.path / "seeds" / str(seed))
@@ -213,6 +219,18 @@ class RunFolder:
     def state_file(self) -> Path:
         """Where the run's data and statistics are."""
         return self.path / "run.json"
+
+    @property
+    def has_results(self) -> bool:
+        """Whether anything is here that the same recipe would not find again in the store."""
+        arms = (ArmFolder(path) for path in (self.path / "arms").glob("*"))
+        return self.page.exists() or (self.path / "exports").exists() or any(arm.has_results for arm in arms)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether nothing is here but what a killed run may leave while it writes its first file."""
+        entries = self.path.iterdir() if self.path.is_dir() else ()
+        return all(entry.name.startswith(".") and entry.suffix == ".partial" for entry in entries)
 
     def arm(self, name: str) -> ArmFolder:
         """Return the folder of an arm."""

@@ -11,7 +11,7 @@ from tokensieve.ops.rules import TopFraction, apply_rule
 
 def select_labels(
     scores: Float32,
-    labels: Int64,
+    labels: NDArray[np.integer],
     cu_seqlens: Int64,
     *,
     fraction: float,
@@ -22,7 +22,7 @@ def select_labels(
 
     Args:
         scores: float32 ``[tokens]``, higher = keep; what stands at tokens without a label is ignored.
-        labels: int64 ``[tokens]``, -100 where a token is not trainable.
+        labels: integers ``[tokens]``, -100 where a token is not trainable.
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
         fraction: share to keep, in (0, 1].
         scope: ``dataset`` ranks all trainable tokens together, ``example`` within each example.

@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store.paths import check_local
+from tokensieve.store.paths import check_folder_path, check_local
 
 _SYNCS = 8  # at once: the disk writes them together
 _unfinished: set[Path] = set()
@@ -27,9 +27,16 @@ _unfinished: set[Path] = set()
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; rename it to ``path`` when the block ends without an error."""
-    check_local(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Give a path to write to; rename it to ``path`` when the block ends without an error.
+
+    Raises:
+        TokensieveError: a folder is there, or the folder of the file cannot be made or written to.
+    """
+    if path.is_dir():
+        raise TokensieveError(
+            "a folder is there, and a file is needed", where=str(path), hint="give the path of a file"
+        )
+    _make_folder(path.parent)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     alone = _unfinished.isdisjoint(path.parents)
     try:
@@ -50,10 +57,10 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     An error removes what was written; what a killed attempt left behind is removed by the next one. Hold
     `locked` around it.
     """
-    check_local(folder)
+    _make_folder(folder.parent)
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir()
     _unfinished.add(partial)
     try:
         yield partial
@@ -81,8 +88,7 @@ def link(source: Path, target: Path) -> None:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once."""
-    check_local(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     lock = FileLock(path.with_name(f".{path.name}.lock"))
     try:
         lock.acquire(blocking=False)
@@ -131,6 +137,12 @@ def read_object(path: Path, missing: str, hint: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise TokensieveError("not a JSON object", where=str(path), hint=hint)
     return found
+
+
+def _make_folder(folder: Path) -> None:
+    check_local(folder)
+    check_folder_path(folder, str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def sync(path: Path) -> None:

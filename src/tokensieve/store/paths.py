@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -30,3 +31,22 @@ def check_local(path: str | Path, where: str = "") -> None:
             where=where or text,
             hint="give a local path, and copy to and from remote storage with its own tools",
         )
+
+
+def check_folder_path(folder: Path, where: str) -> None:
+    """Refuse a path at which no folder can be.
+
+    Args:
+        folder: a folder, or the path of one to be made.
+        where: the field that it was given in.
+
+    Raises:
+        TokensieveError: a file is there or on the way there, or the folder cannot be written to.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir():
+        raise TokensieveError(
+            f"'{nearest}' is a file, and a folder is needed", where=where, hint="give a folder that is new or empty"
+        )
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise TokensieveError(f"'{nearest}' cannot be written to", where=where, hint="give a folder that is yours")

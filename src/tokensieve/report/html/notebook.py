@@ -77,13 +77,13 @@ class NotebookRun(RunView):
         return _run_html(self)
 
 
-def load_run(folder: Path) -> NotebookRun:
+def load_run(folder: str | Path) -> NotebookRun:
     """Open a run folder.
 
     Raises:
         TokensieveError: the folder is not a run folder, or the run has not selected its tokens yet.
     """
-    return NotebookRun(**_fields(view.load_run(folder)))
+    return NotebookRun(**_fields(view.load_run(Path(folder))))
 
 
 def _fields(of: Any) -> dict[str, Any]:

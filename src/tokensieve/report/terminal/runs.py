@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from tokensieve.data.inspection import Inspection, Problem
     from tokensieve.data.prepare import Counts
 
+SHOWN_TOKENS = 2000
+"""Tokens of an example that `inspect` shows unless told otherwise."""
 _WIDTH = 80
 _NAME_WIDTH = 20
 _PADDING = 2
@@ -148,13 +150,14 @@ def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> 
     return [f"dropped as {reason}: {', '.join(found)}" for reason, found in tokens.items() if found]
 
 
-def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> None:
+def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens: int = SHOWN_TOKENS) -> None:
     """Print which tokens of a data set would be trained on, and its problems.
 
     Args:
         found: the result of `data.inspection.inspect_data`.
         tokenizer: the `transformers` fast tokenizer that produced the token ids.
         console: where to print.
+        tokens: of each example to show; what lies in the middle of a longer one is left out.
     """
     decoder = TokenDecoder(tokenizer.backend_tokenizer)
     print_line(console, found.source)
@@ -169,9 +172,17 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console) -> Non
         console.print()
         count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
         print_line(console, f"row {preview.row} ({preview.where}): {count}")
-        nothing = np.zeros(len(trainable), dtype=np.float32)
-        runs = styled_runs(decoder.pieces(preview.token_ids), trainable, trainable, nothing, _FLAT)
-        _print_lines(_segments(runs, None, console), console)
+        total = len(trainable)
+        head = total if total <= tokens else (tokens + 1) // 2
+        tail = total if total <= tokens else total - tokens // 2
+        for part in (slice(0, head), slice(tail, total)):
+            chosen, ids = trainable[part], preview.token_ids[part]
+            nothing = np.zeros(len(ids), dtype=np.float32)
+            runs = styled_runs(decoder.pieces(ids), chosen, chosen, nothing, _FLAT)
+            _print_lines(_segments(runs, None, console), console)
+            if part.stop == head < total:
+                cut, trained = tail - head, int(trainable[head:tail].sum())
+                print_line(console, f"... {cut:,} tokens left out, {trained:,} of them trained on (--tokens) ...")
     if found.previews:
         console.print()
         print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))

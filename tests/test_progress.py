@@ -108,3 +108,12 @@ def test_a_stage_whose_work_was_done_before_says_so(terminal):
         pass
     assert "already there" in output(shown)
     assert terminal or output(shown) == "tokenise: begins\ntokenise: already there\n"
+
+
+def test_nothing_is_printed_where_progress_is_not_shown(capfd):
+    progress = StageProgress(shown=False)
+    with progress.stage("measure base", 2, "tokens") as advance:
+        advance(2)
+    progress.warn("few steps")
+    assert capfd.readouterr() == ("", "")
+    assert progress.warnings == ["few steps"]

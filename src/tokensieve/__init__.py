@@ -8,7 +8,7 @@ On token ids, with loaded models, or on statistics of your own (`Statistics`):
 
 The whole job, with the stages of the command line (`tokensieve run`):
 
-    folder = tokensieve.run(tokensieve.load_recipe(Path("recipe.yaml"), ["method.fraction=0.5"]))
+    folder = tokensieve.run(tokensieve.load_recipe("recipe.yaml", ["method.fraction=0.5"]))
 """
 
 from __future__ import annotations

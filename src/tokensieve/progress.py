@@ -35,13 +35,16 @@ class StageProgress:
     Args:
         console: where to draw; a console that is no terminal gets plain lines when a stage begins and ends.
         seconds_between_lines: how often such a console is told, at most, how far a stage is.
+        shown: False prints nothing.
 
     Attributes:
         warnings: what was warned of.
     """
 
-    def __init__(self, console: Console | None = None, seconds_between_lines: float = 10) -> None:
-        self.console = console or Console(stderr=True)
+    def __init__(
+        self, console: Console | None = None, seconds_between_lines: float = 10, *, shown: bool = True
+    ) -> None:
+        self.console = console or Console(stderr=True, quiet=not shown)
         self.warnings: list[str] = []
         self.seconds_between_lines = seconds_between_lines
 

@@ -191,3 +191,9 @@ def test_a_long_row_is_cut_in_the_middle_and_says_so(tiny_encoder):
     (run,) = styled_runs(pieces, every, every, nothing, Scale(0.0, 0.0, signed=False))
     assert len(run.pieces) == size
     assert time.perf_counter() - start < 20, "minutes, if every piece copied those before it"
+
+
+def test_warnings_of_a_run_stand_under_its_results(demo):
+    view = dataclasses.replace(load_run(demo.folder), warnings=["3 of 40 examples repeat an earlier one"])
+    text = printed(lambda console: print_results(view, console))
+    assert text.rstrip().endswith("warning: 3 of 40 examples repeat an earlier one")

@@ -30,13 +30,14 @@ STAGES = ("measure", "select", "train", "evaluate", "report")
 _FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
 
 
-def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = None) -> Path:
+def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True) -> Path:
     """Carry out a recipe, or what of it is not done yet.
 
     Args:
         recipe: the settings.
         until: last stage to carry out, one of `STAGES`.
-        progress: where progress is shown.
+        progress: where progress and warnings are shown; True for the error stream, or the output of a notebook, False
+            for nowhere. Warnings are on the page in any case.
 
     Returns:
         The run folder.
@@ -44,7 +45,8 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | None = 
     Raises:
         TokensieveError: input that cannot be used; before any model is loaded, where it can be known.
     """
-    progress = progress or StageProgress()
+    if isinstance(progress, bool):
+        progress = StageProgress(shown=progress)
     progress.warnings.clear()  # those of another run
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)

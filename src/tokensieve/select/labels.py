@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.containers import Float32, Int64, Rounding, Scope, Statistics
 from tokensieve.errors import TokensieveError

@@ -84,7 +84,7 @@ class Report:
         )
 
 
-def write_page(view: RunView, path: Path, examples: int) -> None:
+def write_page(view: RunView, path: str | Path, examples: int) -> None:
     """Write the page of a run.
 
     Args:
@@ -96,7 +96,7 @@ def write_page(view: RunView, path: Path, examples: int) -> None:
         TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
     """
     check_range("examples", examples, 0, math.inf, whole=True)
-    write_text(path, Report(view, examples).render())
+    write_text(Path(path), Report(view, examples).render())
 
 
 def _policy(style: str, scripts: Sequence[str], connect: str) -> str:

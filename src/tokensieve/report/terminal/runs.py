@@ -65,7 +65,7 @@ def output_console() -> Console:
 
 
 def print_results(view: RunView, console: Console) -> None:
-    """Print the results of a run, and how many tokens each arm keeps and why."""
+    """Print the results of a run, how many tokens each arm keeps and why, and what the run warned of."""
     table = result_table(view)
     print_table(table, console)
     print_seeds(view.rows, console)
@@ -74,6 +74,10 @@ def print_results(view: RunView, console: Console) -> None:
         console.print()
         for line in ["tokens kept:", *shares]:
             print_line(console, line)
+    if view.warnings:
+        console.print()
+        for warning in view.warnings:
+            print_line(console, f"warning: {warning}")
 
 
 def print_seeds(rows: Sequence[Row], console: Console) -> None:

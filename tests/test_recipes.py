@@ -71,7 +71,9 @@ def test_a_recipe_with_data_and_a_model_at_hand(path, desk):
 
 
 @pytest.mark.parametrize("path", PAPERS, ids=lambda path: path.stem)
-def test_a_recipe_of_a_paper(path, tmp_path):
+def test_a_recipe_of_a_paper(path, tmp_path, monkeypatch):
+    # Some tasks need further packages, and all of them data; their names are checked.
+    monkeypatch.setattr("tokensieve.evaluate.harness.check_tasks", lambda *_: None)
     recipe = load_recipe(path, [f"output={tmp_path / 'run'}"])
     lines = dry_run.dry_run(recipe, StageProgress())
     base = recipe.models["base"].path

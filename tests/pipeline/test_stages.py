@@ -178,8 +178,9 @@ def test_a_folder_of_another_recipe_is_refused_with_the_difference(finished, arg
 
 def test_a_run_that_failed_before_any_result_leaves_a_folder_for_the_corrected_recipe(arguments, tmp_path):
     output = tmp_path / "run"
-    with pytest.raises(TokensieveError, match="1000"):
-        pipeline.run(load_recipe(None, arguments(output, "models.reference.warm_up.rows=1000")))
+    one_step = "models.reference.warm_up={rows: 10, train: {max_steps: 1}}"  # its learning rate is still 0
+    with pytest.raises(TokensieveError, match="same score"):
+        pipeline.run(load_recipe(None, arguments(output, one_step)))
     assert (output / "recipe.yaml").is_file()
     (output / ".recipe.yaml.17.partial").write_text("half a rec")
     recipe = load_recipe(None, arguments(output, "train=null", "seed=3"))
@@ -202,7 +203,11 @@ def test_statistics_alone_bind_a_folder_to_no_recipe_and_stay_in_the_store(argum
 def test_a_leftover_of_a_killed_run_is_no_content_of_a_folder(arguments, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.recipe.yaml.17.partial").write_text("half a rec")
-    pipeline.check_folder(make_plan(load_recipe(None, arguments(tmp_path / "run"))))
+    plan = make_plan(load_recipe(None, arguments(tmp_path / "run")))
+    pipeline.check_folder(plan)
+    (tmp_path / "run/notes.txt").write_text("mine")
+    with pytest.raises(TokensieveError, match="not empty"):
+        pipeline.check_folder(plan)
 
 
 @pytest.mark.parametrize("extra", ["# of mine\n", "seed: 1 \n"])

@@ -131,7 +131,7 @@ def test_a_training_that_was_cut_goes_on_in_any_run_that_needs_it(run, data, mon
         def watched(step, steps):
             begun.append(step)
             on_step(step, steps)
-            if begun == [1, 2]:
+            if step == 2 and begun.count(2) == 1:
                 raise KeyboardInterrupt
 
         return progress(watched)
@@ -140,7 +140,7 @@ def test_a_training_that_was_cut_goes_on_in_any_run_that_needs_it(run, data, mon
     with pytest.raises(KeyboardInterrupt):
         run("cut", *given)
     other = run("other", *given)
-    assert begun == [1, 2, 2, 3], "step 2 was done, and its checkpoint was not"
+    assert begun == [0, 1, 2, 1, 2, 3], "step 2 was done, and its checkpoint was not"
     assert weights(other, "full") == weights(whole, "full")
     assert not list(other.with_name("store").rglob("*checkpoint*"))
 
@@ -201,7 +201,7 @@ def test_a_method_that_joins_brings_the_model_that_it_needs(run, trained):
 def test_a_control_that_fails_leaves_the_run_as_it_was(run):
     folder = run("run", until="select")
     written = [(folder / name).read_bytes() for name in ("recipe.yaml", "run.json")]
-    same = "models.reference.warm_up={rows: 6, train: {max_steps: 1, learning_rate: 0.0}}"
+    same = "models.reference.warm_up={rows: 6, train: {max_steps: 1, learning_rate: 1.0e-30}}"  # changes no weight
     with pytest.raises(TokensieveError, match="same score"):
         run("run", "controls=[full, token-cleaning]", same, until="select")
     assert [(folder / name).read_bytes() for name in ("recipe.yaml", "run.json")] == written

@@ -22,18 +22,21 @@ def positionals_first(command: Callable[..., None], arguments: Sequence[str]) ->
     """Return the arguments of a command with its options last, since tyro wants what has no name in one piece.
 
     Args:
-        command: its options are its keyword arguments: flags where they default to a truth value, else with one value.
+        command: its options are its keyword arguments: flags where they default to a truth value, with any number of
+            values where they default to a tuple, else with one value.
         arguments: what follows the command's name.
     """
     parameters = inspect.signature(command).parameters
     flags = {name.replace("_", "-") for name, one in parameters.items() if isinstance(one.default, bool)}
     names = {f"--{prefix}{name}" for name in flags for prefix in ("", "no-")} | {"--json", "--no-json", "--help", "-h"}
+    lists = {f"--{name.replace('_', '-')}" for name, one in parameters.items() if isinstance(one.default, tuple)}
     positionals: list[str] = []
     options: list[str] = []
-    takes_value = False
+    takes_value = takes_values = False
     for argument in arguments:
         is_option = argument.startswith("-") and not takes_value
-        (options if is_option or takes_value else positionals).append(argument)
+        takes_values = argument.replace("_", "-") in lists if is_option else takes_values
+        (options if is_option or takes_value or takes_values else positionals).append(argument)
         takes_value = is_option and "=" not in argument and argument.replace("_", "-") not in names
     return [*positionals, *options]
 

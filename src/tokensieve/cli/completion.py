@@ -40,7 +40,14 @@ _CHANGES_OF_SHELLS: dict[Shell, tuple[tuple[str, str], ...]] = {
             "  _describe 'tokensieve completions' completion_array \"${suffix[@]}\"",
         ),
     ),
-    "fish": (("complete --no-files --command", "complete --command"),),
+    "fish": (
+        ("complete --no-files --command", "complete --command"),
+        # Tyro's words end before the one that is typed.
+        (
+            "    set -l current (count $words)\n",
+            "    set -l current (count $words)\n    set -a words (commandline -ct)\n",
+        ),
+    ),
 }
 
 

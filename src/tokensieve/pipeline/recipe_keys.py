@@ -69,7 +69,7 @@ def _sections(settings: Any, name: str, seen: set[Any]) -> Iterator[Section]:
 
 def override_keys() -> list[str]:
     """Return the names of all keys that the command line may set, with roles and hyper-parameters in place."""
-    written = [key.name for section in sections() for key in section.keys]
+    written = [key.name for section in sections() if ".N" not in section.name for key in section.keys]
     roles = [key.replace("ROLE", role) for key in written for role in (get_args(Role) if "ROLE" in key else ("",))]
     methods = [field.name for method in all_methods().values() for field in dataclasses.fields(method)]
     arguments = [f"train.{name}" for name in DEFAULT_ARGUMENTS]

@@ -172,7 +172,7 @@ def _check_ranges(arguments: Mapping[str, Any], section: str) -> None:
     """Refuse numbers that would train nothing, or something else than they say."""
     for name, (holds, bounds) in _RANGES.items():
         value = arguments.get(name)
-        if value is not None and not (holds(value) and math.isfinite(value)):
+        if isinstance(value, int | float) and not (holds(value) and math.isfinite(value)):
             raise TokensieveError(
                 f"{section}.{name} is {value}, it must be {bounds}",
                 where=f"recipe: {section}.{name}",

@@ -149,10 +149,12 @@ class _Stages:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
             check_data(arm.selection(), inputs.examples, arm)
-        same = folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
-        state = folder.state() if same and folder.state_file.is_file() else None
+        goes_on = folder.has_results or (
+            folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
+        )
+        state = folder.state() if goes_on and folder.state_file.is_file() else None
         self._bench = RunWorkbench(inputs, progress, state.seconds if state else {}, state.tokens if state else {})
-        if not same:
+        if not goes_on:
             self._write_recipe()
 
     def measure(self) -> None:

@@ -54,3 +54,19 @@ def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "train-00000-of-00001.parquet"
     write_parquet(path, offsets(lengths), flat)
     return path
+
+
+@pytest.fixture(scope="module")
+def words(tokenizer):
+    """The tokenizer with a chat template and words between spaces."""
+    import copy
+
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    words = copy.deepcopy(tokenizer)
+    words.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
+    words.chat_template = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<eos>{% endgeneration %}"
+        "{% else %}{{ m.content }} {% endif %}{% endfor %}"
+    )
+    return words

@@ -89,22 +89,6 @@ def rows_for(setting: str) -> Dataset:
     )
 
 
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    """The tokenizer with a chat template and words between spaces."""
-    import copy
-
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-
-    words = copy.deepcopy(tokenizer)
-    words.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
-    words.chat_template = (
-        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<eos>{% endgeneration %}"
-        "{% else %}{{ m.content }} {% endif %}{% endfor %}"
-    )
-    return words
-
-
 def test_every_field_is_decided_upon():
     """A new field of TRL fails here until somebody decides whether it changes the loss."""
     names = {field.name for field in dataclasses.fields(SFTConfig)}

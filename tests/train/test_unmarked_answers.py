@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from typing import Any
 
 import pytest
 from datasets import Dataset
-from tokenizers.pre_tokenizers import WhitespaceSplit
 
 from tests.train.online import make_rows, method_of, trainer_for
 
@@ -16,17 +14,6 @@ TURNS = [{"role": "user", "content": "w1 w2"}, {"role": "assistant", "content": 
 MESSAGES = {"messages": [TURNS] * 8}
 PAIRS = {"prompt": ["w1 w2"] * 8, "completion": [" w3 w4"] * 8}
 UNMARKED = "nothing marks the answers"
-
-
-@pytest.fixture(scope="module")
-def words(tokenizer):
-    words = copy.deepcopy(tokenizer)
-    words.backend_tokenizer.pre_tokenizer = WhitespaceSplit()
-    words.chat_template = (
-        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}<eos>{% endgeneration %}"
-        "{% else %}{{ m.content }} {% endif %}{% endfor %}"
-    )
-    return words
 
 
 def told(base, words, output, data: Any, **arguments: Any) -> list[str]:

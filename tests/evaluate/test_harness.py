@@ -213,3 +213,15 @@ def test_the_settings_import_nothing_heavy():
     code = f"import sys, tokensieve.evaluate.settings; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_a_task_that_needs_another_package_says_so(monkeypatch, tmp_path):
+    class Manager:
+        def load(self, _):
+            raise ModuleNotFoundError("No module named 'langdetect'")
+
+    monkeypatch.setattr(harness, "_check_name", lambda *_: None)
+    monkeypatch.setattr(harness, "definition_file", lambda *_: "ifeval.yaml")
+    with pytest.raises(TokensieveError, match="langdetect") as refused:
+        harness._load(Manager(), "ifeval", None)
+    assert "install the packages" in refused.value.hint

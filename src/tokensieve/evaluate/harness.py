@@ -124,11 +124,16 @@ def _load(manager: Any, task: str, task_folder: str | None) -> list[Any]:
             loaded = manager.load([task])
     except Exception as error:  # of datasets, the Hub, Jinja, and functions that the task names
         reason = next(iter(str(error).strip().splitlines()), "")
+        hint = (
+            "its data must be in the cache (HF_DATASETS_CACHE) or on a Hub that can be reached; in definitions "
+            "of your own relative paths start at evaluate.task_folder"
+        )
+        if isinstance(error, ModuleNotFoundError):
+            hint = "install the packages that the task needs, or leave the task out of evaluate.tasks"
         raise TokensieveError(
             f"the task '{task}' cannot be loaded: {type(error).__name__}: {reason}",
             where=definition_file(manager, task) or _WHERE,
-            hint="its data must be in the cache (HF_DATASETS_CACHE) or on a Hub that can be reached; in definitions "
-            "of your own relative paths start at evaluate.task_folder",
+            hint=hint,
         ) from error
     group = loaded.get("groups", {}).get(task)
     return [group] if group is not None else list(loaded["tasks"].values())

@@ -95,7 +95,7 @@ class Tab:
     def fates(self, place: int = 0) -> list[str]:
         """Return what became of each piece of the example in view."""
         script = """(maps, place) => [...maps[place].querySelectorAll("[data-piece]")].map(
-            (piece) => piece.parentElement.classList[0])"""
+            (piece) => piece.classList[0])"""
         return self.page.eval_on_selector_all(".tokens", script, place)
 
 
@@ -129,7 +129,7 @@ def test_every_view_is_accessible_and_fits(open_tab, scheme, width):
         tab.page.wait_for_selector(f"#view-{view}", state="visible")
         if view == "examples":
             tab.page.select_option("#other", "rho-1")
-            tab.page.hover(".tokens .kept [data-piece]")
+            tab.page.hover(".tokens .kept")
         found = tab.page.evaluate("async () => (await axe.run()).violations")
         serious = [one for one in found if one["impact"] in ("serious", "critical")]
         assert not serious, json.dumps(
@@ -235,7 +235,7 @@ def test_two_methods_side_by_side(open_tab):
     assert [text.split()[0] for text in tab.page.locator(".map h4").all_inner_texts()] == ["token-cleaning", "rho-1"]
     first, second = tab.fates(0), tab.fates(1)
     differ = sum(a != b for a, b in zip(first, second, strict=True))
-    marked = "(maps) => maps[0].querySelectorAll('.differs [data-piece]').length"
+    marked = "(maps) => maps[0].querySelectorAll('.differs').length"
     assert tab.page.eval_on_selector_all(".tokens", marked) == differ > 0
     only_first, only_second = map(int, re.findall(r"keeps (\d+) tokens that", tab.text("#difference")))
     assert only_first == sum(a == "kept" and b == "dropped" for a, b in zip(first, second, strict=True))
@@ -283,17 +283,17 @@ def test_everything_goes_by_key(open_tab):
 
 def test_a_token_tells_its_figures_and_why(open_tab):
     tab = open_tab("examples")
-    tab.page.hover(".tokens .dropped [data-piece]")
+    tab.page.hover(".tokens .dropped")
     detail = tab.text("#detail")
     assert "Dropped." in detail
     assert "below the threshold 0" in detail
     assert "It is kept if the fraction is at least" in detail
     assert re.search(r"base\.loss\s+40\s+reference\.loss\s+80\s+token-cleaning score\s+\N{MINUS SIGN}40", detail)
     assert re.search(r"rank in the example\s+5 of 5", detail)
-    tab.page.hover(".tokens .prompt [data-piece]")
+    tab.page.hover(".tokens .prompt")
     assert "not trained on" in tab.text("#detail")
     tab.page.select_option("#arm", "xtf")
-    tab.page.hover(".tokens .dropped [data-piece]")
+    tab.page.hover(".tokens .dropped")
     assert re.search(r"Reasons to drop it: (low reasoning importance|off task)", tab.text("#detail"))
 
 
@@ -321,20 +321,42 @@ def test_characters_are_whole_and_whitespace_is_visible(open_tab):
     assert not re.search("[Ġ\ufffd\x01\x02]", text)
 
 
-def test_neighbours_of_one_style_are_one_element(open_tab):
+def test_the_slider_changes_only_the_pieces_whose_fate_changes(open_tab):
     tab = open_tab("examples")
-    tab.go_to(4)
-    styles = tab.page.eval_on_selector_all(".tokens > span", "(runs) => runs.map((run) => run.className)")
-    assert all(first != second for first, second in itertools.pairwise(styles))
-    assert len(styles) < len(tab.fates())
+    before = tab.fates()
+    tab.page.evaluate("""() => {
+        window.changed = new Set();
+        const note = (changes) => changes.forEach((change) => window.changed.add(change.target));
+        new MutationObserver(note).observe(document.querySelector(".tokens"), { attributes: true, subtree: true });
+    }""")
+    tab.page.focus("#ratio")
+    tab.page.keyboard.press("End")
+    tab.page.wait_for_function("() => window.changed.size")
+    tab.page.wait_for_timeout(100)
+    changed = tab.page.evaluate("[...window.changed].map((piece) => Number(piece.dataset.piece))")
+    after = tab.fates()
+    assert sorted(changed) == [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert "dropped" in before
+    assert set(after) == {"prompt", "kept"}
+
+
+def test_the_slider_moves_where_no_example_matches(open_tab):
+    tab = open_tab("examples")
+    tab.page.fill("#search", "nowhere")
+    tab.page.wait_for_function("() => document.getElementById('place').innerText === 'none'")
+    tab.page.focus("#ratio")
+    tab.page.keyboard.press("Home")
+    tab.page.wait_for_timeout(100)
+    assert "No example matches" in tab.text("#example")
 
 
 @pytest.mark.parametrize("number", range(6))
 def test_the_page_draws_what_the_terminal_and_notebooks_draw(open_tab, joined, take_apart, file, number):
     tab = open_tab("examples")
     tab.go_to(number)
-    runs = """(runs) => runs.map((run) => [...run.classList].join(" ") + "|" + run.textContent)"""
-    found = tab.page.eval_on_selector_all(".tokens > span", runs)
+    pieces = """(pieces) => pieces.map((piece) => [piece.className.replace(" special", ""), piece.textContent])"""
+    drawn = itertools.groupby(tab.page.eval_on_selector_all(".tokens > span", pieces), lambda piece: piece[0])
+    found = [f"{style}|{''.join(text for _, text in same)}" for style, same in drawn]
     scale = Scale(**take_apart(file.read_text(encoding="utf-8")).payload["scales"]["score:token-cleaning"])
     example = joined.example(number)
     pieces = joined.decoder.pieces(example.token_ids)

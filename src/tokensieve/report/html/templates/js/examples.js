@@ -9,7 +9,7 @@ const ORDERS = {
 
 class Examples {
   constructor(payload, selection, store) {
-    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, turn: 0 });
+    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, maps: [], turn: 0 });
     const get = (id) => document.getElementById(id);
     this.menus = { value: get("value"), other: get("other"), order: get("order"), source: get("source"), search: get("search") };
     this.order = d3.range(payload.index.rows.length);
@@ -83,7 +83,10 @@ class Examples {
     document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
     document.getElementById("previous").disabled = this.at <= 0;
     document.getElementById("next").disabled = this.at >= this.order.length - 1;
-    if (!this.order.length) return this.area.replaceChildren(empty("No example matches. Shorten the search, or select all sources."));
+    if (!this.order.length) {
+      this.maps = [];
+      return this.area.replaceChildren(empty("No example matches. Shorten the search, or select all sources."));
+    }
     const place = this.order[this.at];
     const example = await this.store.example(place);
     if (place !== this.order[this.at]) return;
@@ -93,40 +96,47 @@ class Examples {
     this.drawExample();
   }
 
-  // Redraws the loaded example; the slider calls this.
+  // Builds the loaded example.
   drawExample() {
-    if (!this.example) return;
-    const { payload, selection, example, arm } = this, { index } = payload, place = this.shown;
+    const { payload, example, arm } = this, { index } = payload, place = this.shown;
     const other = this.menus.other.value, name = this.menus.value.value;
     const focus = document.activeElement?.classList.contains("tokens") ? document.activeElement.dataset.arm : null;
-    const arms = other ? [arm, other] : [arm];
     this.drawScale(name, arm);
     document.body.classList.toggle("comparing", other !== "");
     const head = element("header", {}, element("h3", {}, `Example ${count(index.numbers[place])} `,
       element("span", { className: "soft" }, `source row ${count(index.rows[place])}${payload.sources.length > 1 ? ` · ${payload.sources[index.sources[place]]}` : ""} · ${count(index.tokens[place])} tokens, ${count(index.trainable[place])} trainable`)));
-    const state = (which) => ({ levels: example.column(`level:${which}`), setting: selection.setting(which) });
-    const maps = arms.map((which, side) => {
+    this.maps = (other ? [arm, other] : [arm]).map((which) => {
       const values = name ? example.column(name === "score" ? `value:score:${which}` : `value:${name}`) : null;
       const scale = name ? payload.scales[name === "score" ? `score:${which}` : name] : null;
-      const against = other ? state(arms[1 - side]) : null;
-      const map = heatMap(example, state(which), against, values, scale, `Tokens of example ${index.numbers[place]}, ${which}`);
-      map.dataset.arm = which;
-      map.addEventListener("keydown", (event) => this.walk(event, map));
+      const map = new HeatMap(example, `Tokens of example ${index.numbers[place]}, ${which}`);
+      map.element.dataset.arm = which;
+      map.element.addEventListener("keydown", (event) => this.walk(event, map.element));
       const ends = other && scale ? `; ${name} from ${figure(scale.low)} to ${figure(scale.high)}` : "";
-      const said = element("span", { className: "soft" }, this.keeps(example, which) + ends);
-      return element("section", { className: "map" }, element("h4", {}, which, " ", said), map);
+      return { arm: which, values, scale, map, ends, said: element("span", { className: "soft" }) };
     });
-    const parts = [head];
-    if (other) parts.push(element("p", { className: "soft", id: "difference" }, this.difference(state(arm), state(other), arm, other)));
+    const sections = this.maps.map(({ arm: which, map, said }) => element("section", { className: "map" }, element("h4", {}, which, " ", said), map.element));
+    const difference = other ? [element("p", { className: "soft", id: "difference" })] : [];
     const detail = element("aside", { id: "detail", className: "detail", "aria-label": "Token details" });
-    parts.push(element("div", { className: other ? "maps two" : "maps" }, ...maps, detail));
-    this.area.replaceChildren(element("article", { className: "card example" }, ...parts));
-    if (focus) this.area.querySelectorAll(".tokens").forEach((map) => { if (map.dataset.arm === focus) map.focus({ preventScroll: true }); });
-    this.pick(this.picked, this.pickedArm ?? arm, false);
+    const body = element("div", { className: other ? "maps two" : "maps" }, ...sections, detail);
+    this.area.replaceChildren(element("article", { className: "card example" }, head, ...difference, body));
+    if (focus) this.maps.find((shown) => shown.arm === focus)?.map.element.focus({ preventScroll: true });
+    this.paint();
   }
 
-  keeps(example, arm) {
-    const levels = example.column(`level:${arm}`), setting = this.selection.setting(arm);
+  // Shows the current decisions in the example that is built; the slider calls this.
+  paint() {
+    if (!this.maps.length) return;
+    const { example, maps } = this;
+    const states = maps.map(({ arm }) => ({ levels: example.column(`level:${arm}`), setting: this.selection.setting(arm) }));
+    maps.forEach(({ values, scale, map, said, ends }, side) => {
+      map.paint(states[side], maps.length > 1 ? states[1 - side] : null, values, scale);
+      said.textContent = this.keeps(states[side]) + ends;
+    });
+    if (maps.length > 1) document.getElementById("difference").textContent = this.difference(...states, ...maps.map(({ arm }) => arm));
+    this.pick(this.picked, this.pickedArm ?? maps[0].arm, false);
+  }
+
+  keeps({ levels, setting }) {
     let kept = 0, all = 0;
     for (const level of levels) {
       all += level !== PROMPT;

@@ -1,4 +1,4 @@
-// The heat map of one example: runs of equal style, with one element per piece of text.
+// The heat map of one example: one element per piece of text, with its state and colour as classes.
 
 const LEVELS = 8;
 
@@ -43,23 +43,28 @@ function pieceStyle(piece, decided, other, values, scale) {
   return `${state} ${levelClass(level, scale?.signed)}${differs ? " differs" : ""}`;
 }
 
-function heatMap(example, decided, other, values, scale, label) {
-  const map = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label });
-  let run = null, style = "";
-  example.pieces.forEach((piece, number) => {
-    const found = pieceStyle(piece, decided, other, values, scale);
-    if (found !== style) {
-      style = found;
-      run = element("span", { className: style });
-      map.append(run);
-    }
-    const part = document.createElement("span");
-    part.dataset.piece = number;
-    if (piece.special) part.className = "special";
-    appendMarked(part, piece.text);
-    run.append(part);
-  });
-  return map;
+class HeatMap {
+  constructor(example, label) {
+    this.example = example;
+    this.styles = [];
+    this.parts = example.pieces.map((piece, number) => {
+      const part = document.createElement("span");
+      part.dataset.piece = number;
+      appendMarked(part, piece.text);
+      return part;
+    });
+    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.parts);
+  }
+
+  // Changes only the pieces whose style changes: building them again at each move of the slider would be slow.
+  paint(decided, other, values, scale) {
+    this.example.pieces.forEach((piece, number) => {
+      const style = pieceStyle(piece, decided, other, values, scale);
+      if (style === this.styles[number]) return;
+      this.styles[number] = style;
+      this.parts[number].className = piece.special ? `${style} special` : style;
+    });
+  }
 }
 
 // The details of a piece's tokens: pairs of name and text, and a sentence that says why each is kept or dropped.

@@ -34,7 +34,7 @@ async function start() {
     if (view === "overview" && !drawn.has(view)) overview.drawResults();
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
-    if (view === "examples" && drawn.has(view)) examples.drawExample();
+    if (view === "examples" && drawn.has(view)) examples.paint();
     if (view === "examples" && !drawn.has(view)) examples.setArm();
     drawn.add(view);
   }

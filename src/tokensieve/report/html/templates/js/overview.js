@@ -23,12 +23,11 @@ class Overview {
   // Draws the visible charts immediately and the others when idle, to keep the slider responsive.
   drawSelection(arm) {
     clearTimeout(this.waiting);
-    const rest = [];
-    for (const job of this.jobs(arm)) {
-      const box = job.place.getBoundingClientRect();
-      if (box.top < innerHeight && box.bottom >= 0) job.draw();
-      else rest.push(job.draw);
-    }
+    // All places are measured before anything is drawn: each measurement after a change would lay the page out again.
+    const places = this.jobs(arm).map(({ place, draw }) => ({ box: place.getBoundingClientRect(), draw }));
+    const isVisible = ({ box }) => box.top < innerHeight && box.bottom >= 0;
+    const rest = places.filter((place) => !isVisible(place)).map(({ draw }) => draw);
+    for (const { draw } of places.filter(isVisible)) draw();
     const next = () => {
       rest.shift()?.();
       if (rest.length) this.waiting = setTimeout(next);

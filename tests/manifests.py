@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tokensieve.data.prepare import open_examples
+from tokensieve.data.example_store import open_examples
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.manifest import has_manifest, open_manifest, write_manifest
 from tokensieve.store.shards import record_of

@@ -13,7 +13,8 @@ import pytest
 
 from tokensieve.containers import segments
 from tokensieve.data import prepare as prepare_module
-from tokensieve.data.prepare import open_examples, prepare
+from tokensieve.data.example_store import open_examples
+from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError

@@ -18,7 +18,8 @@ from transformers import (
     Qwen3Config,
 )
 
-from tokensieve.data.prepare import Counts, ExampleStore
+from tokensieve.data.counts import Counts
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.manifest import write_manifest
 from tokensieve.store.shards import shard_name, write_shard

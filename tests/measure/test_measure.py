@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
 from tokensieve.measure import worker

@@ -17,8 +17,9 @@ from manifests import record_again
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import TokenDecoder
-from tokensieve.data.prepare import Counts, open_examples
+from tokensieve.data.example_store import open_examples
 from tokensieve.ops.ragged import offsets
 from tokensieve.select.selection import LAYOUT
 from tokensieve.store.atomic import read_json, write_json

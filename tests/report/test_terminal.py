@@ -12,9 +12,9 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
-from tokensieve.data.prepare import Counts
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import Scale, styled_runs
 from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example

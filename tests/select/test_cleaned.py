@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tokensieve.containers import IGNORE_INDEX, Examples
-from tokensieve.data.prepare import Counts, ExampleStore
+from tokensieve.data.counts import Counts
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.ops.ragged import offsets

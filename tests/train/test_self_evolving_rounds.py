@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokensieve.data import prepare as prepare_module
-from tokensieve.data.prepare import open_examples
+from tokensieve.data.example_store import open_examples
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import worker as measure_module
 from tokensieve.models import loading as models_module

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tokensieve.containers import Statistics
 from tokensieve.data import prepare as prepare_module
-from tokensieve.data.prepare import open_examples
+from tokensieve.data.example_store import open_examples
 from tokensieve.errors import TokensieveError
 from tokensieve.methods.toss_pro import TossPro
 from tokensieve.models import loading as models_module

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from tokensieve.data.file_readers import BadRowError
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import BadRowError
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
 from tokensieve.store.checksum import FileRecord

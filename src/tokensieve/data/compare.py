@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Tokenised
 from tokensieve.data.prepare import converted_rows, raise_error, tokenizer_fingerprint
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import OnError
 from tokensieve.data.token_places import Text
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError

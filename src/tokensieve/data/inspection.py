@@ -9,10 +9,12 @@ from typing import Any, Literal
 
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.compare import check_same_ids
-from tokensieve.data.prepare import Counts, Tally, encode_rows, truncate
+from tokensieve.data.counts import Counts, Tally
+from tokensieve.data.file_readers import BadRowError
+from tokensieve.data.prepare import encode_rows
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import BadRowError, Row
-from tokensieve.data.tokenize import Encoded, Encoder
+from tokensieve.data.sources import Row
+from tokensieve.data.tokenize import Encoded, Encoder, truncate
 from tokensieve.errors import TokensieveError
 
 _PLACES = 5

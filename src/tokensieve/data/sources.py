@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import glob
-import gzip
-import io
 import itertools
-import json
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 from tokensieve.data.datasets_private import is_cached
+from tokensieve.data.file_readers import COMPRESSED, FORMATS, BadRowError, OnError, file_rows, format_of, without_gaps
 from tokensieve.data.forms import Form
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
 from tokensieve.store.manifest import is_manifest
 
-_FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".csv")
-_ROWS_AT_ONCE = 1000
-_COMPRESSED = (".gz", ".zst")
-_LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
-OnError = Callable[[TokensieveError], None]
-"""Takes the `BadRowError` of each row that cannot be used, and any other error of a source; raise in it to stop."""
 Item = TypeVar("Item")
-
-
-class BadRowError(TokensieveError):
-    """A row that cannot be used, while others of its source can.
-
-    Args:
-        what: one sentence that states the fault.
-        where: file and line, or row.
-        hint: what the user can do about it.
-        row: what was read of it: its columns, or the text that is not JSON.
-    """
-
-    def __init__(self, what: str, *, where: str, hint: str, row: Any) -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.row = row
 
 
 @dataclass(frozen=True)
@@ -128,7 +103,7 @@ def _entry_rows(entry: FileSettings, on_error: OnError) -> Iterator[tuple[str, s
         yield from ((source, *row) for row in _dataset_rows(_load_saved(source, entry.split), source))
     else:
         for path in _expand(source):
-            yield from ((str(path), *row) for row in _reported(_file_rows(path, on_error), on_error))
+            yield from ((str(path), *row) for row in _reported(file_rows(path, on_error), on_error))
 
 
 def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
@@ -139,181 +114,9 @@ def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
         on_error(error)
 
 
-def _file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (where, columns) of one file.
-
-    Raises:
-        TokensieveError: an empty file, one of unknown format, or one that is not what its name says.
-    """
-    if path.stat().st_size == 0:
-        raise TokensieveError("the file is empty", where=str(path), hint="write it again, or leave it out")
-    suffix = _format(path)
-    try:
-        readers = {".parquet": _parquet_rows, ".arrow": _arrow_rows, ".csv": _csv_rows, ".json": _json_rows}
-        reader = readers.get(suffix, _jsonl_rows)
-        count = 0
-        for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
-            yield item
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
-        raise TokensieveError(
-            f"cannot read the file: {error}", where=str(path), hint="text must be UTF-8; an archive may be cut short"
-        ) from error
-    if count == 0:
-        on_error(TokensieveError("the file has no rows", where=str(path), hint="write it again, or leave it out"))
-
-
-def _jsonl_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of JSON lines, or of one JSON array in a file of that name."""
-    with _open_text(path) as handle:
-        begins = next((line for line in handle if line.strip()), "")
-    yield from (_json_rows if begins.lstrip().startswith("[") else _line_rows)(path, on_error)
-
-
-def _line_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    with _open_text(path) as handle:
-        for line_number, line in enumerate(handle, start=1):
-            if not line.strip():
-                continue
-            where = f"{path}:{line_number}"
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                on_error(
-                    BadRowError(
-                        f"not JSON: {error.msg} (column {error.colno})",
-                        where=where,
-                        hint="one JSON object per line",
-                        row=line,
-                    )
-                )
-                continue
-            yield from _object(value, where, on_error)
-
-
-def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a JSON array, also under the key `data` of an object, or of an object keyed by row id.
-
-    A file of JSON lines may be named so too.
-    """
-    with _open_text(path) as handle:
-        text = handle.read()
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and (text.lstrip().startswith("{") or _format(path) != ".json"):
-            yield from _line_rows(path, on_error)
-            return
-        raise TokensieveError(
-            f"not JSON: {error.msg} (column {error.colno})",
-            where=f"{path}:{error.lineno}",
-            hint="an array of objects; a file with one object a line is named .jsonl",
-        ) from error
-    if isinstance(value, dict) and _is_list_of_objects(rows := value.get("data")):
-        value = rows
-    if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
-        for key, row in value.items():
-            yield f"{path} key '{key}'", row
-    elif isinstance(value, dict):
-        yield f"{path}:1", value
-    elif isinstance(value, list):
-        for number, row in enumerate(value):
-            yield from _object(row, f"{path} row {number}", on_error)
-    else:
-        raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), hint="an array of objects")
-
-
-def _is_list_of_objects(value: Any) -> bool:
-    return isinstance(value, list) and any(isinstance(item, dict) for item in value)
-
-
-def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(value, dict):
-        yield where, value
-    else:
-        on_error(
-            BadRowError(
-                f"a JSON {type(value).__name__}, not an object",
-                where=where,
-                hint='one object a row, such as {"messages": [...]}',
-                row=value,
-            )
-        )
-
-
-def _csv_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    with _open_text(path) as handle:
-        reader = csv.DictReader(handle)
-        for row in reader:
-            where = f"{path}:{reader.line_num}"
-            if None in row or None in row.values():
-                on_error(
-                    BadRowError(
-                        "more or fewer fields than the header names",
-                        where=where,
-                        hint="quote fields that hold commas or line breaks",
-                        row=row,
-                    )
-                )
-            else:
-                yield where, row
-
-
-def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow.parquet as pq
-
-    def batches() -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
-
-    return _batch_rows(path, batches(), "a Parquet file")
-
-
-def _arrow_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-
-    def batches() -> Iterator[Any]:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
-            for number in range(file.num_record_batches):
-                batch = file.get_batch(number)
-                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                    yield batch.slice(start, _ROWS_AT_ONCE)
-
-    return _batch_rows(path, batches(), "an Arrow file")
-
-
-def _batch_rows(path: Path, batches: Iterator[Any], kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa
-
-    try:
-        rows = (row for batch in batches for row in batch.to_pylist())
-        for number, row in enumerate(rows):
-            yield f"{path} row {number}", _without_gaps(row)
-    except pa.ArrowInvalid as error:
-        raise TokensieveError(
-            f"not {kind}: {error}", where=str(path), hint="write it again, or name it after what it is"
-        ) from error
-
-
 def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(dataset.with_format(None)):  # tensors, if it was saved with a format
-        yield f"{source} row {number}", _without_gaps(row)
-
-
-def _without_gaps(row: dict[str, Any]) -> dict[str, Any]:
-    """Drop the nulls that Arrow puts where one dictionary lacks a key that another one has.
-
-    Templates would render them: a tool's parameters, for instance, with those of all other tools.
-    """
-
-    def dropped(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: dropped(item) for key, item in value.items() if item is not None}
-        if isinstance(value, list) and value and isinstance(value[0], dict | list):
-            return [dropped(item) for item in value]
-        return value
-
-    return {name: dropped(value) for name, value in row.items()}
+    for number, row in enumerate(dataset.withformat_of(None)):  # tensors, if it was saved with a format
+        yield f"{source} row {number}", without_gaps(row)
 
 
 def _expand(source: str) -> list[Path]:
@@ -324,10 +127,10 @@ def _expand(source: str) -> list[Path]:
     """
     path = Path(source).expanduser()
     if path.is_dir():
-        files = (p for p in path.rglob("*") if _format(p) in _FORMATS and not _hidden(p, path))
+        files = (p for p in path.rglob("*") if format_of(p) in FORMATS and not _hidden(p, path))
         found = sorted(p for p in files if not is_manifest(p))
         if not found:
-            raise TokensieveError("no data files in this folder", where=source, hint=f"files of {', '.join(_FORMATS)}")
+            raise TokensieveError("no data files in this folder", where=source, hint=f"files of {', '.join(FORMATS)}")
         return found
     found = [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True))
     if not found:
@@ -335,11 +138,11 @@ def _expand(source: str) -> list[Path]:
             "no such file, folder or glob", where=source, hint=f"paths are relative to the current folder, {Path.cwd()}"
         )
     for file in found:
-        if _format(file) not in _FORMATS:
+        if format_of(file) not in FORMATS:
             raise TokensieveError(
                 f"unknown format '{file.suffix}'",
                 where=str(file),
-                hint=f"one of {', '.join(_FORMATS)}, also with {' or '.join(_COMPRESSED)}",
+                hint=f"one of {', '.join(FORMATS)}, also with {' or '.join(COMPRESSED)}",
             )
     return found
 
@@ -348,29 +151,10 @@ def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
-def _format(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def _open_text(path: Path) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    if path.suffix.lower() == ".zst":
-        import pyarrow as pa
-
-        # pyarrow reads every frame and refuses a file that was cut short
-        stream: Any = pa.input_stream(str(path), compression="zstd")
-        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
 def _is_hub_id(source: str) -> bool:
     """A Hub id is `name` or `owner/name`, is no file here and has no data file's ending."""
     path = Path(source).expanduser()
-    if path.exists() or glob.has_magic(source) or _format(path) in _FORMATS:
+    if path.exists() or glob.has_magic(source) or format_of(path) in FORMATS:
         return False
     return not source.startswith((".", "/", "~")) and source.count("/") == 1
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Int64, segments
 from tokensieve.data.chat_template import PROBE, ChatTemplate, training_template
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
-from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets, segment_counts
@@ -305,3 +305,14 @@ def _template_text(chat_template: str) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
+    """Return at most ``max_length`` tokens of an example, from its start or its end."""
+    length = settings.max_length
+    if length is None or len(encoded.input_ids) <= length:
+        return encoded
+    part = slice(None, length) if settings.truncation == "keep-start" else slice(-length, None)
+    labels = encoded.labels[part].copy()
+    labels[:1] = IGNORE_INDEX
+    return replace(encoded, input_ids=encoded.input_ids[part], labels=labels)

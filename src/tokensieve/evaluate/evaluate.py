@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Any
 
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.tokenize import Encoder
 from tokensieve.evaluate.exact_match import Question, exact_match
 from tokensieve.evaluate.harness import run_tasks

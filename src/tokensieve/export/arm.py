@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.export._base import Shard
 from tokensieve.methods import get_method

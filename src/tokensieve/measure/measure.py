@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.containers import StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.engines import OnTokens, get_engine
 from tokensieve.measure.measurement import Measurement

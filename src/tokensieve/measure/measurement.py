@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tokensieve.containers import Examples, Float32, StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, open_manifest
 from tokensieve.store.shards import record_of, shard_name, write_shard

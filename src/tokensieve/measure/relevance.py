@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from tokensieve.containers import Float32, Int64, StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.models.transformers_private import decoder
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, Self
 from torch import Tensor
 
 from tokensieve.containers import StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.measure.relevance import VocabularyTable, relevance_of_ids
 from tokensieve.models.attention_tap import AttentionTap

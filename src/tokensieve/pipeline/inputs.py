@@ -11,8 +11,9 @@ from pathlib import Path
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.inspection import Inspection, Problem, inspect_data
-from tokensieve.data.prepare import ExampleStore, prepare
+from tokensieve.data.prepare import prepare
 from tokensieve.data.repeats import in_words, shared
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.models.loading import pick_device
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.recipe import train_settings

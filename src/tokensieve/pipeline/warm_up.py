@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, Bool, Examples, Role
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
 from tokensieve.measure.forward import Forward, measure_shard

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import Role, Statistics, StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.evaluate.held_out import held_out_loss
 from tokensieve.measure.measure import locate, measure

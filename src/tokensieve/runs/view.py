@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Float32, Int64, StatisticSpec, UInt8
 from tokensieve.data.decoding import TokenDecoder
-from tokensieve.data.prepare import ExampleStore, open_examples
+from tokensieve.data.example_store import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import keep_segments, offsets, segment_any
 from tokensieve.select.streaming import in_order, read_selection, workers

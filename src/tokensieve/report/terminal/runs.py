@@ -27,8 +27,8 @@ from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
 if TYPE_CHECKING:
+    from tokensieve.data.counts import Counts
     from tokensieve.data.inspection import Inspection, Problem
-    from tokensieve.data.prepare import Counts
 
 SHOWN_TOKENS = 2000
 """Tokens of an example that `inspect` shows unless told otherwise."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from tokensieve.containers import Role, StatisticSpec
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.methods._base import Method
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import Rule

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tokensieve.containers import Bool, Examples, Float32, Int64, Role, Statistics
-from tokensieve.data.prepare import ExampleStore
+from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods._base import Method

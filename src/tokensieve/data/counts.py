@@ -1,0 +1,206 @@
+"""What became of the rows of a data set: counts, and warnings of what a user should know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from tokensieve.containers import IGNORE_INDEX
+from tokensieve.data.columns import form_of, unused
+from tokensieve.data.repeats import Hashes, in_words, repeats
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.sources import Row
+from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
+from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import offsets
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.shards import write_shard
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
+_FEW_UNKNOWN = 0.001
+_MOST_NAMES = 20
+
+
+@dataclass
+class Counts:
+    """What became of the rows. Tokens are counted after truncation unless the name says otherwise.
+
+    `unused_columns` has the number of rows by the name of each column that nothing uses.
+    """
+
+    rows: int = 0
+    examples: int = 0
+    tokens: int = 0
+    trainable_tokens: int = 0
+    truncated_examples: int = 0
+    tokens_cut: int = 0
+    trainable_tokens_cut: int = 0
+    rows_without_trainable: int = 0
+    rows_cut_empty: int = 0
+    bad_rows: int = 0
+    repeated_examples: int = 0
+    repeated_rows: str = ""
+    unknown_tokens: int = 0
+    rows_by_built_in_template: int = 0
+    straddling_tokens: int = 0
+    turns: int = 0
+    turns_ended: int = 0
+    turn_ends_untrained: int = 0
+    rows_with_unused_tools: int = 0
+    thoughts_forgotten: int = 0
+    largest_id: int = -1
+    largest_id_at: str = ""
+    lengths: dict[str, int] = field(default_factory=dict)
+    unused_columns: dict[str, int] = field(default_factory=dict)
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before training on these examples."""
+        found = []
+        if self.rows_without_trainable:
+            found.append(f"{self.rows_without_trainable} of {self.rows} rows have nothing to train on and were dropped")
+        if self.rows_cut_empty:
+            found.append(
+                f"{self.rows_cut_empty} of {self.rows} rows have all that is trainable beyond data.max_length and were "
+                "dropped: a greater data.max_length or another data.truncation keeps them"
+            )
+        if self.truncated_examples:
+            found.append(
+                f"{self.truncated_examples} examples were truncated: {self.tokens_cut} tokens cut, "
+                f"{self.trainable_tokens_cut} of them trainable (data.max_length)"
+            )
+        if self.repeated_examples:
+            found.append(
+                f"{self.repeated_examples} of {self.examples} examples repeat an earlier one token by token "
+                f"({self.repeated_rows}): each counts again in training; leave them out unless that is meant"
+            )
+        if self.unknown_tokens > _FEW_UNKNOWN * self.trainable_tokens:
+            found.append(
+                f"{self.unknown_tokens} of {self.trainable_tokens} trainable tokens "
+                f"({100 * self.unknown_tokens / self.trainable_tokens:.1f} %) are the unknown token: the tokenizer has "
+                "none for these characters, and the model would learn to write it; give data.tokenizer one that has"
+            )
+        if self.rows_by_built_in_template:
+            found.append(
+                f"the built-in chat template renders {self.rows_by_built_in_template} rows, since the tokenizer has "
+                "none: give data.chat_template the one that the model is to be used with"
+            )
+        if self.straddling_tokens:
+            found.append(
+                f"{self.straddling_tokens} tokens join the end of a prompt with the start of its answer and are not "
+                "trained; end the prompt (or begin the answer) where a token ends"
+            )
+        if self.rows_with_unused_tools:
+            found.append(
+                f"{self.rows_with_unused_tools} rows have tools and the chat template does not render any: give "
+                "data.chat_template a template that does"
+            )
+        if self.thoughts_forgotten:
+            found.append(
+                f"the chat template leaves out the thoughts of {self.thoughts_forgotten} answers that others follow: "
+                "they are trained without; write a row for each answer, with `train: false` on the earlier ones"
+            )
+        if self.turn_ends_untrained:
+            found.append(
+                f"the turn-end token after {self.turn_ends_untrained} of {self.turns} answers is never trained, so the "
+                "model does not learn to stop: move it inside {% generation %} in the chat template"
+            )
+        elif self.turns and not self.turns_ended:
+            found.append(
+                "no answer ends with a turn-end token, so the model does not learn to stop: end answers with the "
+                "tokenizer's EOS token"
+            )
+        return found
+
+    def unused_in_words(self) -> str:
+        """Return which columns nothing uses, and in how many rows they have a value."""
+        named = [f"{name} ({rows:,})" for name, rows in self.unused_columns.items()]
+        more = f" and {len(named) - _MOST_NAMES:,} more" if len(named) > _MOST_NAMES else ""
+        return f"columns that are not used, with their rows: {', '.join(named[:_MOST_NAMES])}{more}"
+
+
+class Tally:
+    """Counts rows as they are encoded."""
+
+    def __init__(self, settings: DataSettings, encoder: Encoder) -> None:
+        self.counts = Counts()
+        self._settings, self._turn_end_ids = settings, encoder.turn_end_ids
+        self._renders_tools = "tools" in encoder.template
+        self._lengths: list[int] = []
+        self._hashes = Hashes()
+        tokenizer = encoder.tokenizer
+        ends = {*encoder.turn_end_ids, tokenizer.eos_token_id, tokenizer.bos_token_id}  # GPT-2 has one token for all
+        self._unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
+        self._built_in_template = not encoder.own_template
+
+    def add(self, row: Row, encoded: Encoded) -> Encoded | None:
+        """Truncate and count one row; None when nothing is left to train on."""
+        counts, kept = self.counts, truncate(encoded, self._settings)
+        for name in unused(row.data, form_of(row.data, row.form)):
+            counts.unused_columns[name] = counts.unused_columns.get(name, 0) + 1
+        cut = len(encoded.input_ids) - len(kept.input_ids)
+        trainable = kept.labels != IGNORE_INDEX
+        if cut:
+            counts.truncated_examples += 1
+            counts.tokens_cut += cut
+            counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
+        counts.straddling_tokens += encoded.straddling
+        counts.thoughts_forgotten += encoded.forgotten
+        counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
+        counts.rows_by_built_in_template += encoded.templated and self._built_in_template
+        if not trainable.any():
+            if (encoded.labels != IGNORE_INDEX).any():
+                counts.rows_cut_empty += 1
+            else:
+                counts.rows_without_trainable += 1
+            return None
+        counts.examples += 1
+        counts.tokens += len(trainable)
+        counts.trainable_tokens += int(trainable.sum())
+        if self._unknown is not None:
+            counts.unknown_tokens += int((kept.labels == self._unknown).sum())
+        self._lengths.append(len(trainable))
+        self._hashes.add(kept.input_ids, row.number)
+        self._count_turns(kept, trainable, cut_at_end=cut > 0 and self._settings.truncation == "keep-start")
+        if (largest := int(kept.input_ids.max())) > counts.largest_id:
+            counts.largest_id, counts.largest_id_at = largest, row.where
+        return kept
+
+    def _count_turns(self, kept: Encoded, trainable: np.ndarray, cut_at_end: bool) -> None:
+        last = np.flatnonzero(last_of_runs(trainable, np.array([0, len(trainable)])))
+        last = last[last + 1 < len(trainable)] if cut_at_end else last
+        ended = np.isin(kept.input_ids[last], self._turn_end_ids)
+        following = kept.input_ids[np.minimum(last + 1, len(trainable) - 1)]
+        untrained = ~ended & (last + 1 < len(trainable)) & np.isin(following, self._turn_end_ids)
+        self.counts.turns += len(last)
+        self.counts.turns_ended += int(ended.sum())
+        self.counts.turn_ends_untrained += int(untrained.sum())
+
+    def finish(self, source: str) -> Counts:
+        """Return the counts.
+
+        Raises:
+            TokensieveError: no row has anything to train on.
+        """
+        counts = self.counts
+        if counts.rows == 0:
+            raise TokensieveError("the data has no rows", where=source, hint="look with `tokensieve inspect`")
+        if counts.examples == 0:
+            cut = f", {counts.rows_cut_empty} of them after truncation to {self._settings.max_length} tokens"
+            raise TokensieveError(
+                f"every label is -100: none of {counts.rows} rows has anything to train on"
+                + (cut if counts.rows_cut_empty else ""),
+                where=source,
+                hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
+            )
+        quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
+        counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
+        if len(repeated := repeats(self._hashes.hashes)):
+            counts.repeated_examples, counts.repeated_rows = len(repeated), in_words(self._hashes.rows[repeated])
+        return counts
+
+    def write_hashes(self, path: Path) -> FileRecord:
+        """Write the hash and the source row of each example."""
+        hashes, rows = self._hashes.hashes, self._hashes.rows
+        return write_shard(path, offsets([len(rows)]), {"hash": hashes, "row": rows})

@@ -1,0 +1,120 @@
+"""Tokenised examples on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tokensieve.containers import Examples, Int64, Statistics
+from tokensieve.data.bad_rows import BAD_ROWS
+from tokensieve.data.counts import Counts
+from tokensieve.data.repeats import UInt64
+from tokensieve.data.tokenize import turn_end_mask
+from tokensieve.ops.ragged import offsets
+from tokensieve.store import fingerprint
+from tokensieve.store.checksum import FileRecord
+from tokensieve.store.manifest import open_manifest
+from tokensieve.store.shards import shard_name
+
+HASHES = "hashes.arrow"
+"""The file with the hash and the source row of each example."""
+
+
+@dataclass(frozen=True)
+class ExampleStore:
+    """Tokenised examples on disk.
+
+    Attributes:
+        folder: holds ``manifest.json``, the shards and the tokenizer.
+        fingerprint: SHA-256 of all token ids, labels and lengths.
+        counts: what became of the source rows.
+        turn_end_ids: ids that end an assistant turn.
+        shards: how many shard files there are.
+        sources: names of where examples came from; empty in a store that was written without them.
+    """
+
+    folder: Path
+    fingerprint: str
+    counts: Counts
+    turn_end_ids: tuple[int, ...]
+    shards: int
+    sources: tuple[str, ...] = ()
+
+    @property
+    def bad_rows_file(self) -> Path | None:
+        """The rows that were left out, each with its reason; None where there is none."""
+        return self.folder / BAD_ROWS if self.counts.bad_rows else None
+
+    def warnings(self) -> list[str]:
+        """Return what a user should know before training on these examples."""
+        if self.bad_rows_file is None:
+            return self.counts.warnings()
+        left_out = f"{self.counts.bad_rows} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
+        return [left_out, *self.counts.warnings()]
+
+    def hashes(self) -> tuple[UInt64, Int64]:
+        """Read the hash of each example's token ids, uint64 ``[examples]``, and its row, int64 ``[examples]``."""
+        columns = open_manifest(self.folder).read(HASHES)[1]
+        return columns["hash"], columns["row"]
+
+    def read(self, number: int) -> Examples:
+        """Read one shard."""
+        cu_seqlens, columns = open_manifest(self.folder).read(shard_name(number))
+        return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"])
+
+    def source_numbers(self, number: int) -> NDArray[np.int32]:
+        """Read the place in `sources` of each example of a shard: int32 ``[examples]``."""
+        columns = open_manifest(self.folder).read(shard_name(number))[1]
+        return columns["source"] if self.sources else np.zeros(len(columns["row"]), dtype=np.int32)
+
+    def __iter__(self) -> Iterator[Examples]:
+        return (self.read(number) for number in range(self.shards))
+
+    @cached_property
+    def starts(self) -> Int64:
+        """int64 ``[shards + 1]``, number of the first token of each shard, and of all tokens."""
+        return offsets([record.tokens for record in self._records])
+
+    @cached_property
+    def first_examples(self) -> Int64:
+        """int64 ``[shards + 1]``, number of the first example of each shard, and of all examples."""
+        return offsets([record.rows for record in self._records])
+
+    @property
+    def cut(self) -> str:
+        """Fingerprint of where the examples are cut into shards, which `fingerprint` does not depend on."""
+        return fingerprint.of_value(self.starts.tolist())
+
+    @property
+    def _records(self) -> list[FileRecord]:
+        files = open_manifest(self.folder).files
+        return [files[shard_name(number)] for number in range(self.shards)]
+
+    def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
+        """Join a shard's labels with its figures."""
+        turn_end = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, self.turn_end_ids)
+        return Statistics(examples.cu_seqlens, examples.labels, values, turn_end, first_token)
+
+
+def open_examples(folder: Path) -> ExampleStore:
+    """Open tokenised examples.
+
+    Raises:
+        TokensieveError: nothing was prepared in this folder, or by a version that wrote other files.
+    """
+    manifest = open_manifest(folder)
+    about = manifest.about
+    return ExampleStore(
+        folder,
+        about["fingerprint"],
+        Counts(**about["counts"]),
+        tuple(about["turn_end_ids"]),
+        sum(name.startswith("shard-") for name in manifest.files),
+        tuple(about["sources"]),
+    )

@@ -5,8 +5,8 @@
 Needs the folder with `data/`. Each answer of Alpaca that gets noise gets it from one source of real text: online
 comments, German sentences, Java methods, dialogues of hh-rlhf, harmful requests of AdvBench. The documents of a source
 are split once: noise of the pool, noise of noisy references, and texts that the model should not produce are all
-different. `translations` has machine translations with the marks of post-editors, half of the rows with the post-edit in
-place of the output.
+different. `translations` has machine translations with the marks of post-editors, half of the rows with the post-edit
+in place of the output.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -51,6 +51,7 @@ class Facts:
 
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 
 def instructions(data: Path) -> list[Row]:
@@ -154,8 +155,7 @@ def build(data: Path, output: Path, kind: str, share: float, place: str, rows: i
     largest = max(REFERENCES)
     if len(clean) < rows + held_out + 2 * largest:
         raise ValueError(f"{len(clean)} rows are too few for {rows} of the pool, {held_out} held out, and references")
-    parts = np.split(np.array(clean, dtype=object), np.cumsum([rows, held_out, largest, largest]))
-    pool, kept_back, clean_reference, noisy_reference = ([dict(row) for row in part] for part in parts[:4])
+    pool, kept_back, clean_reference, noisy_reference = _cut(clean, [rows, held_out, largest, largest])
     if kind == "translations":
         corrected = [_corrected(row) if number % 2 else row for number, row in enumerate(pool)]
         made, noisy = corrected, noisy_reference
@@ -164,8 +164,7 @@ def build(data: Path, output: Path, kind: str, share: float, place: str, rows: i
     else:
         texts = noise_texts(data, kind)
         texts = [texts[number] for number in generator.permutation(len(texts))]
-        ends = np.cumsum([int(part * len(texts)) for part in _SPLITS.values()])
-        for_pool, for_reference, unwanted = (list(part) for part in np.split(np.array(texts), ends[:2]))
+        for_pool, for_reference, unwanted = _cut(texts, [int(part * len(texts)) for part in _SPLITS.values()])
         made = plant(pool, for_pool, share, place, generator)
         noisy = plant(noisy_reference, for_reference, share, place, generator)
     files = {"pool": made, "held_out": kept_back, "unwanted": [{"text": text} for text in unwanted[:held_out]]}
@@ -184,6 +183,12 @@ def build(data: Path, output: Path, kind: str, share: float, place: str, rows: i
     facts = Facts(kind, place, len(made), noisy_rows, sum(marked) / sum(words), seed)
     (output / "facts.json").write_text(json.dumps(asdict(facts), indent=1) + "\n", encoding="utf-8")
     return facts
+
+
+def _cut(items: Sequence[Item], sizes: Sequence[int]) -> list[list[Item]]:
+    """Return consecutive parts of these sizes."""
+    ends = np.cumsum(sizes).tolist()
+    return [list(items[end - size : end]) for size, end in zip(sizes, ends, strict=True)]
 
 
 def _corrected(row: Row) -> Row:

@@ -118,7 +118,8 @@ def plant(
     words = sum(len(row["response"].split()) for row in rows)
     wanted, planted = share / (1 - share) * words, 0
     made = [{**row, "spans": [], "corrected": row["response"]} for row in rows]
-    order, unused = generator.permutation(len(rows)), generator.permutation(len(texts)).tolist()
+    order: list[int] = generator.permutation(len(rows)).tolist()
+    unused: list[int] = generator.permutation(len(texts)).tolist()
     while planted < wanted:
         for number in order[: max(1, len(rows) // 2)]:
             if planted >= wanted:

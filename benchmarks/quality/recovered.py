@@ -1,0 +1,204 @@
+"""How much of what the true mask gains does each method recover, on pools whose noise is known?
+
+    python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--seeds 3]
+
+Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (the method `marked`),
+on its opposite, and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens by
+models that do not change. The ceiling comes first: where the true mask does not beat random tokens, no selection can be
+told from another by training. Results go to a Parquet file, one line for each pool, reference, arm and seed, and to a
+Markdown table for each pool.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pools import KINDS, build
+
+from tokensieve.evaluate.differences import PairedDifference, holm
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
+from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
+from tokensieve.runs.view import RunView, load_run
+from tokensieve.store import fingerprint
+
+ORACLE, ANTI = "marked", "marked-2"
+RANKED: tuple[dict[str, Any], ...] = (
+    {"name": "token-cleaning"},
+    {"name": "rho-1"},
+    {"name": "loss", "keep": "top"},
+    {"name": "loss", "keep": "bottom"},
+    {"name": "entropy", "keep": "top"},
+    {"name": "entropy", "keep": "bottom"},
+)
+TRAIN = (
+    "train.lora=null",
+    "train.learning_rate=5e-4",
+    "train.per_device_train_batch_size=16",
+    "train.gradient_accumulation_steps=1",
+    "train.gradient_checkpointing=false",
+    "train.save_strategy=no",
+)
+_RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The share of the true mask's gain over random tokens that a method recovers, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str) -> Any:
+    """Return the recipe of one pool and reference."""
+    unwanted = pool / "unwanted.jsonl"
+    return load_recipe(
+        None,
+        [
+            f"output={output}",
+            f"store={output.parent / 'store'}",
+            f"seeds={list(range(seeds))}",
+            f"data.files=[{pool / 'pool.jsonl'}]",
+            "data.max_length=256",
+            f"models.base={base}",
+            f"models.reference.warm_up={{files: [{pool / f'{reference}.jsonl'}]}}",
+            "method=marked",
+            f"controls={controls}",
+            f"evaluate.held_out=[{pool / 'held_out.jsonl'}]",
+            *([f"evaluate.unwanted=[{unwanted}]"] if unwanted.stat().st_size else []),
+            "report.examples=50",
+            *TRAIN,
+        ],
+    )
+
+
+def carry_out(pool: Path, base: Path, reference: str, output: Path, seeds: int) -> RunView:
+    """Select by the true mask, then train every arm on as many tokens; what is done is skipped."""
+    first = "full, random, {name: marked, keep: marked}"
+    run(recipe_of(pool, base, reference, output, seeds, f"[{first}]"), "select")
+    oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
+    assert oracle is not None
+    ranked = (
+        "{" + ", ".join(f"{key}: {value}" for key, value in {**one, "fraction": round(oracle.share, 4)}.items()) + "}"
+        for one in RANKED
+    )
+    run(recipe_of(pool, base, reference, output, seeds, f"[{', '.join([first, *ranked])}]"))
+    return load_run(output)
+
+
+def outcomes_of(view: RunView, measure: str) -> dict[str, Outcomes]:
+    """Return the results by seed and example of every arm."""
+    found = {arm: read_outcomes(view.run_folder.arm(arm), measure, seed=0) for arm in view.arms}
+    return {arm: one for arm, one in found.items() if one is not None}
+
+
+def recovered(method: Outcomes, random: Outcomes, oracle: Outcomes) -> Recovered:
+    """Return (random - method) / (random - oracle), by a bootstrap over seeds and examples together."""
+    generator = np.random.default_rng(0)
+    seeds, examples = method.sums.shape
+    draws = np.empty(_RESAMPLES)
+
+    def share(picked_seeds: np.ndarray, picked: np.ndarray) -> float:
+        means = (one.sums[picked_seeds][:, picked].sum() for one in (method, random, oracle))
+        own, chance, best = means
+        return float((chance - own) / (chance - best))
+
+    for number in range(_RESAMPLES):
+        draws[number] = share(generator.integers(0, seeds, seeds), generator.integers(0, examples, examples))
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return Recovered(share(np.arange(seeds), np.arange(examples)), float(low), float(high))
+
+
+def table(view: RunView, title: str) -> list[str]:
+    """Return the Markdown of one pool: the ceiling in a sentence, then every arm."""
+    losses, unwanted = outcomes_of(view, "held_out"), outcomes_of(view, "unwanted")
+    random, oracle = losses["random"], losses[ORACLE]
+    arms = [arm for arm in losses if arm != "random"]
+    differences = {arm: _difference(losses[arm], random) for arm in arms}
+    adjusted = dict(zip(arms, holm([differences[arm].p for arm in arms]), strict=True))
+    ceiling = differences[ORACLE]
+    is_open = ceiling.high < 0 and -ceiling.value > ceiling.detectable
+    lines = [
+        f"### {title}",
+        "",
+        f"True mask minus random: {_signed(ceiling)} nats; smallest detectable effect {ceiling.detectable:.3f}. "
+        + ("The ceiling is open." if is_open else "The ceiling is closed: training cannot rank selections here."),
+        "",
+        "| arm | kept | held-out loss | minus random | Holm p | share of the gain recovered | unwanted, minus full |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    shares = {row.name: row.selection.share for row in view.rows if row.selection}
+    for arm, one in losses.items():
+        difference = f"{_signed(differences[arm])} | {adjusted[arm]:.3f}" if arm in differences else "- | -"
+        gain = "-"
+        if is_open and arm not in ("random", ORACLE):
+            part = recovered(one, random, oracle)
+            gain = f"{part.value:+.0%} ({part.low:+.0%} to {part.high:+.0%})"
+        other = _signed(_difference(unwanted[arm], unwanted["full"])) if unwanted and arm != "full" else "-"
+        lines.append(f"| {arm} | {shares[arm]:.1%} | {one.means.mean():.4f} | {difference} | {gain} | {other} |")
+    return [*lines, ""]
+
+
+def records(view: RunView, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return one line for each arm and seed."""
+    found = []
+    for measure in ("held_out", "unwanted"):
+        for arm, one in outcomes_of(view, measure).items():
+            for seed, mean in zip(one.seeds, one.means.tolist(), strict=True):
+                found.append({**facts, "measure": measure, "arm": arm, "seed": seed, "value": mean})
+    return found
+
+
+def main() -> None:
+    """Build the pools, carry out every run, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shared", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("runs/recovered"))
+    parser.add_argument("--noise", nargs="+", choices=(*KINDS, "translations"), default=["german", "translations"])
+    parser.add_argument("--share", type=float, nargs="+", default=[0.45])
+    parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
+    parser.add_argument("--base", default="english-3M")
+    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--place", choices=("append", "insert"), default="append")
+    options = parser.parse_args()
+    kept: list[dict[str, Any]] = []
+    lines: list[str] = []
+    for kind in options.noise:
+        for share in options.share if kind != "translations" else [0.0]:
+            pool = options.output / "pools" / f"{kind}-{options.place}-{share:g}-{options.rows}"
+            facts = build(options.shared / "data", pool, kind, share, options.place, options.rows, 300, 0)
+            for reference in options.reference:
+                name = f"{pool.name}-{reference}-{options.base}"
+                base = options.shared / "models" / options.base
+                view = carry_out(pool, base, reference, options.output / name, options.seeds)
+                known = {**vars(facts), "base": options.base, "reference": reference, **fingerprint.versions()}
+                kept += records(view, known)
+                title = f"{kind}, {facts.word_share:.0%} of words, {options.base}, {reference}"
+                lines += table(view, title)
+                print("\n".join(lines), flush=True)
+                pq.write_table(pa.Table.from_pylist(kept), options.output / "results.parquet")
+    (options.output / "tables.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _difference(one: Outcomes, other: Outcomes) -> PairedDifference:
+    found = paired_outcomes(one, other)
+    assert found is not None, "arms of one run are evaluated on the same examples"
+    return found
+
+
+def _signed(one: PairedDifference) -> str:
+    return f"{one.value:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Take the pictures of the report page that README and docs show.
+
+    python scripts/page_images.py RUN ARM OTHER EXAMPLE
+
+RUN is a finished run, ARM and OTHER two of its arms, EXAMPLE the number of an example that its page shows. Needs
+Playwright and a Chromium (`playwright install chromium`, or the system's).
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+IMAGES = Path(__file__).parents[1] / "docs/images"
+WIDTH = 1240
+
+
+def main(run: Path, arm: str, other: str, example: int) -> None:
+    """Open the page and write ``page-selection.png`` and ``page-examples.png``."""
+    url = (run / "report.html").resolve().as_uri()
+    with sync_playwright() as playwright:
+        system = shutil.which("chromium") or shutil.which("google-chrome")
+        browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
+        _picture(_open(browser.new_page(), url, "selection", arm, 1010), "page-selection.png")
+        page = _open(browser.new_page(), url, "examples", arm, 1120)
+        page.select_option("#other", other)
+        heading = f".example h3:has-text('Example {example:,} ')"
+        while not page.locator(heading).count():
+            before = page.inner_text("#place")
+            if page.is_disabled("#next"):
+                raise SystemExit(f"the page of {run} does not show example {example}")
+            page.click("#next")
+            page.wait_for_function("(place) => document.getElementById('place').innerText !== place", arg=before)
+            page.wait_for_timeout(50)
+        page.locator(".tokens span.dropped").last.hover()
+        _picture(page, "page-examples.png")
+        browser.close()
+
+
+def _open(page: Page, url: str, view: str, arm: str, height: int) -> Page:
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    page.goto(f"{url}#{view}")
+    page.wait_for_selector("body.ready")
+    page.select_option("#arm", arm)
+    page.wait_for_timeout(500)  # charts below the fold are drawn when idle
+    return page
+
+
+def _picture(page: Page, name: str) -> None:
+    page.screenshot(path=IMAGES / name)
+    print(IMAGES / name)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 5:
+        raise SystemExit((__doc__ or "").strip())
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]))

@@ -1,8 +1,8 @@
-"""How much of what the true mask gains does each method recover, on pools whose noise is known?
+"""Measure what share of the true mask's gain each method recovers, on pools whose noise is known.
 
     python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--seeds 3]
 
-Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (the method `marked`),
+Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (method `marked`),
 on its opposite, and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens by
 models that do not change. The ceiling comes first: where the true mask does not beat random tokens, no selection can be
 told from another by training. Results go to a Parquet file, one line for each pool, reference, arm and seed, and to a
@@ -12,7 +12,6 @@ Markdown table for each pool.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pools import KINDS, build
+from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
 
 from tokensieve.evaluate.differences import PairedDifference, holm
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
-from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 

@@ -30,7 +30,8 @@ from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.data.sources import source_fingerprint
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
-from tokensieve.pipeline.inputs import inspect, prepare_inputs
+from tokensieve.pipeline.inputs import prepare_inputs
+from tokensieve.pipeline.inspection import inspect
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run

@@ -69,7 +69,7 @@ def inspect(
     from dataclasses import replace
 
     from tokensieve.data.settings import DataSettings
-    from tokensieve.pipeline import inputs
+    from tokensieve.pipeline import inspection
 
     given = {
         "form": form,
@@ -88,14 +88,14 @@ def inspect(
         trusted = ["models.base.trust_remote_code=true"] if trust_remote_code else []
         recipe = load_recipe(Path(data[0]), [*data[1:], *trusted])
         recipe = replace(recipe, data=replace(recipe.data, **changes))
-        found, encoder = inputs.inspect_recipe(recipe, examples, compare_with)
+        found, encoder = inspection.inspect_recipe(recipe, examples, compare_with)
     elif tokenizer is None:
         raise TokensieveError(
             "no tokenizer given", where="command line", hint="--tokenizer MODEL, or inspect a recipe that names a base"
         )
     else:
         settings = DataSettings(files=data, **changes)
-        found, encoder = inputs.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
+        found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
     if as_json:
         print_json(found.to_json())
     else:

@@ -272,7 +272,7 @@ def test_few_optimizer_steps_are_warned_of(tmp_path, write_jsonl, capsys):
     assert "warning: train token-cleaning, full, random: 1 optimizer step only" in told
     assert "packing: false" in told
     main([*arguments, "method=loss", "train.gradient_accumulation_steps=1", "train.per_device_train_batch_size=1"])
-    assert "optimizer" not in capsys.readouterr().err
+    assert "optimizer step" not in capsys.readouterr().err
 
 
 def test_a_method_that_needs_what_nothing_measures_is_refused(refused, monkeypatch):

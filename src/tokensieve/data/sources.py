@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,6 +61,18 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
         for number, (entry, source, where, data) in enumerate(_all_rows(settings, on_error))
     )
     return itertools.islice(rows, settings.limit)
+
+
+def places_of(settings: DataSettings, numbers: Sequence[int]) -> list[str]:
+    """Return file and line of rows, by reading the sources again up to the last of them.
+
+    Args:
+        settings: what was read.
+        numbers: of the rows, rising.
+    """
+    rows = itertools.islice(read_rows(settings, lambda _: None), max(numbers, default=-1) + 1)
+    wanted = set(numbers)
+    return [row.where for row in rows if row.number in wanted]
 
 
 def sources_elsewhere(settings: DataSettings) -> list[str]:

@@ -12,8 +12,7 @@ from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.prepare import prepare
-from tokensieve.data.repeats import in_words, shared
+from tokensieve.data.prepare import hash_examples, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
@@ -21,6 +20,7 @@ from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import TopExamples
+from tokensieve.pipeline.leaks import EXACT_MATCH, HELD_OUT, leaks
 from tokensieve.pipeline.plan import Arm, Plan, role_model, train_sections
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
@@ -75,18 +75,22 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
         _check_candidates(arm, examples.counts.examples)
+    sets = data_sets(recipe)
     held_out = None
-    if (others := recipe.evaluate.held_out).files:
-        held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
+    if (others := sets.get(HELD_OUT)) is not None:
+        held_out = tokenise(others, "tokenise held-out")
     questions = recipe_questions(recipe, encoder)
     warm_ups: dict[Role, ExampleStore] = {}
-    for role, settings in recipe.models.items():
-        if (made := settings.warm_up) is not None and made.files:
-            warm_ups[role] = tokenise(recipe.data.of_others(made.files, made), f"tokenise warm-up of {role}")
-    if held_out is not None:
-        trained = {"data.files": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
-        for key, one in trained.items():
-            _warn_of_leaks(held_out, one, key, progress)
+    for role in recipe.models:
+        if (made := sets.get(f"models.{role}.warm_up")) is not None:
+            warm_ups[role] = tokenise(made, f"tokenise warm-up of {role}")
+    stores = {"data": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
+    stores |= {HELD_OUT: held_out} if held_out is not None else {}
+    hashed = {key: one.hashed(sets[key]) for key, one in stores.items()}
+    if questions:
+        hashed[EXACT_MATCH] = hash_examples(sets[EXACT_MATCH], encoder)
+    for warning in leaks(hashed):
+        progress.warn(warning)
     models: dict[Role, ModelSettings] = {
         role: role_model(one, plan.base) for role, one in recipe.models.items() if one.warm_up is None
     }
@@ -98,6 +102,14 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, held_out, questions, warm_ups, models)
     _check_disk(inputs)
     return inputs
+
+
+def data_sets(recipe: Recipe) -> dict[str, DataSettings]:
+    """Return how the rows of each data set of a recipe are read, by its key in the recipe; `data` comes first."""
+    others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
+    others |= {HELD_OUT: recipe.evaluate.held_out, EXACT_MATCH: recipe.evaluate.exact_match}
+    given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
+    return {"data": recipe.data, **given}
 
 
 def check_adapters(recipe: Recipe, base: ModelSettings) -> None:
@@ -153,16 +165,6 @@ def _check_role(
         check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"])
     except TokensieveError as error:
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
-
-
-def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, progress: StageProgress) -> None:
-    """Warn of held-out rows that a model is trained on, which makes its held-out loss too low."""
-    hashes, rows = held_out.hashes()
-    if len(leaked := shared(hashes, trained.hashes()[0])):
-        progress.warn(
-            f"{len(leaked):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
-            f"({in_words(rows[leaked])}): what is trained on them does better on them; leave them out of one"
-        )
 
 
 def _check_candidates(arm: Arm, examples: int) -> None:

@@ -15,6 +15,8 @@ from rich.console import Console
 from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
+from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import Scale, styled_runs
 from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
@@ -138,7 +140,8 @@ def inspection(tokenizer, problems) -> Inspection:
     trainable = [index >= len(ids) - 3 for index in range(len(ids))]
     counts = Counts(rows=1234, examples=1200, tokens=5000, trainable_tokens=1000, lengths={"0": 3, "0.5": 7, "1": 90})
     previews = [Preview(0, "x.jsonl:1", ids, trainable)]
-    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems)
+    hashed = HashedExamples(DataSettings(), np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64))
+    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems, hashed)
 
 
 def test_an_inspection(tokenizer):

@@ -25,6 +25,9 @@ from tokensieve.train.schedules._base import Intent, Schedule
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, check_arguments
 from tokensieve.train.validation import KEPT, check_batches, check_loss
 
+_OWN_SHARE = {"fraction", "examples", "as_many_as"}
+"""Hyper-parameters with which a control says itself how much it keeps."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -163,7 +166,7 @@ def _arms(recipe: Recipe) -> tuple[Arm, ...]:
         name = parameters.pop("name", None)
         if not isinstance(name, str):
             raise TokensieveError("a method needs a name", where=where, hint="method: {name: token-cleaning}")
-        if name == "random" and "fraction" not in parameters and arms and _keeps_everything(arms[0].rule):
+        if name == "random" and arms and not _OWN_SHARE & parameters.keys() and _keeps_everything(arms[0].rule):
             left_out = True
             continue
         same = sum(arm.method.name == name for arm in arms)
@@ -190,7 +193,7 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     if leader is None and recipe.select.threshold is not None:
         rule = Threshold(recipe.select.threshold)
         share = in_words(rule)
-    elif leader is not None and isinstance(method, FractionMethod) and not {"fraction", "examples"} & parameters.keys():
+    elif leader is not None and isinstance(method, FractionMethod) and not _OWN_SHARE & parameters.keys():
         if isinstance(method, Random):
             method, rule, share = _as_many(method, leader)
         elif (fraction := _kept_fraction(leader)) is not None:
@@ -215,7 +218,8 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
     """Return the random control that keeps as much as the recipe's method, its rule, and its share in words.
 
     It draws as many tokens of the data set; beside a method that selects while the model trains, as many examples or
-    tokens of each batch or example as that keeps.
+    tokens of each batch or example as that keeps. How many are above a threshold depends on the model: there the
+    control counts what the method would keep, with the model that it trains itself.
     """
     match leader.rule:
         case TopExamples(examples) if leader.online:
@@ -227,7 +231,9 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
             drawn = dataclasses.replace(method, fraction=rule.kept_fraction, scope=own, rounding=rounding)
             return drawn, drawn.rule, f"as many tokens of each {own} as {leader.name}"
         case Threshold() if leader.online:
-            return method, None, f"as many tokens as {leader.name} keeps before the first step"
+            counted = {"name": leader.method.name, **dataclasses.asdict(leader.method)}
+            drawn = dataclasses.replace(method, as_many_as=counted)
+            return drawn, drawn.rule, f"as many tokens of each batch as {leader.name} would keep of it"
         case _:
             return method, None, f"as many tokens as {leader.name}"
 

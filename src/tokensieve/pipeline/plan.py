@@ -54,6 +54,7 @@ class Arm:
         method: what scores.
         rule: what decides; None where the arm keeps as many tokens as the recipe's method does.
         share: how many tokens it keeps and why, in words.
+        as_many_as: the arm that it keeps as many tokens as, where it is the random control of one.
         online: whether it reads the model in training.
         selects_in_training: whether it is trained by `TokenSelectionTrainer`, since its labels do not say everything.
         reads: what can be measured before the training, in alphabetical order.
@@ -65,6 +66,7 @@ class Arm:
     method: Method
     rule: Rule | None
     share: str
+    as_many_as: str | None
     online: bool
     selects_in_training: bool
     reads: tuple[Reading, ...]
@@ -190,12 +192,14 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     method = get_method(name, **({"seed": recipe.seed, **parameters} if name == "random" else parameters))
     rule: Rule | None = method.rule
     share = in_words(method.rule)
+    as_many_as = None
     if leader is None and recipe.select.threshold is not None:
         rule = Threshold(recipe.select.threshold)
         share = in_words(rule)
     elif leader is not None and isinstance(method, FractionMethod) and not _OWN_SHARE & parameters.keys():
         if isinstance(method, Random):
             method, rule, share = _as_many(method, leader)
+            as_many_as = leader.name
         elif (fraction := _kept_fraction(leader)) is not None:
             method = dataclasses.replace(method, fraction=fraction)
             rule, share = method.rule, f"{in_words(method.rule)}: the fraction of {leader.name}"
@@ -206,6 +210,7 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
         method,
         rule,
         share,
+        as_many_as,
         online,
         online or method.weighted or method.divide_by == "trainable",
         _reads(recipe, method, schedule),

@@ -234,6 +234,7 @@ def show(
     row: int | None = None,
     arm: str | None = None,
     value: str = "score",
+    tokens: int = 2000,
     as_json: Json = False,
 ) -> None:
     """Show one example's tokens in the terminal: kept tokens underlined, dropped tokens struck through.
@@ -248,6 +249,7 @@ def show(
         row: number of the example's source row, from 0, instead of `--example`; unusable rows have no example.
         arm: the arm whose selection to show; the method if not given.
         value: what the colour shows: score, or a statistic such as base.loss.
+        tokens: tokens of the example to show; the middle of a longer one is left out. JSON has all.
         as_json: print every token with all its statistics as JSON.
     """
     from tokensieve.runs.view import load_run
@@ -261,7 +263,7 @@ def show(
         return
     from tokensieve.report.terminal.runs import output_console, show_example
 
-    show_example(view, number, arm or view.method, value, output_console())
+    show_example(view, number, arm or view.method, value, output_console(), tokens)
 
 
 def compare(

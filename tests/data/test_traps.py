@@ -272,7 +272,45 @@ class TestRoles:
             converted(path)
         assert error.value.where == f"{path}:2"
         assert "human" in error.value.hint
+        assert f"data.roles: {{{role}: user}}" in error.value.hint
+
+    @pytest.mark.parametrize("form", ["messages", "conversations", "prompt"])
+    @pytest.mark.parametrize("key", ["role", "from"])
+    def test_an_unknown_role_is_read_as_what_the_user_says(self, form, key, write_jsonl):
+        text = {"role": "content", "from": "value"}[key]
+        said = [{key: "Narrator", text: "It rains."}, {key: "critic", text: "Well."}, {key: "gpt", text: "It pours."}]
+        row = {form: said[:2], "completion": said[2:]} if form == "prompt" else {form: said}
+        path = write_jsonl({**row, "id": {"role": "narrator"}})
+        roles = {"narrator": "system", "critic": "user"}
+        (found,) = converted(path, roles=roles)
+        assert [message["role"] for message in found.messages] == ["system", "user", "assistant"]
+        (of_a_file,) = converted_rows(
+            DataSettings(files=(FileSettings(str(path), roles=roles),), roles={"critic": "tool"}), raise_error
+        )
+        assert of_a_file[0][0][1] == found
+        assert of_a_file[0][0][0].data["id"] == {"role": "narrator"}, "what is no turn stays as it is"
+        assert source_fingerprint(DataSettings(files=(str(path),))) != source_fingerprint(
+            DataSettings(files=(str(path),), roles=roles)
+        )
+
+    @pytest.mark.parametrize("key", ["data.roles", "evaluate.held_out.roles", "data.files.0.roles"])
+    def test_a_role_that_is_not_known_either_is_refused(self, key):
+        files = "data.files=[{path: a.jsonl}]"
+        given = ["output=o", files, "models.base=m", "evaluate.held_out.files=b.jsonl", f"{key}={{narrator: usr}}"]
+        with pytest.raises(
+            TokensieveError, match="read as 'usr', which is no role that is known; did you mean"
+        ) as error:
+            load_recipe(None, given)
+        assert error.value.where.endswith(f": {key}.narrator")
         assert "assistant" in error.value.hint
+
+    def test_roles_on_the_command_line(self, write_jsonl, capsys):
+        path = write_jsonl({"messages": [{"role": "narrator", "content": "Hi"}, TURNS[1]]})
+        main(["inspect", str(path), "--tokenizer", str(MODEL), "--roles", "narrator=user", "--json"])
+        assert json.loads(capsys.readouterr().out)["counts"]["examples"] == 1
+        with pytest.raises(SystemExit):
+            main(["inspect", str(path), "--tokenizer", str(MODEL), "--roles", "narrator"])
+        assert "'narrator' is not NAME=ROLE" in capsys.readouterr().err
 
     def test_human_and_gpt_in_messages_are_trained_on(self, write_jsonl, tiny_encoder):
         row = {"messages": [{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Hello"}]}
@@ -321,19 +359,19 @@ class TestForms:
         path.write_text(json.dumps(wrap([{"question": ASK, "answer": RIGHT}] * 3), indent=indent))
         assert converted(path) == [Conversation(turns(ASK, RIGHT))] * 3
 
-    def test_a_line_that_is_a_list_is_still_named(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("text", "message", "line"),
+        [
+            ('[1]\n{"question": "a", "answer": "b"}\n', "a JSON list, not an object", 1),
+            ('[\n{"question": "a", "answer": "b"},\n{"question": "a" "answer": "b"}\n]', "not JSON", 3),
+        ],
+    )
+    def test_a_line_that_is_a_list_and_a_broken_list_are_named(self, text, message, line, tmp_path):
         path = tmp_path / "a.jsonl"
-        path.write_text('[1]\n{"question": "a", "answer": "b"}\n')
-        with pytest.raises(TokensieveError, match="a JSON list, not an object") as error:
+        path.write_text(text)
+        with pytest.raises(TokensieveError, match=message) as error:
             converted(path)
-        assert error.value.where == f"{path}:1"
-
-    def test_a_broken_list_in_a_file_of_json_lines_is_one_error(self, tmp_path):
-        path = tmp_path / "a.jsonl"
-        path.write_text('[\n{"question": "a", "answer": "b"},\n{"question": "a" "answer": "b"}\n]')
-        with pytest.raises(TokensieveError, match="not JSON") as error:
-            converted(path)
-        assert error.value.where == f"{path}:3"
+        assert error.value.where == f"{path}:{line}"
 
 
 class TestFiles:

@@ -35,6 +35,7 @@ def inspect(
     form: Form | None = None,
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW")] = (),
     ignore: tuple[str, ...] = (),
+    roles: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ROLE")] = (),
     split: str | None = None,
     chat_template: str | None = None,
     trust_remote_code: bool = False,
@@ -59,6 +60,7 @@ def inspect(
         form: form of the rows; recognised by their columns if not given.
         columns: columns to rename.
         ignore: columns to leave out although they change what a row means, such as images.
+        roles: known role of each speaker that has another name, such as narrator=user.
         split: split of a Hub data set or a saved DatasetDict; train if not given.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
         trust_remote_code: run the model's own Python code; only for models that you trust.
@@ -73,8 +75,9 @@ def inspect(
 
     given = {
         "form": form,
-        "columns": _renamed(columns) or None,
+        "columns": _pairs(columns, "--columns", "OLD=NEW", "QUESTION=question") or None,
         "ignore": ignore or None,
+        "roles": _pairs(roles, "--roles", "NAME=ROLE", "narrator=user") or None,
         "split": split,
         "tokenizer": tokenizer,
         "chat_template": chat_template,
@@ -106,16 +109,16 @@ def inspect(
         raise SystemExit(1)
 
 
-def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
-    """Return the new name of each column.
+def _pairs(given: tuple[str, ...], option: str, form: str, sample: str) -> dict[str, str]:
+    """Return what an option gives for each name.
 
     Raises:
-        TokensieveError: an argument that is not of the form ``OLD=NEW``.
+        TokensieveError: an argument that is not of the form ``A=B``.
     """
-    for column in columns:
-        if not all(column.partition("=")):
-            raise TokensieveError(f"'{column}' is not OLD=NEW", where="--columns", hint="such as QUESTION=question")
-    return dict(column.split("=", 1) for column in columns)
+    for one in given:
+        if not all(one.partition("=")):
+            raise TokensieveError(f"'{one}' is not {form}", where=option, hint=f"such as {sample}")
+    return dict(one.split("=", 1) for one in given)
 
 
 def methods(*, as_json: Json = False) -> None:

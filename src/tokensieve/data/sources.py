@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tokensieve.data.datasets_private import is_cached
 from tokensieve.data.file_readers import COMPRESSED, FORMATS, BadRowError, OnError, file_rows, format_of, without_gaps
 from tokensieve.data.forms import Form
+from tokensieve.data.roles import with_roles
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
@@ -83,7 +84,7 @@ def sources_elsewhere(settings: DataSettings) -> list[str]:
 def source_fingerprint(settings: DataSettings) -> str:
     """Return a fingerprint of the sources' contents, and of how rows are picked from them."""
     picked = [
-        [entry.form, entry.columns, entry.ignore, entry.limit, _content_fingerprint(entry)]
+        [entry.form, entry.columns, entry.ignore, entry.roles, entry.limit, _content_fingerprint(entry)]
         for entry in settings.entries
     ]
     return fingerprint.of_value([settings.limit, picked])
@@ -210,8 +211,9 @@ def _load_saved(source: str, split: str | None) -> Any:
 
 
 def _columns(data: dict[str, Any], entry: FileSettings) -> dict[str, Any]:
-    """Return a row's columns without those to ignore, under their new names."""
+    """Return a row's columns without those to ignore, under their new names; speakers have the roles given for them."""
     ignore, names = entry.ignore or (), entry.columns or {}
     data = {name: value for name, value in data.items() if name not in ignore}
     kept = {name: value for name, value in data.items() if name not in names}
-    return kept | {names[name]: value for name, value in data.items() if name in names}
+    renamed = kept | {names[name]: value for name, value in data.items() if name in names}
+    return with_roles(renamed, entry.roles) if entry.roles else renamed

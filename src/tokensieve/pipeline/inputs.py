@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.bad_rows import BadRows
@@ -20,6 +18,7 @@ from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import TopExamples
+from tokensieve.pipeline.disk import check_disk
 from tokensieve.pipeline.leaks import EXACT_MATCH, HELD_OUT, leaks
 from tokensieve.pipeline.plan import Arm, Plan, role_model, train_sections
 from tokensieve.pipeline.recipe import Recipe
@@ -99,9 +98,9 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
         _check_role(recipe, role, models[role], plan.base, encoder, examples)
         _check_layers(plan.statistics.get(role, ()), models[role])
     check_adapters(recipe, plan.base)
-    inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, held_out, questions, warm_ups, models)
-    _check_disk(inputs)
-    return inputs
+    plan = dataclasses.replace(plan, recipe=recipe)
+    check_disk(plan, examples)
+    return Inputs(plan, encoder, examples, held_out, questions, warm_ups, models)
 
 
 def data_sets(recipe: Recipe) -> dict[str, DataSettings]:
@@ -189,31 +188,3 @@ def _check_layers(specs: tuple[StatisticSpec, ...], model: ModelSettings) -> Non
                 where="recipe: method.layer",
                 hint=f"method.layer: {-layers} to {layers - 1}",
             )
-
-
-def _check_disk(inputs: Inputs) -> None:
-    """Refuse to start a run that the disk cannot hold, by estimate."""
-    plan = inputs.plan
-    counts, seeds = inputs.examples.counts, len(plan.recipe.training_seeds)
-    selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
-    statistics = 4 * counts.tokens * sum(len(specs) for specs in plan.statistics.values())
-    cleaned = counts.tokens * selections * (5 + 10 + (24 if plan.recipe.select.jsonl else 0))
-    weights = sum(
-        path.stat().st_size
-        for path in local_folder(plan.base.path, plan.base.revision, weights=False).glob("*.safetensors")
-    )
-    trained = len(plan.arms) * seeds if plan.recipe.train is not None else 0
-    # Full training keeps weights and, for the time of a checkpoint, Adam's two moments and the weights again.
-    models = trained * weights * (1 if plan.train.lora is None else int(plan.train.merge_adapter))
-    models += 4 * weights if plan.train.lora is None and trained else weights // 4
-    need = statistics + cleaned + models
-    folder = Path(plan.recipe.output)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise TokensieveError(
-            f"the run needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            where=str(folder),
-            hint="free some room, give another output and store, or set select.jsonl: false",
-        )

@@ -88,6 +88,7 @@ OUT_OF_RANGE = {
     "rounds": 0,
     "added": 0,
     "examples": 0,
+    "as_many_as": {"name": "loss"},
     "buffer": 0,
     "mode": "fast",
     "layer": 0.5,

@@ -15,9 +15,18 @@ from rich.console import Console
 from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
+from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import Scale, styled_runs
-from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
+from tokensieve.report.terminal.runs import (
+    _listed,
+    method_rows,
+    print_inspection,
+    print_methods,
+    print_results,
+    show_example,
+)
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
@@ -31,9 +40,9 @@ def printed(show, width=80, **options) -> str:
     return console.file.getvalue()
 
 
-def shown(demo, number, value="score", arm="token-cleaning", **options) -> str:
+def shown(demo, number, value="score", arm="token-cleaning", tokens=2000, **options) -> str:
     view = load_run(demo.folder)
-    return printed(lambda console: show_example(view, number, arm, value, console), **options)
+    return printed(lambda console: show_example(view, number, arm, value, console, tokens), **options)
 
 
 COLOUR = {"force_terminal": True, "color_system": "truecolor", "no_color": False}
@@ -138,7 +147,8 @@ def inspection(tokenizer, problems) -> Inspection:
     trainable = [index >= len(ids) - 3 for index in range(len(ids))]
     counts = Counts(rows=1234, examples=1200, tokens=5000, trainable_tokens=1000, lengths={"0": 3, "0.5": 7, "1": 90})
     previews = [Preview(0, "x.jsonl:1", ids, trainable)]
-    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems)
+    hashed = HashedExamples(DataSettings(), np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64))
+    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems, hashed)
 
 
 def test_an_inspection(tokenizer):
@@ -191,6 +201,28 @@ def test_a_long_row_is_cut_in_the_middle_and_says_so(tiny_encoder):
     (run,) = styled_runs(pieces, every, every, nothing, Scale(0.0, 0.0, signed=False))
     assert len(run.pieces) == size
     assert time.perf_counter() - start < 20, "minutes, if every piece copied those before it"
+
+
+def test_a_long_example_is_cut_in_the_middle_and_says_what_was_kept(demo):
+    example = load_run(demo.folder).example(0)
+    total, whole = len(example.token_ids), shown(demo, 0)
+    assert total > 5
+    left_out = (example.kept("token-cleaning") & example.trainable)[3:-2].sum()
+    head, tail = shown(demo, 0, tokens=5).split(
+        f"... {total - 5} tokens left out, {left_out} of them kept (--tokens) ..."
+    )
+    assert head.split("brackets")[1].strip()
+    assert tail.strip()
+    assert "left out" not in whole
+    assert "left out" not in shown(demo, 0, tokens=total)
+    assert tail[tail.index("highest score") :] == whole[whole.index("highest score") :], (
+        "the extremes are of all tokens"
+    )
+
+
+def test_tokens_that_are_dropped_for_a_reason_are_not_all_named():
+    assert _listed(["a"] * 3) == "a, a, a"
+    assert _listed([str(n) for n in range(1_234)]).endswith("98, 99 and 1,134 more")
 
 
 def test_warnings_of_a_run_stand_under_its_results(demo):

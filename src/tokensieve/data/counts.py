@@ -9,7 +9,7 @@ import numpy as np
 
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.columns import form_of, unused
-from tokensieve.data.repeats import Hashes, in_words, repeats
+from tokensieve.data.repeats import HashedExamples, Hashes, repeats
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
@@ -59,52 +59,54 @@ class Counts:
         """Return what a user should know before training on these examples."""
         found = []
         if self.rows_without_trainable:
-            found.append(f"{self.rows_without_trainable} of {self.rows} rows have nothing to train on and were dropped")
+            found.append(
+                f"{self.rows_without_trainable:,} of {self.rows:,} rows have nothing to train on and were dropped"
+            )
         if self.rows_cut_empty:
             found.append(
-                f"{self.rows_cut_empty} of {self.rows} rows have all that is trainable beyond data.max_length and were "
-                "dropped: a greater data.max_length or another data.truncation keeps them"
+                f"{self.rows_cut_empty:,} of {self.rows:,} rows have all that is trainable beyond data.max_length and "
+                "were dropped: a greater data.max_length or another data.truncation keeps them"
             )
         if self.truncated_examples:
             found.append(
-                f"{self.truncated_examples} examples were truncated: {self.tokens_cut} tokens cut, "
-                f"{self.trainable_tokens_cut} of them trainable (data.max_length)"
+                f"{self.truncated_examples:,} examples were truncated: {self.tokens_cut:,} tokens cut, "
+                f"{self.trainable_tokens_cut:,} of them trainable (data.max_length)"
             )
         if self.repeated_examples:
             found.append(
-                f"{self.repeated_examples} of {self.examples} examples repeat an earlier one token by token "
+                f"{self.repeated_examples:,} of {self.examples:,} examples repeat an earlier one token by token "
                 f"({self.repeated_rows}): each counts again in training; leave them out unless that is meant"
             )
         if self.unknown_tokens > _FEW_UNKNOWN * self.trainable_tokens:
             found.append(
-                f"{self.unknown_tokens} of {self.trainable_tokens} trainable tokens "
+                f"{self.unknown_tokens:,} of {self.trainable_tokens:,} trainable tokens "
                 f"({100 * self.unknown_tokens / self.trainable_tokens:.1f} %) are the unknown token: the tokenizer has "
                 "none for these characters, and the model would learn to write it; give data.tokenizer one that has"
             )
         if self.rows_by_built_in_template:
             found.append(
-                f"the built-in chat template renders {self.rows_by_built_in_template} rows, since the tokenizer has "
+                f"the built-in chat template renders {self.rows_by_built_in_template:,} rows, since the tokenizer has "
                 "none: give data.chat_template the one that the model is to be used with"
             )
         if self.straddling_tokens:
             found.append(
-                f"{self.straddling_tokens} tokens join the end of a prompt with the start of its answer and are not "
+                f"{self.straddling_tokens:,} tokens join the end of a prompt with the start of its answer and are not "
                 "trained; end the prompt (or begin the answer) where a token ends"
             )
         if self.rows_with_unused_tools:
             found.append(
-                f"{self.rows_with_unused_tools} rows have tools and the chat template does not render any: give "
+                f"{self.rows_with_unused_tools:,} rows have tools and the chat template does not render any: give "
                 "data.chat_template a template that does"
             )
         if self.thoughts_forgotten:
             found.append(
-                f"the chat template leaves out the thoughts of {self.thoughts_forgotten} answers that others follow: "
+                f"the chat template leaves out the thoughts of {self.thoughts_forgotten:,} answers that others follow: "
                 "they are trained without; write a row for each answer, with `train: false` on the earlier ones"
             )
         if self.turn_ends_untrained:
             found.append(
-                f"the turn-end token after {self.turn_ends_untrained} of {self.turns} answers is never trained, so the "
-                "model does not learn to stop: move it inside {% generation %} in the chat template"
+                f"the turn-end token after {self.turn_ends_untrained:,} of {self.turns:,} answers is never trained, so "
+                "the model does not learn to stop: move it inside {% generation %} in the chat template"
             )
         elif self.turns and not self.turns_ended:
             found.append(
@@ -187,20 +189,26 @@ class Tally:
         if counts.rows == 0:
             raise TokensieveError("the data has no rows", where=source, hint="look with `tokensieve inspect`")
         if counts.examples == 0:
-            cut = f", {counts.rows_cut_empty} of them after truncation to {self._settings.max_length} tokens"
+            cut = f", {counts.rows_cut_empty:,} of them after truncation to {self._settings.max_length} tokens"
             raise TokensieveError(
-                f"every label is -100: none of {counts.rows} rows has anything to train on"
+                f"every label is -100: none of {counts.rows:,} rows has anything to train on"
                 + (cut if counts.rows_cut_empty else ""),
                 where=source,
                 hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
             )
         quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
         counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
-        if len(repeated := repeats(self._hashes.hashes)):
-            counts.repeated_examples, counts.repeated_rows = len(repeated), in_words(self._hashes.rows[repeated])
+        hashed = self.hashed
+        if len(repeated := repeats(hashed.hashes)):
+            counts.repeated_examples, counts.repeated_rows = len(repeated), hashed.places(repeated)
         return counts
+
+    @property
+    def hashed(self) -> HashedExamples:
+        """The examples, to find them again."""
+        return self._hashes.of(self._settings)
 
     def write_hashes(self, path: Path) -> FileRecord:
         """Write the hash and the source row of each example."""
-        hashes, rows = self._hashes.hashes, self._hashes.rows
-        return write_shard(path, offsets([len(rows)]), {"hash": hashes, "row": rows})
+        hashed = self.hashed
+        return write_shard(path, offsets([len(hashed.rows)]), {"hash": hashed.hashes, "row": hashed.rows})

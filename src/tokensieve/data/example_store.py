@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from tokensieve.containers import Examples, Int64, Statistics
 from tokensieve.data.bad_rows import BAD_ROWS
 from tokensieve.data.counts import Counts
-from tokensieve.data.repeats import UInt64
+from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
@@ -55,13 +56,15 @@ class ExampleStore:
         """Return what a user should know before training on these examples."""
         if self.bad_rows_file is None:
             return self.counts.warnings()
-        left_out = f"{self.counts.bad_rows} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
+        left_out = (
+            f"{self.counts.bad_rows:,} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
+        )
         return [left_out, *self.counts.warnings()]
 
-    def hashes(self) -> tuple[UInt64, Int64]:
-        """Read the hash of each example's token ids, uint64 ``[examples]``, and its row, int64 ``[examples]``."""
+    def hashed(self, settings: DataSettings) -> HashedExamples:
+        """Read what finds examples again; the settings say where their rows are."""
         columns = open_manifest(self.folder).read(HASHES)[1]
-        return columns["hash"], columns["row"]
+        return HashedExamples(settings, columns["hash"], columns["row"])
 
     def read(self, number: int) -> Examples:
         """Read one shard."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data import columns
 from tokensieve.data.forms import Form
+from tokensieve.data.roles import ROLES
 from tokensieve.data.tool_calls import message_with_calls, tool_schema
 from tokensieve.errors import TokensieveError
 
@@ -54,14 +55,6 @@ class Tokenised:
 
 Converted = Conversation | PlainText | Tokenised
 
-_ROLES = {
-    "system": "system", "developer": "developer",
-    "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bard": "assistant", "bing": "assistant",
-    "model": "assistant", "function_call": "assistant",
-    "tool": "tool", "observation": "tool", "function": "tool", "ipython": "tool",
-}  # fmt: skip
-"""The role that a template knows for each name that data gives a speaker."""
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
 _WEIGHTS = ("loss_weight", "weight", "train")
 _SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
@@ -235,12 +228,14 @@ def _message(message: Any) -> dict[str, Any]:
             hint='such as {"role": "user", "content": "Hello"}',
         )
     role = message["role"]
-    if not isinstance(role, str) or role.lower() not in _ROLES:
+    if not isinstance(role, str) or role.lower() not in ROLES:
+        name = role if isinstance(role, str) else "NAME"
         raise TokensieveError(
             f"unknown role {role!r}",
-            hint=f"rename it, in the data, to one of {', '.join(_ROLES)}; only what the assistant says is trained on",
+            hint=f"give it a role that is known, such as data.roles: {{{name}: user}}, one of {', '.join(ROLES)}; only "
+            "what the assistant says is trained on",
         )
-    message = {**message, "role": _ROLES[role.lower()]}
+    message = {**message, "role": ROLES[role.lower()]}
     if role.lower() == "function_call":
         message["tool_calls"] = message.pop("content", None)
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null

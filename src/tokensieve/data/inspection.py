@@ -12,6 +12,7 @@ from tokensieve.data.compare import check_same_ids
 from tokensieve.data.counts import Counts, Tally
 from tokensieve.data.file_readers import BadRowError
 from tokensieve.data.prepare import encode_rows
+from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, truncate
@@ -71,6 +72,7 @@ class Inspection:
         counts: what would become of the other rows.
         previews: the first examples.
         problems: errors first.
+        hashed: the examples, to find them again in another data set; not in JSON.
     """
 
     source: str
@@ -81,6 +83,7 @@ class Inspection:
     counts: Counts
     previews: list[Preview]
     problems: list[Problem]
+    hashed: HashedExamples = field(repr=False)
 
     @property
     def has_errors(self) -> bool:
@@ -89,7 +92,7 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain dictionaries and lists."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "hashed"}
 
 
 def inspect_data(
@@ -136,6 +139,7 @@ def inspect_data(
         counts=tally.counts,
         previews=previews,
         problems=sorted([*errors.problems(), *warnings], key=lambda problem: problem.level),
+        hashed=tally.hashed,
     )
 
 

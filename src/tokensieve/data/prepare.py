@@ -16,6 +16,7 @@ from tokensieve.data.counts import Counts, Tally
 from tokensieve.data.example_store import HASHES, ExampleStore, open_examples
 from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Converted, convert
+from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows, source_fingerprint
 from tokensieve.data.tokenize import Encoded, Encoder
@@ -121,6 +122,15 @@ def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[
             except TokensieveError as error:
                 on_error(row.bad(error))
         yield usable, len(batch)
+
+
+def hash_examples(settings: DataSettings, encoder: Encoder) -> HashedExamples:
+    """Tokenise rows only to find them again, without those that cannot be used."""
+    tally = Tally(settings, encoder)
+    for batch, _ in encode_rows(settings, encoder, lambda _: None):
+        for row, encoded in batch:
+            tally.add(row, encoded)
+    return tally.hashed
 
 
 def raise_error(error: TokensieveError) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from tokensieve.data.forms import Form
+from tokensieve.data.roles import RoleNames
 from tokensieve.errors import TokensieveError
 from tokensieve.setting_types import BARE, Count, Names, Source, absolute, known_keys_only
 
@@ -32,6 +33,7 @@ class ReadSettings:
         form: how rows are written; `auto` recognises it from their columns.
         columns: new name of each column to rename.
         ignore: columns to leave out.
+        roles: known role of each speaker that has another name.
         name: configuration of a Hub data set.
         split: split of a Hub data set or of a saved DatasetDict.
         revision: revision of a Hub data set.
@@ -41,6 +43,7 @@ class ReadSettings:
     form: Form | None = None
     columns: dict[str, str] | None = None
     ignore: Names | None = None
+    roles: RoleNames | None = None
     name: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -90,6 +93,8 @@ class DataSettings:
         columns: new name of each column to rename, such as `{question: prompt}`.
         ignore: columns to leave out although they change what a row means, such as `[images]` to train on the text
             alone.
+        roles: known role of each speaker that has another name, such as `{narrator: user}`; only what the assistant
+            says is trained on.
         name: configuration of a Hub data set.
         split: split of a Hub data set or of a saved DatasetDict.
         revision: revision of a Hub data set.
@@ -113,6 +118,7 @@ class DataSettings:
     form: Form = "auto"
     columns: dict[str, str] = field(default_factory=dict)
     ignore: Names = ()
+    roles: RoleNames = field(default_factory=dict)
     name: str | None = None
     split: str = "train"
     revision: str | None = None

@@ -116,6 +116,7 @@ class ArmSelection:
             examples_written=0,
             source_rows=examples.counts.rows,
             share_reason=arm.share,
+            as_many_as=arm.as_many_as,
             fitted=fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None,
             reasons=method.reason_names,
             rounds=arm.schedule.round_records(job),

@@ -71,6 +71,7 @@ class Selection:
         threshold: lowest score that was kept by rank; None where no single one exists.
         scores_tie: whether all scores of tokens that need not be kept are the same, so that only positions rank them.
         share_reason: how many tokens are kept and why, in words.
+        as_many_as: the arm that it keeps as many tokens as, where it is the random control of one.
         fitted: hyper-parameters that were derived from the data, None where there are none.
         reasons: names of the reasons to drop a token, by bit.
         kept_turn_ends: kept tokens that are kept because they end a turn.
@@ -88,6 +89,7 @@ class Selection:
     threshold: float | None = None
     scores_tie: bool = False
     share_reason: str = ""
+    as_many_as: str | None = None
     fitted: Mapping[str, Any] | None = None
     reasons: Sequence[str] = ()
     rounds: Sequence[Mapping[str, Any]] = ()

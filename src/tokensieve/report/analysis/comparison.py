@@ -254,8 +254,13 @@ def _control(arm: ComparedRow, controls: Sequence[ComparedRow]) -> ComparedRow |
 
 
 def _as_large(arm: ComparedRow, arms: Sequence[ComparedRow]) -> list[ComparedRow]:
-    """Return the random controls that keep as many tokens as an arm."""
-    return [one for one in arms if _is(one, "random") and abs(one.share - arm.share) < _SAME_SHARE]
+    """Return the random controls that keep as many tokens as an arm: those that its run has for it, or of its share.
+
+    A method that selects while the model trains may keep another share of its batches than its control.
+    """
+    controls = [(one, one.row.selection) for one in arms if one.row.selection is not None and _is(one, "random")]
+    own = [one for one, made in controls if one.view is arm.view and made.as_many_as == arm.row.name]
+    return own or [one for one, _ in controls if abs(one.share - arm.share) < _SAME_SHARE]
 
 
 def _points_of_reference(rows: Sequence[ComparedRow]) -> Iterator[ComparedRow]:

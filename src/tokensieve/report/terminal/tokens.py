@@ -1,0 +1,157 @@
+"""Heat maps of tokens in the terminal, and the lines of text around them.
+
+Everything from data is printed as `rich.text.Text`, never as markup. Without colours (NO_COLOR or
+a pipe), brackets replace styles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.style import Style as Look
+from rich.text import Text
+
+from tokensieve.containers import Bool, Float32
+from tokensieve.data.decoding import Piece, visible, visible_text
+from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs
+from tokensieve.report.palette import LIGHT, css
+from tokensieve.report.table import plain_value
+
+SHOWN_TOKENS = 2000
+"""Tokens of an example that are shown unless told otherwise."""
+_BREAKS = re.compile(r"(?<=\n)|(?<=·)(?!-]|\+}|~])")  # a closing bracket stays on the line
+_BRACKETS: dict[State, tuple[str, str]] = {
+    "prompt": ("", ""),
+    "kept": ("{+", "+}"),
+    "dropped": ("[-", "-]"),
+    "mixed": ("[~", "~]"),
+}
+_LOOKS: dict[State, Look] = {
+    "prompt": Look(color="bright_black"),
+    "kept": Look(underline=True),
+    "dropped": Look(strike=True),
+    "mixed": Look(underline=True, strike=True),
+}
+_FLAT = Scale(0.0, 0.0, signed=False)
+Segment = tuple[str, Look]
+
+
+def print_tokens(
+    token_ids: Sequence[int],
+    pieces_of: Callable[[Sequence[int]], Sequence[Piece]],
+    trainable: Bool,
+    kept: Bool,
+    values: Float32,
+    scale: Scale | None,
+    shown: int,
+    word: str,
+    console: Console,
+) -> None:
+    """Print the tokens of an example; the middle of a long one is left out.
+
+    Args:
+        token_ids: ids ``[tokens]`` of the example.
+        pieces_of: the text of ids, in pieces of whole characters.
+        trainable: bool ``[tokens]``; other tokens are prompt.
+        kept: bool ``[tokens]``.
+        values: float32 ``[tokens]``, the values that the colour shows.
+        scale: maps values to colours; None for no colour but that of the prompt.
+        shown: tokens to show at most.
+        word: what is said of kept tokens.
+        console: where to print.
+    """
+    total = len(token_ids)
+    head, tail = (total, total) if total <= shown else ((shown + 1) // 2, total - shown // 2)
+    for part in (slice(0, head), slice(tail, total)):
+        pieces = pieces_of(token_ids[part])
+        runs = styled_runs(pieces, trainable[part], kept[part], values[part], scale or _FLAT)
+        _print_lines(_segments(runs, scale, console), console)
+        if part.stop == head < total:
+            chosen = int((trainable & kept)[head:tail].sum())
+            print_line(console, f"... {tail - head:,} tokens left out, {chosen:,} of them {word} (--tokens) ...")
+
+
+def legend(name: str, scale: Scale, console: Console) -> Text:
+    """Return what colours and lines mean, of the values that ``name`` calls by name."""
+    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
+    if is_plain(console):
+        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~], prompt without brackets")
+    legend = Text(f"{name} ")
+    for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
+        legend.append(" ", _level_look(level, scale))
+    legend.append(f" {ends}; ")
+    named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "partly kept", "prompt": "prompt"}
+    for state, word in named.items():
+        legend.append(word, _LOOKS[state])
+        legend.append("" if state == "prompt" else ", ")
+    return legend
+
+
+def _level_look(level: int, scale: Scale) -> Look:
+    return Look(color=css(LIGHT.text), bgcolor=css(LIGHT.background(level, scale.signed)))
+
+
+def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) -> Iterator[Segment]:
+    """Yield text with its style; without a scale, colour only separates prompt from answer."""
+    plain = is_plain(console)
+    # Brackets do not show values, so without colour the text is not split where the value changes.
+    for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
+        text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
+        if plain:
+            before, after = _BRACKETS[state]
+            body = text.removesuffix("\n")
+            yield before + body + after + text[len(body) :], Look.null()
+        elif scale is None or state == "prompt":
+            yield text, _LOOKS[state]
+        else:
+            yield text, _LOOKS[state] + _level_look(level, scale)
+
+
+def _print_lines(segments: Iterator[Segment], console: Console) -> None:
+    """Print segments, broken after visible spaces so that words stay whole."""
+    line = Text()
+    for word, ends_line in _words(segments):
+        if line and line.cell_len + word.cell_len > console.width:
+            console.print(line, soft_wrap=True)
+            line = Text()
+        if word.cell_len > console.width:
+            *full, word = word.wrap(console, console.width, overflow="fold")
+            for part in full:
+                console.print(part, soft_wrap=True)
+        line.append_text(word)
+        if ends_line:
+            console.print(line, soft_wrap=True)
+            line = Text()
+    if line:
+        console.print(line, soft_wrap=True)
+
+
+def _words(segments: Iterator[Segment]) -> Iterator[tuple[Text, bool]]:
+    """Yield the text up to and including each visible space or line end, and whether it ends a line."""
+    word = Text()
+    for text, look in segments:
+        for part in _BREAKS.split(text):
+            word.append(part.rstrip("\n"), look)
+            if part[-1:] in ("·", "\n"):
+                yield word, part.endswith("\n")
+                word = Text()
+    if word:
+        yield word, False
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print a line of text."""
+    console.print(Text(harmless(text)))
+
+
+def harmless(text: str) -> str:
+    """Return text in which every character except spaces is visible: it could contain terminal control codes."""
+    return " ".join(map(visible_text, text.split(" ")))
+
+
+def is_plain(console: Console) -> bool:
+    """Whether a console shows no colours, so that brackets stand in their place."""
+    return console.color_system is None or console.no_color

@@ -220,12 +220,12 @@ class TestColumns:
         assert convert({**row, "response": ""}) == Conversation(turns(ASK, RIGHT))
 
     def test_metadata_is_no_error_and_is_listed(self, write_jsonl, tiny_encoder):
-        row = {"id": 1, "messages": TURNS, "lang": "en", "score": 0.5, "source": "web", "tags": [], "spans": [[0, 1]]}
+        row = {"id": 1, "messages": TURNS, "lang": "en", "score": 0.5, "source": "web", "tags": [], "places": [[0, 1]]}
         found = inspect_data(DataSettings(files=(str(write_jsonl(row, row, {"messages": TURNS})),)), tiny_encoder, 1)
         assert not found.has_errors
-        assert found.counts.unused_columns == {"id": 2, "lang": 2, "score": 2, "spans": 2}
+        assert found.counts.unused_columns == {"id": 2, "lang": 2, "score": 2, "places": 2}
         assert found.to_json()["counts"]["unused_columns"]["lang"] == 2
-        ignored = DataSettings(files=(str(write_jsonl(row)),), ignore=("id", "spans"))
+        ignored = DataSettings(files=(str(write_jsonl(row)),), ignore=("id", "places"))
         assert inspect_data(ignored, tiny_encoder, 1).counts.unused_columns == {"lang": 1, "score": 1}
 
     def test_columns_that_are_not_used_are_shown_by_inspect_and_by_a_dry_run(self, write_jsonl, tmp_path, capsys):

@@ -13,6 +13,7 @@ from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
+from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
@@ -294,11 +295,13 @@ class _Stages:
         def stage(description: str, total: int | None, unit: str) -> Any:
             return bench.stage(f"evaluate {name}: {description}", total, unit)
 
-        with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
-            results, details = evaluate_model(
-                loaded, inputs.encoder, settings, inputs.held_out, inputs.questions, bench.token_budget, stage
-            )
-        arm.write_evaluation({**identity, **results}, details)
+        def evaluated() -> Evaluated:
+            with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
+                return evaluate_model(
+                    loaded, inputs.encoder, settings, inputs.held_out, inputs.questions, bench.token_budget, stage
+                )
+
+        evaluate_once(self._plan.recipe.store_folder, identity, arm, evaluated)
 
     def _write_recipe(self) -> None:
         self._folder.write_recipe(dump_recipe(self._recipe))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from tokensieve.store.paths import check_folder_path
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
-_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
+_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store", "search")
 
 
-def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True) -> Path:
+def run(
+    recipe: Recipe, until: str = "report", progress: StageProgress | bool = True, warnings: Sequence[str] = ()
+) -> Path:
     """Carry out a recipe, or what of it is not done yet.
 
     Args:
@@ -39,6 +41,7 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
         until: last stage to carry out, one of `STAGES`.
         progress: where progress and warnings are shown; True for the error stream, or the output of a notebook, False
             for nowhere. Warnings are on the page in any case.
+        warnings: what came out before, and is to stand with the warnings of the run.
 
     Returns:
         The run folder.
@@ -49,6 +52,8 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
     if isinstance(progress, bool):
         progress = StageProgress(shown=progress)
     progress.warnings.clear()  # those of another run
+    for warning in warnings:
+        progress.warn(warning)
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)
     check_folder(plan)

@@ -214,6 +214,23 @@ def test_a_control_that_joins_a_finished_run_is_all_that_is_trained_and_evaluate
     assert (len(trained), len(evaluated)) == (4, 2), "the recipe of the run names what joined"
 
 
+def test_runs_that_share_a_store_evaluate_a_model_once(run, monkeypatch):
+    evaluated = []
+    evaluate = pipeline.evaluate_model
+    monkeypatch.setattr(pipeline, "evaluate_model", lambda *given: evaluated.append(1) or evaluate(*given))
+    first = run("first", until="evaluate")
+    assert len(evaluated) == 3, "base, full and the method"
+    second = run("second", "method=loss", until="evaluate")
+    assert len(evaluated) == 4, "the other method"
+    for arm in ("base", "full"):
+        for name in ("evaluation.json", "held_out.jsonl"):
+            same = [(folder / "arms" / arm / name) for folder in (first, second)]
+            assert same[0].read_bytes() == same[1].read_bytes()
+            assert not same[0].samefile(same[1]), "a damaged file of a run leaves those of others whole"
+    run("third", "evaluate.held_out.limit=3", until="evaluate")
+    assert len(evaluated) == 7, "other data"
+
+
 def test_a_method_that_joins_brings_the_model_that_it_needs(run, trained):
     folder = run("run", until="evaluate")
     reference = "models.reference.warm_up={rows: 6, train: {max_steps: 3, learning_rate: 5e-2}}"

@@ -18,6 +18,7 @@ from tokensieve.data.sources import sources_elsewhere
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.models.loading import check_model, is_here
+from tokensieve.pipeline.candidates import is_automatic
 from tokensieve.pipeline.inputs import (
     Inputs,
     check_adapters,
@@ -48,8 +49,13 @@ def dry_run(recipe: Recipe, progress: StageProgress) -> list[str]:
     Raises:
         TokensieveError: the first thing that would make the run fail.
     """
+    lines = []
+    if is_automatic(recipe):
+        fractions = ", ".join(f"{one:g}" for one in recipe.search.fractions)
+        lines = [f"search: the fraction of {recipe.method.get('name')}, among {fractions}; what follows has the first"]
+        recipe = dataclasses.replace(recipe, method={**recipe.method, "fraction": recipe.search.fractions[0]})
     with offline():
-        return _checked(recipe, progress)
+        return [*lines, *_checked(recipe, progress)]
 
 
 def _checked(recipe: Recipe, progress: StageProgress) -> list[str]:

@@ -168,6 +168,10 @@ def _arms(recipe: Recipe) -> tuple[Arm, ...]:
         name = parameters.pop("name", None)
         if not isinstance(name, str):
             raise TokensieveError("a method needs a name", where=where, hint="method: {name: token-cleaning}")
+        if parameters.get("fraction") == "auto":
+            raise TokensieveError(
+                "a search decides the fraction of `method` alone", where=where, hint="give a number, or leave it out"
+            )
         if name == "random" and arms and not _OWN_SHARE & parameters.keys() and _keeps_everything(arms[0].rule):
             left_out = True
             continue

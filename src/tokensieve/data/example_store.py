@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Examples, Int64, Statistics
 from tokensieve.data.bad_rows import BAD_ROWS
 from tokensieve.data.counts import Counts
-from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.repeats import HashedExamples, UInt64
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.ops.ragged import offsets
@@ -61,10 +61,14 @@ class ExampleStore:
         )
         return [left_out, *self.counts.warnings()]
 
+    @property
+    def hashes(self) -> UInt64:
+        """uint64 ``[examples]``, the hash of each example's token ids."""
+        return open_manifest(self.folder).column(HASHES, "hash")
+
     def hashed(self, settings: DataSettings) -> HashedExamples:
         """Read what finds examples again; the settings say where their rows are."""
-        columns = open_manifest(self.folder).read(HASHES)[1]
-        return HashedExamples(settings, columns["hash"], columns["row"])
+        return HashedExamples(settings, self.hashes, open_manifest(self.folder).column(HASHES, "row"))
 
     def read(self, number: int) -> Examples:
         """Read one shard."""

@@ -116,3 +116,21 @@ def test_options_stand_before_between_and_after_what_has_no_name(command, monkey
         assert calls[2] == calls[0]
         for name in options:
             assert (calls[0][1][name] != signature[name].default) == (options[name][0] in [*words, *ends])
+
+
+def test_a_recipe_may_lie_in_a_folder_that_is_named_after_an_override(tmp_path, monkeypatch, capsys):
+    (tmp_path / "lr=2").mkdir()
+    (tmp_path / "lr=2/recipe.yaml").write_text("output: out\ndata: absent.jsonl\nmodels: {base: absent}\nseed: x\n")
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["lr=2/recipe.yaml"], ["seed=y", "lr=2/recipe.yaml"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["run", *arguments])
+        assert stop.value.code == 2
+        assert f"seed is '{'x' if len(arguments) == 1 else 'y'}'" in capsys.readouterr().err
+
+
+def test_inspect_without_data_is_told_what_to_give(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["inspect"])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: no data given\n  at: command line\n  hint: tokensieve inspect")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,9 +67,11 @@ def inspect(
         compare_with: a second tokenizer that must produce the same ids, such as the reference model's.
         as_json: print JSON.
     """
+    if not data:
+        raise TokensieveError(
+            "no data given", where="command line", hint="tokensieve inspect train.jsonl or recipe.yaml"
+        )
     quiet()
-    from dataclasses import replace
-
     from tokensieve.data.settings import DataSettings
     from tokensieve.pipeline import inspection
 
@@ -155,11 +157,8 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
         for section in found:
             print(f"\n# {section.name or 'top level'}: {section.summary}")
             for key in section.keys:
-                print(
-                    f"\n{key.name}  (default: {key.default})"
-                    if key.default != "required"
-                    else f"\n{key.name}  (required)"
-                )
+                default = "required" if key.default == "required" else f"default: {key.default}"
+                print(f"\n{key.name}  ({default})")
                 print(textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    "))
         return
     from tokensieve.pipeline.ready_recipes import about, ready_recipe, ready_recipes

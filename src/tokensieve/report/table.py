@@ -157,7 +157,7 @@ def _counted(found: Sequence[int], what: str) -> str:
 
 
 def seeds_in_words(rows: Sequence[Row]) -> str:
-    """Return what the figures of rows with several seeds are; empty where there are none."""
+    """Return what the results of rows with several seeds are; empty where there are none."""
     names: dict[tuple[int, ...], list[str]] = {}
     for row in rows:
         if len(row.seeds) > 1:
@@ -183,7 +183,7 @@ def results_json(view: RunView) -> dict[str, Any]:
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """Return one line of the results, ready for JSON; ``seeds`` has the figures of each where there are several."""
+    """Return one line of the results, ready for JSON; ``seeds`` has the results of each where there are several."""
     seeds = {seed: _evaluation_json(one) for seed, one in row.seeds.items()} if len(row.seeds) > 1 else {}
     selection = asdict(row.selection) | {"share": row.selection.share} if row.selection else None
     noise = asdict(row.noise) if row.noise else None

@@ -239,15 +239,17 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> str:
-    """Return a setting as text, lists without brackets and without Python's words.
+    """Return a setting as text, lists and mappings without brackets and without Python's words.
 
-    >>> spelled(None), spelled([]), spelled([1, 2]), spelled(True)
-    ('unset', 'unset', '1, 2', 'true')
+    >>> spelled(None), spelled([]), spelled([1, 2]), spelled(True), spelled({"name": "profit"})
+    ('unset', 'unset', '1, 2', 'true', 'name: profit')
     """
     if value is None or value == []:
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {spelled(item)}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

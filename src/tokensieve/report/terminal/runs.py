@@ -16,7 +16,7 @@ from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.heatmap import value_scale
 from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
-from tokensieve.report.terminal.tokens import SHOWN_TOKENS, harmless, is_plain, legend, print_line, print_tokens
+from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -116,7 +116,7 @@ def show_example(
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
     console.print(legend(value, scale, console))
     console.print()
-    print_tokens(example.token_ids, view.decoder.pieces, trainable, kept, values, scale, tokens, "kept", console)
+    print_tokens(Tokens(example.token_ids, trainable, kept, values), view.decoder, scale, tokens, "kept", console)
     console.print()
     names = view.decoder.names(example.token_ids, view.decoder.pieces(example.token_ids))
     for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
@@ -160,9 +160,8 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
         count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
         print_line(console, f"row {preview.row} ({preview.where}): {count}")
         nothing = np.zeros(len(trainable), dtype=np.float32)
-        print_tokens(
-            preview.token_ids, decoder.pieces, trainable, trainable, nothing, None, tokens, "trained on", console
-        )
+        shown = Tokens(preview.token_ids, trainable, trainable, nothing)
+        print_tokens(shown, decoder, None, tokens, "trained on", console)
     if found.previews:
         console.print()
         print_line(console, "trained on: " + ("{+between these+}" if is_plain(console) else "underlined"))

@@ -7,7 +7,8 @@ a pipe), brackets replace styles.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.style import Style as Look
 from rich.text import Text
 
 from tokensieve.containers import Bool, Float32
-from tokensieve.data.decoding import Piece, visible, visible_text
+from tokensieve.data.decoding import TokenDecoder, visible, visible_text
 from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs
 from tokensieve.report.palette import LIGHT, css
 from tokensieve.report.table import plain_value
@@ -39,38 +40,44 @@ _FLAT = Scale(0.0, 0.0, signed=False)
 Segment = tuple[str, Look]
 
 
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens of an example, and what is shown of them.
+
+    Attributes:
+        ids: ``[tokens]``.
+        trainable: bool ``[tokens]``; other tokens are prompt.
+        kept: bool ``[tokens]``.
+        values: float32 ``[tokens]``, the values that the colour shows.
+    """
+
+    ids: Sequence[int]
+    trainable: Bool
+    kept: Bool
+    values: Float32
+
+
 def print_tokens(
-    token_ids: Sequence[int],
-    pieces_of: Callable[[Sequence[int]], Sequence[Piece]],
-    trainable: Bool,
-    kept: Bool,
-    values: Float32,
-    scale: Scale | None,
-    shown: int,
-    word: str,
-    console: Console,
+    tokens: Tokens, decoder: TokenDecoder, scale: Scale | None, shown: int, word: str, console: Console
 ) -> None:
     """Print the tokens of an example; the middle of a long one is left out.
 
     Args:
-        token_ids: ids ``[tokens]`` of the example.
-        pieces_of: the text of ids, in pieces of whole characters.
-        trainable: bool ``[tokens]``; other tokens are prompt.
-        kept: bool ``[tokens]``.
-        values: float32 ``[tokens]``, the values that the colour shows.
+        tokens: of the example.
+        decoder: gives their text.
         scale: maps values to colours; None for no colour but that of the prompt.
         shown: tokens to show at most.
         word: what is said of kept tokens.
         console: where to print.
     """
-    total = len(token_ids)
+    total = len(tokens.ids)
     head, tail = (total, total) if total <= shown else ((shown + 1) // 2, total - shown // 2)
     for part in (slice(0, head), slice(tail, total)):
-        pieces = pieces_of(token_ids[part])
-        runs = styled_runs(pieces, trainable[part], kept[part], values[part], scale or _FLAT)
+        pieces = decoder.pieces(tokens.ids[part])
+        runs = styled_runs(pieces, tokens.trainable[part], tokens.kept[part], tokens.values[part], scale or _FLAT)
         _print_lines(_segments(runs, scale, console), console)
         if part.stop == head < total:
-            chosen = int((trainable & kept)[head:tail].sum())
+            chosen = int((tokens.trainable & tokens.kept)[head:tail].sum())
             print_line(console, f"... {tail - head:,} tokens left out, {chosen:,} of them {word} (--tokens) ...")
 
 

@@ -348,6 +348,7 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
         yield f"tokens per example: {', '.join(lengths)}"
+    yield from counts.marks_in_words()
     if counts.unused_columns:
         yield counts.unused_in_words()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from tokensieve.evaluate.differences import LEVEL
+from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
+from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE, Estimate, Evaluation, Row
 from tokensieve.runs.view import RunView
 
@@ -49,38 +52,112 @@ class ResultTable:
         notes: a description of each row that is not an arm; empty for arms.
         columns: the columns that have a result.
         shares: how many tokens each arm keeps, and why; empty for rows that are not arms.
+        footnotes: what the results and their differences are over.
     """
 
     names: tuple[str, ...]
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
     shares: tuple[str, ...] = ()
+    footnotes: tuple[str, ...] = ()
 
 
 def result_table(view: RunView) -> ResultTable:
     """Lay out the results of a run; columns without any result are left out."""
     notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
     shares = tuple(row.selection.share_reason if row.selection is not None else "" for row in view.rows)
-    return ResultTable(tuple(row.name for row in view.rows), notes, result_columns(view.rows), shares)
+    found = run_differences(view)
+    controls = {"random": found.random, "full": found.full}
+    footnotes = (seeds_in_words(view.rows), differences_in_words([*found.random, *found.full]))
+    return ResultTable(
+        tuple(row.name for row in view.rows),
+        notes,
+        result_columns(view.rows, controls),
+        shares,
+        tuple(filter(None, footnotes)),
+    )
 
 
-def result_columns(rows: Sequence[Row]) -> tuple[Column, ...]:
-    """Return the columns that have a result in any row."""
-    tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
-    columns = [
-        _column(rows, "tokens kept", _kept),
-        _column(rows, "held-out loss", lambda row: figure_cell(row.evaluation.loss, number)),
-        _column(rows, "perplexity", lambda row: figure_cell(row.evaluation.perplexity, number), derived=True),
-        _column(rows, "exact match", lambda row: figure_cell(row.evaluation.exact_match, percent)),
-        *(
+def result_columns(
+    rows: Sequence[Row], controls: Mapping[str, Sequence[Difference]] | None = None
+) -> tuple[Column, ...]:
+    """Return the columns that have a result in any row.
+
+    Args:
+        rows: the results.
+        controls: the differences of the rows' arms from each control, by the name of the control.
+    """
+    columns = [_column(rows, "tokens kept", _kept)]
+    for name, measure in MEASURES.items():
+        text = in_unit(measure)
+        columns.append(
+            _column(
+                rows,
+                measure.title,
+                lambda row, name=name, text=text: figure_cell(row.evaluation.results.get(name), text),
+            )
+        )
+        for control, differences in (controls or {}).items():
+            by_arm = {one.arm: one.measures.get(name) for one in differences}
+            cells = tuple(difference_cell(by_arm.get(row.name), measure) for row in rows)
+            columns.append(Column(f"{measure.title} minus {control}", cells))
+        if name == "held_out":
+            perplexity = _column(
+                rows, "perplexity", lambda row: figure_cell(row.evaluation.perplexity, number), derived=True
+            )
+            columns.append(perplexity)
+    for key in dict.fromkeys(key for row in rows for key in row.evaluation.tasks):
+        columns.append(
             _column(rows, " ".join(key), lambda row, key=key: figure_cell(row.evaluation.tasks.get(key), number))
-            for key in tasks
-        ),
+        )
+    columns += [
         _column(rows, "marked tokens removed", _marked_removed),
         _column(rows, "unmarked tokens removed", _unmarked_removed),
         _column(rows, "AUROC by word", _auroc),
     ]
     return tuple(column for column in columns if any(cell.text for cell in column.cells))
+
+
+def difference_cell(found: AdjustedDifference | None, measure: Measure) -> Cell:
+    """Return a difference with its interval; a star follows one whose adjusted p-value is below 5 %."""
+    if found is None:
+        return Cell()
+    cell = figure_cell(Estimate(found.value, found.low, found.high), lambda value: signed(value, measure))
+    return Cell(f"{cell.text}*" if found.p_adjusted < LEVEL else cell.text, cell.note)
+
+
+def signed(value: float, measure: Measure) -> str:
+    """Return a difference with its sign, of shares in percentage points."""
+    text = f"{100 * value:+.1f}" if measure.unit == "share" else f"{value:+.3f}"
+    return text.replace("-", "\u2212")
+
+
+def differences_in_words(found: Sequence[Difference]) -> str:
+    """Return what differences are over, and the smallest that could be seen; empty where there are none."""
+    parts = []
+    for name, measure in MEASURES.items():
+        of_measure = [one.measures[name] for one in found if name in one.measures]
+        if not of_measure:
+            continue
+        ends = [signed(edge(one.detectable for one in of_measure), measure)[1:] for edge in (min, max)]
+        unit = " points" if measure.unit == "share" else ""
+        parts.append(f"{measure.title} {' to '.join(dict.fromkeys(ends))}{unit}")
+    if not parts:
+        return ""
+    every = [one for difference in found for one in difference.measures.values()]
+    every = [one for difference in found for one in difference.measures.values()]
+    over = (
+        f"{_counted([one.seeds for one in every], 'seed')} and {_counted([one.examples for one in every], 'example')}"
+    )
+    return (
+        f"differences: paired, with 95 % intervals over {over}; * where p is below 5 % after Holm's adjustment for all "
+        f"arms; the smallest that could be seen (5 % level, 80 % power): {'; '.join(parts)}"
+    )
+
+
+def _counted(found: Sequence[int], what: str) -> str:
+    ends = dict.fromkeys((min(found), max(found)))
+    return f"{' to '.join(f'{one:,}' for one in ends)} {what}{'' if max(found) == 1 else 's'}"
 
 
 def seeds_in_words(rows: Sequence[Row]) -> str:
@@ -98,10 +175,13 @@ def seeds_in_words(rows: Sequence[Row]) -> str:
 
 def results_json(view: RunView) -> dict[str, Any]:
     """Return the results of a run, ready for JSON; None for results that were not measured."""
+    found = run_differences(view)
     return {
         "run": str(view.folder),
         "method": view.method,
         "results": [row_json(row) for row in view.rows],
+        "against_random": [asdict(one) for one in found.random],
+        "against_full": [asdict(one) for one in found.full],
         "warnings": list(view.warnings),
     }
 
@@ -119,11 +199,11 @@ def row_json(row: Row) -> dict[str, Any]:
 
 
 def _evaluation_json(found: Evaluation) -> dict[str, Any]:
-    evaluation = asdict(found)
     tasks: dict[str, dict[str, Any]] = {}
-    for (task, metric), estimate in evaluation.pop("tasks").items():
-        tasks.setdefault(task, {})[metric] = estimate
-    return {**evaluation, "tasks": tasks}
+    for (task, metric), estimate in found.tasks.items():
+        tasks.setdefault(task, {})[metric] = asdict(estimate)
+    results = {name: asdict(found.results[name]) if name in found.results else None for name in MEASURES}
+    return {**results, "perplexity": found.perplexity and asdict(found.perplexity), "tasks": tasks}
 
 
 def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
@@ -184,6 +264,11 @@ def percent(share: float) -> str:
 def number(value: float) -> str:
     """Return a number with three decimals, or one decimal if it is large."""
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def in_unit(measure: Measure) -> Callable[[float], str]:
+    """Return what formats a result of a measure."""
+    return percent if measure.unit == "share" else number
 
 
 def plain_value(value: float) -> str:

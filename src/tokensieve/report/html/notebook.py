@@ -13,7 +13,7 @@ from typing import Any
 from tokensieve.data.decoding import visible
 from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
 from tokensieve.report.palette import LIGHT, css
-from tokensieve.report.table import percent, plain_value, result_table, seeds_in_words
+from tokensieve.report.table import percent, plain_value, result_table
 from tokensieve.runs import view
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -126,7 +126,8 @@ def _run_html(run: RunView) -> str:
         f"method {escape(run.method)}</div>"
         f'<table style="border-collapse:collapse;font:14px/1.4 system-ui,sans-serif;color:inherit"><thead><tr>'
         f'<th style="{_CELL}"></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        f'<div style="{_SMALL}">{escape(seeds_in_words(run.rows))}</div></div>'
+        + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
+        + "</div>"
     )
 
 

@@ -22,7 +22,7 @@ from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder, visible, visible_text
 from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs, value_scale
 from tokensieve.report.palette import LIGHT, css
-from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table, seeds_in_words
+from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -69,7 +69,7 @@ def print_results(view: RunView, console: Console) -> None:
     """Print the results of a run, how many tokens each arm keeps and why, and what the run warned of."""
     table = result_table(view)
     print_table(table, console)
-    print_seeds(view.rows, console)
+    print_footnotes(table.footnotes, console)
     shares = [f"  {name}: {share}" for name, share in zip(table.names, table.shares, strict=True) if share]
     if shares:
         console.print()
@@ -81,11 +81,11 @@ def print_results(view: RunView, console: Console) -> None:
             print_line(console, f"warning: {warning}")
 
 
-def print_seeds(rows: Sequence[Row], console: Console) -> None:
-    """Print what the figures of rows with several seeds are."""
-    if told := seeds_in_words(rows):
+def print_footnotes(footnotes: Sequence[str], console: Console) -> None:
+    """Print what the results of a table are; empty ones are left out."""
+    for text in filter(None, footnotes):
         console.print()
-        print_line(console, told)
+        print_line(console, text)
 
 
 def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:

@@ -74,6 +74,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
         _check_candidates(arm, examples.counts.examples)
+        arm.method.check_marks(examples.mark_types)
     sets = data_sets(recipe)
     held_out = None
     if (others := sets.get(HELD_OUT)) is not None:

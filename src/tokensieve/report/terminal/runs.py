@@ -114,13 +114,24 @@ def show_example(
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
-    console.print(legend(value, scale, console))
+    console.print(legend(value, scale, console, marks=example.marks is not None))
     console.print()
-    print_tokens(Tokens(example.token_ids, trainable, kept, values), view.decoder, scale, tokens, "kept", console)
+    print_tokens(
+        Tokens(example.token_ids, trainable, kept, values, example.marks), view.decoder, scale, tokens, "kept", console
+    )
     console.print()
     names = view.decoder.names(example.token_ids, view.decoder.pieces(example.token_ids))
-    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
+    marked = _marked(names, example, view.store.mark_types)
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm), *marked]:
         print_line(console, line)
+
+
+def _marked(names: Sequence[str], example: ExampleView, types: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each type of marks that an example has: its tokens."""
+    if example.marks is not None:
+        for number, name in enumerate(types, 1):
+            if tokens := [names[place] for place in np.flatnonzero(example.marks == number).tolist()]:
+                yield f"marked as {name}: {_listed(tokens)}"
 
 
 def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
@@ -160,11 +171,14 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
         count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
         print_line(console, f"row {preview.row} ({preview.where}): {count}")
         nothing = np.zeros(len(trainable), dtype=np.float32)
-        shown = Tokens(preview.token_ids, trainable, trainable, nothing)
+        marks = np.array(preview.marks, dtype=np.uint8) if preview.marks else None
+        shown = Tokens(preview.token_ids, trainable, trainable, nothing, marks)
         print_tokens(shown, decoder, None, tokens, "trained on", console)
     if found.previews:
         console.print()
-        print_line(console, "trained on: " + ("{+between these+}" if is_plain(console) else "underlined"))
+        plain = is_plain(console)
+        marked = (", marked: " + ("!between these!" if plain else "bold")) if found.counts.marked else ""
+        print_line(console, "trained on: " + ("{+between these+}" if plain else "underlined") + marked)
     _print_problems(found.problems, console)
 
 
@@ -242,6 +256,7 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
         yield f"tokens per example: {', '.join(lengths)}"
+    yield from counts.marks_in_words()
     if counts.unused_columns:
         yield counts.unused_in_words()
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.style import Style as Look
 from rich.text import Text
 
-from tokensieve.containers import Bool, Float32
+from tokensieve.containers import Bool, Float32, UInt8
 from tokensieve.data.decoding import TokenDecoder, visible, visible_text
 from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs
 from tokensieve.report.palette import LIGHT, css
@@ -36,6 +36,7 @@ _LOOKS: dict[State, Look] = {
     "dropped": Look(strike=True),
     "mixed": Look(underline=True, strike=True),
 }
+_MARKED = Look(bold=True, overline=True)
 _FLAT = Scale(0.0, 0.0, signed=False)
 Segment = tuple[str, Look]
 
@@ -49,12 +50,14 @@ class Tokens:
         trainable: bool ``[tokens]``; other tokens are prompt.
         kept: bool ``[tokens]``.
         values: float32 ``[tokens]``, the values that the colour shows.
+        marks: uint8 ``[tokens]``, above 0 where a token is marked; None where nothing is.
     """
 
     ids: Sequence[int]
     trainable: Bool
     kept: Bool
     values: Float32
+    marks: UInt8 | None
 
 
 def print_tokens(
@@ -74,18 +77,21 @@ def print_tokens(
     head, tail = (total, total) if total <= shown else ((shown + 1) // 2, total - shown // 2)
     for part in (slice(0, head), slice(tail, total)):
         pieces = decoder.pieces(tokens.ids[part])
-        runs = styled_runs(pieces, tokens.trainable[part], tokens.kept[part], tokens.values[part], scale or _FLAT)
+        marks = None if tokens.marks is None else tokens.marks[part]
+        given = tokens.trainable[part], tokens.kept[part], tokens.values[part]
+        runs = styled_runs(pieces, *given, scale or _FLAT, marks=marks)
         _print_lines(_segments(runs, scale, console), console)
         if part.stop == head < total:
             chosen = int((tokens.trainable & tokens.kept)[head:tail].sum())
             print_line(console, f"... {tail - head:,} tokens left out, {chosen:,} of them {word} (--tokens) ...")
 
 
-def legend(name: str, scale: Scale, console: Console) -> Text:
-    """Return what colours and lines mean, of the values that ``name`` calls by name."""
+def legend(name: str, scale: Scale, console: Console, *, marks: bool) -> Text:
+    """Return what colours and lines mean, of the values called ``name``, and of marks where there are any."""
     ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
     if is_plain(console):
-        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~], prompt without brackets")
+        marked = ", !marked!" if marks else ""
+        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~]{marked}, prompt without brackets")
     legend = Text(f"{name} ")
     for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
         legend.append(" ", _level_look(level, scale))
@@ -94,6 +100,8 @@ def legend(name: str, scale: Scale, console: Console) -> Text:
     for state, word in named.items():
         legend.append(word, _LOOKS[state])
         legend.append("" if state == "prompt" else ", ")
+    if marks:
+        legend.append(", ").append("marked", _MARKED)
     return legend
 
 
@@ -105,16 +113,18 @@ def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) 
     """Yield text with its style; without a scale, colour only separates prompt from answer."""
     plain = is_plain(console)
     # Brackets do not show values, so without colour the text is not split where the value changes.
-    for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
+    shown = groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level, run.style.marked))
+    for (state, level, marked), group in shown:
         text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
         if plain:
             before, after = _BRACKETS[state]
             body = text.removesuffix("\n")
+            if marked:
+                before, after = f"{before}!", f"!{after}"
             yield before + body + after + text[len(body) :], Look.null()
-        elif scale is None or state == "prompt":
-            yield text, _LOOKS[state]
-        else:
-            yield text, _LOOKS[state] + _level_look(level, scale)
+            continue
+        look = _LOOKS[state] if scale is None or state == "prompt" else _LOOKS[state] + _level_look(level, scale)
+        yield text, look + _MARKED if marked else look
 
 
 def _print_lines(segments: Iterator[Segment], console: Console) -> None:

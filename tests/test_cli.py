@@ -115,7 +115,7 @@ def test_results_as_json_are_those_of_the_run(run, desk):
     selection = json.loads((run / "arms/random/selection.json").read_text())
     assert rows["random"]["selection"]["kept"] == selection["kept"]
     evaluation = json.loads((run / "arms/full/evaluation.json").read_text())
-    assert rows["full"]["loss"]["value"] == evaluation["held_out"]["loss"]
+    assert rows["full"]["held_out"]["value"] == evaluation["held_out"]["loss"]
     assert rows["base"]["selection"] is None
 
 
@@ -131,7 +131,8 @@ def test_every_stage_prints_json(run, desk, monkeypatch, capsys):
     assert json.loads(capsys.readouterr().out)["dry_run"][-1].startswith("ok")
     main(["compare", "runs/a", "--json"])
     (difference,) = json.loads(capsys.readouterr().out)["against_random"]
-    assert difference["loss"]["low"] <= difference["loss"]["value"] <= difference["loss"]["high"]
+    loss = difference["measures"]["held_out"]
+    assert loss["low"] <= loss["value"] <= loss["high"]
     main(["methods", "--json"])
     assert "rho-1" in {row["name"] for row in json.loads(capsys.readouterr().out)}
 

@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         check_range,
     )
     from tokensieve.pipeline.recipe import Recipe, load_recipe
-    from tokensieve.pipeline.stages import STAGES, run
+    from tokensieve.pipeline.search import run
+    from tokensieve.pipeline.stages import STAGES
     from tokensieve.report.html.notebook import load_run
     from tokensieve.report.html.page import write_page
     from tokensieve.select.labels import select_labels
@@ -113,7 +114,8 @@ _HOMES = {
         "check_range",
     ),
     "pipeline.recipe": ("Recipe", "load_recipe"),
-    "pipeline.stages": ("STAGES", "run"),
+    "pipeline.search": ("run",),
+    "pipeline.stages": ("STAGES",),
     "report.html.notebook": ("load_run",),
     "report.html.page": ("write_page",),
     "select.labels": ("select_labels",),

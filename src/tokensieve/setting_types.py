@@ -63,6 +63,8 @@ one_or_more = BeforeValidator(_listed)
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+MethodChoice = Annotated[dict[str, Any], bare("name")]
+"""Name and hyper-parameters of a method, or the name alone."""
 Names = Annotated[tuple[str, ...], one_or_more]
 Source = Annotated[str, AfterValidator(absolute)]
 """A path, which the recipe that a run writes gives from the root, or a Hub id."""

@@ -122,7 +122,7 @@ def lay_out(desk: Path) -> None:
     (desk / "pool.jsonl").rename(desk / "train.jsonl")
     for name in ("test.jsonl", "train.jsonl"):
         rows = (desk / name).read_text().splitlines(keepends=True)
-        (desk / name).write_text("".join(rows[:24]))
+        (desk / name).write_text("".join(rows[: 40 if name == "test.jsonl" else 24]))  # a search needs 40
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
     answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, t, ttest_1samp
 
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import detectable_effect, holm, paired_difference
@@ -20,7 +20,7 @@ def data(seeds: int, examples: int, shift: float = 0.0, seed_effect: float = 0.0
     return others + (noise + shift) * counts, others, counts
 
 
-def test_one_seed_equals_the_percentile_bootstrap_of_scipy():
+def test_one_seed_is_as_the_percentile_bootstrap_of_scipy():
     sums, others, counts = data(1, 300)
     found = paired_difference(sums, others, counts)
 
@@ -52,7 +52,13 @@ def test_equals_a_loop_over_resampled_seeds_and_examples():
         total = sum(mean[e] + (deltas[s, e] - mean[e]) * (4 / 3) ** 0.5 for s in seeds for e in examples)
         draws.append(total / 4 / counts[examples].sum())
     found = paired_difference(sums, others, counts)
-    low, high = np.quantile(draws, [0.025, 0.975])
+    value = deltas.sum() / 4 / counts.sum()
+    by_seed = np.var([row.sum() / counts.sum() for row in deltas], ddof=1) / 4
+    by_example = 60 / 59 * sum((m - value * c) ** 2 for m, c in zip(mean, counts, strict=True)) / counts.sum() ** 2
+    freedom = (by_seed + by_example) ** 2 / (by_seed**2 / 3 + by_example**2 / 59)
+    half = t.ppf(0.975, freedom) * np.std(draws)
+    low, high = value - half, value + half
+    assert 3 < freedom < 10
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.06 * (high - low))
 
 
@@ -69,6 +75,14 @@ def test_a_difference_of_nothing_is_called_real_in_five_percent_of_cases():
     assert wrong / 300 == pytest.approx(0.05, abs=0.04)
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_few_seeds_that_differ_far_more_than_examples_cover_no_difference(seeds):
+    found = [paired_difference(*data(seeds, 40, seed_effect=1.0, start=start)) for start in range(200)]
+    covered = sum(one.low <= 0 <= one.high for one in found) / 200
+    assert covered == sum(one.p >= 0.05 for one in found) / 200
+    assert covered >= 0.85, "with the quantiles of the resamples, 0.74 of two seeds"
+
+
 def test_an_effect_of_the_detectable_size_is_found_in_most_cases():
     detectable = np.mean([paired_difference(*data(1, 80, start=start)).detectable for start in range(20)])
     found = sum(paired_difference(*data(1, 80, float(detectable), start=start)).p < 0.05 for start in range(200))
@@ -81,12 +95,23 @@ def test_equal_results_are_no_difference():
     assert (found.value, found.low, found.high, found.p, found.detectable) == (0, 0, 0, 1, 0)
 
 
+def test_one_example_of_several_seeds_is_a_t_test():
+    deltas = np.array([[0.3], [0.5], [0.1], [0.6]])
+    found = paired_difference(deltas, np.zeros_like(deltas), np.array([1]))
+    wanted = ttest_1samp(deltas[:, 0], 0)
+    interval = wanted.confidence_interval()
+    assert found.p == pytest.approx(wanted.pvalue, rel=0.1)  # pyright: ignore[reportAttributeAccessIssue]
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.03)
+
+
 def test_results_over_other_examples_are_refused():
     sums, others, counts = data(2, 30)
     with pytest.raises(TokensieveError, match="cannot be paired"):
         paired_difference(sums, others[:1], counts)
     with pytest.raises(TokensieveError, match="cannot be paired"):
         paired_difference(sums, others, counts[:-1])
+    with pytest.raises(TokensieveError, match="cannot be paired"):
+        paired_difference(sums[:1, :1], others[:1, :1], counts[:1])
 
 
 def test_detectable_effect_of_a_standard_error():

@@ -90,9 +90,15 @@ def trained(monkeypatch) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def module_run(tmp_path_factory, tiny_model_folder) -> Callable[..., Path]:
+def module_arguments(tmp_path_factory, tiny_model_folder) -> Callable[..., list[str]]:
+    """Return what gives the overrides of runs that share data and a store, module by module."""
+    return _arguments(_write_rows(tmp_path_factory.mktemp("runs")), tiny_model_folder("llama"))
+
+
+@pytest.fixture(scope="module")
+def module_run(module_arguments) -> Callable[..., Path]:
     """Return what carries out runs that share a store, module by module."""
-    return _run(_arguments(_write_rows(tmp_path_factory.mktemp("runs")), tiny_model_folder("llama")))
+    return _run(module_arguments)
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ def test_terminal_page_notebook_and_json_say_that_they_are_over_seeds(finished):
     assert told in (finished / "report.html").read_text()
     assert told in load_notebook_run(finished)._repr_html_()
     rows = {row["name"]: row for row in json.loads(json.dumps(results_json(load_run(finished))))["results"]}
-    assert [rows["full"]["seeds"][str(seed)]["loss"]["value"] for seed in SEEDS] == list(losses(finished, "full"))
+    assert [rows["full"]["seeds"][str(seed)]["held_out"]["value"] for seed in SEEDS] == list(losses(finished, "full"))
     assert "seeds" not in rows["base"]
 
 
@@ -109,37 +109,34 @@ def test_differences_are_paired_by_seed(finished):
     name = finished.name
     for differences, control in ((found.random_differences, "random"), (found.full_differences, "full")):
         one = next(one for one in differences if one.arm == f"{name}:entropy")
-        assert (one.against, one.seeds) == (f"{name}:{control}", SEEDS)
-        assert one.loss is not None
-        expected = naive_interval(losses(finished, "entropy") - losses(finished, control))
-        assert (one.loss.value, one.loss.low, one.loss.high) == pytest.approx(expected)
+        loss = one.measures["held_out"]
+        assert (one.against, loss.seeds) == (f"{name}:{control}", len(SEEDS))
+        by_seed = losses(finished, "entropy") - losses(finished, control)
+        assert loss.value == pytest.approx(by_seed.mean())
+        assert loss.low < by_seed.mean() - by_seed.std() / math.sqrt(3)
     shown = printed(print_comparison, found)
     assert "difference from full" in shown
-    assert "are over these seeds" in shown
-    assert found.to_json()["against_full"][0]["seeds"] == SEEDS
+    assert "over 3 seeds and 6 examples" in shown
 
 
 def test_a_run_of_one_seed_is_shown_as_before(module_run):
     folder = module_run("single", "seeds=[3]", "controls=[full, random]", until="report")
     view, found = load_run(folder), compare_runs([folder])
-    assert "over seeds" not in printed(print_results, view) + (folder / "report.html").read_text()
+    assert "means over seeds" not in printed(print_results, view) + (folder / "report.html").read_text()
     assert not any("seeds" in row for row in results_json(view)["results"])
-    assert found.full_differences == []
-    assert not any(one.seeds for one in found.random_differences)
-    assert not any("seeds" in note for note in found.notes)
+    assert {one.measures["held_out"].seeds for one in found.full_differences} == {1}
     figures = read_json(folder / "arms/full/evaluation.json")["held_out"]
     loss = view.row("full").evaluation.loss
     assert loss is not None
     assert (loss.low, loss.high) == (figures["low"], figures["high"])
 
 
-def test_runs_that_share_one_seed_are_compared_by_their_first(finished, module_run):
+def test_runs_that_share_one_seed_are_compared_by_it(finished, module_run):
     """A mean over seeds must not be set against examples of one seed."""
     single = module_run("single", "seeds=[3]", "controls=[full, random]", until="evaluate")
     (one,) = compare_runs([finished, single]).method_differences
-    assert one.seeds == ()
-    assert one.loss is not None
-    assert one.loss.value == 0, "both have the model of seed 3"
+    loss = one.measures["held_out"]
+    assert (loss.value, loss.seeds) == (0, 1), "both have the model of seed 3"
 
 
 def test_a_seed_that_was_evaluated_on_other_data_is_left_out(finished, tmp_path):

@@ -76,6 +76,30 @@ def test_an_arm_that_selects_in_training_is_known_by_its_method(run, trained):
     assert len(trained) == 4, "the rows are the same, and the ends of turns are not kept"
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{name: profit, probability: 0.0025}",
+        "{name: uds, examples: 2}",
+        "{name: rho-1, current: current, scope: dataset}",
+    ],
+)
+def test_a_random_control_of_what_is_selected_in_training_is_found_and_compared(method, run, tiny_model_folder):
+    reference = f"models.reference={tiny_model_folder('llama', 1)}"
+    folder = run("first", f"method={method}", "controls=[random, full]", reference, until="evaluate")
+    rows = {row.name: row for row in load_run(folder).rows}
+    leader = next(name for name in rows if name in method)
+    chosen = rows["random"].selection
+    assert chosen is not None
+    assert chosen.online
+    assert 0 < chosen.share < 1
+    found = {one.arm: one.against for one in compare_runs([folder]).random_differences}
+    assert found == {f"first:{leader}": "first:random"}
+    again = run("second", f"method={method}", "controls=[{name: random, fraction: 0.01}, random]", reference)
+    found = {one.arm: one.against for one in compare_runs([again]).random_differences}
+    assert found == {f"second:{leader}": "second:random-2"}
+
+
 def test_a_run_keeps_its_models_when_the_store_is_deleted(run, data):
     from transformers import AutoModelForCausalLM
 
@@ -190,6 +214,23 @@ def test_a_control_that_joins_a_finished_run_is_all_that_is_trained_and_evaluate
     assert (len(trained), len(evaluated)) == (4, 2), "the recipe of the run names what joined"
 
 
+def test_runs_that_share_a_store_evaluate_a_model_once(run, monkeypatch):
+    evaluated = []
+    evaluate = pipeline.evaluate_model
+    monkeypatch.setattr(pipeline, "evaluate_model", lambda *given: evaluated.append(1) or evaluate(*given))
+    first = run("first", until="evaluate")
+    assert len(evaluated) == 3, "base, full and the method"
+    second = run("second", "method=loss", until="evaluate")
+    assert len(evaluated) == 4, "the other method"
+    for arm in ("base", "full"):
+        for name in ("evaluation.json", "held_out.jsonl"):
+            same = [(folder / "arms" / arm / name) for folder in (first, second)]
+            assert same[0].read_bytes() == same[1].read_bytes()
+            assert not same[0].samefile(same[1]), "a damaged file of a run leaves those of others whole"
+    run("third", "evaluate.held_out.limit=3", until="evaluate")
+    assert len(evaluated) == 7, "other data"
+
+
 def test_a_method_that_joins_brings_the_model_that_it_needs(run, trained):
     folder = run("run", until="evaluate")
     reference = "models.reference.warm_up={rows: 6, train: {max_steps: 3, learning_rate: 5e-2}}"
@@ -257,7 +298,10 @@ def test_an_imported_arm_is_trained_and_evaluated_beside_the_controls(run, train
         np.mean([read_json(path / "evaluation.json")["held_out"]["loss"] for path in arm_folders(folder, "theirs")])
     )
     assert row.evaluation.loss != load_run(folder).row("full").evaluation.loss
-    assert any(one.arm == "run:theirs" and one.seeds == (0, 1) for one in compare_runs([folder]).full_differences)
+    assert any(
+        one.arm == "run:theirs" and one.measures["held_out"].seeds == 2
+        for one in compare_runs([folder]).full_differences
+    )
     monkeypatch.setattr(pipeline, "evaluate_model", lambda *_: pytest.fail("evaluated again"))
     pipeline.run(load_recipe(folder / "recipe.yaml"))
     assert len(trained) == begun + 2

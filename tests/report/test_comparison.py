@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,15 @@ from rich.console import Console
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.differences import holm
 from tokensieve.report.analysis.comparison import Comparison, compare_runs
+from tokensieve.report.differences import run_differences
+from tokensieve.report.html.notebook import load_run as load_notebook_run
+from tokensieve.report.html.page import Report
+from tokensieve.report.table import result_columns, result_table, results_json
 from tokensieve.report.terminal.comparison import print_comparison
+from tokensieve.report.terminal.runs import print_results
+from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import read_shard, shard_name, write_shard
 
@@ -76,8 +85,12 @@ def kept_sets(run: Path, arm: str) -> set[tuple[int, int]]:
 
 
 def printed(found: Comparison, width: int = 80) -> str:
+    return shown(lambda console: print_comparison(found, console), width)
+
+
+def shown(show: Callable[[Console], None], width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_comparison(found, console)
+    show(console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -114,27 +127,62 @@ def test_differences_are_paired(runs):
         for arm in ("token-cleaning", "random")
     ]
     means = [sum(r["losses"] for r in rows) / sum(r["tokens"] for r in rows) for rows in tables]
-    assert one.loss is not None
-    assert one.loss.value == pytest.approx(means[0] - means[1])
-    assert one.loss.low is not None
-    assert one.loss.high is not None
-    assert one.loss.low < one.loss.value < one.loss.high < 0
+    loss = one.measures["held_out"]
+    assert loss.value == pytest.approx(means[0] - means[1])
+    assert loss.low < loss.value < loss.high < 0
     # Either mean by itself is far less sure: examples have 2 to 4 tokens.
-    assert one.loss.high - one.loss.low < 0.05
-    assert one.exact_match is not None
-    assert one.exact_match.value == pytest.approx(0.4)
+    assert loss.high - loss.low < 0.05
+    assert 0 < loss.detectable < 0.05
+    assert one.measures["exact_match"].value == pytest.approx(0.4)
+    every = [one.measures["held_out"] for one in found.full_differences]
+    assert [one.arm for one in found.full_differences] == [
+        "a:random",
+        "a:token-cleaning",
+        "b:random",
+        "b:token-cleaning",
+    ]
+    assert [one.p_adjusted for one in every] == holm([one.p for one in every])
+    assert all(one.p_adjusted > one.p for one in every)
     (second,) = found.method_differences
     assert (second.arm, second.against) == ("b:token-cleaning", "a:token-cleaning")
-    assert second.loss is not None
-    assert (second.loss.value, second.loss.low, second.loss.high) == (0, 0, 0)
+    same = second.measures["held_out"]
+    assert (same.value, same.low, same.high, same.p_adjusted) == (0, 0, 0, 1)
+
+
+def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
+    view = load_run(runs[0])
+    table = result_table(view)
+    columns = {column.title: column.cells[table.names.index("token-cleaning")] for column in table.columns}
+    found = run_differences(view)
+    (against_random,) = found.random
+    against_full = next(one for one in found.full if one.arm == "token-cleaning")
+    for control, one in (("random", against_random), ("full", against_full)):
+        loss = one.measures["held_out"]
+        assert one.against == control
+        assert loss.p_adjusted < 0.05
+        cell = columns[f"held-out loss minus {control}"]
+        assert cell.text == f"\u2212{-loss.value:.3f}*"
+        assert cell.note == f"\u2212{-loss.low:.3f} to \u2212{-loss.high:.3f}"
+    assert columns["exact match minus random"].text.startswith("+40.0")
+    assert result_columns(view.rows) == tuple(one for one in table.columns if " minus " not in one.title)
+    assert "over 1 seed and 20 examples" in table.footnotes[0]
+    printed_table = " ".join(shown(lambda console: print_results(view, console)).split())
+    page = unescape(Report(view, 2).render())
+    for text in (printed_table, load_notebook_run(runs[0])._repr_html_().replace("&#x27;", "'"), page):
+        assert table.footnotes[0] in text
+    told = results_json(view)
+    assert (
+        told["against_random"][0]["measures"]["held_out"]["p_adjusted"]
+        == against_random.measures["held_out"].p_adjusted
+    )
+    assert [one["arm"] for one in told["against_full"]] == [one.arm for one in found.full]
 
 
 def test_evaluations_of_other_data_are_not_subtracted(runs):
     path = runs[1] / "arms/token-cleaning/held_out.jsonl"
     write_lines(path, [{"rows": n, "losses": 1.0, "tokens": 3} for n in range(20)])
     found = compare_runs(runs)
-    assert found.method_differences[0].loss is None
-    assert found.method_differences[0].exact_match is not None
+    assert list(found.method_differences[0].measures) == ["exact_match"]
     assert any("difference of held-out loss" in note for note in found.notes)
     path.unlink()
     assert any(note.startswith("b:token-cleaning: no held_out.jsonl") for note in compare_runs(runs).notes)
@@ -143,7 +191,7 @@ def test_evaluations_of_other_data_are_not_subtracted(runs):
 def test_other_held_out_data_of_the_same_shape_is_not_subtracted(runs):
     path = runs[1] / "arms/token-cleaning/evaluation.json"
     write_json(path, {**read_json(path), "data": {"held_out": "another"}})
-    assert compare_runs(runs).method_differences[0].loss is None
+    assert "held_out" not in compare_runs(runs).method_differences[0].measures
 
 
 def test_other_examples_have_no_agreement(runs):
@@ -165,6 +213,7 @@ def test_what_is_printed_fits(runs, width):
     for part in ("full", "token-cleaning", "train.lora.r: a 8; b 16", "Jaccard", "+40.0", "before fine-tuning"):
         assert part in text
     assert "output" not in text
+    assert "the smallest that could be seen" in " ".join(text.split())
     if width < 80:
         assert max(map(cell_len, text.splitlines())) <= width
 
@@ -174,7 +223,7 @@ def test_json_says_the_same(runs, capsys):
     found = json.loads(capsys.readouterr().out)
     assert list(found["runs"]) == ["a", "b"]
     assert [(one["run"], one["name"]) for one in found["results"]][5:] == [("b", "token-cleaning"), ("a", "base")]
-    assert found["against_random"][0]["exact_match"]["value"] == pytest.approx(0.4)
+    assert found["against_random"][0]["measures"]["exact_match"]["value"] == pytest.approx(0.4)
     assert found["recipes"] == {"train.lora.r": {"a": 8, "b": 16}}
 
 

@@ -26,7 +26,7 @@ from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import read_shard, write_parquet
 from tokensieve.train.schedules import self_evolving as rounds_module
-from tokensieve.train.schedules.self_evolving import part_bounds
+from tokensieve.train.schedules._parts import part_bounds
 from tokensieve.train.settings import LoraSettings, TrainSettings
 from tokensieve.train.trainer import TrainingSetup, train
 

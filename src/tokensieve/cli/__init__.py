@@ -14,7 +14,7 @@ from tokensieve import __version__
 from tokensieve.cli.common import positionals_first
 from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
-from tokensieve.cli.stages import demo, evaluate, measure, run, select, train
+from tokensieve.cli.stages import demo, evaluate, measure, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError
 
@@ -26,6 +26,7 @@ Examples:
   tokensieve run recipe.yaml                         score, select, train, evaluate, report
   tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
   tokensieve recipes token-cleaning > recipe.yaml    start from a recipe that comes with tokensieve
+  tokensieve search recipe.yaml --minutes 30         find the method and fraction that pay, or that none does
   tokensieve show runs/half --example 3
   tokensieve compare runs/a runs/half
 
@@ -47,7 +48,7 @@ def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
     """
     from tokensieve.pipeline.recipe_keys import override_keys
 
-    staged = [name_of(command) for command in (run, measure, select, train, evaluate)]
+    staged = [name_of(command) for command in (run, measure, select, train, evaluate, search)]
     print(completion_script(shell, main, staged, override_keys()))
 
 
@@ -59,6 +60,7 @@ COMMANDS = (
     select,
     train,
     evaluate,
+    search,
     report,
     serve,
     show,

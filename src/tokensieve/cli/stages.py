@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from tokensieve.cli.common import Json, print_json, quiet
 from tokensieve.errors import TokensieveError
+
+if TYPE_CHECKING:
+    from tokensieve.pipeline.recipe import Recipe
 
 Overrides = Annotated[
     tuple[str, ...],
@@ -79,6 +82,54 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     _stage("evaluate", arguments, as_json)
 
 
+def search(
+    arguments: Overrides = (),
+    /,
+    *,
+    minutes: float | None = None,
+    probes: int | None = None,
+    dry_run: bool = False,
+    as_json: Json = False,
+) -> None:
+    """Find the method and the fraction that pay on your data, or that none does.
+
+    Trains short probes of every candidate beside `full` and `random`, keeps the better half in each rung, and confirms
+    the winner on held-out rows and with seeds that no rung has. Interrupted, the same command goes on.
+
+    For example:
+      tokensieve search recipe.yaml --minutes 30
+      tokensieve search recipe.yaml --probes 40 search.fractions=[0.5,0.8] search.methods=[token-cleaning,entropy]
+      tokensieve search recipe.yaml --dry-run
+
+    Args:
+        arguments: the recipe and overrides.
+        minutes: budget in minutes, in place of the recipe's.
+        probes: budget in trained models, in place of minutes.
+        dry_run: check everything except the weights, show what would be trained, and stop.
+        as_json: print JSON.
+    """
+    given = {"minutes": minutes, "probes": probes}
+    if any(value is not None for value in given.values()):  # both are refused with the recipe
+        budget = [f"search.{name}={'null' if value is None else value}" for name, value in given.items()]
+        arguments = (*arguments, *budget)
+    recipe = _recipe(arguments)
+    quiet()
+    from tokensieve.pipeline import search as pipeline
+    from tokensieve.progress import StageProgress
+
+    if dry_run:
+        _print_lines(pipeline.search_lines(recipe, StageProgress()), as_json)
+        return
+    report = pipeline.search(recipe, StageProgress())
+    if as_json:
+        print_json(report.to_json())
+        return
+    from tokensieve.report.terminal.runs import output_console
+    from tokensieve.report.terminal.search import print_search
+
+    print_search(report, output_console())
+
+
 def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
     """Run everything on an embedded model and data set, in one to three minutes on two cores.
 
@@ -98,7 +149,25 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
 
 
 def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
-    recipes = [argument for argument in arguments if "=" not in argument]
+    recipe = _recipe(arguments)
+    quiet()
+    if dry_run:
+        from tokensieve.pipeline.dry_run import dry_run as check
+        from tokensieve.progress import StageProgress
+
+        _print_lines(check(recipe, StageProgress()), as_json)
+        return
+    from tokensieve.pipeline import search as pipeline
+
+    folder = pipeline.run(recipe, until)
+    _summary(folder, until, as_json)
+
+
+def _recipe(arguments: Sequence[str]) -> Recipe:
+    """Return the recipe that positional arguments give."""
+    # A folder may be named after an override, such as runs/lr=0.1.
+    recipes = [argument for argument in arguments if "=" not in argument or Path(argument).is_file()]
+    overrides = [argument for argument in arguments if argument not in recipes]
     if len(recipes) > 1:
         raise TokensieveError(
             f"got {len(recipes)} recipes: {', '.join(recipes)}",
@@ -107,19 +176,12 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
         )
     from tokensieve.pipeline.recipe import load_recipe
 
-    recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
-    quiet()
-    if dry_run:
-        from tokensieve.pipeline import dry_run as dry
-        from tokensieve.progress import StageProgress
+    return load_recipe(Path(recipes[0]) if recipes else None, overrides)
 
-        lines = dry.dry_run(recipe, StageProgress())
-        print_json({"dry_run": lines}) if as_json else print("\n".join(lines))
-        return
-    from tokensieve.pipeline import stages as pipeline
 
-    folder = pipeline.run(recipe, until)
-    _summary(folder, until, as_json)
+def _print_lines(lines: Sequence[str], as_json: bool) -> None:
+    """Print what a dry run says."""
+    print_json({"dry_run": list(lines)}) if as_json else print("\n".join(lines))
 
 
 def _summary(folder: Path, until: str, as_json: bool) -> None:

@@ -12,12 +12,9 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, LOSS, Int64, check_finite
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.intervals import bootstrap_ratio
+from tokensieve.evaluate.intervals import bootstrap_ratio, perplexity
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.ops.ragged import segment_counts
-
-# exp of a float64 beyond this overflows, and JSON has no infinity.
-_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,7 @@ class ExampleLosses:
         """Return the mean over all response tokens, with its interval."""
         loss = float(self.losses.sum() / self.tokens.sum())
         low, high = bootstrap_ratio(self.losses, self.tokens)
-        perplexity = float(np.exp(min(loss, _LARGEST_EXPONENT)))
-        return HeldOut(loss, perplexity, int(self.tokens.sum()), len(self.tokens), low, high)
+        return HeldOut(loss, perplexity(loss), int(self.tokens.sum()), len(self.tokens), low, high)
 
 
 def held_out_loss(model: Any, examples: ExampleStore, token_budget: int, on_tokens: Callable[[int], None]) -> HeldOut:

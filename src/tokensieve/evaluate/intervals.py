@@ -1,4 +1,4 @@
-"""Confidence intervals of evaluation results."""
+"""Confidence intervals of evaluation results, and the perplexity of a mean loss."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from numpy.typing import NDArray
 
 _RESAMPLES = 1000
 _DRAWS_AT_ONCE = 2**21  # 48 MB
+_LARGEST_EXPONENT = 700.0  # exp of a float64 beyond this overflows, and JSON has no infinity
+
+
+def perplexity(loss: float) -> float:
+    """Return exp of a mean loss, of at most 700 nats."""
+    return float(np.exp(min(loss, _LARGEST_EXPONENT)))
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

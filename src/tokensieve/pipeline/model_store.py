@@ -21,6 +21,7 @@ from tokensieve.store import checksum, fingerprint
 from tokensieve.store.atomic import atomic_folder, link, locked
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
+from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import TrainingSetup
 
 LAYOUT = 3
@@ -71,6 +72,12 @@ def place(folder: Path, output: Path) -> None:
             link(stored.path(name), partial / Path(name).relative_to(_MODEL))
 
 
+def settings_identity(settings: TrainSettings) -> dict[str, Any]:
+    """Return what a training depends on of its settings; ``max_steps: -1`` says the same as nothing."""
+    arguments = {name: value for name, value in settings.arguments.items() if (name, value) != ("max_steps", -1)}
+    return {**dataclasses.asdict(settings), "arguments": arguments}
+
+
 def training_identity(
     setup: TrainingSetup, encoder: Encoder, files: Sequence[Path], method: Method | None, turn_end_ids: Sequence[int]
 ) -> dict[str, Any]:
@@ -88,7 +95,7 @@ def training_identity(
         "base": model_identity(setup.base),
         "tokenizer": tokenizer_fingerprint(encoder),
         "data": [checksum.of_file(path) for path in files],
-        "train": dataclasses.asdict(setup.settings),
+        "train": settings_identity(setup.settings),
         "max_length": setup.max_length,
         "seed": setup.seed,
         "device": setup.device.type,

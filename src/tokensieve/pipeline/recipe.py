@@ -19,8 +19,10 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
+from tokensieve.search.settings import SearchSettings
 from tokensieve.setting_types import (
     Folder,
+    MethodChoice,
     Source,
     bare,
     known_keys_only,
@@ -48,9 +50,6 @@ def _listed_seeds(value: Any) -> Any:
         where="recipe: seeds",
         hint="seeds: [0, 1, 2]",
     )
-
-
-MethodChoice = Annotated[dict[str, Any], bare("name")]
 
 
 @known_keys_only
@@ -127,6 +126,7 @@ class Recipe:
         train: how to fine-tune; `null` ends the run with the cleaned data.
         evaluate: what to measure the fine-tuned models on.
         report: what the page shows.
+        search: what `tokensieve search` tries.
     """
 
     output: Folder
@@ -142,6 +142,7 @@ class Recipe:
     train: Train | None = field(default_factory=TrainSettings)
     evaluate: EvaluateSettings = field(default_factory=EvaluateSettings)
     report: ReportSettings = field(default_factory=ReportSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
 
     def __post_init__(self) -> None:
         """Take the seed from the seeds, where these are given."""

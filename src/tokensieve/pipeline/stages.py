@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
+from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
@@ -27,10 +28,12 @@ from tokensieve.store.paths import check_folder_path
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
-_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store")
+_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store", "search")
 
 
-def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True) -> Path:
+def run(
+    recipe: Recipe, until: str = "report", progress: StageProgress | bool = True, warnings: Sequence[str] = ()
+) -> Path:
     """Carry out a recipe, or what of it is not done yet.
 
     Args:
@@ -38,6 +41,7 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
         until: last stage to carry out, one of `STAGES`.
         progress: where progress and warnings are shown; True for the error stream, or the output of a notebook, False
             for nowhere. Warnings are on the page in any case.
+        warnings: what came out before, and is to stand with the warnings of the run.
 
     Returns:
         The run folder.
@@ -48,6 +52,8 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
     if isinstance(progress, bool):
         progress = StageProgress(shown=progress)
     progress.warnings.clear()  # those of another run
+    for warning in warnings:
+        progress.warn(warning)
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)
     check_folder(plan)
@@ -294,11 +300,13 @@ class _Stages:
         def stage(description: str, total: int | None, unit: str) -> Any:
             return bench.stage(f"evaluate {name}: {description}", total, unit)
 
-        with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
-            results, details = evaluate_model(
-                loaded, inputs.encoder, settings, inputs.held_out, inputs.questions, bench.token_budget, stage
-            )
-        arm.write_evaluation({**identity, **results}, details)
+        def evaluated() -> Evaluated:
+            with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
+                return evaluate_model(
+                    loaded, inputs.encoder, settings, inputs.held_out, inputs.questions, bench.token_budget, stage
+                )
+
+        evaluate_once(self._plan.recipe.store_folder, identity, arm, evaluated)
 
     def _write_recipe(self) -> None:
         self._folder.write_recipe(dump_recipe(self._recipe))

@@ -24,7 +24,7 @@ from tokensieve.models.loading import pick_device
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.inputs import Inputs
-from tokensieve.pipeline.model_store import LAYOUT, make_once, place, training_identity
+from tokensieve.pipeline.model_store import LAYOUT, make_once, place, settings_identity, training_identity
 from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
@@ -187,7 +187,7 @@ class RunWorkbench:
             "examples": examples.fingerprint,
             "rows": warm_up.rows,
             "pick": warm_up.pick,
-            "train": dataclasses.asdict(settings),
+            "train": settings_identity(settings),
             "seed": recipe.seed,
         }
         if added:

@@ -13,7 +13,7 @@
                                     selected, the selection too
     arms/<arm>/evaluation.json      with predictions.jsonl, the answers of exact match, and held_out.jsonl, the losses
     exports/                        what an arm selected, as other trainers read it
-    planted_noise.json              what became of the noise of the demo
+    search/                         what a search tried for this run: search.json, and the run of each probe
     report.html
 
 An arm whose method is `imported` is not in the recipe.
@@ -221,6 +221,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def search(self) -> Path:
+        """The search for a method and a fraction, which is there before the run."""
+        return self.path / "search"
+
+    @property
     def has_results(self) -> bool:
         """Whether anything is here that the same recipe would not find again in the store."""
         arms = (ArmFolder(path) for path in (self.path / "arms").glob("*"))
@@ -228,9 +233,12 @@ class RunFolder:
 
     @property
     def is_unused(self) -> bool:
-        """Whether nothing is here but what a killed run may leave while it writes its first file."""
+        """Whether nothing is here but a search, and what a killed run may leave while it writes its first file."""
         entries = self.path.iterdir() if self.path.is_dir() else ()
-        return all(entry.name.startswith(".") and entry.suffix == ".partial" for entry in entries)
+        return all(
+            (entry.name.startswith(".") and entry.suffix in (".partial", ".lock")) or entry == self.search
+            for entry in entries
+        )
 
     def arm(self, name: str) -> ArmFolder:
         """Return the folder of an arm."""
@@ -287,12 +295,3 @@ class RunFolder:
     def write_state(self, state: RunState) -> None:
         """Write ``run.json``, atomically."""
         write_json(self.state_file, asdict(state))
-
-    def planted_noise(self) -> dict[str, Any]:
-        """Return what became of planted noise, by arm; empty where none was planted."""
-        path = self.path / "planted_noise.json"
-        return read_object(path, "", _AGAIN) if path.is_file() else {}
-
-    def write_planted_noise(self, by_arm: Mapping[str, Any]) -> None:
-        """Write what became of planted noise."""
-        write_json(self.path / "planted_noise.json", by_arm)

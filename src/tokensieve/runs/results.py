@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from tokensieve.evaluate.intervals import mean_interval
-from tokensieve.runs.folder import ArmFolder, RunFolder
+from tokensieve.evaluate.intervals import mean_interval, perplexity
+from tokensieve.runs.folder import RunFolder
+from tokensieve.runs.outcomes import MEASURES, evaluated_seeds
 from tokensieve.select.selection import Selection
 
 POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring model"}
@@ -20,6 +20,8 @@ POINTS_OF_REFERENCE = {"base": "before fine-tuning", "reference": "the scoring m
 CONTROLS = ("full", "random")
 """Methods that are there to compare with."""
 _Z = NormalDist().inv_cdf(0.975)
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -39,30 +41,25 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model was measured on; None for what was not measured.
+    """What a model was measured to.
 
     Attributes:
-        loss: mean loss of held-out response tokens, in nats.
-        perplexity: exp of the loss.
-        exact_match: share of exact answers.
-        tasks: figures of lm-evaluation-harness by task and metric.
+        results: the results by name of the measure (`runs.outcomes.MEASURES`), in their order; those that there are.
+        tasks: results of lm-evaluation-harness by task and metric.
     """
 
-    loss: Estimate | None = None
-    perplexity: Estimate | None = None
-    exact_match: Estimate | None = None
+    results: Mapping[str, Estimate] = field(default_factory=dict)
     tasks: Mapping[tuple[str, str], Estimate] = field(default_factory=dict)
 
+    @property
+    def loss(self) -> Estimate | None:
+        """Mean loss of held-out response tokens, in nats."""
+        return self.results.get("held_out")
 
-@dataclass(frozen=True)
-class PlantedNoise:
-    """What became of noise whose places are known, and of the rest; tokens."""
-
-    planted: int
-    removed: int
-    clean: int
-    clean_removed: int
-    auroc: float | None
+    @property
+    def perplexity(self) -> Estimate | None:
+        """Exp of the loss."""
+        return Estimate(perplexity(self.loss.value)) if self.loss else None
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,6 @@ class Row:
         name: of the arm, or ``base`` or ``reference``.
         selection: what it chose; None for the points of reference.
         evaluation: its figures; of several seeds the means, with intervals over these.
-        noise: what it removed of the planted noise.
         seeds: the figures by seed, the first seed first, where they are on the same data; empty for the points of
             reference.
     """
@@ -81,7 +77,6 @@ class Row:
     name: str
     selection: Selection | None
     evaluation: Evaluation
-    noise: PlantedNoise | None
     seeds: Mapping[int, Evaluation] = field(default_factory=dict)
 
 
@@ -93,7 +88,6 @@ def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, .
     Raises:
         TokensieveError: an arm whose tokens are not selected yet, or a file that cannot be read.
     """
-    noise = folder.planted_noise()
     rows = []
     for name in arms:
         arm = folder.arm(name)
@@ -101,12 +95,12 @@ def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, .
         trained = arm.training_record().get("selection")
         if selection.online and trained:
             selection = dataclasses.replace(selection, trainable=trained["trainable"], kept=trained["kept"])
-        seeds = _by_seed(arm, seed)
-        rows.append(Row(name, selection, mean_evaluation(list(seeds.values())), _noise(noise.get(name)), seeds))
+        seeds = {each: _evaluation(one.evaluation()) for each, one in evaluated_seeds(arm, seed).items()}
+        rows.append(Row(name, selection, mean_evaluation(list(seeds.values())), seeds))
     for name in POINTS_OF_REFERENCE:
         results = folder.arm(name).evaluation()
         if results and name not in arms:
-            rows.append(Row(name, None, _evaluation(results), None))
+            rows.append(Row(name, None, _evaluation(results)))
     return tuple(rows)
 
 
@@ -114,39 +108,23 @@ def mean_evaluation(found: Sequence[Evaluation]) -> Evaluation:
     """Return the means of one model's figures over seeds, with intervals over these; of one seed its own figures."""
     if len(found) < 2:
         return next(iter(found), Evaluation())
-    loss = mean_estimate([one.loss for one in found])
-    return Evaluation(
-        loss,
-        Estimate(math.exp(loss.value)) if loss else None,
-        mean_estimate([one.exact_match for one in found]),
-        {key: mean for key in found[0].tasks if (mean := mean_estimate([one.tasks.get(key) for one in found]))},
-    )
+    return Evaluation(_means([one.results for one in found]), _means([one.tasks for one in found]))
 
 
-def mean_estimate(found: Sequence[Estimate | None]) -> Estimate | None:
-    """Return the mean of a figure over two or more seeds with its 95 % t interval; None where a seed lacks it."""
-    values = [one.value for one in found if one is not None]
-    return Estimate(float(np.mean(values)), *mean_interval(values)) if len(values) == len(found) else None
-
-
-def _by_seed(arm: ArmFolder, seed: int) -> dict[int, Evaluation]:
-    """Return the evaluations of an arm by seed; of the later seeds those with the data and settings of the first."""
-    found = {seed: arm.evaluation(), **{later: one.evaluation() for later, one in arm.replicates().items()}}
-    made_from = [{key: one.get(key) for key in ("settings", "data")} for one in found.values()]
-    return {
-        each: _evaluation(one)
-        for (each, one), made in zip(found.items(), made_from, strict=True)
-        if one and made == made_from[0]
-    }
+def _means(found: Sequence[Mapping[Key, Estimate]]) -> dict[Key, Estimate]:
+    """Return the means over two or more seeds with 95 % t intervals, of what every seed has."""
+    values = {key: [one[key].value for one in found] for key in found[0] if all(key in one for one in found)}
+    return {key: Estimate(float(np.mean(of_key)), *mean_interval(of_key)) for key, of_key in values.items()}
 
 
 def _evaluation(found: Mapping[str, Any]) -> Evaluation:
-    held_out, exact = found.get("held_out"), found.get("exact_match")
+    sections = {name: found[name] for name in MEASURES if found.get(name)}
     return Evaluation(
-        loss=Estimate(held_out["loss"], held_out["low"], held_out["high"]) if held_out else None,
-        perplexity=Estimate(held_out["perplexity"]) if held_out else None,
-        exact_match=Estimate(exact["score"], exact["low"], exact["high"]) if exact else None,
-        tasks={
+        {
+            name: Estimate(section[MEASURES[name].value], section["low"], section["high"])
+            for name, section in sections.items()
+        },
+        {
             (task, metric): _task_figure(metrics, metric)
             for task, metrics in (found.get("tasks") or {}).items()
             for metric in metrics
@@ -159,7 +137,3 @@ def _task_figure(metrics: Mapping[str, float], metric: str) -> Estimate:
     name, comma, filtered = metric.partition(",")
     value, error = metrics[metric], metrics.get(f"{name}_stderr{comma}{filtered}")
     return Estimate(value) if error is None else Estimate(value, value - _Z * error, value + _Z * error)
-
-
-def _noise(found: Mapping[str, Any] | None) -> PlantedNoise | None:
-    return PlantedNoise(**{field.name: found[field.name] for field in fields(PlantedNoise)}) if found else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -52,6 +53,11 @@ def of_folder(folder: Path, patterns: Iterable[str]) -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of the libraries that figures depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
     names = ("tokensieve", "torch", "transformers", "peft", "trl", "tokenizers", "datasets", "pyarrow")
     return {name: importlib.metadata.version(name) for name in names}
 

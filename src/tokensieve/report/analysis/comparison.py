@@ -4,109 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.intervals import bootstrap_ratio
+from tokensieve.report.differences import ComparedRow, Difference, control_differences, differences
 from tokensieve.report.table import row_json
-from tokensieve.runs.folder import ArmFolder
-from tokensieve.runs.results import Estimate, Evaluation, Row, mean_estimate
+from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.streaming import read_kept
-
-_SAME_SHARE = 0.001
-"""Kept shares that differ by less count as equal: rounding and turn ends cause such differences."""
-
-
-@dataclass(frozen=True, eq=False)
-class ComparedRow:
-    """One line of one run's results.
-
-    Attributes:
-        run: label of the run.
-        row: its results.
-        view: the run.
-    """
-
-    run: str
-    row: Row
-    view: RunView
-
-    @property
-    def name(self) -> str:
-        """Run and arm, as one name."""
-        return f"{self.run}:{self.row.name}"
-
-    @property
-    def folder(self) -> ArmFolder:
-        """The arm's folder."""
-        return self.view.run_folder.arm(self.row.name)
-
-    @property
-    def share(self) -> float:
-        """Kept share of the trainable tokens; 1 for base and reference."""
-        return self.row.selection.share if self.row.selection else 1.0
-
-    @property
-    def first_evaluation(self) -> Evaluation:
-        """The figures of the first seed."""
-        return next(iter(self.row.seeds.values()), self.row.evaluation)
-
-    @cached_property
-    def losses(self) -> Examples | None:
-        """Held-out loss by example, of the first seed."""
-        data = self.folder.evaluation().get("data", {}).get("held_out")
-        return _examples(self.folder, "held_out", "losses", "tokens", ("rows", "tokens"), data)
-
-    @cached_property
-    def correct(self) -> Examples | None:
-        """Exact matches by question, of the first seed."""
-        return _examples(self.folder, "predictions", "correct", None, ("row", "prompt", "answer"))
-
-
-@dataclass(frozen=True, eq=False)
-class Examples:
-    """The data behind one evaluation metric.
-
-    Attributes:
-        sums: float64 ``[examples]``.
-        counts: int64 ``[examples]``, the number of terms in each sum.
-        identity: identifies the examples, to check that two arms were evaluated on the same ones.
-    """
-
-    sums: NDArray[np.float64]
-    counts: Int64
-    identity: list[Any]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much one arm's results differ from another's on the same examples.
-
-    Where both arms have two seeds or more in common, they are means over these, with paired t intervals. Otherwise the
-    intervals come from resampling the examples together for both arms (paired bootstrap), and do not include the effect
-    of another training seed.
-
-    Attributes:
-        arm: the arm.
-        against: the arm that is subtracted.
-        loss: difference of held-out losses, in nats; None if they cannot be compared.
-        exact_match: difference of the exact-match rates; None if they cannot be compared.
-        seeds: what the means are over; empty where the intervals are over examples.
-    """
-
-    arm: str
-    against: str
-    loss: Estimate | None
-    exact_match: Estimate | None
-    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,7 +48,7 @@ class Comparison:
         runs: folder of each run, by its label.
         rows: every arm; then base and reference, once if runs share them.
         random_differences: arms against the random control that keeps as many tokens.
-        full_differences: arms against full training, where they share seeds.
+        full_differences: arms against full training.
         method_differences: the methods of the later runs against that of the first.
         agreements: of each pair of arms that have the same examples and drop tokens.
         recipes: values of each recipe key that differs between runs, in the order of the runs.
@@ -180,55 +90,17 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     rows = [ComparedRow(label, row, view) for label, view in views.items() for row in view.rows]
     arms = [one for one in rows if one.row.selection is not None]
     methods = [next(one for one in arms if one.view is view and one.row.name == view.method) for view in views.values()]
-    full = [one for one in arms if _is(one, "full")]
-    against_random = ((one, _control(one, _as_large(one, arms))) for one in arms if not _is(one, "random"))
-    against_full = ((one, _control(one, full)) for one in arms if one not in full)
+    against = control_differences(arms)
     return Comparison(
         {label: view.folder for label, view in views.items()},
         [*arms, *_points_of_reference(rows)],
-        [difference(one, control) for one, control in against_random if control is not None],
-        [found for one, control in against_full if control is not None and (found := difference(one, control)).seeds],
-        [difference(one, methods[0]) for one in methods[1:]],
+        against.random,
+        against.full,
+        differences([(one, methods[0]) for one in methods[1:]]),
         list(_agreements(arms)),
         _recipe_differences(views),
         list(_notes(views, arms)),
     )
-
-
-def difference(arm: ComparedRow, against: ComparedRow) -> Difference:
-    """Return how an arm's results differ from another's."""
-    first, second = arm.row.seeds, against.row.seeds
-    common = tuple(seed for seed in first if seed in second)
-    if len(common) > 1:
-        pairs = [(first[seed], second[seed]) for seed in common]
-    else:  # the examples that are read are those of the first seed
-        common, pairs = (), [(arm.first_evaluation, against.first_evaluation)]
-    return Difference(
-        arm.name,
-        against.name,
-        _estimate(arm.losses, against.losses, [(one.loss, other.loss) for one, other in pairs]),
-        _estimate(arm.correct, against.correct, [(one.exact_match, other.exact_match) for one, other in pairs]),
-        common,
-    )
-
-
-def _estimate(
-    examples: Examples | None,
-    others: Examples | None,
-    pairs: Sequence[tuple[Estimate | None, Estimate | None]],
-) -> Estimate | None:
-    if examples is None or others is None or examples.identity != others.identity:
-        return None
-    differences = [
-        Estimate(figure.value - other.value) for figure, other in pairs if figure is not None and other is not None
-    ]
-    if len(differences) < len(pairs):
-        return None
-    if len(pairs) > 1:
-        return mean_estimate(differences)
-    # The tokens are the same on both sides, so the mean of the differences is the difference of the means.
-    low, high = bootstrap_ratio(examples.sums - others.sums, examples.counts)
-    return Estimate(differences[0].value, low, high)
 
 
 def _labels(folders: Sequence[Path]) -> dict[str, Path]:
@@ -241,21 +113,6 @@ def _labels(folders: Sequence[Path]) -> dict[str, Path]:
     return {
         name if names.count(name) == 1 else str(folder): folder for name, folder in zip(names, folders, strict=True)
     }
-
-
-def _is(one: ComparedRow, method: str) -> bool:
-    return one.row.selection is not None and one.row.selection.method == method
-
-
-def _control(arm: ComparedRow, controls: Sequence[ComparedRow]) -> ComparedRow | None:
-    """Return the control on the same examples, from the arm's own run if possible."""
-    fitting = [one for one in controls if one.view.store.fingerprint == arm.view.store.fingerprint]
-    return min(fitting, key=lambda one: one.view is not arm.view, default=None)
-
-
-def _as_large(arm: ComparedRow, arms: Sequence[ComparedRow]) -> list[ComparedRow]:
-    """Return the random controls that keep as many tokens as an arm."""
-    return [one for one in arms if _is(one, "random") and abs(one.share - arm.share) < _SAME_SHARE]
 
 
 def _points_of_reference(rows: Sequence[ComparedRow]) -> Iterator[ComparedRow]:
@@ -327,36 +184,15 @@ def _flat(value: Any, path: str) -> dict[str, Any]:
 def _notes(views: Mapping[str, RunView], arms: Sequence[ComparedRow]) -> Iterator[str]:
     if len({view.store.fingerprint for view in views.values()}) > 1:
         yield "not all runs have the same examples; kept tokens are compared only between runs that do"
-    for what, examples in (("held-out loss", "losses"), ("exact match", "correct")):
-        found = [one for one in (getattr(arm, examples) for arm in arms) if one is not None]
+    for name, measure in MEASURES.items():
+        found = [one.outcomes[name] for one in arms if name in one.outcomes]
         if any(one.identity != found[0].identity for one in found[1:]):
-            yield f"not all arms were evaluated on the same data; those that were not have no difference of {what}"
-    if any(len(one.row.seeds) > 1 for one in arms):
-        yield "differences of arms with two seeds or more in common are over these seeds; all others are over examples"
+            other_data = "not all arms were evaluated on the same data"
+            yield f"{other_data}; those that were not have no difference of {measure.title}"
     online = [one.name for one in arms if one.row.selection is not None and one.row.selection.online]
     if online:
         yield f"{', '.join(online)}: online; agreement uses what the method would select before the first step"
     # An evaluation by a version that stored only the means.
-    bare = [one.name for one in arms if one.row.evaluation.loss is not None and one.losses is None]
+    bare = [one.name for one in arms if one.row.evaluation.loss is not None and "held_out" not in one.outcomes]
     if bare:
         yield f"{', '.join(bare)}: no held_out.jsonl, so no difference; delete evaluation.json and evaluate again"
-
-
-def _examples(
-    arm: ArmFolder, what: str, sums: str, counts: str | None, identity: Sequence[str], data: Any = None
-) -> Examples | None:
-    rows = arm.evaluation_details(what)
-    if rows is None:
-        return None
-    try:
-        return Examples(
-            np.array([row[sums] for row in rows], dtype=np.float64),
-            np.array([row[counts] if counts else 1 for row in rows], dtype=np.int64),
-            [data, *([row[name] for name in identity] for row in rows)],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise TokensieveError(
-            f"the evaluation of '{arm.name}' cannot be read: {type(error).__name__}: {error}",
-            where=str(arm.path),
-            hint=arm.evaluate_again,
-        ) from error

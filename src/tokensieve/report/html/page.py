@@ -25,7 +25,7 @@ from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
-from tokensieve.report.table import number, percent, result_table, seeds_in_words, spelled
+from tokensieve.report.table import number, percent, result_table, spelled
 from tokensieve.runs.view import RunView
 from tokensieve.store.atomic import write_text
 
@@ -74,7 +74,6 @@ class Report:
                 selection=selection,
                 sentences=_sentences(view),
                 table=result_table(view),
-                seeds=seeds_in_words(view.rows),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
                 style=style,

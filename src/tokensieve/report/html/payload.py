@@ -20,6 +20,7 @@ from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
 from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection, SelectionIdentity
@@ -50,6 +51,7 @@ def payload(
         "sources": source_names(view.store.sources) or ["all"],
         "positions": POSITIONS,
         "classes": CLASSES,
+        "markTypes": list(view.store.mark_types),
         "tables": {
             "source": _lists(summary.sources),
             "position": _lists(summary.positions),
@@ -153,8 +155,12 @@ def _losses(arm: ArmFolder) -> list[tuple[int, float]]:
 def _metrics(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the metrics to chart: those that at least two arms have."""
     kinds: list[tuple[str, str, Callable[[Row], Estimate | None]]] = [
-        ("Held-out loss of trained arms", "figure", lambda row: row.evaluation.loss),
-        ("Exact match of trained arms", "share", lambda row: row.evaluation.exact_match),
+        (
+            f"{measure.title[0].upper()}{measure.title[1:]} of trained arms",
+            "share" if measure.unit == "share" else "figure",
+            lambda row, name=name: row.evaluation.results.get(name),
+        )
+        for name, measure in MEASURES.items()
     ]
     tasks = dict.fromkeys(key for row in rows for key in row.evaluation.tasks)
     kinds += [(" ".join(key), "figure", lambda row, key=key: row.evaluation.tasks.get(key)) for key in tasks]

@@ -6,9 +6,21 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tokensieve.report.analysis.comparison import Comparison, Difference
-from tokensieve.report.table import Cell, Column, ResultTable, figure_cell, percent, result_columns, spelled
-from tokensieve.report.terminal.runs import print_line, print_seeds, print_table
+from tokensieve.report.analysis.comparison import Comparison
+from tokensieve.report.differences import Difference
+from tokensieve.report.table import (
+    Cell,
+    Column,
+    ResultTable,
+    difference_cell,
+    differences_in_words,
+    percent,
+    result_columns,
+    seeds_in_words,
+    spelled,
+)
+from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table
+from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 
 _PAIR_WIDTH = 38
@@ -22,16 +34,12 @@ def print_comparison(found: Comparison, console: Console) -> None:
     rows = [one.row for one in found.rows]
     notes = tuple(POINTS_OF_REFERENCE[one.row.name] if one.row.selection is None else one.run for one in found.rows)
     print_table(ResultTable(tuple(row.name for row in rows), notes, result_columns(rows)), console)
-    print_seeds(rows, console)
+    print_footnotes([seeds_in_words(rows)], console)
     _print_differences(
-        "difference from the random control that keeps as many tokens (95 % intervals, paired)",
-        found.random_differences,
-        console,
+        "difference from the random control that keeps as many tokens", found.random_differences, console
     )
-    _print_differences("difference from full (95 % intervals, paired)", found.full_differences, console)
-    _print_differences(
-        "difference from the method of the first run (95 % intervals, paired)", found.method_differences, console
-    )
+    _print_differences("difference from full", found.full_differences, console)
+    _print_differences("difference from the method of the first run", found.method_differences, console)
     if found.agreements:
         console.print()
         print_line(console, "agreement: tokens that two arms both keep")
@@ -60,21 +68,16 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
         return
     console.print()
     print_line(console, title)
-    columns = [
-        Column("held-out loss", tuple(figure_cell(one.loss, _signed) for one in found)),
-        Column("exact match, points", tuple(figure_cell(one.exact_match, _points) for one in found)),
-    ]
+    columns = []
+    for name, measure in MEASURES.items():
+        of_measure = [one.measures.get(name) for one in found]
+        unit = ", points" if measure.unit == "share" else ""
+        columns.append(Column(f"{measure.title}{unit}", tuple(difference_cell(one, measure) for one in of_measure)))
+        columns.append(Column("p", tuple(Cell(f"{one.p_adjusted:.3f}" if one else "") for one in of_measure)))
     told = tuple(column for column in columns if any(cell.text for cell in column.cells))
     if told:
         names = tuple(one.arm for one in found)
         print_table(ResultTable(names, tuple(f"minus {one.against}" for one in found), told), console, _PAIR_WIDTH)
+        print_line(console, differences_in_words(found))
     else:
         print_line(console, "  no results on the same data")
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "\u2212")
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}".replace("-", "\u2212")

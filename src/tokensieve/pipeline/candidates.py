@@ -1,0 +1,112 @@
+"""What a search tries: the methods that a recipe has the models for, each with every fraction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tokensieve.errors import TokensieveError
+from tokensieve.methods import all_methods, get_method
+from tokensieve.methods._base import FractionMethod, Method
+from tokensieve.pipeline.recipe import Recipe
+from tokensieve.search.halving import Candidate
+from tokensieve.train.schedules import schedule_of
+
+AUTO = "auto"
+"""The fraction that stands for one that a search decides."""
+_CONTROL = "random"
+
+
+def searched_methods(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Return the methods that a search tries, by their labels, with hyper-parameters but without a fraction.
+
+    Raises:
+        TokensieveError: a method that cannot be tried, or none.
+    """
+    given = recipe.search.methods or tuple(_usable(recipe))
+    if not given:
+        raise TokensieveError(
+            "the recipe has the models of no method that a search tries",
+            where="recipe: search.methods",
+            hint="name methods, or give the model that one needs, such as models.reference; `tokensieve methods` "
+            "lists what each needs",
+        )
+    found: dict[str, dict[str, Any]] = {}
+    for number, choice in enumerate(given):
+        where = f"recipe: search.methods.{number}"
+        try:
+            _check(recipe, choice)
+        except TokensieveError as error:
+            raise TokensieveError(error.what, where=where, hint=error.hint) from error
+        same = sum(one["name"] == choice["name"] for one in found.values())
+        found[f"{choice['name']}-{same + 1}" if same else choice["name"]] = dict(choice)
+    return found
+
+
+def candidates(methods: Mapping[str, Any], fractions: tuple[float, ...]) -> list[Candidate]:
+    """Return the candidates in order of preference: every method at the first fraction, then at the second."""
+    return [Candidate(label, fraction) for fraction in fractions for label in methods]
+
+
+def _usable(recipe: Recipe) -> Iterator[dict[str, Any]]:
+    """Yield the methods that a search tries unless told otherwise, the recipe's own with its hyper-parameters."""
+    own = {name: value for name, value in recipe.method.items() if name != "fraction"}
+    for name, cls in all_methods().items():
+        if name == _CONTROL or not issubclass(cls, FractionMethod):
+            continue
+        method, schedule = cls(), schedule_of(cls)
+        online = method.online and "current" not in recipe.models
+        if not (online or schedule.trains or schedule.refined_role(method) or _missing_roles(recipe, method)):
+            yield own if own.get("name") == name else {"name": name}
+
+
+def _check(recipe: Recipe, choice: Mapping[str, Any]) -> None:
+    parameters = dict(choice)
+    name = parameters.pop("name", None)
+    if not isinstance(name, str):
+        raise TokensieveError("a method needs a name", hint="search.methods: [token-cleaning, entropy]")
+    if "fraction" in parameters:
+        raise TokensieveError(
+            f"method '{name}' has a fraction, and search.fractions says which are tried",
+            hint="leave the fraction out",
+        )
+    method = get_method(name, **parameters)
+    if name == _CONTROL or not isinstance(method, FractionMethod):
+        raise TokensieveError(
+            f"method '{name}' has no fraction to search"
+            if name != _CONTROL
+            else "random is the control of every candidate, and cannot be one",
+            hint=f"one of: {', '.join(_with_fraction())}",
+        )
+    if schedule_of(type(method)).trains:
+        raise TokensieveError(
+            f"method '{name}' trains in rounds, so that its optimizer steps cannot equal those of the controls",
+            hint="leave it out; `tokensieve run` compares it with its controls",
+        )
+    if missing := _missing_roles(recipe, method):
+        raise TokensieveError(
+            f"method '{name}' needs a model in the role '{missing[0]}', and the recipe names none",
+            hint=f"name it with models.{missing[0]}.path, have it made with models.{missing[0]}.warm_up: "
+            "{rows: 1000}, or leave the method out",
+        )
+
+
+def _missing_roles(recipe: Recipe, method: Method) -> list[str]:
+    provided = {*recipe.models, "history", "current", *schedule_of(type(method)).provides}
+    return sorted({role for role, _ in method.needs} - provided)
+
+
+def _with_fraction() -> list[str]:
+    return [name for name, cls in all_methods().items() if issubclass(cls, FractionMethod) and name != _CONTROL]
+
+
+def is_automatic(recipe: Recipe) -> bool:
+    """Whether a search decides the fraction of the recipe's method."""
+    return recipe.method.get("fraction") == AUTO
+
+
+def for_one_method(recipe: Recipe) -> Recipe:
+    """Return the recipe whose search decides the fraction of the recipe's method alone."""
+    choice = {name: value for name, value in recipe.method.items() if name != "fraction"}
+    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, methods=(choice,)))

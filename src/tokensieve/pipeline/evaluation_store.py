@@ -1,0 +1,40 @@
+"""Evaluations in the store: a model is evaluated once on the same data with the same settings, whatever the run.
+
+``evaluations/<id>/`` holds what `ArmFolder.write_evaluation` writes. Every run has a copy of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.store import fingerprint
+from tokensieve.store.atomic import atomic_file, atomic_folder, locked
+
+Evaluated = tuple[Mapping[str, Any], Mapping[str, Sequence[Mapping[str, Any]]]]
+"""Results, and by name the rows behind them."""
+
+
+def evaluate_once(store: Path, identity: Mapping[str, Any], arm: ArmFolder, evaluate: Callable[[], Evaluated]) -> None:
+    """Write the evaluation of a model into the folder of an arm: the one in the store, or a new one.
+
+    Args:
+        store: the store.
+        identity: what the evaluation is made from, as JSON values; is written beside the results.
+        arm: gets the files.
+        evaluate: carries out the evaluation.
+    """
+    key = fingerprint.of_value({**identity, "versions": fingerprint.versions()})
+    folder = store / "evaluations" / key[:16]
+    with locked(folder):
+        if not folder.is_dir():
+            results, rows = evaluate()
+            with atomic_folder(folder) as partial:
+                ArmFolder(partial).write_evaluation({**identity, **results}, rows)
+    kept = ArmFolder(folder).evaluation_file
+    for source in (*(path for path in sorted(folder.iterdir()) if path != kept), kept):
+        with atomic_file(arm.path / source.name) as partial:
+            shutil.copyfile(source, partial)

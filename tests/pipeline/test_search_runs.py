@@ -1,0 +1,239 @@
+"""`tokensieve search` with real runs of a tiny model: two methods, one fraction, two rows of steps."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import tokensieve
+from tokensieve.cli import main
+from tokensieve.errors import TokensieveError
+from tokensieve.models import loading, pool
+from tokensieve.pipeline import search as searching
+from tokensieve.pipeline import workbench
+from tokensieve.pipeline.candidates import candidates, searched_methods
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.progress import StageProgress
+from tokensieve.report.terminal.search import print_search
+from tokensieve.runs.view import load_run
+from tokensieve.search.search import confirms
+from tokensieve.store.atomic import read_json
+from tokensieve.train import trainer
+
+SEARCH = "search={methods: [entropy, loss], fractions: [0.5], probes: 30, seeds: 2}"
+WORDS = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "one", "to"]
+
+
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    """Forty different rows."""
+    path, generator = tmp_path_factory.mktemp("held-out") / "rows.jsonl", np.random.default_rng(1)
+    with path.open("w") as file:
+        for row in range(40):
+            answer = {"role": "assistant", "content": " ".join(generator.choice(WORDS, 4))}
+            file.write(json.dumps({"messages": [{"role": "user", "content": f"row {row}"}, answer]}) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def arguments(module_arguments, held_out):
+    """Return the overrides of a small search; all of them share a store."""
+    return lambda output, *more: module_arguments(output, f"evaluate.held_out=[{held_out}]", SEARCH, *more)
+
+
+@pytest.fixture(scope="module")
+def recipe(arguments):
+    """Return the recipe of a small search."""
+    return lambda output, *more: load_recipe(None, arguments(output, *more))
+
+
+@pytest.fixture(scope="module")
+def found(recipe):
+    """A search that has ended."""
+    return search(recipe("found"))
+
+
+def search(recipe):
+    return searching.search(recipe, StageProgress(shown=False))
+
+
+def file_of(recipe):
+    return searching.RunFolder(searching.Path(recipe.output)).search / "search.json"
+
+
+def test_a_search_writes_its_table_and_every_probe_is_a_run(recipe, found):
+    small = recipe("found")
+    assert [(one.stage, one.candidate.name, one.steps) for one in found.entries[:2]] == [
+        ("rung 1", "entropy-0.5", 2),
+        ("rung 1", "loss-0.5", 2),
+    ]
+    assert read_json(file_of(small)) == json.loads(json.dumps(found.to_json()))
+    probe = file_of(small).parent / "probes/rung-1/loss-0.5"
+    assert load_run(probe).arms == ("full", "random", "loss")
+    rows = searching.prepare_search(small, StageProgress(shown=False)).inputs.held_out
+    assert rows is not None
+    hashes = rows.hashes
+    losses = [json.loads(line) for line in (probe / "arms/loss/held_out.jsonl").read_text().splitlines()]
+    seen = [row for row, confirming in zip(losses, confirms(hashes), strict=True) if not confirming]
+    mean = sum(row["losses"] for row in seen) / sum(row["tokens"] for row in seen)
+    assert found.entries[1].own == pytest.approx(mean), "the rungs see the rows that choose"
+    printed = io.StringIO()
+    print_search(found, Console(file=printed, width=80))
+    assert "entropy-0.5" in printed.getvalue()
+    assert "method:" in printed.getvalue()
+
+
+def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
+    train, calls = workbench.train, []
+
+    def killed(*given, **more):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return train(*given, **more)
+
+    monkeypatch.setattr(workbench, "train", killed)
+    small = recipe("killed", "seed=5")
+    with pytest.raises(KeyboardInterrupt):
+        search(small)
+    assert [row["candidate"]["method"] for row in read_json(file_of(small))["table"]] == ["entropy"]
+    resumed = search(small).to_json()
+    assert len(resumed["table"]) >= 2
+    assert len(calls) <= resumed["plan"]["trainings"] + 1, "what was trained before is not trained again"
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert search(recipe("whole", "seed=5")).to_json() == resumed
+    monkeypatch.setattr(searching, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
+    assert search(small).to_json() == resumed
+
+
+def test_another_search_in_the_same_folder_is_refused(recipe, found):
+    with pytest.raises(TokensieveError, match="seeds: 2 there, 3 here") as error:
+        search(recipe("found", "search.seeds=3"))
+    assert "delete this folder" in str(error.value)
+    assert search(recipe("found", "report.examples=3", "method=loss")) == found
+
+
+def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch):
+    prices = []
+    plan = searching.plan_search
+    monkeypatch.setattr(searching, "plan_search", lambda *given: prices.append(given[4:6]) or plan(*given))
+    again = search(recipe("minutes", "search.probes=null", "search.minutes=30"))
+    ((price, budget),) = prices
+    assert 0 < price.step < 30
+    assert 0 <= price.fixed < 60
+    assert 1700 < budget < 1800, "what measuring took is spent"
+    assert again.entries == found.entries, "the steps, and so the models, are those of the other search"
+    with pytest.raises(TokensieveError, match=r"needs .* minutes, and the budget is 0 minutes"):
+        search(recipe("short", "search.probes=null", "search.minutes=0.0001"))
+
+
+def test_a_reference_is_made_once_whatever_the_steps_of_a_probe(recipe, trained, module_run, arguments):
+    reference = ("models.reference.warm_up={rows: 6, train: {learning_rate: 5e-2}}", "search.methods=token-cleaning")
+    work = searching.prepare_search(recipe("made", *reference), StageProgress(shown=False))
+    for steps in (1, 2):
+        probe = work.probe_recipe(work.folder / f"probe-{steps}", {"name": "token-cleaning"}, steps, [0])
+        searching.run_recipe(probe, "measure", progress=False)
+        assert probe.train is not None
+        assert probe.train.arguments["max_steps"] == steps
+    assert len(trained) == 1
+    module_run("ordinary", *reference, until="measure")
+    assert len(trained) == 1, "an ordinary run finds it"
+
+
+def test_an_automatic_fraction_is_searched_first_and_the_run_says_what_came_out(recipe, trained):
+    small = recipe("auto", "method={name: entropy, fraction: auto}", "search={fractions: [0.4], probes: 9, seeds: 2}")
+    folder = tokensieve.run(small, "evaluate", progress=False)
+    view = load_run(folder)
+    selection = view.row("entropy").selection
+    assert selection is not None
+    assert selection.parameters["fraction"] == 0.4
+    result = read_json(file_of(small))["result"]
+    assert any(result["sentence"] in warning for warning in view.warnings) is (result["recommended"] is None)
+    begun = len(trained)
+    assert tokensieve.run(small, "evaluate", progress=False) == folder
+    assert len(trained) == begun
+    assert read_json(file_of(small))["plan"]["candidates"] == [{"method": "entropy", "fraction": 0.4}]
+
+
+def test_the_recipe_of_an_automatic_run_has_the_fraction(recipe, monkeypatch):
+    dry = searching.search_lines(recipe("lines"), StageProgress(shown=False))
+    assert dry[0] == "candidates: entropy-0.5, loss-0.5"
+    assert dry[-1] == "ok: everything but the weights was checked"
+    with pytest.raises(TokensieveError, match="a search decides the fraction of `method` alone"):
+        searching.run_recipe(recipe("other", "controls=[{name: entropy, fraction: auto}]"), progress=False)
+
+
+def test_methods_are_those_whose_models_the_recipe_has(arguments):
+    own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: entropy, keep: bottom, fraction: 0.2}"))
+    assert searched_methods(own) == {"entropy": {"name": "entropy", "keep": "bottom"}, "loss": {"name": "loss"}}
+    more = load_recipe(None, arguments("a", "search.methods=[]", "models.reference=x", "models.current=y"))
+    assert {"token-cleaning", "rho-1", "sstoken", "forgetting"} <= searched_methods(more).keys()
+    assert not {"random", "self-evolving", "toss", "dft", "full"} & searched_methods(more).keys()
+    both = load_recipe(None, arguments("a", "search.methods=[entropy, {name: entropy, keep: bottom}]"))
+    labels = searched_methods(both)
+    assert labels["entropy-2"] == {"name": "entropy", "keep": "bottom"}
+    assert [one.name for one in candidates(labels, (0.5, 0.7))] == [
+        "entropy-0.5",
+        "entropy-2-0.5",
+        "entropy-0.7",
+        "entropy-2-0.7",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["search.probes=3"], r"2 candidates .* needs 10 probes, and the budget is 3 probes"),
+        (["search.methods=[entropie]"], r"unknown method 'entropie'; did you mean 'entropy'"),
+        (["search.methods=[token-cleaning]"], "needs a model in the role 'reference', and the recipe names none"),
+        (["search.methods=[dft]"], "'dft' has no fraction to search"),
+        (["search.methods=[random]"], "random is the control of every candidate"),
+        (["search.methods=[{name: entropy, fraction: 0.5}]"], "search.fractions says which are tried"),
+        (["search.methods=[self-evolving]", "models.reference.warm_up={rows: 4}"], "'self-evolving' trains in rounds"),
+        (["search.measure=exact_match"], r"the recipe has no evaluate\.exact_match"),
+        (["search.measure=loss"], "a search cannot decide by 'loss'"),
+        (["evaluate.held_out.files=[]"], r"the recipe has no evaluate\.held_out"),
+        (["evaluate.held_out.limit=39"], "there are 39 different ones"),
+        (["train=null"], "train is null"),
+        (["select.threshold=0.5"], "a threshold decides in place of every fraction"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_error_before_a_model_is_loaded(recipe, changes, told, monkeypatch):
+    for module in (loading, pool, trainer):
+        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    given = recipe("bad", *changes)
+    with pytest.raises(TokensieveError, match=told) as error:
+        search(given)
+    assert "hint:" in str(error.value)
+    assert not file_of(given).exists()
+
+
+def test_held_out_rows_that_are_trained_on_are_refused(recipe, held_out, tmp_path):
+    (tmp_path / "pool.jsonl").write_text(held_out.read_text().splitlines(keepends=True)[3])
+    with pytest.raises(TokensieveError, match=r"1 of 40 held-out examples are in data\.files too.*\(row 3, "):
+        search(recipe("overlap", f"data.files=[{tmp_path / 'pool.jsonl'}]"))
+
+
+def test_exact_match_can_decide(recipe, held_out, tmp_path):
+    match = f"evaluate.exact_match={{files: [{held_out}], max_new_tokens: 2}}"
+    given = recipe("match", match, "search.measure=exact_match")
+    work = searching.prepare_search(given, StageProgress(shown=False))
+    assert not work.measure.lower_is_better
+    assert len(work.rows.confirming) == 40
+    probe = work.probe_recipe(tmp_path / "probe", {"name": "loss"}, 2, [5, 6])
+    assert probe.evaluate.held_out.files == ()
+    assert probe.evaluate.exact_match == given.evaluate.exact_match
+
+
+def test_the_command_prints_the_answer(arguments, found, capsys):
+    main(["search", *arguments("found"), "--probes", "30", "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(found.to_json()))
+    main(["search", *arguments("found"), "--probes=30"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f" {found.sentence} " in printed
+    main(["search", *arguments("command"), "--dry-run", "--minutes", "5"])
+    assert "at most that, as far as 5 minutes pay for it" in capsys.readouterr().out

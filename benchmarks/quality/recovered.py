@@ -20,11 +20,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pools import KINDS, build
-from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
 
 from tokensieve.evaluate.differences import PairedDifference, holm
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
+from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 

@@ -86,6 +86,7 @@ def _data(recipe: Recipe) -> dict[str, DataSettings]:
     """Return the data sets that a run reads, by their keys in the recipe."""
     others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
     others |= {"evaluate.held_out": recipe.evaluate.held_out, "evaluate.exact_match": recipe.evaluate.exact_match}
+    others |= {"evaluate.unwanted": recipe.evaluate.unwanted, "evaluate.corrected": recipe.evaluate.corrected}
     given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
     return {"data": recipe.data, **given}
 
@@ -181,8 +182,16 @@ def _data_lines(inputs: Inputs) -> Iterator[str]:
         yield f"{key}: {_counted(examples.counts)}"
         if examples.counts.unused_columns:
             yield f"  {examples.counts.unused_in_words()}"
-    if inputs.questions:
-        yield f"evaluate.exact_match: {len(inputs.questions):,} questions"
+    evaluation = inputs.evaluation
+    if evaluation.questions:
+        yield f"evaluate.exact_match: {len(evaluation.questions):,} questions"
+    if (unwanted := evaluation.unwanted) is not None:
+        yield (
+            f"evaluate.unwanted: {len(unwanted.texts):,} texts, {unwanted.after_held_out:,} of them after held-out "
+            f"prompts; {len(unwanted.questions):,} prompts to answer"
+        )
+    if evaluation.corrected is not None:
+        yield f"evaluate.corrected: {len(evaluation.corrected.corrections):,} corrected answers"
 
 
 def _training_lines(inputs: Inputs, progress: StageProgress) -> Iterator[str]:

@@ -18,7 +18,10 @@ from tokensieve.data.repeats import in_words, shared
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.corrected import Corrected, read_corrected
+from tokensieve.evaluate.evaluate import EvaluationData
 from tokensieve.evaluate.exact_match import Question, read_questions
+from tokensieve.evaluate.unwanted import Unwanted, check_not_trained, read_unwanted
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import TopExamples
@@ -36,8 +39,7 @@ class Inputs:
         plan: with the length of examples decided.
         encoder: tokenizer and chat template.
         examples: the tokenised pool.
-        held_out: tokenised evaluation data, or None.
-        questions: prompts and answers for exact match.
+        evaluation: what models are evaluated on.
         warm_ups: tokenised data of each model to be made that has files of its own, by role.
         models: the models that exist, by role; those to be made are missing here.
     """
@@ -45,10 +47,14 @@ class Inputs:
     plan: Plan
     encoder: Encoder
     examples: ExampleStore
-    held_out: ExampleStore | None
-    questions: tuple[Question, ...]
+    evaluation: EvaluationData
     warm_ups: Mapping[Role, ExampleStore]
     models: Mapping[Role, ModelSettings]
+
+    @property
+    def held_out(self) -> ExampleStore | None:
+        """Tokenised evaluation data."""
+        return self.evaluation.held_out
 
 
 def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
@@ -79,7 +85,13 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     held_out = None
     if (others := recipe.evaluate.held_out).files:
         held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
-    questions = recipe_questions(recipe, encoder)
+    evaluation = EvaluationData(
+        held_out, recipe_questions(recipe, encoder), _unwanted(recipe, encoder), _corrected(recipe, encoder)
+    )
+    if evaluation.unwanted is not None:
+        warning = check_not_trained(evaluation.unwanted, examples, encoder.turn_end_ids)
+        if warning is not None:
+            progress.warn(warning)
     warm_ups: dict[Role, ExampleStore] = {}
     for role, settings in recipe.models.items():
         if (made := settings.warm_up) is not None and made.files:
@@ -96,7 +108,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
         _check_role(recipe, role, models[role], plan.base, encoder, examples)
         _check_layers(plan.statistics.get(role, ()), models[role])
     check_adapters(recipe, plan.base)
-    inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, held_out, questions, warm_ups, models)
+    inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, evaluation, warm_ups, models)
     _check_disk(inputs)
     return inputs
 
@@ -119,6 +131,20 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
     if (match := recipe.evaluate.exact_match) is None:
         return ()
     return tuple(read_questions(recipe.data.of_others(match.files, match), encoder, match.extract))
+
+
+def _unwanted(recipe: Recipe, encoder: Encoder) -> Unwanted | None:
+    evaluate = recipe.evaluate
+    if (unwanted := evaluate.unwanted) is None:
+        return None
+    held_out = recipe.data.of_others(evaluate.held_out.files, evaluate.held_out) if evaluate.held_out.files else None
+    return read_unwanted(recipe.data.of_others(unwanted.files, unwanted), held_out, encoder)
+
+
+def _corrected(recipe: Recipe, encoder: Encoder) -> Corrected | None:
+    if (corrected := recipe.evaluate.corrected) is None:
+        return None
+    return read_corrected(recipe.data.of_others(corrected.files, corrected), encoder)
 
 
 def inspect(

@@ -91,6 +91,7 @@ OUT_OF_RANGE = {
     "buffer": 0,
     "mode": "fast",
     "layer": 0.5,
+    "types": 3,
 }
 ANY_VALUE = {"seed"}
 

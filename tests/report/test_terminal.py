@@ -17,6 +17,7 @@ from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import Scale, styled_runs
+from tokensieve.report.table import example_json
 from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
@@ -67,7 +68,7 @@ def test_long_names_and_markup_in_results(demo):
 
 
 def test_a_run_without_evaluation_has_results(demo):
-    for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
+    for path in demo.folder.glob("arms/*/evaluation.json"):
         path.unlink()
     text = printed(lambda console: print_results(load_run(demo.folder), console))
     assert "74.4 %" in text
@@ -75,7 +76,7 @@ def test_a_run_without_evaluation_has_results(demo):
 
 
 def test_decisions_without_colour(demo):
-    assert "ask·hello[-·the·world·the·token<|end|>-]" in shown(demo, 0)
+    assert "ask·hello[-·the-][-!·world!-][-·the-][-!·token!-][-<|end|>-]" in shown(demo, 0)
     assert "{+<script>" in shown(demo, 2, width=200)
 
 
@@ -197,3 +198,17 @@ def test_warnings_of_a_run_stand_under_its_results(demo):
     view = dataclasses.replace(load_run(demo.folder), warnings=["3 of 40 examples repeat an earlier one"])
     text = printed(lambda console: print_results(view, console))
     assert text.rstrip().endswith("warning: 3 of 40 examples repeat an earlier one")
+
+
+def test_marked_tokens_are_named_by_type(demo):
+    text = shown(demo, 0, width=200)
+    assert "!marked!" in text
+    assert "marked as odd <b>: ·world\nmarked as wrong: ·token" in text
+    assert "overline" not in text
+    assert "\x1b[1;9;53;" in shown(demo, 0, **COLOUR)
+    assert "marked" not in shown(demo, 5)
+
+
+def test_the_json_of_an_example_has_the_types_of_marks(demo):
+    tokens = example_json(load_run(demo.folder), 0, "full")["tokens"]
+    assert [one["mark"] for one in tokens if one["trainable"]] == [None, "odd <b>", None, "wrong", None]

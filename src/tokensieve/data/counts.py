@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tokensieve.containers import IGNORE_INDEX
+from tokensieve.containers import IGNORE_INDEX, Bool
 from tokensieve.data.columns import form_of, unused
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.repeats import Hashes, in_words, repeats
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
+from tokensieve.data.words import Words
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.checksum import FileRecord
@@ -27,7 +31,9 @@ _MOST_NAMES = 20
 class Counts:
     """What became of the rows. Tokens are counted after truncation unless the name says otherwise.
 
-    `unused_columns` has the number of rows by the name of each column that nothing uses.
+    `unused_columns` has the number of rows by the name of each column that nothing uses. `marks` has, by type, the
+    numbers of `rows`, `tokens` and `words` that are marked, `marked` those of any type; a word is marked where one of
+    its tokens is.
     """
 
     rows: int = 0
@@ -54,6 +60,9 @@ class Counts:
     largest_id_at: str = ""
     lengths: dict[str, int] = field(default_factory=dict)
     unused_columns: dict[str, int] = field(default_factory=dict)
+    marked: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, dict[str, int]] = field(default_factory=dict)
+    marked_tokens_cut: int = 0
 
     def warnings(self) -> list[str]:
         """Return what a user should know before training on these examples."""
@@ -69,6 +78,7 @@ class Counts:
             found.append(
                 f"{self.truncated_examples} examples were truncated: {self.tokens_cut} tokens cut, "
                 f"{self.trainable_tokens_cut} of them trainable (data.max_length)"
+                + (f", {self.marked_tokens_cut} of these marked" if self.marked_tokens_cut else "")
             )
         if self.repeated_examples:
             found.append(
@@ -113,6 +123,15 @@ class Counts:
             )
         return found
 
+    def marks_in_words(self) -> Iterator[str]:
+        """Yield how much is marked: in all, and by type where there are several."""
+        if not self.marked:
+            return
+        share = f"{100 * self.marked['tokens'] / self.trainable_tokens:.1f} %"
+        yield f"marked: {_rows_tokens_words(self.marked)} ({share} of the trainable tokens)"
+        if len(self.marks) > 1:
+            yield from (f"  {name}: {_rows_tokens_words(found)}" for name, found in self.marks.items())
+
     def unused_in_words(self) -> str:
         """Return which columns nothing uses, and in how many rows they have a value."""
         named = [f"{name} ({rows:,})" for name, rows in self.unused_columns.items()]
@@ -133,6 +152,7 @@ class Tally:
         ends = {*encoder.turn_end_ids, tokenizer.eos_token_id, tokenizer.bos_token_id}  # GPT-2 has one token for all
         self._unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
         self._built_in_template = not encoder.own_template
+        self._words = Words(TokenDecoder(tokenizer.backend_tokenizer))
 
     def add(self, row: Row, encoded: Encoded) -> Encoded | None:
         """Truncate and count one row; None when nothing is left to train on."""
@@ -145,6 +165,7 @@ class Tally:
             counts.truncated_examples += 1
             counts.tokens_cut += cut
             counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
+            counts.marked_tokens_cut += _marked(encoded) - _marked(kept)
         counts.straddling_tokens += encoded.straddling
         counts.thoughts_forgotten += encoded.forgotten
         counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
@@ -162,6 +183,8 @@ class Tally:
             counts.unknown_tokens += int((kept.labels == self._unknown).sum())
         self._lengths.append(len(trainable))
         self._hashes.add(kept.input_ids, row.number)
+        if kept.marks is not None:
+            self._count_marks(kept, kept.marks, trainable)
         self._count_turns(kept, trainable, cut_at_end=cut > 0 and self._settings.truncation == "keep-start")
         if (largest := int(kept.input_ids.max())) > counts.largest_id:
             counts.largest_id, counts.largest_id_at = largest, row.where
@@ -176,6 +199,19 @@ class Tally:
         self.counts.turns += len(last)
         self.counts.turns_ended += int(ended.sum())
         self.counts.turn_ends_untrained += int(untrained.sum())
+
+    def _count_marks(self, kept: Encoded, marks: NDArray[np.int32], trainable: Bool) -> None:
+        words = self._words.number(kept.input_ids, trainable, np.array([0, len(trainable)]))
+        for number in (0, *np.unique(marks[marks > 0]).tolist()):
+            of_type = marks == number if number else marks > 0
+            name = kept.mark_types[number - 1]
+            found = self.counts.marks.setdefault(name, {}) if number else self.counts.marked
+            sizes = {
+                "rows": int(of_type.any()),
+                "tokens": int(np.count_nonzero(of_type)),
+                "words": len(np.unique(words[of_type & (words >= 0)])),
+            }
+            found |= {what: found.get(what, 0) + size for what, size in sizes.items()}
 
     def finish(self, source: str) -> Counts:
         """Return the counts.
@@ -204,3 +240,11 @@ class Tally:
         """Write the hash and the source row of each example."""
         hashes, rows = self._hashes.hashes, self._hashes.rows
         return write_shard(path, offsets([len(rows)]), {"hash": hashes, "row": rows})
+
+
+def _rows_tokens_words(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{found[what]:,} {what}" for what in ("rows", "tokens", "words"))
+
+
+def _marked(encoded: Encoded) -> int:
+    return 0 if encoded.marks is None else int(np.count_nonzero(encoded.marks))

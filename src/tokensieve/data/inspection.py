@@ -50,12 +50,14 @@ class Preview:
         where: its file and line.
         token_ids: ids of its tokens.
         trainable: for each token whether it is trained on.
+        marks: for each token 0, or 1 where it is marked; empty where none is.
     """
 
     row: int
     where: str
     token_ids: list[int]
     trainable: list[bool]
+    marks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -202,4 +204,6 @@ def _check_vocabulary(counts: Counts, encoder: Encoder) -> None:
 
 
 def _preview(row: Row, encoded: Encoded) -> Preview:
-    return Preview(row.number, row.where, encoded.input_ids.tolist(), (encoded.labels != IGNORE_INDEX).tolist())
+    trainable = (encoded.labels != IGNORE_INDEX).tolist()
+    marks = [] if encoded.marks is None else (encoded.marks > 0).astype(int).tolist()
+    return Preview(row.number, row.where, encoded.input_ids.tolist(), trainable, marks)

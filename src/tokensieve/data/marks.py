@@ -174,8 +174,8 @@ def _parts(given: Any) -> tuple[int, int, str, str | None]:
         parts, text = [given.get("start"), given.get("end"), given.get("type")], given.get("text")
     if isinstance(parts, list | tuple) and len(parts) in (2, 3):
         start, stop, kind = parts[0], parts[1], parts[2] if len(parts) == 3 else None
-        numbers = isinstance(start, int) and isinstance(stop, int) and bool not in (type(start), type(stop))
-        if numbers and isinstance(kind, str | None) and isinstance(text, str | None):
+        texts = isinstance(kind, str | None) and isinstance(text, str | None)
+        if isinstance(start, int) and isinstance(stop, int) and bool not in (type(start), type(stop)) and texts:
             return start, stop, kind or MARKED, text
     raise TokensieveError(f"not a span: {given!r:.80}", hint=_EXAMPLE)
 

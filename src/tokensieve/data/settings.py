@@ -102,6 +102,7 @@ class DataSettings:
         limit: read this many rows at most.
         bad_rows: what becomes of a row that cannot be used: `error` stops at the first, `skip` leaves them out and
             writes each with its reason to `bad_rows.jsonl`, beside the tokenised examples in the store.
+        answers: which answers are trained on: those `given`, or the `corrected` ones of the rows that have them.
         license: licence of the data, for the card of what comes of it, such as `apache-2.0`; `unknown` when not
             given.
 
@@ -122,6 +123,7 @@ class DataSettings:
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
     bad_rows: Literal["error", "skip"] = "error"
+    answers: Literal["given", "corrected"] = "given"
     license: str | None = None
 
     def __post_init__(self) -> None:
@@ -151,8 +153,12 @@ class DataSettings:
         return ", ".join(entry.path for entry in self.entries)
 
     def of_others(self, files: Files, reading: ReadSettings) -> DataSettings:
-        """Return how other files are read: as these where `reading` does not say otherwise, but all their rows."""
-        return dataclasses.replace(self, **{"limit": None, **_given(reading), "files": files})
+        """Return how other files are read: as these where `reading` does not say otherwise, but all their rows.
+
+        They keep the answers that they are given.
+        """
+        changes = {"limit": None, **_given(reading), "files": files, "answers": "given"}
+        return dataclasses.replace(self, **changes)
 
 
 def check_files_given(files: Files, reading: ReadSettings) -> None:

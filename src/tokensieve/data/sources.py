@@ -115,7 +115,7 @@ def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
 
 
 def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(dataset.withformat_of(None)):  # tensors, if it was saved with a format
+    for number, row in enumerate(dataset.with_format(None)):  # tensors, if it was saved with a format
         yield f"{source} row {number}", without_gaps(row)
 
 

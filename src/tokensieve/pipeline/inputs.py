@@ -82,6 +82,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
         _check_candidates(arm, examples.counts.examples)
+        arm.method.check_marks(examples.mark_types)
     held_out = None
     if (others := recipe.evaluate.held_out).files:
         held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")

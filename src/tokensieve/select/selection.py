@@ -76,6 +76,7 @@ class Selection:
         kept_turn_ends: kept tokens that are kept because they end a turn.
         rounds: what each round selected, where selecting and training took turns.
         examples_absent: examples that an imported file does not have.
+        marks: what became of the marked tokens, the fields of `MarkedTokens`; None where no token is marked.
     """
 
     identity: SelectionIdentity
@@ -93,6 +94,7 @@ class Selection:
     rounds: Sequence[Mapping[str, Any]] = ()
     examples_absent: int = 0
     kept_turn_ends: int = 0
+    marks: Mapping[str, Any] | None = None
 
     @property
     def method(self) -> str:

@@ -49,6 +49,7 @@ _LOOKS: dict[State, Look] = {
     "dropped": Look(strike=True),
     "mixed": Look(underline=True, strike=True),
 }
+_MARKED = Look(bold=True, overline=True)
 _FLAT = Scale(0.0, 0.0, signed=False)
 
 Segment = tuple[str, Look]
@@ -132,17 +133,26 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
     scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
     trainable, kept = example.trainable, example.kept(arm)
     pieces = view.decoder.pieces(example.token_ids)
-    runs = styled_runs(pieces, trainable, kept, values, scale)
+    runs = styled_runs(pieces, trainable, kept, values, scale, marks=example.marks)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
-    console.print(_legend(value, scale, console))
+    console.print(_legend(value, scale, console, marks=example.marks is not None))
     console.print()
     _print_lines(_segments(runs, scale, console), console)
     console.print()
     names = view.decoder.names(example.token_ids, pieces)
-    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
+    marked = _marked(names, example, view.store.mark_types)
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm), *marked]:
         print_line(console, line)
+
+
+def _marked(names: Sequence[str], example: ExampleView, types: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each type of marks that an example has: its tokens."""
+    if example.marks is not None:
+        for number, name in enumerate(types, 1):
+            if tokens := [names[place] for place in np.flatnonzero(example.marks == number).tolist()]:
+                yield f"marked as {name}: {', '.join(tokens)}"
 
 
 def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
@@ -182,14 +192,17 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
         for part in (slice(0, head), slice(tail, total)):
             chosen, ids = trainable[part], preview.token_ids[part]
             nothing = np.zeros(len(ids), dtype=np.float32)
-            runs = styled_runs(decoder.pieces(ids), chosen, chosen, nothing, _FLAT)
+            marks = np.array(preview.marks[part], dtype=np.uint8) if preview.marks else None
+            runs = styled_runs(decoder.pieces(ids), chosen, chosen, nothing, _FLAT, marks=marks)
             _print_lines(_segments(runs, None, console), console)
             if part.stop == head < total:
                 cut, trained = tail - head, int(trainable[head:tail].sum())
                 print_line(console, f"... {cut:,} tokens left out, {trained:,} of them trained on (--tokens) ...")
     if found.previews:
         console.print()
-        print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))
+        plain = _is_plain(console)
+        marked = (", marked: " + ("!between these!" if plain else "bold")) if found.counts.marked else ""
+        print_line(console, "trained on: " + ("{+between these+}" if plain else "underlined") + marked)
     _print_problems(found.problems, console)
 
 
@@ -262,10 +275,11 @@ def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> 
     return table
 
 
-def _legend(name: str, scale: Scale, console: Console) -> Text:
+def _legend(name: str, scale: Scale, console: Console, *, marks: bool) -> Text:
     ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
     if _is_plain(console):
-        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~], prompt without brackets")
+        marked = ", !marked!" if marks else ""
+        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~]{marked}, prompt without brackets")
     legend = Text(f"{name} ")
     for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
         legend.append(" ", _level_look(level, scale))
@@ -274,6 +288,8 @@ def _legend(name: str, scale: Scale, console: Console) -> Text:
     for state, word in named.items():
         legend.append(word, _LOOKS[state])
         legend.append("" if state == "prompt" else ", ")
+    if marks:
+        legend.append(", ").append("marked", _MARKED)
     return legend
 
 
@@ -285,16 +301,18 @@ def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) 
     """Yield text with its style; without a scale, colour only separates prompt from answer."""
     plain = _is_plain(console)
     # Brackets do not show values, so without colour the text is not split where the value changes.
-    for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
+    shown = groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level, run.style.marked))
+    for (state, level, marked), group in shown:
         text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
         if plain:
             before, after = _BRACKETS[state]
             body = text.removesuffix("\n")
+            if marked:
+                before, after = f"{before}!", f"!{after}"
             yield before + body + after + text[len(body) :], Look.null()
-        elif scale is None or state == "prompt":
-            yield text, _LOOKS[state]
-        else:
-            yield text, _LOOKS[state] + _level_look(level, scale)
+            continue
+        look = _LOOKS[state] if scale is None or state == "prompt" else _LOOKS[state] + _level_look(level, scale)
+        yield text, look + _MARKED if marked else look
 
 
 def _print_lines(segments: Iterator[Segment], console: Console) -> None:
@@ -348,6 +366,7 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
         yield f"tokens per example: {', '.join(lengths)}"
+    yield from counts.marks_in_words()
     if counts.unused_columns:
         yield counts.unused_in_words()
 

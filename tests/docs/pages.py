@@ -125,6 +125,9 @@ def lay_out(desk: Path) -> None:
         (desk / name).write_text("".join(rows[: 40 if name == "test.jsonl" else 24]))  # a search needs 40
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
+    (desk / "unwanted.jsonl").write_text(json.dumps({"text": "As an AI, I cannot say."}) + "\n")
+    corrected = {"question": "Do leaves grow?", "answer": "No, in spring.", "corrected": "Yes, in spring."}
+    (desk / "corrected.jsonl").write_text(json.dumps(corrected) + "\n")
     answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}
     (desk / "pubmedqa.jsonl").write_text(json.dumps(answer) + "\n")
     shutil.copytree(MODEL, desk / ".model")

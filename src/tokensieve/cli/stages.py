@@ -98,7 +98,7 @@ def search(
 
     For example:
       tokensieve search recipe.yaml --minutes 30
-      tokensieve search recipe.yaml --probes 40 search.fractions=[0.5,0.8] search.methods=[token-cleaning,entropy]
+      tokensieve search recipe.yaml --probes 40 search.methods=[token-cleaning,entropy] output=runs/two
       tokensieve search recipe.yaml --dry-run
 
     Args:

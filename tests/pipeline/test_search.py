@@ -131,11 +131,12 @@ def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch
         search(recipe("short", "search.probes=null", "search.minutes=0.0001"))
 
 
-def test_a_reference_is_made_once_whatever_the_steps_of_a_probe(recipe, trained, module_run, arguments):
+def test_a_reference_is_made_once_whatever_the_steps_and_seeds_of_a_probe(recipe, trained, module_run, arguments):
     reference = ("models.reference.warm_up={rows: 6, train: {learning_rate: 5e-2}}", "search.methods=token-cleaning")
     work = searching.prepare_search(recipe("made", *reference), StageProgress(shown=False))
-    for steps in (1, 2):
-        probe = work.probe_recipe(work.folder / f"probe-{steps}", {"name": "token-cleaning"}, steps, [0])
+    for steps, seed in ((1, 0), (2, 0), (2, 7)):
+        folder = work.folder / f"probe-{steps}-{seed}"
+        probe = work.probe_recipe(folder, {"name": "token-cleaning"}, steps, [seed])
         searching.run_recipe(probe, "measure", progress=False)
         assert probe.train is not None
         assert probe.train.arguments["max_steps"] == steps
@@ -168,8 +169,9 @@ def test_the_recipe_of_an_automatic_run_has_the_fraction(recipe, monkeypatch):
 
 
 def test_methods_are_those_whose_models_the_recipe_has(arguments):
-    own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: entropy, keep: bottom, fraction: 0.2}"))
-    assert searched_methods(own) == {"entropy": {"name": "entropy", "keep": "bottom"}, "loss": {"name": "loss"}}
+    own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: loss, keep: bottom, fraction: 0.2}"))
+    own_first = [("loss", {"name": "loss", "keep": "bottom"}), ("entropy", {"name": "entropy"})]
+    assert list(searched_methods(own).items()) == own_first
     more = load_recipe(None, arguments("a", "search.methods=[]", "models.reference=x", "models.current=y"))
     assert {"token-cleaning", "rho-1", "sstoken", "forgetting"} <= searched_methods(more).keys()
     assert not {"random", "self-evolving", "toss", "dft", "full"} & searched_methods(more).keys()
@@ -227,6 +229,9 @@ def test_exact_match_can_decide(recipe, held_out, tmp_path):
     probe = work.probe_recipe(tmp_path / "probe", {"name": "loss"}, 2, [5, 6])
     assert probe.evaluate.held_out.files == ()
     assert probe.evaluate.exact_match == given.evaluate.exact_match
+    answer = search(given)
+    assert [entry.own for entry in answer.entries] == [0, 0], "an untrained model has no answer right"
+    assert answer.sentence.startswith("Train on everything: no candidate was better than both")
 
 
 def test_the_command_prints_the_answer(arguments, found, capsys):

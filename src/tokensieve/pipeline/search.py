@@ -38,7 +38,6 @@ from tokensieve.search.search import Entry, Probe, run_search
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked, read_object, write_json
 from tokensieve.train.record import last_step, read_record
-from tokensieve.train.settings import TrainSettings
 
 _AGAIN = "delete this folder and search again: trained models are found in the store"
 
@@ -255,7 +254,7 @@ class SearchWork:
             output=str(folder),
             method=dict(method),
             controls=(),
-            models={role: _as_it_is_made(settings, train) for role, settings in self.recipe.models.items()},
+            models={role: _as_it_is_made(settings, self.recipe) for role, settings in self.recipe.models.items()},
             seed=seeds[0],
             seeds=tuple(seeds),
             select=dataclasses.replace(self.recipe.select, jsonl=False),
@@ -339,7 +338,7 @@ class _Table:
         arms: list[Outcomes] = []
         for arm in (name, "full", "random"):
             found = read_outcomes(folder.arm(arm), self._work.recipe.search.measure, seeds[0])
-            if found is None or found.seeds != tuple(seeds):
+            if found is None or set(found.seeds) != set(seeds):
                 return None
             arms.append(found)
         own, full, random = (one.sums for one in arms)
@@ -351,12 +350,14 @@ class _Table:
         return Probe(own, full, random, counts)
 
 
-def _as_it_is_made(settings: RoleSettings, train: TrainSettings) -> RoleSettings:
-    """Return a model whose warm-up, if it has one, does not change with the steps of a probe."""
-    if settings.warm_up is None:
+def _as_it_is_made(settings: RoleSettings, recipe: Recipe) -> RoleSettings:
+    """Return a model whose warm-up, if it has one, does not change with the steps and seeds of a probe."""
+    warm_up = settings.warm_up
+    if warm_up is None or recipe.train is None:
         return settings
-    own = {"max_steps": train.arguments.get("max_steps", -1), **settings.warm_up.train}
-    return dataclasses.replace(settings, warm_up=dataclasses.replace(settings.warm_up, train=own))
+    own = {"max_steps": recipe.train.arguments.get("max_steps", -1), **warm_up.train}
+    seed = recipe.seed if warm_up.seed is None else warm_up.seed
+    return dataclasses.replace(settings, warm_up=dataclasses.replace(warm_up, train=own, seed=seed))
 
 
 def _measured_alone(recipe: Recipe) -> Recipe:

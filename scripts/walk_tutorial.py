@@ -1,15 +1,17 @@
-"""Walk through docs/start.md word for word, on real data sets, with an installed tokensieve, outside the repository.
+"""Walk through docs/start.md word for word, on real data sets, outside the repository.
 
-    python scripts/walk_tutorial.py VENV SHARED
+    python scripts/walk_tutorial.py --bin VENV/bin --shared SHARED [DATA_SET ...]
 
-VENV is an environment that tokensieve is installed in, SHARED the folder with real models and data sets. For each data
-set, a fresh folder gets what the tutorial takes for granted: `train.jsonl`, `test.jsonl` and the model under the name
-that the tutorial uses. Every command of the page is then run as it is written, and its results are looked for.
+VENV is an environment that tokensieve is installed in, by a wheel or from its source; SHARED is the folder with real
+models and data sets. For each data set, a fresh folder gets what the tutorial takes for granted: `train.jsonl`,
+`test.jsonl` and the model under the name that the tutorial uses. Every command of the page is then run as it is
+written, and its results are looked for. Prints the seconds of each data set, and of each command with --times.
 Needs nothing but Python, since it stands outside of what it tests.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import random
@@ -19,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +37,15 @@ PROMISED = {
 """What must be there after a command."""
 
 
-def main(venv: Path, shared: Path) -> None:
+def main(commands: Path, shared: Path, names: Sequence[str], times: bool) -> None:
     """Walk through the page once for each data set."""
-    tokensieve = venv.resolve() / "bin"
-    for name, read in DATA_SETS.items():
+    if not (commands / "tokensieve").is_file():
+        sys.exit(f"{commands}: holds no command `tokensieve`")
+    for name in names:
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as desk:
-            _lay_out(Path(desk), shared.resolve(), read(shared / "data"))
-            _walk(Path(desk), tokensieve)
+            _lay_out(Path(desk), shared, DATA_SETS[name](shared / "data"))
+            _walk(Path(desk), commands, times)
         print(f"{name}: walked through {PAGE.name} in {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -79,7 +82,7 @@ def _lay_out(desk: Path, shared: Path, rows: list[dict[str, Any]]) -> None:
             (desk / named[1]).write_text(block[1], encoding="utf-8")
 
 
-def _walk(desk: Path, tokensieve: Path) -> None:
+def _walk(desk: Path, tokensieve: Path, times: bool) -> None:
     environment = {**os.environ, "PATH": f"{tokensieve}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
     environment.pop("PYTHONPATH", None)  # the wheel, not the source
     commands = [line[2:].split("  #")[0].rstrip() for kind, text in _blocks() if kind == "console"
@@ -90,11 +93,14 @@ def _walk(desk: Path, tokensieve: Path) -> None:
     for command in commands:
         if ELSEWHERE.search(command):
             continue
+        started = time.monotonic()
         done = subprocess.run(
             command, shell=True, cwd=desk, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         if done.returncode or "Traceback" in done.stdout:
             sys.exit(f"{done.stdout}\n`{command}` ended with exit code {done.returncode}")
+        if times:
+            print(f"  {time.monotonic() - started:5.0f} s  {command}", flush=True)
         for path in PROMISED.get(command, ()):
             if not (desk / path).exists():
                 sys.exit(f"{done.stdout}\n`{command}` left no {path}")
@@ -106,6 +112,14 @@ def _blocks() -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data_sets", nargs="*", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}; all by default")
+    parser.add_argument(
+        "--bin", type=Path, default=Path(sys.executable).parent, help="folder of the command tokensieve"
+    )
+    parser.add_argument("--shared", type=Path, default=PAGE.parents[2] / "shared", help="folder of models and data")
+    parser.add_argument("--times", action="store_true", help="print the seconds of each command")
+    given = parser.parse_args()
+    if unknown := set(given.data_sets) - set(DATA_SETS):
+        parser.error(f"no data set {', '.join(sorted(unknown))}")
+    main(given.bin.absolute(), given.shared.resolve(), given.data_sets or list(DATA_SETS), given.times)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import builtins
 import io
 import re
+import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -117,3 +120,28 @@ def test_nothing_is_printed_where_progress_is_not_shown(capfd):
     progress.warn("few steps")
     assert capfd.readouterr() == ("", "")
     assert progress.warnings == ["few steps"]
+
+
+def test_a_notebook_gets_lines_in_its_output(monkeypatch, capsys):
+    """With a stand-in for IPython: no bar, which would need ipywidgets, and nothing beside the output."""
+    displayed = []
+    shell = type("ZMQInteractiveShell", (), {})()
+    module = types.ModuleType("IPython.display")
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    monkeypatch.setattr(module, "display", displayed.append, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    progress = StageProgress(seconds_between_lines=0)
+    assert progress.console.is_jupyter
+    with progress.stage("measure <base>", 2000, "tokens") as advance:
+        advance(1500)
+        advance(500, note="60.0 % kept")
+    progress.warn("few steps")
+    html = [one._repr_mimebundle_([], [])["text/html"] for one in displayed]
+    lines = [re.sub("<[^>]*>", "", one).strip() for one in html]
+    assert lines[0] == "measure &lt;base&gt;: begins, 2,000 tokens"
+    assert lines[1].startswith("measure &lt;base&gt;: 1,500 of 2,000 tokens after")
+    assert re.fullmatch(r"measure &lt;base&gt;: 2,000 tokens in \d+\.\d s, 60\.0 % kept", lines[-2])
+    assert lines[-1] == "warning: few steps"
+    assert capsys.readouterr() == ("", "")

@@ -28,12 +28,12 @@ def main() -> None:
     for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
         output = arguments.output / f"seed-{seed}"
         run_demo(output, seed)
-        noise = read_json(output / "planted_noise.json")
         for arm in ARMS:
             evaluation = read_json(output / "arms" / arm / "evaluation.json")
             exact[arm].append(evaluation["exact_match"]["score"])
             loss[arm].append(evaluation["held_out"]["loss"])
-            removed[arm].append(noise[arm]["removed"] / noise[arm]["planted"])
+            marks = read_json(output / "arms" / arm / "selection.json")["marks"]
+            removed[arm].append(marks["removed"] / marks["marked"])
     print("| arm | exact match | held-out loss | planted noise removed |\n|---|---|---|---|")
     for arm in ARMS:
         print(f"| {arm} | {_row(exact[arm], '.1%')} | {_row(loss[arm], '.3f')} | {_row(removed[arm], '.1%')} |")

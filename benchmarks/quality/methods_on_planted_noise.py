@@ -13,14 +13,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokensieve.demo.audit import audit
 from tokensieve.demo.dataset import write
 from tokensieve.demo.run import demo_overrides
 from tokensieve.methods import all_methods
 from tokensieve.ops.rules import TopExamples
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
-from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 
 RECIPE = Path(__file__).parents[2] / "src/tokensieve/demo/recipe.yaml"
@@ -56,12 +54,11 @@ def measure(output: Path, seed: int) -> dict[str, dict[str, float | None]]:
             *([SPECIAL[name].replace("%s", str(data / "pool.jsonl"))] if name in SPECIAL else []),
         ]
         run(load_recipe(RECIPE, overrides), "select")
-        audit(load_run(folder), data / "pool.jsonl")
-        figures = read_json(folder / "planted_noise.json")[name]
+        figures = read_json(folder / "arms" / name / "selection.json")["marks"]
         found[name] = {
             "auroc": figures["auroc"],
-            "noise": figures["removed"] / figures["planted"],
-            "clean": figures["clean_removed"] / figures["clean"],
+            "noise": figures["removed"] / figures["marked"],
+            "clean": figures["unmarked_removed"] / figures["unmarked"],
         }
     return found
 

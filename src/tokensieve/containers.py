@@ -76,12 +76,15 @@ class Examples:
             token of an example is never trainable, since nothing predicts it.
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
         rows: int64 ``[examples]``, the number of the source row that each example came from.
+        marks: uint8 ``[tokens]``, 0 where a token is not marked, else the number from 1 of the type of its mark; None
+            where no token of these examples is marked.
     """
 
     input_ids: NDArray[np.int32]
     labels: NDArray[np.int32]
     cu_seqlens: Int64
     rows: Int64
+    marks: UInt8 | None = None
 
     def __len__(self) -> int:
         return len(self.cu_seqlens) - 1
@@ -105,6 +108,9 @@ class Statistics:
             unknown. Selection rules keep them whatever their score.
         first_token: position of the first token in the whole data set when this is one shard of it.
             Seeded methods use it so that their scores do not depend on the sharding.
+        marks: uint8 ``[tokens]``, 0 where a token is not marked, else the number from 1 of the type of its mark;
+            ``None`` where the data has no marks.
+        mark_types: types of marks in the whole data set.
 
     Raises:
         TokensieveError: offsets that are not offsets, or arrays of different lengths.
@@ -115,6 +121,8 @@ class Statistics:
     values: Mapping[tuple[str, str], Float32] = field(default_factory=dict)
     turn_end: Bool | None = None
     first_token: int = 0
+    marks: UInt8 | None = None
+    mark_types: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cu_seqlens", np.asarray(self.cu_seqlens, dtype=np.int64))
@@ -125,6 +133,11 @@ class Statistics:
         values = {key: np.asarray(value, dtype=np.float32) for key, value in self.values.items()}
         object.__setattr__(self, "values", values)
         check_offsets(self.cu_seqlens, len(self.labels))
+        if self.marks is not None and self.marks.shape != self.labels.shape:
+            raise TokensieveError(
+                f"the marks have shape {self.marks.shape}, the labels have {self.labels.shape}",
+                hint="pass a flat array with one mark per token",
+            )
         for (role, name), value in values.items():
             if value.shape != self.labels.shape:
                 raise TokensieveError(

@@ -47,7 +47,9 @@ def made_up_statistics(needs: Needs, seed: int = 0, lengths: Sequence[int] = _LE
     labels = np.where(generator.random(size) < 0.7, generator.integers(0, 50, size), -100)
     labels[cu_seqlens[:-1][np.diff(cu_seqlens) > 0]] = -100
     values = {(role, name): generator.random(size).astype(np.float32) for role, name in sorted(needs)}
-    return Statistics(cu_seqlens, labels, values, turn_end=generator.random(size) < 0.1)
+    turn_end = generator.random(size) < 0.1
+    marks = generator.integers(0, 3, size, dtype=np.uint8)
+    return Statistics(cu_seqlens, labels, values, turn_end, marks=marks, mark_types=("wrong", "odd"))
 
 
 def documented(method: Method) -> None:

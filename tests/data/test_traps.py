@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import itertools
 import json
@@ -22,6 +23,7 @@ import trl
 from tokensieve import yaml12
 from tokensieve.cli import main
 from tokensieve.data.chat_template import ChatTemplate
+from tokensieve.data.counts import Counts
 from tokensieve.data.formats import Conversation, PlainText, convert
 from tokensieve.data.inspection import inspect_data
 from tokensieve.data.prepare import converted_rows, prepare, raise_error
@@ -30,7 +32,8 @@ from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.data.sources import source_fingerprint
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
-from tokensieve.pipeline.inputs import inspect, prepare_inputs
+from tokensieve.pipeline.inputs import prepare_inputs
+from tokensieve.pipeline.inspection import inspect, inspect_recipe
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
@@ -217,12 +220,12 @@ class TestColumns:
         assert convert({**row, "response": ""}) == Conversation(turns(ASK, RIGHT))
 
     def test_metadata_is_no_error_and_is_listed(self, write_jsonl, tiny_encoder):
-        row = {"id": 1, "messages": TURNS, "lang": "en", "score": 0.5, "source": "web", "tags": [], "spans": [[0, 1]]}
+        row = {"id": 1, "messages": TURNS, "lang": "en", "score": 0.5, "source": "web", "tags": [], "places": [[0, 1]]}
         found = inspect_data(DataSettings(files=(str(write_jsonl(row, row, {"messages": TURNS})),)), tiny_encoder, 1)
         assert not found.has_errors
-        assert found.counts.unused_columns == {"id": 2, "lang": 2, "score": 2, "spans": 2}
+        assert found.counts.unused_columns == {"id": 2, "lang": 2, "score": 2, "places": 2}
         assert found.to_json()["counts"]["unused_columns"]["lang"] == 2
-        ignored = DataSettings(files=(str(write_jsonl(row)),), ignore=("id", "spans"))
+        ignored = DataSettings(files=(str(write_jsonl(row)),), ignore=("id", "places"))
         assert inspect_data(ignored, tiny_encoder, 1).counts.unused_columns == {"lang": 1, "score": 1}
 
     def test_columns_that_are_not_used_are_shown_by_inspect_and_by_a_dry_run(self, write_jsonl, tmp_path, capsys):
@@ -269,7 +272,45 @@ class TestRoles:
             converted(path)
         assert error.value.where == f"{path}:2"
         assert "human" in error.value.hint
+        assert f"data.roles: {{{role}: user}}" in error.value.hint
+
+    @pytest.mark.parametrize("form", ["messages", "conversations", "prompt"])
+    @pytest.mark.parametrize("key", ["role", "from"])
+    def test_an_unknown_role_is_read_as_what_the_user_says(self, form, key, write_jsonl):
+        text = {"role": "content", "from": "value"}[key]
+        said = [{key: "Narrator", text: "It rains."}, {key: "critic", text: "Well."}, {key: "gpt", text: "It pours."}]
+        row = {form: said[:2], "completion": said[2:]} if form == "prompt" else {form: said}
+        path = write_jsonl({**row, "id": {"role": "narrator"}})
+        roles = {"narrator": "system", "critic": "user"}
+        (found,) = converted(path, roles=roles)
+        assert [message["role"] for message in found.messages] == ["system", "user", "assistant"]
+        (of_a_file,) = converted_rows(
+            DataSettings(files=(FileSettings(str(path), roles=roles),), roles={"critic": "tool"}), raise_error
+        )
+        assert of_a_file[0][0][1] == found
+        assert of_a_file[0][0][0].data["id"] == {"role": "narrator"}, "what is no turn stays as it is"
+        assert source_fingerprint(DataSettings(files=(str(path),))) != source_fingerprint(
+            DataSettings(files=(str(path),), roles=roles)
+        )
+
+    @pytest.mark.parametrize("key", ["data.roles", "evaluate.held_out.roles", "data.files.0.roles"])
+    def test_a_role_that_is_not_known_either_is_refused(self, key):
+        files = "data.files=[{path: a.jsonl}]"
+        given = ["output=o", files, "models.base=m", "evaluate.held_out.files=b.jsonl", f"{key}={{narrator: usr}}"]
+        with pytest.raises(
+            TokensieveError, match="read as 'usr', which is no role that is known; did you mean"
+        ) as error:
+            load_recipe(None, given)
+        assert error.value.where.endswith(f": {key}.narrator")
         assert "assistant" in error.value.hint
+
+    def test_roles_on_the_command_line(self, write_jsonl, capsys):
+        path = write_jsonl({"messages": [{"role": "narrator", "content": "Hi"}, TURNS[1]]})
+        main(["inspect", str(path), "--tokenizer", str(MODEL), "--roles", "narrator=user", "--json"])
+        assert json.loads(capsys.readouterr().out)["counts"]["examples"] == 1
+        with pytest.raises(SystemExit):
+            main(["inspect", str(path), "--tokenizer", str(MODEL), "--roles", "narrator"])
+        assert "'narrator' is not NAME=ROLE" in capsys.readouterr().err
 
     def test_human_and_gpt_in_messages_are_trained_on(self, write_jsonl, tiny_encoder):
         row = {"messages": [{"role": "human", "content": "Hi"}, {"role": "gpt", "content": "Hello"}]}
@@ -318,19 +359,19 @@ class TestForms:
         path.write_text(json.dumps(wrap([{"question": ASK, "answer": RIGHT}] * 3), indent=indent))
         assert converted(path) == [Conversation(turns(ASK, RIGHT))] * 3
 
-    def test_a_line_that_is_a_list_is_still_named(self, tmp_path):
+    @pytest.mark.parametrize(
+        ("text", "message", "line"),
+        [
+            ('[1]\n{"question": "a", "answer": "b"}\n', "a JSON list, not an object", 1),
+            ('[\n{"question": "a", "answer": "b"},\n{"question": "a" "answer": "b"}\n]', "not JSON", 3),
+        ],
+    )
+    def test_a_line_that_is_a_list_and_a_broken_list_are_named(self, text, message, line, tmp_path):
         path = tmp_path / "a.jsonl"
-        path.write_text('[1]\n{"question": "a", "answer": "b"}\n')
-        with pytest.raises(TokensieveError, match="a JSON list, not an object") as error:
+        path.write_text(text)
+        with pytest.raises(TokensieveError, match=message) as error:
             converted(path)
-        assert error.value.where == f"{path}:1"
-
-    def test_a_broken_list_in_a_file_of_json_lines_is_one_error(self, tmp_path):
-        path = tmp_path / "a.jsonl"
-        path.write_text('[\n{"question": "a", "answer": "b"},\n{"question": "a" "answer": "b"}\n]')
-        with pytest.raises(TokensieveError, match="not JSON") as error:
-            converted(path)
-        assert error.value.where == f"{path}:3"
+        assert error.value.where == f"{path}:{line}"
 
 
 class TestFiles:
@@ -888,8 +929,20 @@ class TestWarnings:
         return [problem.message for problem in inspect_data(settings_of(*paths, **options), encoder, 0).problems]
 
     def test_duplicate_rows(self, write_jsonl, tiny_encoder):
-        (message,) = self.messages(tiny_encoder, write_jsonl(*GOOD, GOOD[3], GOOD[3], GOOD[0], GOOD[0]))
-        assert message.startswith("4 of 12 examples repeat an earlier one token by token (rows 8, 9, 10 and 1 more")
+        path = write_jsonl({"foo": 1}, *GOOD, GOOD[3], GOOD[3], GOOD[0], GOOD[0])
+        (_, message) = self.messages(tiny_encoder, path, bad_rows="skip")
+        places = f"{path}:10, {path}:11, {path}:12 and 1 more"
+        assert message.startswith(f"4 of 12 examples repeat an earlier one token by token ({places}): each counts")
+
+    def test_numbers_of_warnings_have_separators(self):
+        many = 1_234_567
+        counts = Counts()
+        for one in dataclasses.fields(counts):
+            if one.type == "int":
+                setattr(counts, one.name, many)
+        warnings = counts.warnings()
+        assert len(warnings) == 10
+        assert all("1,234,567" in warning and str(many) not in warning for warning in warnings)
 
     def test_repeats_and_shared_examples_by_hash(self):
         hashes = np.array([5, 2**63 + 1, 5, 7, 2**63 + 1, 5], dtype=np.uint64)
@@ -931,10 +984,48 @@ class TestWarnings:
         progress = StageProgress()
         folder = run(recipe, "select", progress)
         (warning,) = progress.warnings
-        assert warning.startswith("2 of 3 held-out examples are in data.files too, token by token (rows 0, 2, counted")
+        assert warning.startswith(
+            f"2 of 3 held-out examples are in data.files too, token by token ({held_out}:1, {held_out}:3): what"
+        )
         assert load_run(folder).warnings == [warning]
         run(recipe, "select", again := StageProgress())
         assert again.warnings == [warning]
+
+    @pytest.mark.parametrize("trained", ["data", "warm-up"])
+    @pytest.mark.parametrize("evaluated", ["held_out", "exact_match"])
+    def test_inspect_says_of_leaks_what_a_run_says(self, evaluated, trained, tmp_path, write_jsonl, tiny_model_folder):
+        other = write_jsonl({"question": "Who?", "answer": "Ann."}, name="other.jsonl")
+        tested = write_jsonl({"question": "Why?", "answer": "So."}, GOOD[5], GOOD[2], name="tested.jsonl")
+        pool = write_jsonl(*GOOD)
+        recipe = tiny_recipe(tmp_path, pool, tiny_model_folder, evaluate={evaluated: [str(tested)]})
+        if trained == "warm-up":
+            files = [f"data.files={other}", f"models.reference={{warm_up: {{files: {pool}, rows: 8}}}}"]
+            recipe = load_recipe(tmp_path / "recipe.yaml", files)
+        prepare_inputs(make_plan(recipe), progress := StageProgress())
+        (warning,) = progress.warnings
+        name = "held-out examples" if evaluated == "held_out" else "exact-match questions"
+        files = "models.reference.warm_up.files" if trained == "warm-up" else "data.files"
+        assert warning.startswith(f"2 of 3 {name} are in {files} too, token by token ({tested}:2, {tested}:3)")
+        found, _ = inspect_recipe(recipe, 0, None)
+        assert [problem.message for problem in found.problems] == [warning]
+        assert "hashed" not in found.to_json()
+
+    def test_inspect_names_the_data_set_of_every_problem(self, tmp_path, write_jsonl, tiny_model_folder):
+        held_out = write_jsonl({"foo": 1}, GOOD[0], name="held-out.jsonl")
+        unanswered = write_jsonl({"messages": TURNS[:1]}, name="unanswered.jsonl")
+        recipe = tiny_recipe(
+            tmp_path,
+            write_jsonl(*GOOD[1:], GOOD[1]),
+            tiny_model_folder,
+            evaluate={"held_out": [str(held_out)], "exact_match": [str(unanswered)]},
+        )
+        found, _ = inspect_recipe(recipe, 0, None)
+        assert levels(found) == ["error", "error", "warning"]
+        assert [(problem.message.split(":")[0], problem.where) for problem in found.problems[:2]] == [
+            ("evaluate.held_out", f"{held_out}:1"),
+            ("evaluate.exact_match", f"{unanswered}:1"),
+        ]
+        assert found.problems[2].message.startswith("1 of 8 examples repeat")
 
     def test_a_share_so_small_that_turn_ends_fill_it(self, tmp_path, write_jsonl, tiny_model_folder):
         method = {"name": "loss", "fraction": 0.02}

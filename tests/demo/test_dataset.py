@@ -7,12 +7,14 @@ import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
+from tokensieve.containers import segments
+from tokensieve.data.prepare import prepare
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.tokenize import load_encoder
 from tokensieve.demo import dataset
 from tokensieve.demo.dataset import (
     Noise,
@@ -22,7 +24,6 @@ from tokensieve.demo.dataset import (
     Splits,
     generate,
     notation,
-    planted_noise,
     write,
 )
 from tokensieve.demo.world import Fact, world
@@ -44,18 +45,13 @@ def splits() -> Splits:
     return generate(3)
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(MODEL)
-
-
 def exchanges(rows: list[Row]) -> list[tuple[str, str, list[Noise]]]:
     """(question, answer, noise in the answer) of every pair of turns."""
     return [
         (
             row["messages"][index - 1]["content"],
             row["messages"][index]["content"],
-            [span for span in row["noise"] if span["message"] == index],
+            row["messages"][index].get("spans", []),
         )
         for row in rows
         for index in range(1, len(row["messages"]), 2)
@@ -84,7 +80,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 def test_the_generators_have_not_drifted() -> None:
     """The published figures belong to exactly this data; the text is tied to the weights in `test_model`."""
     rows = json.dumps(generate(0))
-    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "27d1632ec7aa6199"
+    assert hashlib.sha256(rows.encode()).hexdigest()[:16] == "0cde6b60d4396e29"
 
 
 def test_written_files_hold_the_generated_rows(tmp_path: Path, splits: Splits) -> None:
@@ -117,7 +113,7 @@ def test_the_world_has_one_answer_per_question() -> None:
 def test_clean_splits_are_clean_and_true(splits: Splits) -> None:
     truth = facts_by_question()
     for rows in (splits["warmup"], splits["test"]):
-        assert all(row["noise"] == [] for row in rows)
+        assert not any(noise for *_, noise in exchanges(rows))
         for question, answer, _ in exchanges(rows):
             assert answer == clean_answer(truth[question])
 
@@ -143,23 +139,23 @@ def test_spans_point_to_the_planted_text(splits: Splits) -> None:
         restored = answer
         for span in sorted(noise, key=lambda span: -span["start"]):
             text = answer[span["start"] : span["end"]]
-            if span["kind"] == "wrong-value":
+            if span["type"] == "wrong-value":
                 assert text in fact.relation.values
                 assert text != fact.value
             else:
                 assert text.endswith(".")
-            assert (span["kind"] == "boilerplate") == (text in dataset.BOILERPLATE)
-            hint = fact.value if span["kind"] == "wrong-value" else ""
+            assert (span["type"] == "boilerplate") == (text in dataset.BOILERPLATE)
+            hint = fact.value if span["type"] == "wrong-value" else ""
             restored = restored[: span["start"]] + hint + restored[span["end"] :]
-            kinds[span["kind"]] += 1
+            kinds[span["type"]] += 1
         assert restored.strip() == clean_answer(fact)
     assert set(kinds) == {"wrong-value", "filler", "boilerplate"}
 
 
 def test_spans_are_inside_and_disjoint(splits: Splits) -> None:
     for row in splits["pool"]:
-        for index, message in enumerate(row["messages"]):
-            spans = sorted((span["start"], span["end"]) for span in row["noise"] if span["message"] == index)
+        for message in row["messages"]:
+            spans = sorted((span["start"], span["end"]) for span in message.get("spans", ()))
             if not spans:
                 continue
             assert message["role"] == "assistant"
@@ -176,7 +172,7 @@ def test_both_sorts_of_noise_are_planted(splits: Splits) -> None:
         fact = truth[question]
         if question == fact.fill(fact.relation.exchanges[0][0]):
             opened.append(answer.startswith(dataset.OPENERS))
-        values = [answer[span["start"] : span["end"]] for span in noise if span["kind"] == "wrong-value"]
+        values = [answer[span["start"] : span["end"]] for span in noise if span["type"] == "wrong-value"]
         target = dataset.SYSTEMATIC_VALUES.get(fact.relation.name)
         if target is None:
             wrong.append(bool(values))
@@ -194,46 +190,24 @@ def test_systematic_values_are_values_of_their_relations() -> None:
 
 def test_rates_of_zero_plant_nothing() -> None:
     pool = generate(1, Sizes(pool=50), NO_NOISE)["pool"]
-    assert all(row["noise"] == [] for row in pool)
+    assert not any(noise for *_, noise in exchanges(pool))
 
 
-def test_noise_mask_by_hand(tokenizer: Any) -> None:
-    row = Row(
-        messages=[
-            {"role": "user", "content": "Where is the cup?"},
-            {"role": "assistant", "content": "The cup is in the attic. Have a nice day."},
-            {"role": "user", "content": "What colour is the box?"},
-            {"role": "assistant", "content": "The box is red."},
-        ],
-        noise=[
-            {"message": 1, "start": 25, "end": 41, "kind": "filler"},
-            {"message": 3, "start": 11, "end": 14, "kind": "wrong-value"},
-        ],
-    )
-    clean = len(tokenizer.tokenize("The cup is in the attic."))
-    filler = len(tokenizer.tokenize(" Have a nice day."))
-    before, value = len(tokenizer.tokenize("The box is")), len(tokenizer.tokenize(" red"))
-    expected = [False] * clean + [True] * filler + [False]
-    expected += [False] * before + [True] * value + [False, False]
-    assert planted_noise([row], tokenizer)[0].tolist() == expected
-
-
-def test_noise_mask_agrees_with_the_tokens(splits: Splits, tokenizer: Any) -> None:
-    rows = splits["pool"][:200]
-    masks = planted_noise(rows, tokenizer)
-    end = tokenizer.convert_tokens_to_ids("<|end|>")
-    for row, mask in zip(rows, masks, strict=True):
-        encoded = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
-        pairs = zip(encoded["input_ids"], encoded["assistant_masks"], strict=True)
-        trainable = np.array([token for token, kept in pairs if kept])
-        assert mask.shape == trainable.shape
-        assert mask.dtype == np.bool_
-        assert not mask[trainable == end].any()
-        planted = [row["messages"][span["message"]]["content"][span["start"] : span["end"]] for span in row["noise"]]
-        noisy_text = tokenizer.decode(trainable[mask].tolist())
-        assert "".join(noisy_text.split()) == "".join("".join(planted).split())
-
-
-def test_noise_is_a_minority_that_the_default_fraction_can_drop(splits: Splits, tokenizer: Any) -> None:
-    share = np.concatenate(planted_noise(splits["pool"], tokenizer)).mean()
-    assert 0.3 < share < 0.4
+def test_noise_is_what_is_marked_of_the_tokens(splits: Splits, tmp_path: Path) -> None:
+    write(3, tmp_path)
+    settings = DataSettings(files=(str(tmp_path / "pool.jsonl"),))
+    encoder = load_encoder(str(MODEL))
+    store = prepare(settings, encoder, tmp_path / "store", lambda _: None)
+    assert set(store.mark_types) == {"wrong-value", "filler", "boilerplate"}
+    marked = trainable = 0
+    for number, shard in enumerate(store):
+        marks = store.marks(number)
+        marked, trainable = marked + int((marks > 0).sum()), trainable + int((shard.labels != -100).sum())
+        assert not marks[shard.labels == -100].any()
+        assert not marks[np.isin(shard.input_ids, store.turn_end_ids)].any()
+        for row, tokens in zip(shard.rows[:100], segments(shard.cu_seqlens), strict=False):
+            answers = [(answer, noise) for _, answer, noise in exchanges([splits["pool"][row]])]
+            planted = [answer[span["start"] : span["end"]] for answer, noise in answers for span in noise]
+            text = encoder.tokenizer.decode(shard.input_ids[tokens][marks[tokens] > 0].tolist())
+            assert "".join(text.split()) == "".join("".join(planted).split())
+    assert 0.3 < marked / trainable < 0.4  # a minority that the default fraction can drop

@@ -12,13 +12,14 @@ def test_the_cleaned_model_beats_both_controls(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "token-cleaning" in printed
     assert "tokensieve run output=runs/mine" in printed
-    noise = read_json(output / "planted_noise.json")
+    arms = ("full", "random", "token-cleaning")
+    noise = {arm: read_json(output / "arms" / arm / "selection.json")["marks"] for arm in arms}
     figures = {arm: read_json(output / "arms" / arm / "evaluation.json") for arm in noise}
     clean = figures["token-cleaning"]
     for control in ("full", "random"):
         assert clean["exact_match"]["low"] > figures[control]["exact_match"]["high"]
         assert clean["held_out"]["high"] < figures[control]["held_out"]["low"]
-    share = {arm: count["removed"] / count["planted"] for arm, count in noise.items()}
+    share = {arm: count["removed"] / count["marked"] for arm, count in noise.items()}
     assert share["full"] == 0
     assert share["token-cleaning"] > 0.7 > share["random"]
     assert noise["token-cleaning"]["auroc"] > 0.8

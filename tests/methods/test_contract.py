@@ -88,9 +88,11 @@ OUT_OF_RANGE = {
     "rounds": 0,
     "added": 0,
     "examples": 0,
+    "as_many_as": {"name": "loss"},
     "buffer": 0,
     "mode": "fast",
     "layer": 0.5,
+    "types": 3,
 }
 ANY_VALUE = {"seed"}
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.containers import Statistics
+from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 
 MASK = 2**64 - 1
@@ -80,3 +82,33 @@ def test_examples_are_drawn_from_a_batch_in_place_of_tokens():
         assert sum(whole) == sum(kept[list(span)].any() for span in spans) == 2
         drawn.add(tuple(whole))
     assert len(drawn) == 6, "every pair is drawn"
+
+
+@given(st.lists(st.floats(0, 5, width=32), min_size=2, max_size=40), st.integers(0, 99), st.data())
+def test_as_many_as_a_threshold_keeps(losses, seed, data):
+    """A loop: how many have the probability, and the tokens with so many of the highest scores; turn ends first."""
+    labels = np.array([-100, *data.draw(st.lists(st.sampled_from([-100, 1]), min_size=len(losses) - 1,
+                                                 max_size=len(losses) - 1))])  # fmt: skip
+    ends = np.zeros(len(losses), dtype=bool)
+    ends[-1] = labels[-1] == 1
+    values = {("current", "loss"): np.array(losses, dtype=np.float32)}
+    statistics = Statistics(np.array([0, len(losses)]), labels, values, ends)
+    method = get_method("random", seed=seed, as_many_as={"name": "profit", "probability": 0.2})
+    assert method.online
+    assert method.needs == {("current", "loss")}
+    kept = method.select(statistics) != -100
+    probability = np.exp(-np.array(losses, dtype=np.float32))
+    wanted = sum(label == 1 and (p >= np.float32(0.2) or end)
+                 for label, p, end in zip(labels, probability, ends, strict=True))  # fmt: skip
+    assert kept.sum() == wanted
+    assert not (kept & (labels == -100)).any()
+    assert not (ends & ~kept).any()
+    uniform = get_method("random", seed=seed).score(statistics)
+    free = (labels == 1) & ~ends
+    assert not (kept & free).any() or uniform[kept & free].min() >= uniform[free & ~kept].max(initial=0)
+
+
+@pytest.mark.parametrize("given", ["profit", {"name": "uds"}, {"name": "loss"}, {}, {"name": "profit", "p": 1}])
+def test_what_gives_no_number_is_refused(given):
+    with pytest.raises(TokensieveError, match=r"as_many_as|unknown method|no hyper-parameter"):
+        get_method("random", as_many_as=given)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -28,9 +30,10 @@ def columns(request, monkeypatch):
     monkeypatch.setitem(token_loss._BLOCK, "cpu", (1024, request.param))
 
 
-@pytest.mark.parametrize("rows", [1, 2, 253])
-@pytest.mark.parametrize("vocabulary", [2, 97, 1009])
-@pytest.mark.parametrize("block", [(1, 1), (64, 100), (253, 1009), (1000, 2000)])
+@pytest.mark.parametrize(
+    ("block", "vocabulary", "rows"),
+    [((1, 1), 97, 5), *itertools.product([(64, 100), (253, 1009), (1000, 2000)], [2, 97, 1009], [1, 2, 253])],
+)
 def test_equals_a_log_softmax_in_float64(rows, vocabulary, block, monkeypatch):
     monkeypatch.setitem(token_loss._BLOCK, "cpu", block)
     generator = torch.Generator().manual_seed(rows * vocabulary)

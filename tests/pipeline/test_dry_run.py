@@ -107,7 +107,7 @@ def test_methods_that_select_in_training_are_named_so(dry):
             "{name: rho-1, current: current, scope: dataset}",
             "as many tokens of each batch as rho-1; selects online",
         ),
-        ("profit", "as many tokens as profit keeps before the first step; selects offline"),
+        ("profit", "as many tokens of each batch as profit would keep of it; selects online"),
         ("self-evolving", "as many tokens as self-evolving; selects offline"),
     ],
 )
@@ -121,6 +121,9 @@ def test_a_random_control_of_everything_is_left_out_and_why(dry, method):
     printed = dry(f"method={method}", "controls=[random]")
     assert "every trainable token; no random control, which would keep every token too and be a second full" in printed
     assert "arm random" not in printed
+    assert "arm random: top 1 examples of each batch; selects online" in dry(
+        f"method={method}", "controls=[{name: random, examples: 1}]"
+    )
     printed = dry(f"method={method}", "controls=[{name: random, fraction: 0.5}]")
     assert "arm random: top 0.5 of the data set" in printed
     assert "second full" not in printed
@@ -278,7 +281,7 @@ def test_few_optimizer_steps_are_warned_of(tmp_path, write_jsonl, capsys):
     assert "warning: train token-cleaning, full, random: 1 optimizer step only" in told
     assert "packing: false" in told
     main([*arguments, "method=loss", "train.gradient_accumulation_steps=1", "train.per_device_train_batch_size=1"])
-    assert "optimizer" not in capsys.readouterr().err
+    assert "optimizer step" not in capsys.readouterr().err
 
 
 def test_a_method_that_needs_what_nothing_measures_is_refused(refused, monkeypatch):

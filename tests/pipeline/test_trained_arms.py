@@ -76,6 +76,30 @@ def test_an_arm_that_selects_in_training_is_known_by_its_method(run, trained):
     assert len(trained) == 4, "the rows are the same, and the ends of turns are not kept"
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "{name: profit, probability: 0.0025}",
+        "{name: uds, examples: 2}",
+        "{name: rho-1, current: current, scope: dataset}",
+    ],
+)
+def test_a_random_control_of_what_is_selected_in_training_is_found_and_compared(method, run, tiny_model_folder):
+    reference = f"models.reference={tiny_model_folder('llama', 1)}"
+    folder = run("first", f"method={method}", "controls=[random, full]", reference, until="evaluate")
+    rows = {row.name: row for row in load_run(folder).rows}
+    leader = next(name for name in rows if name in method)
+    chosen = rows["random"].selection
+    assert chosen is not None
+    assert chosen.online
+    assert 0 < chosen.share < 1
+    found = {one.arm: one.against for one in compare_runs([folder]).random_differences}
+    assert found == {f"first:{leader}": "first:random"}
+    again = run("second", f"method={method}", "controls=[{name: random, fraction: 0.01}, random]", reference)
+    found = {one.arm: one.against for one in compare_runs([again]).random_differences}
+    assert found == {f"second:{leader}": "second:random-2"}
+
+
 def test_a_run_keeps_its_models_when_the_store_is_deleted(run, data):
     from transformers import AutoModelForCausalLM
 

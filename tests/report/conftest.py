@@ -148,6 +148,8 @@ def demo_source(tmp_path_factory, tokenizer) -> Demo:
         rows = {"row": 10 + np.arange(6, dtype=np.int64)[part]}
         columns = {"input_ids": flat["ids"].astype(np.int32), "labels": flat["labels"].astype(np.int32)}
         sources = {"source": np.full(len(cu_seqlens) - 1, number, dtype=np.int32)}
+        if number == 0:  # of the second shard, nothing is marked
+            columns["marks"] = _marks(flat["ids"], flat["labels"], tokenizer)
         write_shard(examples / shard_name(number), cu_seqlens, columns, {**rows, **sources})
         for factor, folder in enumerate(statistics.values()):
             write_shard(folder / "loss" / shard_name(number), cu_seqlens, {"loss": np.abs(score) * (factor + 1)})
@@ -164,12 +166,20 @@ def demo_source(tmp_path_factory, tokenizer) -> Demo:
     return Demo(run, ids, labels, kept, scores)
 
 
+def _marks(ids, labels, tokenizer) -> np.ndarray:
+    """Mark the word "world" as the first type, and "token" as the second."""
+    world, token = (tokenizer.convert_tokens_to_ids(name) for name in ("Ġworld", "Ġtoken"))
+    marks = np.select([ids == world, np.isin(ids, [token, token - 1])], [1, 2])
+    return np.where(labels != -100, marks, 0).astype(np.uint8)
+
+
 def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept) -> None:
     trainable = sum(label != -100 for example in labels for label in example)
     chosen = sum(sum(example) for example in kept)
     counts = asdict(Counts(rows=6, examples=6, trainable_tokens=trainable))
     sources = ["/data/news.jsonl", "/data/code/code.jsonl"]
-    record_again(examples, fingerprint="f", counts=counts, turn_end_ids=[], sources=sources)
+    types = ["odd <b>", "wrong"]
+    record_again(examples, fingerprint="f", counts=counts, turn_end_ids=[], sources=sources, mark_types=types)
     state = {
         "name": "night <b>",
         "examples": "../../store/examples/x",
@@ -200,6 +210,8 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
             "keep_turn_end": True,
             "source_rows": 6,
         }
+        if arm == "token-cleaning":
+            selection["marks"] = {"marked": 40, "removed": 30, "unmarked": 100, "unmarked_removed": 5, "auroc": 0.75}
         write_json(run / "arms" / arm / "selection.json", selection)
     for place, arm in enumerate(("full", "token-cleaning", "base")):
         loss = 1.5 - place / 10
@@ -207,8 +219,6 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         exact = {"score": 0.25, "correct": 1, "examples": 4, "low": 0.05, "high": 0.7}
         tasks = {"boolq": {"acc": 0.5, "acc_stderr": 0.1}, "arc_challenge": {"acc_norm": 0.25}}
         write_json(run / "arms" / arm / "evaluation.json", {"held_out": held_out, "exact_match": exact, "tasks": tasks})
-    noise = {"planted": 40, "removed": 30, "clean": 100, "clean_removed": 5, "auroc": None}
-    write_json(run / "planted_noise.json", {"token-cleaning": noise})
 
 
 @pytest.fixture(scope="session")

@@ -285,6 +285,7 @@ def test_a_token_tells_its_figures_and_why(open_tab):
     tab = open_tab("examples")
     tab.page.hover(".tokens .dropped")
     detail = tab.text("#detail")
+    assert not re.search(r"\bmarked\b", detail)
     assert "Dropped." in detail
     assert "below the threshold 0" in detail
     assert "It is kept if the fraction is at least" in detail
@@ -363,12 +364,14 @@ def test_the_page_draws_what_the_terminal_and_notebooks_draw(open_tab, joined, t
     values, kept = example.value("token-cleaning", "score"), example.kept("token-cleaning")
     expected = []
     for look, same in itertools.groupby(
-        styled_runs(pieces, example.trainable, kept, values, scale), lambda run: (run.style.state, run.style.level)
+        styled_runs(pieces, example.trainable, kept, values, scale, marks=example.marks),
+        lambda run: (run.style.state, run.style.level, run.style.marked),
     ):
-        state, level = look
+        state, level, marked = look
         colour = "z" if level == 0 else f"{'s' if not scale.signed else 'p' if level > 0 else 'n'}{abs(level)}"
         text = "".join(part for run in same for piece in run.pieces for part, _ in visible(piece.text))
-        expected.append(f"{state if state == 'prompt' else f'{state} {colour}'}|{text}")
+        outline = " marked" if marked else ""
+        expected.append(f"{state if state == 'prompt' else f'{state} {colour}{outline}'}|{text}")
     assert found == expected
 
 
@@ -486,3 +489,13 @@ def test_a_large_page_is_quick(large, browser, tmp_path, capsys):
     assert opened < 2000
     # Quicker ones say what the page takes; slower ones what else this machine does.
     assert all(value < 50 for value in quick)
+
+
+def test_a_marked_token_has_an_outline_and_the_type_of_its_mark(open_tab):
+    tab = open_tab("examples")
+    marked = """(pieces) => pieces.map((piece) => [piece.textContent, getComputedStyle(piece).outlineStyle])"""
+    found = tab.page.eval_on_selector_all(".tokens > .marked", marked)
+    assert [text for text, _ in found] == ["·world", "·token"]
+    assert {style for _, style in found} == {"dotted"}
+    tab.page.hover(".tokens > .marked >> nth=0")
+    assert re.search(r"marked\s+odd <b>", tab.text("#detail"))

@@ -23,7 +23,9 @@ def test_an_example_is_its_heat_map(demo):
     values = example.value("token-cleaning", "score")
     scale = value_scale(example.shard.value("token-cleaning", "score"), example.shard.trainable)
     pieces = view.decoder.pieces(example.token_ids)
-    runs = styled_runs(pieces, example.trainable, example.kept("token-cleaning"), values, scale)
+    runs = styled_runs(pieces, example.trainable, example.kept("token-cleaning"), values, scale, marks=example.marks)
+    assert [run.pieces[0].text for run in runs if run.style.marked] == [" world", " token"]
+    assert html.count("2px dotted") == 2
     found = spans(html)
     assert len(found) == len(runs)
     assert "".join(text for _, text in found) == "ask·hello·the·world·the·token<|end|>"

@@ -83,7 +83,7 @@ def test_the_payload_counts_every_trainable_token(demo, page):
     assert arms["token-cleaning"]["recipe"]["name"] == "token-cleaning"
 
 
-def test_results_have_intervals_and_noise(demo):
+def test_results_have_intervals_and_what_became_of_marks(demo):
     html = render(demo, 0)
     for shown in (
         "1.300 to 1.500",
@@ -91,6 +91,7 @@ def test_results_have_intervals_and_noise(demo):
         "75.0 %",
         "30 of 40",
         "5 of 100",
+        "0.75",
         "before fine-tuning",
         "boolq acc",
     ):
@@ -99,7 +100,7 @@ def test_results_have_intervals_and_noise(demo):
 
 
 def test_a_run_without_evaluation_has_a_page(demo, tmp_path):
-    for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
+    for path in demo.folder.glob("arms/*/evaluation.json"):
         path.unlink()
     write_page(load_run(demo.folder), tmp_path / "report.html", 3)
     html = (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -15,9 +15,19 @@ from rich.console import Console
 from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import Piece
 from tokensieve.data.inspection import Inspection, Preview, Problem
+from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import Scale, styled_runs
-from tokensieve.report.terminal.runs import method_rows, print_inspection, print_methods, print_results, show_example
+from tokensieve.report.table import example_json
+from tokensieve.report.terminal.runs import (
+    _listed,
+    method_rows,
+    print_inspection,
+    print_methods,
+    print_results,
+    show_example,
+)
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 
@@ -31,9 +41,9 @@ def printed(show, width=80, **options) -> str:
     return console.file.getvalue()
 
 
-def shown(demo, number, value="score", arm="token-cleaning", **options) -> str:
+def shown(demo, number, value="score", arm="token-cleaning", tokens=2000, **options) -> str:
     view = load_run(demo.folder)
-    return printed(lambda console: show_example(view, number, arm, value, console), **options)
+    return printed(lambda console: show_example(view, number, arm, value, console, tokens), **options)
 
 
 COLOUR = {"force_terminal": True, "color_system": "truecolor", "no_color": False}
@@ -67,7 +77,7 @@ def test_long_names_and_markup_in_results(demo):
 
 
 def test_a_run_without_evaluation_has_results(demo):
-    for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
+    for path in demo.folder.glob("arms/*/evaluation.json"):
         path.unlink()
     text = printed(lambda console: print_results(load_run(demo.folder), console))
     assert "74.4 %" in text
@@ -75,7 +85,7 @@ def test_a_run_without_evaluation_has_results(demo):
 
 
 def test_decisions_without_colour(demo):
-    assert "ask·hello[-·the·world·the·token<|end|>-]" in shown(demo, 0)
+    assert "ask·hello[-·the-][-!·world!-][-·the-][-!·token!-][-<|end|>-]" in shown(demo, 0)
     assert "{+<script>" in shown(demo, 2, width=200)
 
 
@@ -138,7 +148,8 @@ def inspection(tokenizer, problems) -> Inspection:
     trainable = [index >= len(ids) - 3 for index in range(len(ids))]
     counts = Counts(rows=1234, examples=1200, tokens=5000, trainable_tokens=1000, lengths={"0": 3, "0.5": 7, "1": 90})
     previews = [Preview(0, "x.jsonl:1", ids, trainable)]
-    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems)
+    hashed = HashedExamples(DataSettings(), np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64))
+    return Inspection("x.jsonl", "own", "generation", ["<|end|>"], 34, counts, previews, problems, hashed)
 
 
 def test_an_inspection(tokenizer):
@@ -193,7 +204,43 @@ def test_a_long_row_is_cut_in_the_middle_and_says_so(tiny_encoder):
     assert time.perf_counter() - start < 20, "minutes, if every piece copied those before it"
 
 
+def test_a_long_example_is_cut_in_the_middle_and_says_what_was_kept(demo):
+    example = load_run(demo.folder).example(0)
+    total, whole = len(example.token_ids), shown(demo, 0)
+    assert total > 5
+    left_out = (example.kept("token-cleaning") & example.trainable)[3:-2].sum()
+    head, tail = shown(demo, 0, tokens=5).split(
+        f"... {total - 5} tokens left out, {left_out} of them kept (--tokens) ..."
+    )
+    assert head.split("brackets")[1].strip()
+    assert tail.strip()
+    assert "left out" not in whole
+    assert "left out" not in shown(demo, 0, tokens=total)
+    assert tail[tail.index("highest score") :] == whole[whole.index("highest score") :], (
+        "the extremes are of all tokens"
+    )
+
+
+def test_tokens_that_are_dropped_for_a_reason_are_not_all_named():
+    assert _listed(["a"] * 3) == "a, a, a"
+    assert _listed([str(n) for n in range(1_234)]).endswith("98, 99 and 1,134 more")
+
+
 def test_warnings_of_a_run_stand_under_its_results(demo):
     view = dataclasses.replace(load_run(demo.folder), warnings=["3 of 40 examples repeat an earlier one"])
     text = printed(lambda console: print_results(view, console))
     assert text.rstrip().endswith("warning: 3 of 40 examples repeat an earlier one")
+
+
+def test_marked_tokens_are_named_by_type(demo):
+    text = shown(demo, 0, width=200)
+    assert "!marked!" in text
+    assert "marked as odd <b>: ·world\nmarked as wrong: ·token" in text
+    assert "overline" not in text
+    assert "\x1b[1;9;53;" in shown(demo, 0, **COLOUR)
+    assert "marked" not in shown(demo, 5)
+
+
+def test_the_json_of_an_example_has_the_types_of_marks(demo):
+    tokens = example_json(load_run(demo.folder), 0, "full")["tokens"]
+    assert [one["mark"] for one in tokens if one["trainable"]] == [None, "odd <b>", None, "wrong", None]

@@ -52,12 +52,12 @@ def test_examples_are_found_by_source_row(demo):
         view.number_of_row(3)
 
 
-def test_a_missing_evaluation_and_noise_are_tolerated(demo):
-    for path in [*demo.folder.glob("arms/*/evaluation.json"), demo.folder / "planted_noise.json"]:
+def test_a_missing_evaluation_is_tolerated(demo):
+    for path in demo.folder.glob("arms/*/evaluation.json"):
         path.unlink()
     rows = load_run(demo.folder).rows
     assert [row.name for row in rows] == ["full", "random", "token-cleaning"]
-    assert all(row.evaluation.loss is None and row.noise is None for row in rows)
+    assert all(row.evaluation.loss is None for row in rows)
 
 
 def test_no_run(tmp_path):

@@ -302,6 +302,18 @@ def test_a_random_control_draws_as_many_tokens_of_each_batch(base, tokenizer, tm
     assert kept["rho-1"] == kept["random"]
 
 
+def test_a_random_control_draws_as_many_tokens_of_each_batch_as_a_threshold_keeps(base, tokenizer, tmp_path):
+    profit = get_method("profit", probability=0.03)
+    method = get_method("random", as_many_as={"name": "profit", "probability": 0.03}, seed=3)
+    trainer = trainer_for(base, tokenizer, tmp_path, method, per_device_train_batch_size=4, max_steps=4)
+    trainer.train()
+    wanted = [profit.select(statistics) != -100 for statistics, _, _ in trainer.seen]
+    drawn = [kept for _, kept, _ in trainer.seen]
+    assert [kept.sum() for kept in drawn] == [kept.sum() for kept in wanted]
+    assert len({kept.sum() for kept in drawn}) > 1, "the number follows the model"
+    assert not any(np.array_equal(kept, other) for kept, other in zip(drawn, wanted, strict=True))
+
+
 _SCRIPT = """
 import json
 import sys

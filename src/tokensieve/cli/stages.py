@@ -165,7 +165,9 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
 
 def _recipe(arguments: Sequence[str]) -> Recipe:
     """Return the recipe that positional arguments give."""
-    recipes = [argument for argument in arguments if "=" not in argument]
+    # A folder may be named after an override, such as runs/lr=0.1.
+    recipes = [argument for argument in arguments if "=" not in argument or Path(argument).is_file()]
+    overrides = [argument for argument in arguments if argument not in recipes]
     if len(recipes) > 1:
         raise TokensieveError(
             f"got {len(recipes)} recipes: {', '.join(recipes)}",
@@ -174,7 +176,7 @@ def _recipe(arguments: Sequence[str]) -> Recipe:
         )
     from tokensieve.pipeline.recipe import load_recipe
 
-    return load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
+    return load_recipe(Path(recipes[0]) if recipes else None, overrides)
 
 
 def _print_lines(lines: Sequence[str], as_json: bool) -> None:

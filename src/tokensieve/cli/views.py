@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,7 @@ def inspect(
     form: Form | None = None,
     columns: Annotated[tuple[str, ...], tyro.conf.arg(metavar="OLD=NEW")] = (),
     ignore: tuple[str, ...] = (),
+    roles: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=ROLE")] = (),
     split: str | None = None,
     chat_template: str | None = None,
     trust_remote_code: bool = False,
@@ -59,22 +60,26 @@ def inspect(
         form: form of the rows; recognised by their columns if not given.
         columns: columns to rename.
         ignore: columns to leave out although they change what a row means, such as images.
+        roles: known role of each speaker that has another name, such as narrator=user.
         split: split of a Hub data set or a saved DatasetDict; train if not given.
         chat_template: file with a Jinja chat template, or `training` for TRL's training version of the tokenizer's.
         trust_remote_code: run the model's own Python code; only for models that you trust.
         compare_with: a second tokenizer that must produce the same ids, such as the reference model's.
         as_json: print JSON.
     """
+    if not data:
+        raise TokensieveError(
+            "no data given", where="command line", hint="tokensieve inspect train.jsonl or recipe.yaml"
+        )
     quiet()
-    from dataclasses import replace
-
     from tokensieve.data.settings import DataSettings
-    from tokensieve.pipeline import inputs
+    from tokensieve.pipeline import inspection
 
     given = {
         "form": form,
-        "columns": _renamed(columns) or None,
+        "columns": _pairs(columns, "--columns", "OLD=NEW", "QUESTION=question") or None,
         "ignore": ignore or None,
+        "roles": _pairs(roles, "--roles", "NAME=ROLE", "narrator=user") or None,
         "split": split,
         "tokenizer": tokenizer,
         "chat_template": chat_template,
@@ -88,14 +93,14 @@ def inspect(
         trusted = ["models.base.trust_remote_code=true"] if trust_remote_code else []
         recipe = load_recipe(Path(data[0]), [*data[1:], *trusted])
         recipe = replace(recipe, data=replace(recipe.data, **changes))
-        found, encoder = inputs.inspect_recipe(recipe, examples, compare_with)
+        found, encoder = inspection.inspect_recipe(recipe, examples, compare_with)
     elif tokenizer is None:
         raise TokensieveError(
             "no tokenizer given", where="command line", hint="--tokenizer MODEL, or inspect a recipe that names a base"
         )
     else:
         settings = DataSettings(files=data, **changes)
-        found, encoder = inputs.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
+        found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
     if as_json:
         print_json(found.to_json())
     else:
@@ -106,16 +111,16 @@ def inspect(
         raise SystemExit(1)
 
 
-def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
-    """Return the new name of each column.
+def _pairs(given: tuple[str, ...], option: str, form: str, sample: str) -> dict[str, str]:
+    """Return what an option gives for each name.
 
     Raises:
-        TokensieveError: an argument that is not of the form ``OLD=NEW``.
+        TokensieveError: an argument that is not of the form ``A=B``.
     """
-    for column in columns:
-        if not all(column.partition("=")):
-            raise TokensieveError(f"'{column}' is not OLD=NEW", where="--columns", hint="such as QUESTION=question")
-    return dict(column.split("=", 1) for column in columns)
+    for one in given:
+        if not all(one.partition("=")):
+            raise TokensieveError(f"'{one}' is not {form}", where=option, hint=f"such as {sample}")
+    return dict(one.split("=", 1) for one in given)
 
 
 def methods(*, as_json: Json = False) -> None:
@@ -152,11 +157,8 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
         for section in found:
             print(f"\n# {section.name or 'top level'}: {section.summary}")
             for key in section.keys:
-                print(
-                    f"\n{key.name}  (default: {key.default})"
-                    if key.default != "required"
-                    else f"\n{key.name}  (required)"
-                )
+                default = "required" if key.default == "required" else f"default: {key.default}"
+                print(f"\n{key.name}  ({default})")
                 print(textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    "))
         return
     from tokensieve.pipeline.ready_recipes import about, ready_recipe, ready_recipes
@@ -234,6 +236,7 @@ def show(
     row: int | None = None,
     arm: str | None = None,
     value: str = "score",
+    tokens: int = 2000,
     as_json: Json = False,
 ) -> None:
     """Show one example's tokens in the terminal: kept tokens underlined, dropped tokens struck through.
@@ -248,6 +251,7 @@ def show(
         row: number of the example's source row, from 0, instead of `--example`; unusable rows have no example.
         arm: the arm whose selection to show; the method if not given.
         value: what the colour shows: score, or a statistic such as base.loss.
+        tokens: tokens of the example to show; the middle of a longer one is left out. JSON has all.
         as_json: print every token with all its statistics as JSON.
     """
     from tokensieve.runs.view import load_run
@@ -261,7 +265,7 @@ def show(
         return
     from tokensieve.report.terminal.runs import output_console, show_example
 
-    show_example(view, number, arm or view.method, value, output_console())
+    show_example(view, number, arm or view.method, value, output_console(), tokens)
 
 
 def compare(

@@ -37,6 +37,7 @@ class FormColumns:
 
 
 SYSTEM, TOOLS, HISTORY = ("system", "system_prompt"), ("tools",), ("history",)
+SPANS, CORRECTED = ("spans",), ("corrected",)
 INSTRUCTION, INSTRUCTION_CONTEXT, OUTPUT = ("instruction",), ("input", "context"), ("output", "response")
 QUESTION, QUESTION_CONTEXT, ANSWER = (
     ("question", "query", "prompt", "input"),
@@ -46,13 +47,13 @@ QUESTION, QUESTION_CONTEXT, ANSWER = (
 
 # In this order: a form that needs more columns comes before one that a subset of them would match.
 FORMS: dict[Form, FormColumns] = {
-    "tokenised": FormColumns((("input_ids",), ("labels",)), (("attention_mask",),)),
-    "messages": FormColumns((("messages",),), (SYSTEM, TOOLS)),
-    "sharegpt": FormColumns((("conversations",),), (SYSTEM, TOOLS)),
-    "prompt-completion": FormColumns((("prompt",), ("completion",)), (SYSTEM, TOOLS)),
-    "alpaca": FormColumns((INSTRUCTION, OUTPUT), (INSTRUCTION_CONTEXT, HISTORY, SYSTEM, TOOLS)),
-    "question-answer": FormColumns((QUESTION, ANSWER), (QUESTION_CONTEXT, HISTORY, SYSTEM, TOOLS)),
-    "text": FormColumns((("text",),)),
+    "tokenised": FormColumns((("input_ids",), ("labels",)), (("attention_mask",), SPANS)),
+    "messages": FormColumns((("messages",),), (SYSTEM, TOOLS, SPANS, CORRECTED)),
+    "sharegpt": FormColumns((("conversations",),), (SYSTEM, TOOLS, SPANS, CORRECTED)),
+    "prompt-completion": FormColumns((("prompt",), ("completion",)), (SYSTEM, TOOLS, SPANS, CORRECTED)),
+    "alpaca": FormColumns((INSTRUCTION, OUTPUT), (INSTRUCTION_CONTEXT, HISTORY, SYSTEM, TOOLS, SPANS, CORRECTED)),
+    "question-answer": FormColumns((QUESTION, ANSWER), (QUESTION_CONTEXT, HISTORY, SYSTEM, TOOLS, SPANS, CORRECTED)),
+    "text": FormColumns((("text",),), (SPANS, CORRECTED)),
 }
 
 _MEDIA: dict[str, Names] = {
@@ -129,6 +130,8 @@ def check_columns(row: Row, form: Form | None) -> None:
                 f"'{name}' is false: the row's answer is one that was rejected, for KTO to train away from",
                 hint=f"leave out the rows whose '{name}' is false, or train on all answers with data.ignore: [{name}]",
             )
+    if form == "tokenised" and given(row.get("corrected")):
+        raise no_place("corrected", "a row of token ids")
     if form is None or form in _COMPLETE:
         return
     used = {name for group in FORMS[form].all for name in group}

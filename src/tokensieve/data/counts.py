@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tokensieve.containers import IGNORE_INDEX
+from tokensieve.containers import IGNORE_INDEX, Bool
 from tokensieve.data.columns import form_of, unused
-from tokensieve.data.repeats import Hashes, in_words, repeats
+from tokensieve.data.decoding import TokenDecoder
+from tokensieve.data.repeats import HashedExamples, Hashes, repeats
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
+from tokensieve.data.words import Words
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.checksum import FileRecord
@@ -27,7 +31,9 @@ _MOST_NAMES = 20
 class Counts:
     """What became of the rows. Tokens are counted after truncation unless the name says otherwise.
 
-    `unused_columns` has the number of rows by the name of each column that nothing uses.
+    `unused_columns` has the number of rows by the name of each column that nothing uses. `marks` has, by type, the
+    numbers of `rows`, `tokens` and `words` that are marked, `marked` those of any type; a word is marked where one of
+    its tokens is.
     """
 
     rows: int = 0
@@ -54,57 +60,63 @@ class Counts:
     largest_id_at: str = ""
     lengths: dict[str, int] = field(default_factory=dict)
     unused_columns: dict[str, int] = field(default_factory=dict)
+    marked: dict[str, int] = field(default_factory=dict)
+    marks: dict[str, dict[str, int]] = field(default_factory=dict)
+    marked_tokens_cut: int = 0
 
     def warnings(self) -> list[str]:
         """Return what a user should know before training on these examples."""
         found = []
         if self.rows_without_trainable:
-            found.append(f"{self.rows_without_trainable} of {self.rows} rows have nothing to train on and were dropped")
+            found.append(
+                f"{self.rows_without_trainable:,} of {self.rows:,} rows have nothing to train on and were dropped"
+            )
         if self.rows_cut_empty:
             found.append(
-                f"{self.rows_cut_empty} of {self.rows} rows have all that is trainable beyond data.max_length and were "
-                "dropped: a greater data.max_length or another data.truncation keeps them"
+                f"{self.rows_cut_empty:,} of {self.rows:,} rows have all that is trainable beyond data.max_length and "
+                "were dropped: a greater data.max_length or another data.truncation keeps them"
             )
         if self.truncated_examples:
             found.append(
-                f"{self.truncated_examples} examples were truncated: {self.tokens_cut} tokens cut, "
-                f"{self.trainable_tokens_cut} of them trainable (data.max_length)"
+                f"{self.truncated_examples:,} examples were truncated: {self.tokens_cut:,} tokens cut, "
+                f"{self.trainable_tokens_cut:,} of them trainable (data.max_length)"
+                + (f", {self.marked_tokens_cut:,} of these marked" if self.marked_tokens_cut else "")
             )
         if self.repeated_examples:
             found.append(
-                f"{self.repeated_examples} of {self.examples} examples repeat an earlier one token by token "
+                f"{self.repeated_examples:,} of {self.examples:,} examples repeat an earlier one token by token "
                 f"({self.repeated_rows}): each counts again in training; leave them out unless that is meant"
             )
         if self.unknown_tokens > _FEW_UNKNOWN * self.trainable_tokens:
             found.append(
-                f"{self.unknown_tokens} of {self.trainable_tokens} trainable tokens "
+                f"{self.unknown_tokens:,} of {self.trainable_tokens:,} trainable tokens "
                 f"({100 * self.unknown_tokens / self.trainable_tokens:.1f} %) are the unknown token: the tokenizer has "
                 "none for these characters, and the model would learn to write it; give data.tokenizer one that has"
             )
         if self.rows_by_built_in_template:
             found.append(
-                f"the built-in chat template renders {self.rows_by_built_in_template} rows, since the tokenizer has "
+                f"the built-in chat template renders {self.rows_by_built_in_template:,} rows, since the tokenizer has "
                 "none: give data.chat_template the one that the model is to be used with"
             )
         if self.straddling_tokens:
             found.append(
-                f"{self.straddling_tokens} tokens join the end of a prompt with the start of its answer and are not "
+                f"{self.straddling_tokens:,} tokens join the end of a prompt with the start of its answer and are not "
                 "trained; end the prompt (or begin the answer) where a token ends"
             )
         if self.rows_with_unused_tools:
             found.append(
-                f"{self.rows_with_unused_tools} rows have tools and the chat template does not render any: give "
+                f"{self.rows_with_unused_tools:,} rows have tools and the chat template does not render any: give "
                 "data.chat_template a template that does"
             )
         if self.thoughts_forgotten:
             found.append(
-                f"the chat template leaves out the thoughts of {self.thoughts_forgotten} answers that others follow: "
+                f"the chat template leaves out the thoughts of {self.thoughts_forgotten:,} answers that others follow: "
                 "they are trained without; write a row for each answer, with `train: false` on the earlier ones"
             )
         if self.turn_ends_untrained:
             found.append(
-                f"the turn-end token after {self.turn_ends_untrained} of {self.turns} answers is never trained, so the "
-                "model does not learn to stop: move it inside {% generation %} in the chat template"
+                f"the turn-end token after {self.turn_ends_untrained:,} of {self.turns:,} answers is never trained, so "
+                "the model does not learn to stop: move it inside {% generation %} in the chat template"
             )
         elif self.turns and not self.turns_ended:
             found.append(
@@ -112,6 +124,15 @@ class Counts:
                 "tokenizer's EOS token"
             )
         return found
+
+    def marks_in_words(self) -> Iterator[str]:
+        """Yield how much is marked: in all, and by type where there are several."""
+        if not self.marked:
+            return
+        share = f"{100 * self.marked['tokens'] / self.trainable_tokens:.1f} %"
+        yield f"marked: {_rows_tokens_words(self.marked)} ({share} of the trainable tokens)"
+        if len(self.marks) > 1:
+            yield from (f"  {name}: {_rows_tokens_words(found)}" for name, found in self.marks.items())
 
     def unused_in_words(self) -> str:
         """Return which columns nothing uses, and in how many rows they have a value."""
@@ -133,6 +154,7 @@ class Tally:
         ends = {*encoder.turn_end_ids, tokenizer.eos_token_id, tokenizer.bos_token_id}  # GPT-2 has one token for all
         self._unknown = None if tokenizer.unk_token_id in ends else tokenizer.unk_token_id
         self._built_in_template = not encoder.own_template
+        self._words = Words(TokenDecoder(tokenizer.backend_tokenizer))
 
     def add(self, row: Row, encoded: Encoded) -> Encoded | None:
         """Truncate and count one row; None when nothing is left to train on."""
@@ -145,6 +167,7 @@ class Tally:
             counts.truncated_examples += 1
             counts.tokens_cut += cut
             counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
+            counts.marked_tokens_cut += _marked(encoded) - _marked(kept)
         counts.straddling_tokens += encoded.straddling
         counts.thoughts_forgotten += encoded.forgotten
         counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
@@ -162,6 +185,8 @@ class Tally:
             counts.unknown_tokens += int((kept.labels == self._unknown).sum())
         self._lengths.append(len(trainable))
         self._hashes.add(kept.input_ids, row.number)
+        if kept.marks is not None:
+            self._count_marks(kept, kept.marks, trainable)
         self._count_turns(kept, trainable, cut_at_end=cut > 0 and self._settings.truncation == "keep-start")
         if (largest := int(kept.input_ids.max())) > counts.largest_id:
             counts.largest_id, counts.largest_id_at = largest, row.where
@@ -177,6 +202,19 @@ class Tally:
         self.counts.turns_ended += int(ended.sum())
         self.counts.turn_ends_untrained += int(untrained.sum())
 
+    def _count_marks(self, kept: Encoded, marks: NDArray[np.int32], trainable: Bool) -> None:
+        words = self._words.number(kept.input_ids, trainable, np.array([0, len(trainable)]))
+        for number in (0, *np.unique(marks[marks > 0]).tolist()):
+            of_type = marks == number if number else marks > 0
+            name = kept.mark_types[number - 1]
+            found = self.counts.marks.setdefault(name, {}) if number else self.counts.marked
+            sizes = {
+                "rows": int(of_type.any()),
+                "tokens": int(np.count_nonzero(of_type)),
+                "words": len(np.unique(words[of_type & (words >= 0)])),
+            }
+            found |= {what: found.get(what, 0) + size for what, size in sizes.items()}
+
     def finish(self, source: str) -> Counts:
         """Return the counts.
 
@@ -187,20 +225,34 @@ class Tally:
         if counts.rows == 0:
             raise TokensieveError("the data has no rows", where=source, hint="look with `tokensieve inspect`")
         if counts.examples == 0:
-            cut = f", {counts.rows_cut_empty} of them after truncation to {self._settings.max_length} tokens"
+            cut = f", {counts.rows_cut_empty:,} of them after truncation to {self._settings.max_length} tokens"
             raise TokensieveError(
-                f"every label is -100: none of {counts.rows} rows has anything to train on"
+                f"every label is -100: none of {counts.rows:,} rows has anything to train on"
                 + (cut if counts.rows_cut_empty else ""),
                 where=source,
                 hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
             )
         quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
         counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
-        if len(repeated := repeats(self._hashes.hashes)):
-            counts.repeated_examples, counts.repeated_rows = len(repeated), in_words(self._hashes.rows[repeated])
+        hashed = self.hashed
+        if len(repeated := repeats(hashed.hashes)):
+            counts.repeated_examples, counts.repeated_rows = len(repeated), hashed.places(repeated)
         return counts
+
+    @property
+    def hashed(self) -> HashedExamples:
+        """The examples, to find them again."""
+        return self._hashes.of(self._settings)
 
     def write_hashes(self, path: Path) -> FileRecord:
         """Write the hash and the source row of each example."""
-        hashes, rows = self._hashes.hashes, self._hashes.rows
-        return write_shard(path, offsets([len(rows)]), {"hash": hashes, "row": rows})
+        hashed = self.hashed
+        return write_shard(path, offsets([len(hashed.rows)]), {"hash": hashed.hashes, "row": hashed.rows})
+
+
+def _rows_tokens_words(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{found[what]:,} {what}" for what in ("rows", "tokens", "words"))
+
+
+def _marked(encoded: Encoded) -> int:
+    return 0 if encoded.marks is None else int(np.count_nonzero(encoded.marks))

@@ -71,6 +71,10 @@ class TokenDecoder:
         """Return a token's text by itself, or its name in the vocabulary where it has none."""
         return self._decode([token_id]) or self._tokenizer.id_to_token(token_id) or f"⟨id={token_id}⟩"
 
+    def vocabulary_name(self, token_id: int) -> str:
+        """Return a token's name in the vocabulary; an empty text where there is none."""
+        return self._tokenizer.id_to_token(token_id) or ""
+
     def is_special(self, token_id: int) -> bool:
         """Whether an id is a control token of the tokenizer."""
         return token_id in self._special

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import Examples, Int64, Statistics
+from tokensieve.containers import Examples, Int64, Statistics, UInt8
 from tokensieve.data.bad_rows import BAD_ROWS
 from tokensieve.data.counts import Counts
-from tokensieve.data.repeats import UInt64
+from tokensieve.data.repeats import HashedExamples, UInt64
+from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import turn_end_mask
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
@@ -24,6 +25,8 @@ from tokensieve.store.shards import shard_name
 
 HASHES = "hashes.arrow"
 """The file with the hash and the source row of each example."""
+MARKS = "marks"
+"""The column of a shard that has marked tokens."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class ExampleStore:
         turn_end_ids: ids that end an assistant turn.
         shards: how many shard files there are.
         sources: names of where examples came from; empty in a store that was written without them.
+        mark_types: types of the marks of tokens, in the order of their numbers from 1; empty where nothing is marked.
     """
 
     folder: Path
@@ -45,6 +49,7 @@ class ExampleStore:
     turn_end_ids: tuple[int, ...]
     shards: int
     sources: tuple[str, ...] = ()
+    mark_types: tuple[str, ...] = ()
 
     @property
     def bad_rows_file(self) -> Path | None:
@@ -55,18 +60,29 @@ class ExampleStore:
         """Return what a user should know before training on these examples."""
         if self.bad_rows_file is None:
             return self.counts.warnings()
-        left_out = f"{self.counts.bad_rows} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
+        left_out = (
+            f"{self.counts.bad_rows:,} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
+        )
         return [left_out, *self.counts.warnings()]
 
-    def hashes(self) -> tuple[UInt64, Int64]:
-        """Read the hash of each example's token ids, uint64 ``[examples]``, and its row, int64 ``[examples]``."""
-        columns = open_manifest(self.folder).read(HASHES)[1]
-        return columns["hash"], columns["row"]
+    @property
+    def hashes(self) -> UInt64:
+        """uint64 ``[examples]``, the hash of each example's token ids."""
+        return open_manifest(self.folder).column(HASHES, "hash")
+
+    def hashed(self, settings: DataSettings) -> HashedExamples:
+        """Read what finds examples again; the settings say where their rows are."""
+        return HashedExamples(settings, self.hashes, open_manifest(self.folder).column(HASHES, "row"))
 
     def read(self, number: int) -> Examples:
         """Read one shard."""
         cu_seqlens, columns = open_manifest(self.folder).read(shard_name(number))
-        return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"])
+        return Examples(columns["input_ids"], columns["labels"], cu_seqlens, columns["row"], columns.get(MARKS))
+
+    def marks(self, number: int) -> UInt8:
+        """Read the marks of a shard: uint8 ``[tokens]``, 0 where none is, else the number from 1 in `mark_types`."""
+        examples = self.read(number)
+        return np.zeros(len(examples.labels), dtype=np.uint8) if examples.marks is None else examples.marks
 
     def source_numbers(self, number: int) -> NDArray[np.int32]:
         """Read the place in `sources` of each example of a shard: int32 ``[examples]``."""
@@ -99,7 +115,10 @@ class ExampleStore:
     def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
         """Join a shard's labels with its figures."""
         turn_end = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, self.turn_end_ids)
-        return Statistics(examples.cu_seqlens, examples.labels, values, turn_end, first_token)
+        marks = examples.marks
+        if marks is None and self.mark_types:
+            marks = np.zeros(len(examples.labels), dtype=np.uint8)
+        return Statistics(examples.cu_seqlens, examples.labels, values, turn_end, first_token, marks, self.mark_types)
 
 
 def open_examples(folder: Path) -> ExampleStore:
@@ -117,4 +136,5 @@ def open_examples(folder: Path) -> ExampleStore:
         tuple(about["turn_end_ids"]),
         sum(name.startswith("shard-") for name in manifest.files),
         tuple(about["sources"]),
+        tuple(about["mark_types"]),
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data import columns
 from tokensieve.data.forms import Form
+from tokensieve.data.marks import KEYS, MarkedSpan, conversation_marks, read_marks, read_spans
+from tokensieve.data.roles import ROLES
 from tokensieve.data.tool_calls import message_with_calls, tool_schema
 from tokensieve.errors import TokensieveError
 
@@ -29,41 +31,59 @@ class Conversation:
         messages: dictionaries with `role` and `content`; further keys are passed on to the template.
         tools: tool schemas for the template, or None.
         untrained: numbers of the assistant messages that the data itself excludes from training.
+        spans: the marked parts of the contents of trained answers, by the number of the message; characters.
+        corrected: corrected contents of trained answers, by the number of the message.
     """
 
     messages: list[dict[str, Any]]
     tools: list[Any] | None = None
     untrained: frozenset[int] = field(default_factory=frozenset)
+    spans: Mapping[int, tuple[MarkedSpan, ...]] = field(default_factory=dict)
+    corrected: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> list[int]:
+        """Numbers of the assistant messages that are trained on."""
+        numbers = range(len(self.messages))
+        return [n for n in numbers if self.messages[n]["role"] == "assistant" and n not in self.untrained]
 
 
 @dataclass(frozen=True)
 class PlainText:
-    """A prompt and the text that follows it, both without a chat template."""
+    """A prompt and the text that follows it, both without a chat template.
+
+    Attributes:
+        prompt: what is not trained on.
+        completion: the answer.
+        spans: its marked parts; characters.
+        corrected: the corrected answer; None where there is none.
+    """
 
     prompt: str
     completion: str
+    spans: tuple[MarkedSpan, ...] = ()
+    corrected: str | None = None
 
 
 @dataclass(frozen=True)
 class Tokenised:
-    """Token ids and labels that come with the data, unshifted, -100 where a token is not trainable."""
+    """Token ids and labels that come with the data, unshifted, -100 where a token is not trainable.
+
+    Attributes:
+        input_ids: every token.
+        labels: the same where a token is trained on.
+        spans: the marked parts; tokens.
+    """
 
     input_ids: list[int]
     labels: list[int]
+    spans: tuple[MarkedSpan, ...] = ()
 
 
 Converted = Conversation | PlainText | Tokenised
 
-_ROLES = {
-    "system": "system", "developer": "developer",
-    "user": "user", "human": "user",
-    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "bard": "assistant", "bing": "assistant",
-    "model": "assistant", "function_call": "assistant",
-    "tool": "tool", "observation": "tool", "function": "tool", "ipython": "tool",
-}  # fmt: skip
-"""The role that a template knows for each name that data gives a speaker."""
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
-_WEIGHTS = ("loss_weight", "weight", "train")
+_WEIGHTS = ("loss_weight", "weight", "train", "loss_mask")
 _SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
@@ -91,11 +111,11 @@ def _prompt_completion(row: dict[str, Any]) -> Conversation | PlainText:
         for name in (*columns.SYSTEM, *columns.TOOLS):
             if columns.given(row.get(name)):
                 raise columns.no_place(name, "a prompt and completion of plain text")
-        return PlainText(prompt, completion)
+        return _plain_text(prompt, completion, row)
     asked, answered = _as_messages(prompt, "prompt", "user"), _as_messages(completion, "completion", "assistant")
     conversation = _conversation([_message(m) for m in [*asked, *answered]], row)
     in_prompt = range(len(conversation.messages) - len(answered))
-    return Conversation(conversation.messages, conversation.tools, conversation.untrained.union(in_prompt))
+    return replace(conversation, untrained=conversation.untrained.union(in_prompt))
 
 
 def _alpaca(row: dict[str, Any]) -> Conversation:
@@ -132,7 +152,11 @@ def _history(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _text(row: dict[str, Any]) -> PlainText:
-    return PlainText("", _text_of(row, ("text",)))
+    return _plain_text("", _text_of(row, ("text",)), row)
+
+
+def _plain_text(prompt: str, completion: str, row: dict[str, Any]) -> PlainText:
+    return PlainText(prompt, completion, *read_marks(row.get("spans"), row.get("corrected"), completion))
 
 
 def _tokenised(row: dict[str, Any]) -> Tokenised:
@@ -152,7 +176,18 @@ def _tokenised(row: dict[str, Any]) -> Tokenised:
             f"label {labels[wrong[0]]} at position {wrong[0]} is neither -100 nor the token id {ids[wrong[0]]}",
             hint="labels must be unshifted: labels[t] is input_ids[t] or -100",
         )
-    return Tokenised(ids.tolist(), labels.tolist())
+    return Tokenised(ids.tolist(), labels.tolist(), _token_spans(row.get("spans"), labels))
+
+
+def _token_spans(given: Any, labels: NDArray[np.int64]) -> tuple[MarkedSpan, ...]:
+    spans = read_spans(given, labels.tolist()) if given is not None else ()
+    for span in spans:
+        if not (labels[span.start : span.stop] != IGNORE_INDEX).any():
+            raise TokensieveError(
+                f"the span [{span.start}, {span.stop}] covers no token that is trained on",
+                hint="spans of a row of token ids count its tokens from 0, those of the prompt included",
+            )
+    return spans
 
 
 _CONVERTERS: dict[Form, Callable[[dict[str, Any]], Converted]] = {
@@ -188,14 +223,26 @@ def convert(data: dict[str, Any], form: Form = "auto", ignore: Collection[str] =
             hint=f"forms and the columns they need: {'; '.join(map(_described, names))}. Rename columns with "
             "data.columns",
         )
-    converted = _CONVERTERS[name](columns.without_media_parts(data, ignore))
+    row = columns.without_media_parts(data, ignore)
+    converted = _CONVERTERS[name](row)
     if isinstance(converted, Conversation):
+        converted = _with_marks(converted, row, ignore)
         asked = [m["content"] for m in converted.messages if m["role"] != "assistant" and m.get("content")]
     else:
         asked = [converted.prompt] if isinstance(converted, PlainText) else []
     for text in asked:
         columns.check_placeholders(text, ignore)
     return converted
+
+
+def _with_marks(conversation: Conversation, row: dict[str, Any], ignore: Collection[str]) -> Conversation:
+    """Return a conversation with the marks of its messages or of its row, and messages without them."""
+    messages = conversation.messages
+    if not any(row.get(key) is not None or any(key in message for message in messages) for key in KEYS):
+        return conversation
+    spans, corrected = conversation_marks(messages, conversation.trained, row, ignore)
+    unmarked = [{key: value for key, value in message.items() if key not in KEYS} for message in messages]
+    return replace(conversation, messages=unmarked, spans=spans, corrected=corrected)
 
 
 def _described(form: Form) -> str:
@@ -219,6 +266,12 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
         raise TokensieveError(
             f"'tools' must be a list of schemas, not {type(tools).__name__}", hint="one JSON schema a function"
         )
+    for number, message in enumerate(messages):
+        if message.get("loss_mask", 1) not in (0, 1):
+            raise TokensieveError(
+                f"the loss_mask of message {number} is {message['loss_mask']!r:.60}",
+                hint="1 trains on the message and 0 does not; mark parts of an answer with its `spans`",
+            )
     untrained = frozenset(
         number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
     )
@@ -235,12 +288,14 @@ def _message(message: Any) -> dict[str, Any]:
             hint='such as {"role": "user", "content": "Hello"}',
         )
     role = message["role"]
-    if not isinstance(role, str) or role.lower() not in _ROLES:
+    if not isinstance(role, str) or role.lower() not in ROLES:
+        name = role if isinstance(role, str) else "NAME"
         raise TokensieveError(
             f"unknown role {role!r}",
-            hint=f"rename it, in the data, to one of {', '.join(_ROLES)}; only what the assistant says is trained on",
+            hint=f"give it a role that is known, such as data.roles: {{{name}: user}}, one of {', '.join(ROLES)}; only "
+            "what the assistant says is trained on",
         )
-    message = {**message, "role": _ROLES[role.lower()]}
+    message = {**message, "role": ROLES[role.lower()]}
     if role.lower() == "function_call":
         message["tool_calls"] = message.pop("content", None)
     message = {key: value for key, value in message.items() if value is not None}  # Parquet fills gaps with null

@@ -12,6 +12,7 @@ from tokensieve.data.compare import check_same_ids
 from tokensieve.data.counts import Counts, Tally
 from tokensieve.data.file_readers import BadRowError
 from tokensieve.data.prepare import encode_rows
+from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, truncate
@@ -50,12 +51,14 @@ class Preview:
         where: its file and line.
         token_ids: ids of its tokens.
         trainable: for each token whether it is trained on.
+        marks: for each token 0, or 1 where it is marked; empty where none is.
     """
 
     row: int
     where: str
     token_ids: list[int]
     trainable: list[bool]
+    marks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Inspection:
         counts: what would become of the other rows.
         previews: the first examples.
         problems: errors first.
+        hashed: the examples, to find them again in another data set; not in JSON.
     """
 
     source: str
@@ -81,6 +85,7 @@ class Inspection:
     counts: Counts
     previews: list[Preview]
     problems: list[Problem]
+    hashed: HashedExamples = field(repr=False)
 
     @property
     def has_errors(self) -> bool:
@@ -89,7 +94,7 @@ class Inspection:
 
     def to_json(self) -> dict[str, Any]:
         """Return the same as plain dictionaries and lists."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "hashed"}
 
 
 def inspect_data(
@@ -136,6 +141,7 @@ def inspect_data(
         counts=tally.counts,
         previews=previews,
         problems=sorted([*errors.problems(), *warnings], key=lambda problem: problem.level),
+        hashed=tally.hashed,
     )
 
 
@@ -202,4 +208,6 @@ def _check_vocabulary(counts: Counts, encoder: Encoder) -> None:
 
 
 def _preview(row: Row, encoded: Encoded) -> Preview:
-    return Preview(row.number, row.where, encoded.input_ids.tolist(), (encoded.labels != IGNORE_INDEX).tolist())
+    trainable = (encoded.labels != IGNORE_INDEX).tolist()
+    marks = [] if encoded.marks is None else (encoded.marks > 0).astype(int).tolist()
+    return Preview(row.number, row.where, encoded.input_ids.tolist(), trainable, marks)

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tokensieve.data.answers import corrected_answers
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.counts import Counts, Tally
-from tokensieve.data.example_store import HASHES, ExampleStore, open_examples
+from tokensieve.data.example_store import HASHES, MARKS, ExampleStore, open_examples
 from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Converted, convert
+from tokensieve.data.mark_columns import MarkColumns
+from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows, source_fingerprint
 from tokensieve.data.tokenize import Encoded, Encoder
@@ -30,7 +34,7 @@ from tokensieve.store.shards import shard_name, write_shard
 SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
 _ROWS_AT_ONCE = 1000
-_LAYOUT = 4
+_LAYOUT = 5
 _MOST_SOURCES = 256
 _OTHER = "other sources"
 
@@ -58,13 +62,14 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
         "max_length": settings.max_length,
         "truncation": settings.truncation,
         "bad_rows": settings.bad_rows,
+        "answers": settings.answers,
     }
     folder = store / "examples" / fingerprint.of_value(identity)[:16]
     with locked(folder):
         if is_complete(folder):
             return open_examples(folder)
         with atomic_folder(folder) as partial:
-            counts, digest, files, sources = _write(settings, encoder, partial, on_rows)
+            counts, digest, files, sources, mark_types = _write(settings, encoder, partial, on_rows)
             encoder.tokenizer.save_pretrained(partial / "tokenizer")
             about = {
                 "identity": identity,
@@ -72,6 +77,7 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
                 "counts": asdict(counts),
                 "turn_end_ids": list(encoder.turn_end_ids),
                 "sources": sources,
+                "mark_types": mark_types,
                 "settings": asdict(settings),
                 "versions": fingerprint.versions(),
             }
@@ -117,10 +123,21 @@ def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[
         usable: list[tuple[Row, Converted]] = []
         for row in batch:
             try:
-                usable.append((row, convert(row.data, row.form, row.ignore)))
+                converted = convert(row.data, row.form, row.ignore)
+                corrected = corrected_answers(converted) if settings.answers == "corrected" else None
+                usable.append((row, corrected or converted))
             except TokensieveError as error:
                 on_error(row.bad(error))
         yield usable, len(batch)
+
+
+def hash_examples(settings: DataSettings, encoder: Encoder) -> HashedExamples:
+    """Tokenise rows only to find them again, without those that cannot be used."""
+    tally = Tally(settings, encoder)
+    for batch, _ in encode_rows(settings, encoder, lambda _: None):
+        for row, encoded in batch:
+            tally.add(row, encoded)
+    return tally.hashed
 
 
 def raise_error(error: TokensieveError) -> None:
@@ -130,9 +147,10 @@ def raise_error(error: TokensieveError) -> None:
 
 def _write(
     settings: DataSettings, encoder: Encoder, folder: Path, on_rows: Callable[[int], None]
-) -> tuple[Counts, str, dict[str, FileRecord], list[str]]:
+) -> tuple[Counts, str, dict[str, FileRecord], list[str], list[str]]:
     tally = Tally(settings, encoder)
     digests = [hashlib.sha256() for _ in range(3)]
+    marks = MarkColumns()
     sources: dict[str, int] = {}
     files: dict[str, FileRecord] = {}
     pending: list[_Pending] = []
@@ -140,7 +158,7 @@ def _write(
 
     def close() -> None:
         name = shard_name(len(files))
-        files[name] = _write_shard(folder / name, pending, digests)
+        files[name] = _write_shard(folder / name, pending, digests, marks)
 
     with BadRows(settings, folder) as bad_rows:
         for batch, rows in encode_rows(settings, encoder, bad_rows):
@@ -149,6 +167,7 @@ def _write(
                 kept = tally.add(row, encoded)
                 if kept is None:
                     continue
+                marks.add(row, kept)
                 pending.append(_Pending(row.number, _source_number(row, sources), kept))
                 tokens += len(kept.input_ids)
                 if tokens >= SHARD_TOKENS:
@@ -161,7 +180,8 @@ def _write(
     if pending:
         close()
     files |= {HASHES: tally.write_hashes(folder / HASHES), **bad_rows.files()}
-    return counts, fingerprint.of_value([digest.hexdigest() for digest in digests]), files, list(sources)
+    found = [digest.hexdigest() for digest in digests] + marks.digests()
+    return counts, fingerprint.of_value(found), files, list(sources), list(marks.types)
 
 
 @dataclass(frozen=True)
@@ -181,7 +201,7 @@ def _source_number(row: Row, sources: dict[str, int]) -> int:
     return sources.setdefault(name if name in sources or len(sources) < _MOST_SOURCES else _OTHER, len(sources))
 
 
-def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> FileRecord:
+def _write_shard(path: Path, pending: list[_Pending], digests: list[Any], marks: MarkColumns) -> FileRecord:
     """Write examples and feed the fingerprint; ids, labels and lengths apart, so that shard size does not matter."""
     cu_seqlens = offsets([len(one.encoded.input_ids) for one in pending])
     input_ids = np.concatenate([one.encoded.input_ids for one in pending])
@@ -192,4 +212,7 @@ def _write_shard(path: Path, pending: list[_Pending], digests: list[Any]) -> Fil
         "row": np.array([one.row for one in pending], dtype=np.int64),
         "source": np.array([one.source for one in pending], dtype=np.int32),
     }
-    return write_shard(path, cu_seqlens, {"input_ids": input_ids, "labels": labels}, rows)
+    columns: dict[str, NDArray[Any]] = {"input_ids": input_ids, "labels": labels}
+    if (marked := marks.of_shard([one.encoded for one in pending])) is not None:
+        columns[MARKS] = marked
+    return write_shard(path, cu_seqlens, columns, rows)

@@ -1,17 +1,44 @@
-"""Examples that are there twice, by 8 bytes of each: the hash of its token ids."""
+"""Examples that are there twice, or in two data sets, by 8 bytes of each: the hash of its token ids."""
 
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
+from tokensieve.data.settings import DataSettings
+from tokensieve.data.sources import places_of
 from tokensieve.store import checksum
 
 UInt64 = NDArray[np.uint64]
 _SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class HashedExamples:
+    """The examples of a data set, as far as it takes to find them again.
+
+    Attributes:
+        settings: how its rows are read.
+        hashes: uint64 ``[examples]``, of the token ids.
+        rows: int64 ``[examples]``, numbers of the source rows.
+    """
+
+    settings: DataSettings
+    hashes: UInt64
+    rows: Int64
+
+    def places(self, which: Int64) -> str:
+        """Return the first of some examples by file and line, and how many there are more.
+
+        Args:
+            which: int64 ``[n]``, numbers of the examples, at least one.
+        """
+        more = f" and {len(which) - _SHOWN:,} more" if len(which) > _SHOWN else ""
+        return ", ".join(places_of(self.settings, self.rows[which[:_SHOWN]].tolist())) + more
 
 
 class Hashes:
@@ -25,15 +52,10 @@ class Hashes:
         self._hashes.append(checksum.short(input_ids.tobytes()))
         self._rows.append(row)
 
-    @property
-    def hashes(self) -> UInt64:
-        """uint64 ``[examples]``."""
-        return np.array(self._hashes, dtype=np.uint64)
-
-    @property
-    def rows(self) -> Int64:
-        """int64 ``[examples]``."""
-        return np.array(self._rows, dtype=np.int64)
+    def of(self, settings: DataSettings) -> HashedExamples:
+        """Return what was collected, with how its rows were read."""
+        hashes, rows = np.array(self._hashes, dtype=np.uint64), np.array(self._rows, dtype=np.int64)
+        return HashedExamples(settings, hashes, rows)
 
 
 def repeats(hashes: UInt64) -> Int64:
@@ -47,10 +69,3 @@ def repeats(hashes: UInt64) -> Int64:
 def shared(hashes: UInt64, others: UInt64) -> Int64:
     """Return the places, rising, of examples that are among others too."""
     return np.flatnonzero(np.isin(hashes, others))
-
-
-def in_words(rows: Int64) -> str:
-    """Return the first numbers of rows, and how many there are more."""
-    shown = ", ".join(map(str, rows[:_SHOWN].tolist()))
-    more = f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else ""
-    return f"row{'s' if len(rows) > 1 else ''} {shown}{more}, counted from 0"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator
 
 from tokensieve.data.forms import Form
+from tokensieve.data.roles import RoleNames
 from tokensieve.errors import TokensieveError
 from tokensieve.setting_types import BARE, Count, Names, Source, absolute, known_keys_only
 
@@ -32,6 +33,7 @@ class ReadSettings:
         form: how rows are written; `auto` recognises it from their columns.
         columns: new name of each column to rename.
         ignore: columns to leave out.
+        roles: known role of each speaker that has another name.
         name: configuration of a Hub data set.
         split: split of a Hub data set or of a saved DatasetDict.
         revision: revision of a Hub data set.
@@ -41,6 +43,7 @@ class ReadSettings:
     form: Form | None = None
     columns: dict[str, str] | None = None
     ignore: Names | None = None
+    roles: RoleNames | None = None
     name: str | None = None
     split: str | None = None
     revision: str | None = None
@@ -90,6 +93,8 @@ class DataSettings:
         columns: new name of each column to rename, such as `{question: prompt}`.
         ignore: columns to leave out although they change what a row means, such as `[images]` to train on the text
             alone.
+        roles: known role of each speaker that has another name, such as `{narrator: user}`; only what the assistant
+            says is trained on.
         name: configuration of a Hub data set.
         split: split of a Hub data set or of a saved DatasetDict.
         revision: revision of a Hub data set.
@@ -102,6 +107,7 @@ class DataSettings:
         limit: read this many rows at most.
         bad_rows: what becomes of a row that cannot be used: `error` stops at the first, `skip` leaves them out and
             writes each with its reason to `bad_rows.jsonl`, beside the tokenised examples in the store.
+        answers: which answers are trained on: those `given`, or the `corrected` ones of the rows that have them.
         license: licence of the data, for the card of what comes of it, such as `apache-2.0`; `unknown` when not
             given.
 
@@ -113,6 +119,7 @@ class DataSettings:
     form: Form = "auto"
     columns: dict[str, str] = field(default_factory=dict)
     ignore: Names = ()
+    roles: RoleNames = field(default_factory=dict)
     name: str | None = None
     split: str = "train"
     revision: str | None = None
@@ -122,6 +129,7 @@ class DataSettings:
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
     bad_rows: Literal["error", "skip"] = "error"
+    answers: Literal["given", "corrected"] = "given"
     license: str | None = None
 
     def __post_init__(self) -> None:
@@ -151,8 +159,12 @@ class DataSettings:
         return ", ".join(entry.path for entry in self.entries)
 
     def of_others(self, files: Files, reading: ReadSettings) -> DataSettings:
-        """Return how other files are read: as these where `reading` does not say otherwise, but all their rows."""
-        return dataclasses.replace(self, **{"limit": None, **_given(reading), "files": files})
+        """Return how other files are read: as these where `reading` does not say otherwise, but all their rows.
+
+        They keep the answers that they are given.
+        """
+        changes = {"limit": None, **_given(reading), "files": files, "answers": "given"}
+        return dataclasses.replace(self, **changes)
 
 
 def check_files_given(files: Files, reading: ReadSettings) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from tokensieve.data.datasets_private import is_cached
 from tokensieve.data.file_readers import COMPRESSED, FORMATS, BadRowError, OnError, file_rows, format_of, without_gaps
 from tokensieve.data.forms import Form
+from tokensieve.data.roles import with_roles
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
@@ -63,6 +64,18 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
     return itertools.islice(rows, settings.limit)
 
 
+def places_of(settings: DataSettings, numbers: Sequence[int]) -> list[str]:
+    """Return file and line of rows, by reading the sources again up to the last of them.
+
+    Args:
+        settings: what was read.
+        numbers: of the rows, rising.
+    """
+    rows = itertools.islice(read_rows(settings, lambda _: None), max(numbers, default=-1) + 1)
+    wanted = set(numbers)
+    return [row.where for row in rows if row.number in wanted]
+
+
 def sources_elsewhere(settings: DataSettings) -> list[str]:
     """Return the Hub ids among the sources whose data sets are not in the cache of this machine."""
     return [entry.path for entry in settings.entries if _is_hub_id(entry.path) and not is_cached(entry.path)]
@@ -71,7 +84,7 @@ def sources_elsewhere(settings: DataSettings) -> list[str]:
 def source_fingerprint(settings: DataSettings) -> str:
     """Return a fingerprint of the sources' contents, and of how rows are picked from them."""
     picked = [
-        [entry.form, entry.columns, entry.ignore, entry.limit, _content_fingerprint(entry)]
+        [entry.form, entry.columns, entry.ignore, entry.roles, entry.limit, _content_fingerprint(entry)]
         for entry in settings.entries
     ]
     return fingerprint.of_value([settings.limit, picked])
@@ -115,7 +128,7 @@ def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
 
 
 def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(dataset.withformat_of(None)):  # tensors, if it was saved with a format
+    for number, row in enumerate(dataset.with_format(None)):  # tensors, if it was saved with a format
         yield f"{source} row {number}", without_gaps(row)
 
 
@@ -198,8 +211,9 @@ def _load_saved(source: str, split: str | None) -> Any:
 
 
 def _columns(data: dict[str, Any], entry: FileSettings) -> dict[str, Any]:
-    """Return a row's columns without those to ignore, under their new names."""
+    """Return a row's columns without those to ignore, under their new names; speakers have the roles given for them."""
     ignore, names = entry.ignore or (), entry.columns or {}
     data = {name: value for name, value in data.items() if name not in ignore}
     kept = {name: value for name, value in data.items() if name not in names}
-    return kept | {names[name]: value for name, value in data.items() if name in names}
+    renamed = kept | {names[name]: value for name, value in data.items() if name in names}
+    return with_roles(renamed, entry.roles) if entry.roles else renamed

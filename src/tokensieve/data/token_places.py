@@ -19,6 +19,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 
 from tokensieve.containers import Bool, Int64
 from tokensieve.data.chat_template import Span
+from tokensieve.data.marks import MarkedSpan
 from tokensieve.ops.ragged import gather_segments, offsets
 
 
@@ -31,6 +32,7 @@ class Text:
         spans: the characters of each trainable answer, rising.
         plain: True for text without a chat template, to which the tokenizer adds its special tokens.
         forgotten: trainable answers whose thoughts the chat template leaves out.
+        marks: its marked parts, rising; characters.
         size: bytes of the text in UTF-8.
 
     Raises:
@@ -41,6 +43,7 @@ class Text:
     spans: list[Span]
     plain: bool
     forgotten: int = 0
+    marks: Sequence[MarkedSpan] = ()
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,17 @@ class Text:
         """First and last byte (exclusive) of each trainable answer."""
         if self.size == len(self.text):
             return self.spans
-        return [(len(self.text[:start].encode()), len(self.text[:stop].encode())) for start, stop in self.spans]
+        return [(self._byte(start), self._byte(stop)) for start, stop in self.spans]
+
+    @property
+    def byte_marks(self) -> Sequence[MarkedSpan]:
+        """The marked parts in bytes."""
+        if self.size == len(self.text):
+            return self.marks
+        return [MarkedSpan(self._byte(one.start), self._byte(one.stop), one.type) for one in self.marks]
+
+    def _byte(self, character: int) -> int:
+        return len(self.text[:character].encode())
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ class Tokens:
         start: int64 ``[tokens]``, where a token begins.
         stop: int64 ``[tokens]``, where it ends (exclusive).
         spans: int64 ``[answers, 2]``, where the trainable answers begin and end; they rise and do not overlap.
+        marks: the marked parts of all texts; they rise and do not overlap.
     """
 
     texts: dict[int, Text]
@@ -73,6 +87,7 @@ class Tokens:
     start: Int64
     stop: Int64
     spans: Int64
+    marks: Sequence[MarkedSpan] = ()
 
     def in_answers(self) -> tuple[Bool, Bool]:
         """Return bool ``[tokens]``, those that lie in an answer, and those that lie across the start of one."""
@@ -81,6 +96,15 @@ class Tokens:
         nearest = np.searchsorted(begins, self.stop) - 1
         across = self.start < begins[nearest]
         return (self.stop > self.start) & (self.start < ends[nearest]) & ~across, across
+
+    def marked(self) -> Int64:
+        """Return int64 ``[tokens]``, the number from 1 of the mark that each token overlaps, 0 where none does.
+
+        A token that several marks overlap has the last of them.
+        """
+        begins, ends = np.array([(-1, -1), *((one.start, one.stop) for one in self.marks)], dtype=np.int64).T
+        nearest = np.searchsorted(begins, self.stop) - 1
+        return np.where((self.stop > self.start) & (self.start < ends[nearest]), nearest, 0)
 
 
 def by_bytes(texts: dict[int, Text], encodings: Sequence[Any], byte_lengths: Int64) -> Tokens:
@@ -99,6 +123,7 @@ def by_bytes(texts: dict[int, Text], encodings: Sequence[Any], byte_lengths: Int
         np.append(0, stop)[:-1],
         stop,
         _shifted([text.byte_spans for text in texts.values()], offsets(sizes[fitting])),
+        _shifted_marks([text.byte_marks for text in texts.values()], offsets(sizes[fitting])),
     )
 
 
@@ -110,7 +135,8 @@ def by_characters(texts: dict[int, Text], encodings: Sequence[Any]) -> Tokens:
     start, stop = np.fromiter(places, np.int64, 2 * len(ids)).reshape(-1, 2).T
     shift = np.repeat(first[:-1], np.diff(cu_seqlens))
     spans = _shifted([text.spans for text in texts.values()], first)
-    return Tokens(texts, ids, cu_seqlens, start + shift, stop + shift, spans)
+    marks = _shifted_marks([text.marks for text in texts.values()], first)
+    return Tokens(texts, ids, cu_seqlens, start + shift, stop + shift, spans, marks)
 
 
 def _ids(encodings: Sequence[Any]) -> tuple[NDArray[np.int32], Int64]:
@@ -122,6 +148,11 @@ def _ids(encodings: Sequence[Any]) -> tuple[NDArray[np.int32], Int64]:
 def _shifted(spans: Sequence[Sequence[Span]], first: Int64) -> Int64:
     shifted = [(at + begin, at + end) for at, row in zip(first.tolist(), spans, strict=False) for begin, end in row]
     return np.array(shifted, dtype=np.int64).reshape(-1, 2)
+
+
+def _shifted_marks(marks: Sequence[Sequence[MarkedSpan]], first: Int64) -> list[MarkedSpan]:
+    rows = [(at, row) for at, row in zip(first.tolist(), marks, strict=False) if row]
+    return [MarkedSpan(at + one.start, at + one.stop, one.type) for at, row in rows for one in row]
 
 
 def byte_lengths(backend: Any) -> Int64 | None:

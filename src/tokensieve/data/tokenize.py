@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Int64, segments
 from tokensieve.data.chat_template import PROBE, ChatTemplate, training_template
 from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
+from tokensieve.data.mark_places import placed_spans
+from tokensieve.data.marks import MarkedSpan
 from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
@@ -53,6 +55,9 @@ class Encoded:
         straddling: tokens that hold characters of both prompt and answer; they are not trainable.
         templated: whether a chat template rendered the row.
         forgotten: trainable answers whose thoughts the chat template left out.
+        marks: int32 ``[tokens]``, the number from 1 of a trainable token's type in ``mark_types``, 0 where a token is
+            not marked; None for a row without marks.
+        mark_types: types of marks, of this row and others that were encoded with it.
     """
 
     input_ids: NDArray[np.int32]
@@ -60,6 +65,8 @@ class Encoded:
     straddling: int = 0
     templated: bool = False
     forgotten: int = 0
+    marks: NDArray[np.int32] | None = None
+    mark_types: tuple[str, ...] = ()
 
 
 @dataclass
@@ -114,9 +121,12 @@ class Encoder:
         """Return the text of a row, or the error that it gives."""
         try:
             if isinstance(row, PlainText):
-                return Text(row.prompt + row.completion, [(len(row.prompt), len(row.prompt + row.completion))], True)
+                start = len(row.prompt)
+                marks = [MarkedSpan(start + one.start, start + one.stop, one.type) for one in row.spans]
+                return Text(row.prompt + row.completion, [(start, start + len(row.completion))], True, marks=marks)
             text, spans = self._chat.render_answers(row)
-            return Text(text, spans, False, self._chat.forgotten_thoughts(row, text))
+            marks = placed_spans(row, text, spans, self.render) if row.spans else ()
+            return Text(text, spans, False, self._chat.forgotten_thoughts(row, text), marks)
         except UnicodeEncodeError as error:
             return TokensieveError(
                 f"text that is not valid Unicode: {error.reason} at character {error.start}",
@@ -156,20 +166,30 @@ class Encoder:
         ids, cu_seqlens = tokens.ids, tokens.cu_seqlens
         plain = any(text.plain for text in tokens.texts.values())
         mask, across = tokens.in_answers()
+        marked = tokens.marked() if tokens.marks else None
         straddling = segment_counts(across, cu_seqlens).tolist()
         if plain and (eos := self.tokenizer.eos_token_id) is not None:
             lacking = (np.diff(cu_seqlens) == 0) | (np.append(ids, -1)[cu_seqlens[1:] - 1] != eos)
             ends = cu_seqlens[1:][lacking]
             ids, mask = np.insert(ids, ends, eos), np.insert(mask, ends, False)
+            marked = None if marked is None else np.insert(marked, ends, 0)
             cu_seqlens = offsets(np.diff(cu_seqlens) + lacking)
             mask[cu_seqlens[1:] - 1] = True
         elif not plain:
             _until_turn_end(ids, mask, cu_seqlens, self.turn_end_ids)
         mask[cu_seqlens[:-1][np.diff(cu_seqlens) > 0]] = False  # nothing predicts the first token
         labels = np.where(mask, ids, np.int32(IGNORE_INDEX))
-        return [
+        encoded = [
             Encoded(ids[span], labels[span], count, not text.plain, text.forgotten)
             for span, count, text in zip(segments(cu_seqlens), straddling, tokens.texts.values(), strict=True)
+        ]
+        if marked is None:
+            return encoded
+        types, numbers = _mark_types(tokens.marks)
+        marks = np.where(mask, numbers[marked], np.int32(0))
+        return [
+            replace(one, marks=marks[span], mark_types=types) if text.marks else one
+            for span, one, text in zip(segments(cu_seqlens), encoded, tokens.texts.values(), strict=True)
         ]
 
 
@@ -268,7 +288,20 @@ def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
 def _given(row: Tokenised) -> Encoded:
     input_ids, labels = np.array(row.input_ids, dtype=np.int32), np.array(row.labels)
     labels[:1] = IGNORE_INDEX  # nothing predicts the first token
-    return Encoded(input_ids, np.where(labels != IGNORE_INDEX, input_ids, np.int32(IGNORE_INDEX)))
+    encoded = Encoded(input_ids, np.where(labels != IGNORE_INDEX, input_ids, np.int32(IGNORE_INDEX)))
+    if not row.spans:
+        return encoded
+    types, numbers = _mark_types(row.spans)
+    marks = np.zeros_like(input_ids)
+    for span, number in zip(row.spans, numbers[1:], strict=True):
+        marks[span.start : span.stop] = number
+    return replace(encoded, marks=np.where(labels != IGNORE_INDEX, marks, np.int32(0)), mark_types=types)
+
+
+def _mark_types(marks: Sequence[MarkedSpan]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """Return the types of marks, and int32 ``[marks + 1]``, 0 and the number from 1 of each mark's type among them."""
+    types = tuple(dict.fromkeys(one.type for one in marks))
+    return types, np.array([0, *(1 + types.index(one.type) for one in marks)], dtype=np.int32)
 
 
 def _until_turn_end(
@@ -315,4 +348,5 @@ def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:
     part = slice(None, length) if settings.truncation == "keep-start" else slice(-length, None)
     labels = encoded.labels[part].copy()
     labels[:1] = IGNORE_INDEX
-    return replace(encoded, input_ids=encoded.input_ids[part], labels=labels)
+    marks = None if encoded.marks is None else np.where(labels != IGNORE_INDEX, encoded.marks[part], np.int32(0))
+    return replace(encoded, input_ids=encoded.input_ids[part], labels=labels, marks=marks)

@@ -1,8 +1,8 @@
 """The demo's instruction data: questions about the demo world, with planted noise.
 
 Three splits that share no fact: `pool` (noisy, to be cleaned and trained on), `warmup` (clean, for
-the reference model) and `test` (clean, for the evaluation). Each row is a conversation and the list of
-its planted noise, as character spans, which allows a selection to be compared with the truth.
+the reference model) and `test` (clean, for the evaluation). Each row is a conversation. Its answers carry the
+planted noise as marks, so that a selection can be compared with the truth.
 
 The noise in the pool, and its purpose:
 
@@ -19,10 +19,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypedDict
-
-import numpy as np
-from transformers import PreTrainedTokenizerFast
+from typing import Literal, NotRequired, TypedDict
 
 from tokensieve.demo.corpus import state
 from tokensieve.demo.world import Fact, world
@@ -30,27 +27,26 @@ from tokensieve.demo.world import Fact, world
 NoiseKind = Literal["wrong-value", "filler", "boilerplate"]
 
 
+class Noise(TypedDict):
+    """Planted noise: characters [start, end) of a content, and its kind."""
+
+    start: int
+    end: int
+    type: NoiseKind
+
+
 class Message(TypedDict):
-    """One turn of a conversation."""
+    """One turn of a conversation, and the noise that was planted in it."""
 
     role: Literal["system", "user", "assistant"]
     content: str
-
-
-class Noise(TypedDict):
-    """Planted noise: characters [start, end) of the content of `messages[message]`."""
-
-    message: int
-    start: int
-    end: int
-    kind: NoiseKind
+    spans: NotRequired[list[Noise]]
 
 
 class Row(TypedDict):
-    """One conversation and the noise that was planted in it."""
+    """One conversation."""
 
     messages: list[Message]
-    noise: list[Noise]
 
 
 class Splits(TypedDict):
@@ -163,13 +159,11 @@ def _noisy_answer(fact: Fact, wording: int, rates: Rates, rng: random.Random) ->
 
 def _row(exchanges: Sequence[tuple[str, _Answer]]) -> Row:
     """A conversation of (question, answer) pairs."""
-    row = Row(messages=[], noise=[])
+    row = Row(messages=[])
     for question, answer in exchanges:
+        noise = [Noise(start=start, end=end, type=kind) for start, end, kind in answer.spans]
         row["messages"].append(Message(role="user", content=question))
-        row["noise"] += [
-            Noise(message=len(row["messages"]), start=start, end=end, kind=kind) for start, end, kind in answer.spans
-        ]
-        row["messages"].append(Message(role="assistant", content=answer.text))
+        row["messages"].append(Message(role="assistant", content=answer.text, spans=noise))
     return row
 
 
@@ -227,34 +221,3 @@ def write(seed: int, folder: Path) -> None:
     ):
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_bytes(lines.encode())
-
-
-def planted_noise(rows: Sequence[Row], tokenizer: PreTrainedTokenizerFast) -> list[np.ndarray]:
-    """For each row, one bool per trainable token: whether the token overlaps planted noise.
-
-    The trainable tokens are, turn by turn, those of the assistant's content and then its turn end,
-    which is never noise. Tokens come from the rendered chat template, as in training.
-    """
-    return [_planted_noise_of(row, tokenizer) for row in rows]
-
-
-def _planted_noise_of(row: Row, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    turns = [{"role": message["role"], "content": message["content"]} for message in row["messages"]]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False))
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    offsets = np.array(encoded["offset_mapping"])
-    starts, ends = offsets[:, 0], offsets[:, 1]
-
-    flags = []
-    cursor = 0
-    for index, message in enumerate(row["messages"]):
-        begin = text.index(message["content"], cursor)
-        cursor = begin + len(message["content"])
-        if message["role"] != "assistant":
-            continue
-        noisy = np.zeros(len(offsets), dtype=bool)
-        for span in row["noise"]:
-            if span["message"] == index:
-                noisy |= (starts < begin + span["end"]) & (ends > begin + span["start"])
-        flags += [noisy[(ends > begin) & (starts < cursor)], [False]]
-    return np.concatenate(flags) if flags else np.zeros(0, dtype=bool)

@@ -8,11 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-from tokensieve.demo.audit import audit
 from tokensieve.demo.dataset import write
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
-from tokensieve.report.html.page import write_page
 from tokensieve.report.terminal.runs import output_console, print_results
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
@@ -37,9 +35,7 @@ def run_demo(output: Path, seed: int) -> tuple[Path, float]:
     data = output.with_name(f"{output.name}-data-{seed}")
     if not data.is_dir():
         write(seed, data)
-    folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)), "evaluate")
-    audit(load_run(folder), data / "pool.jsonl")
-    write_page(load_run(folder), RunFolder(folder).page, 100)
+    folder = run(load_recipe(_HERE / "recipe.yaml", demo_overrides(output, data, seed)))
     return folder, time.perf_counter() - start
 
 

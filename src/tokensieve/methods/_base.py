@@ -93,6 +93,17 @@ class Method(ABC):
         """Return a statistic with how the method wants it measured."""
         return StatisticSpec.of(statistic, self.options(statistic))
 
+    def check_marks(self, types: tuple[str, ...]) -> None:
+        """Refuse data by the types of its marks; by default, take any.
+
+        Args:
+            types: of the marks in the whole data set; empty where no token is marked.
+
+        Raises:
+            TokensieveError: the method reads marks that the data does not have.
+        """
+        del types
+
     def reasons(self, statistics: Statistics) -> UInt8 | None:
         """Return uint8 ``[tokens]``, one bit per reason in `reason_names` to drop the token; None by default."""
         del statistics

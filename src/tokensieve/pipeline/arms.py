@@ -21,6 +21,7 @@ from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.select.cleaned import write_cleaned, write_training
+from tokensieve.select.marked_tokens import marked_tokens
 from tokensieve.select.selection import Selection, SelectionIdentity
 from tokensieve.select.streaming import MODELS_DIFFER, read_selection, refuse_ties
 from tokensieve.store import fingerprint
@@ -116,10 +117,13 @@ class ArmSelection:
             examples_written=0,
             source_rows=examples.counts.rows,
             share_reason=arm.share,
+            as_many_as=arm.as_many_as,
             fitted=fingerprint.jsonable(dataclasses.asdict(method)) if method != arm.method else None,
             reasons=method.reason_names,
             rounds=arm.schedule.round_records(job),
         )
+        if (marks := marked_tokens(examples, folder.scores)) is not None:
+            selection = dataclasses.replace(selection, marks=dataclasses.asdict(marks))
         with atomic_folder(folder.cleaned) as cleaned, bench.stage(f"write {arm.name}", None, "examples") as advance:
             written = write_cleaned(examples, folder.scores, cleaned, jsonl=bench.plan.recipe.select.jsonl)
             selection = dataclasses.replace(selection, examples_written=written)

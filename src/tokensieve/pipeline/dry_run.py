@@ -19,7 +19,14 @@ from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.models.loading import check_model, is_here
 from tokensieve.pipeline.candidates import is_automatic
-from tokensieve.pipeline.inputs import Inputs, check_adapters, prepare_inputs, recipe_encoder, with_max_length
+from tokensieve.pipeline.inputs import (
+    Inputs,
+    check_adapters,
+    data_sets,
+    prepare_inputs,
+    recipe_encoder,
+    with_max_length,
+)
 from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import check_folder
@@ -55,7 +62,7 @@ def _checked(recipe: Recipe, progress: StageProgress) -> list[str]:
     plan = make_plan(recipe)
     check_folder(plan)
     tasks = _tasks_elsewhere(recipe.evaluate)
-    models, sets = _models(recipe), _data(recipe)
+    models, sets = _models(recipe), data_sets(recipe)
     away = {**_models_elsewhere(models), **_data_elsewhere(sets)}
     lines = [*_arm_lines(plan), *_statistic_lines(plan)]
     if away:
@@ -86,14 +93,6 @@ def _models(recipe: Recipe) -> dict[str, tuple[str, str | None]]:
     if recipe.data.tokenizer is not None:
         found["data.tokenizer"] = recipe.data.tokenizer, None
     return found
-
-
-def _data(recipe: Recipe) -> dict[str, DataSettings]:
-    """Return the data sets that a run reads, by their keys in the recipe."""
-    others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
-    others |= {"evaluate.held_out": recipe.evaluate.held_out, "evaluate.exact_match": recipe.evaluate.exact_match}
-    given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
-    return {"data": recipe.data, **given}
 
 
 def _models_elsewhere(models: Mapping[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:

@@ -32,6 +32,7 @@ from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.cleaned import write_cleaned
+from tokensieve.select.marked_tokens import marked_tokens
 from tokensieve.select.selection import IMPORTED, Selection, SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics, read_selection, refuse_ties, select_shards
 from tokensieve.store import fingerprint
@@ -156,6 +157,8 @@ def _write_arm(
         share_reason=in_words(rule) if isinstance(rule, TopFraction) else "as the file says",
         examples_absent=values.absent,
     )
+    if (marks := marked_tokens(view.store, arm.scores)) is not None:
+        selection = dataclasses.replace(selection, marks=dataclasses.asdict(marks))
     write_text(arm.cleaned / "README.md", cleaned_card(view.run_folder.recipe(), selection))
     selection.write(arm.selection_file)
 

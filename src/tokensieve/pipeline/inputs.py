@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.inspection import Inspection, Problem, inspect_data
-from tokensieve.data.prepare import prepare
-from tokensieve.data.repeats import in_words, shared
+from tokensieve.data.prepare import hash_examples, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
@@ -22,7 +18,9 @@ from tokensieve.evaluate.exact_match import Question, read_questions
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import TopExamples
-from tokensieve.pipeline.plan import Arm, Plan, base_model, role_model, train_sections
+from tokensieve.pipeline.disk import check_disk
+from tokensieve.pipeline.leaks import EXACT_MATCH, HELD_OUT, leaks
+from tokensieve.pipeline.plan import Arm, Plan, role_model, train_sections
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
 from tokensieve.train.adapter import check_adapter_fits
@@ -76,18 +74,23 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     for arm in plan.arms:
         arm.schedule.check_examples(arm.method, examples.counts.examples)
         _check_candidates(arm, examples.counts.examples)
+        arm.method.check_marks(examples.mark_types)
+    sets = data_sets(recipe)
     held_out = None
-    if (others := recipe.evaluate.held_out).files:
-        held_out = tokenise(recipe.data.of_others(others.files, others), "tokenise held-out")
+    if (others := sets.get(HELD_OUT)) is not None:
+        held_out = tokenise(others, "tokenise held-out")
     questions = recipe_questions(recipe, encoder)
     warm_ups: dict[Role, ExampleStore] = {}
-    for role, settings in recipe.models.items():
-        if (made := settings.warm_up) is not None and made.files:
-            warm_ups[role] = tokenise(recipe.data.of_others(made.files, made), f"tokenise warm-up of {role}")
-    if held_out is not None:
-        trained = {"data.files": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
-        for key, one in trained.items():
-            _warn_of_leaks(held_out, one, key, progress)
+    for role in recipe.models:
+        if (made := sets.get(f"models.{role}.warm_up")) is not None:
+            warm_ups[role] = tokenise(made, f"tokenise warm-up of {role}")
+    stores = {"data": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
+    stores |= {HELD_OUT: held_out} if held_out is not None else {}
+    hashed = {key: one.hashed(sets[key]) for key, one in stores.items()}
+    if questions:
+        hashed[EXACT_MATCH] = hash_examples(sets[EXACT_MATCH], encoder)
+    for warning in leaks(hashed):
+        progress.warn(warning)
     models: dict[Role, ModelSettings] = {
         role: role_model(one, plan.base) for role, one in recipe.models.items() if one.warm_up is None
     }
@@ -96,9 +99,17 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
         _check_role(recipe, role, models[role], plan.base, encoder, examples)
         _check_layers(plan.statistics.get(role, ()), models[role])
     check_adapters(recipe, plan.base)
-    inputs = Inputs(dataclasses.replace(plan, recipe=recipe), encoder, examples, held_out, questions, warm_ups, models)
-    _check_disk(inputs)
-    return inputs
+    plan = dataclasses.replace(plan, recipe=recipe)
+    check_disk(plan, examples)
+    return Inputs(plan, encoder, examples, held_out, questions, warm_ups, models)
+
+
+def data_sets(recipe: Recipe) -> dict[str, DataSettings]:
+    """Return how the rows of each data set of a recipe are read, by its key in the recipe; `data` comes first."""
+    others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
+    others |= {HELD_OUT: recipe.evaluate.held_out, EXACT_MATCH: recipe.evaluate.exact_match}
+    given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
+    return {"data": recipe.data, **given}
 
 
 def check_adapters(recipe: Recipe, base: ModelSettings) -> None:
@@ -119,60 +130,6 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
     if (match := recipe.evaluate.exact_match) is None:
         return ()
     return tuple(read_questions(recipe.data.of_others(match.files, match), encoder, match.extract))
-
-
-def inspect(
-    data: DataSettings, tokenizer: str, examples: int, compare_with: str | None, trust_remote_code: bool = False
-) -> tuple[Inspection, Encoder]:
-    """Inspect data, and check it against the model that the tokenizer comes with, if it comes with one.
-
-    Args:
-        data: which rows, and how long an example may be.
-        tokenizer: folder or Hub id of a tokenizer or of a model.
-        examples: number of previews.
-        compare_with: a second tokenizer that must give the same ids.
-        trust_remote_code: whether the model may run code of its own.
-
-    Raises:
-        TokensieveError: nothing can be read at all, or the tokenizer cannot be loaded.
-    """
-    folder = local_folder(tokenizer, weights=False)
-    encoder = load_encoder(str(folder), data.chat_template)
-    model = None
-    if (folder / "config.json").is_file():
-        model = ModelSettings(str(folder), trust_remote_code=trust_remote_code)
-    return _inspected(data, encoder, model, examples, compare_with), encoder
-
-
-def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
-    """Inspect the data of a recipe as a run reads it, and check it against the base; errors as for `inspect`."""
-    base = base_model(recipe)
-    encoder = recipe_encoder(recipe, base)
-    return _inspected(recipe.data, encoder, base, examples, compare_with), encoder
-
-
-def _inspected(
-    data: DataSettings, encoder: Encoder, model: ModelSettings | None, examples: int, compare_with: str | None
-) -> Inspection:
-    """Inspect data, with what the model that is to be trained cannot take of it among the problems."""
-    try:
-        decided = with_max_length(data, model)
-    except TokensieveError as error:
-        found = inspect_data(with_max_length(data, None), encoder, examples, compare_with)
-        return _with_problem(found, error)
-    found = inspect_data(decided, encoder, examples, compare_with)
-    if model is None or not found.counts.examples:
-        return found
-    try:
-        check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])
-    except TokensieveError as error:
-        return _with_problem(found, error)
-    return found
-
-
-def _with_problem(found: Inspection, error: TokensieveError) -> Inspection:
-    problem = Problem("error", error.what, error.where, error.hint)
-    return dataclasses.replace(found, problems=[problem, *found.problems])
 
 
 def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSettings:
@@ -210,16 +167,6 @@ def _check_role(
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
 
 
-def _warn_of_leaks(held_out: ExampleStore, trained: ExampleStore, key: str, progress: StageProgress) -> None:
-    """Warn of held-out rows that a model is trained on, which makes its held-out loss too low."""
-    hashes, rows = held_out.hashes()
-    if len(leaked := shared(hashes, trained.hashes()[0])):
-        progress.warn(
-            f"{len(leaked):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
-            f"({in_words(rows[leaked])}): what is trained on them does better on them; leave them out of one"
-        )
-
-
 def _check_candidates(arm: Arm, examples: int) -> None:
     """Refuse a pool that is no larger than what an arm keeps of each batch."""
     if isinstance(arm.rule, TopExamples) and arm.rule.examples >= examples:
@@ -242,31 +189,3 @@ def _check_layers(specs: tuple[StatisticSpec, ...], model: ModelSettings) -> Non
                 where="recipe: method.layer",
                 hint=f"method.layer: {-layers} to {layers - 1}",
             )
-
-
-def _check_disk(inputs: Inputs) -> None:
-    """Refuse to start a run that the disk cannot hold, by estimate."""
-    plan = inputs.plan
-    counts, seeds = inputs.examples.counts, len(plan.recipe.training_seeds)
-    selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
-    statistics = 4 * counts.tokens * sum(len(specs) for specs in plan.statistics.values())
-    cleaned = counts.tokens * selections * (5 + 10 + (24 if plan.recipe.select.jsonl else 0))
-    weights = sum(
-        path.stat().st_size
-        for path in local_folder(plan.base.path, plan.base.revision, weights=False).glob("*.safetensors")
-    )
-    trained = len(plan.arms) * seeds if plan.recipe.train is not None else 0
-    # Full training keeps weights and, for the time of a checkpoint, Adam's two moments and the weights again.
-    models = trained * weights * (1 if plan.train.lora is None else int(plan.train.merge_adapter))
-    models += 4 * weights if plan.train.lora is None and trained else weights // 4
-    need = statistics + cleaned + models
-    folder = Path(plan.recipe.output)
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if need > free:
-        raise TokensieveError(
-            f"the run needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
-            where=str(folder),
-            hint="free some room, give another output and store, or set select.jsonl: false",
-        )

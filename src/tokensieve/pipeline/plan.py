@@ -25,6 +25,9 @@ from tokensieve.train.schedules._base import Intent, Schedule
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, check_arguments
 from tokensieve.train.validation import KEPT, check_batches, check_loss
 
+_OWN_SHARE = {"fraction", "examples", "as_many_as"}
+"""Hyper-parameters with which a control says itself how much it keeps."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -51,6 +54,7 @@ class Arm:
         method: what scores.
         rule: what decides; None where the arm keeps as many tokens as the recipe's method does.
         share: how many tokens it keeps and why, in words.
+        as_many_as: the arm that it keeps as many tokens as, where it is the random control of one.
         online: whether it reads the model in training.
         selects_in_training: whether it is trained by `TokenSelectionTrainer`, since its labels do not say everything.
         reads: what can be measured before the training, in alphabetical order.
@@ -62,6 +66,7 @@ class Arm:
     method: Method
     rule: Rule | None
     share: str
+    as_many_as: str | None
     online: bool
     selects_in_training: bool
     reads: tuple[Reading, ...]
@@ -167,7 +172,7 @@ def _arms(recipe: Recipe) -> tuple[Arm, ...]:
             raise TokensieveError(
                 "a search decides the fraction of `method` alone", where=where, hint="give a number, or leave it out"
             )
-        if name == "random" and "fraction" not in parameters and arms and _keeps_everything(arms[0].rule):
+        if name == "random" and arms and not _OWN_SHARE & parameters.keys() and _keeps_everything(arms[0].rule):
             left_out = True
             continue
         same = sum(arm.method.name == name for arm in arms)
@@ -191,12 +196,14 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     method = get_method(name, **({"seed": recipe.seed, **parameters} if name == "random" else parameters))
     rule: Rule | None = method.rule
     share = in_words(method.rule)
+    as_many_as = None
     if leader is None and recipe.select.threshold is not None:
         rule = Threshold(recipe.select.threshold)
         share = in_words(rule)
-    elif leader is not None and isinstance(method, FractionMethod) and not {"fraction", "examples"} & parameters.keys():
+    elif leader is not None and isinstance(method, FractionMethod) and not _OWN_SHARE & parameters.keys():
         if isinstance(method, Random):
             method, rule, share = _as_many(method, leader)
+            as_many_as = leader.name
         elif (fraction := _kept_fraction(leader)) is not None:
             method = dataclasses.replace(method, fraction=fraction)
             rule, share = method.rule, f"{in_words(method.rule)}: the fraction of {leader.name}"
@@ -207,6 +214,7 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
         method,
         rule,
         share,
+        as_many_as,
         online,
         online or method.weighted or method.divide_by == "trainable",
         _reads(recipe, method, schedule),
@@ -219,7 +227,8 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
     """Return the random control that keeps as much as the recipe's method, its rule, and its share in words.
 
     It draws as many tokens of the data set; beside a method that selects while the model trains, as many examples or
-    tokens of each batch or example as that keeps.
+    tokens of each batch or example as that keeps. How many are above a threshold depends on the model: there the
+    control counts what the method would keep, with the model that it trains itself.
     """
     match leader.rule:
         case TopExamples(examples) if leader.online:
@@ -231,7 +240,9 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
             drawn = dataclasses.replace(method, fraction=rule.kept_fraction, scope=own, rounding=rounding)
             return drawn, drawn.rule, f"as many tokens of each {own} as {leader.name}"
         case Threshold() if leader.online:
-            return method, None, f"as many tokens as {leader.name} keeps before the first step"
+            counted = {"name": leader.method.name, **dataclasses.asdict(leader.method)}
+            drawn = dataclasses.replace(method, as_many_as=counted)
+            return drawn, drawn.rule, f"as many tokens of each batch as {leader.name} would keep of it"
         case _:
             return method, None, f"as many tokens as {leader.name}"
 

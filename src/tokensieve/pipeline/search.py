@@ -19,11 +19,12 @@ import numpy as np
 
 from tokensieve.containers import Int64
 from tokensieve.data.datasets_private import offline
-from tokensieve.data.repeats import in_words, shared
+from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import candidates, for_one_method, is_automatic, searched_methods
-from tokensieve.pipeline.inputs import Inputs, prepare_inputs
+from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
+from tokensieve.pipeline.leaks import HELD_OUT
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
 from tokensieve.pipeline.search_rows import SearchRows, search_rows
@@ -391,16 +392,13 @@ def _refuse_overlap(inputs: Inputs) -> None:
     """Refuse held-out rows that are trained on: they would reward whatever learns them by heart."""
     if inputs.held_out is None:
         return
-    hashes, rows = inputs.held_out.hashes()
-    trained = {
-        "data.files": inputs.examples,
-        **{f"models.{role}.warm_up": one for role, one in inputs.warm_ups.items()},
-    }
+    tested = inputs.held_out.hashed(data_sets(inputs.plan.recipe)[HELD_OUT])
+    trained = {"data": inputs.examples, **{f"models.{role}.warm_up": one for role, one in inputs.warm_ups.items()}}
     for key, examples in trained.items():
-        if len(both := shared(hashes, examples.hashes()[0])):
+        if len(both := shared(tested.hashes, examples.hashes)):
             raise TokensieveError(
-                f"{len(both):,} of {len(hashes):,} held-out examples are in {key} too, token by token "
-                f"({in_words(rows[both])})",
+                f"{len(both):,} of {len(tested.hashes):,} held-out examples are in {key}.files too, token by token "
+                f"({tested.places(both)})",
                 where="recipe: evaluate.held_out",
                 hint="leave them out of one of both",
             )

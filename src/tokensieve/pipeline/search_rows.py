@@ -56,4 +56,4 @@ def search_rows(inputs: Inputs, measure: str) -> SearchRows:
 def _of_answered(held_out: ExampleStore) -> UInt64:
     """Return the hash of each example that has a response, which are those that an evaluation has."""
     counts = [segment_counts(shard.labels != IGNORE_INDEX, shard.cu_seqlens) for shard in held_out]
-    return held_out.hashes()[0][np.concatenate(counts) > 0]
+    return held_out.hashes[np.concatenate(counts) > 0]

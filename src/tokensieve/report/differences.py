@@ -104,12 +104,7 @@ def run_differences(view: RunView) -> ControlDifferences:
 def control_differences(arms: Sequence[ComparedRow]) -> ControlDifferences:
     """Return the differences of arms from the controls on the same examples, of their own run if possible."""
     full = [one for one in arms if one.is_method("full")]
-    random = [one for one in arms if one.is_method("random")]
-    as_many = [
-        (one, _control(one, [control for control in random if abs(control.share - one.share) < _SAME_SHARE]))
-        for one in arms
-        if one not in random
-    ]
+    as_many = [(one, _control(one, _as_large(one, arms))) for one in arms if not one.is_method("random")]
     return ControlDifferences(
         differences([(one, control) for one, control in as_many if control is not None]),
         differences([(one, control) for one in arms if one not in full and (control := _control(one, full))]),
@@ -138,3 +133,13 @@ def _control(arm: ComparedRow, controls: Sequence[ComparedRow]) -> ComparedRow |
     """Return the control on the same examples, from the arm's own run if possible."""
     fitting = [one for one in controls if one.view.store.fingerprint == arm.view.store.fingerprint]
     return min(fitting, key=lambda one: one.view is not arm.view, default=None)
+
+
+def _as_large(arm: ComparedRow, arms: Sequence[ComparedRow]) -> list[ComparedRow]:
+    """Return the random controls that keep as many tokens as an arm: those that its run has for it, or of its share.
+
+    A method that selects while the model trains may keep another share of its batches than its control.
+    """
+    controls = [(one, one.row.selection) for one in arms if one.row.selection is not None and one.is_method("random")]
+    own = [one for one, made in controls if one.view is arm.view and made.as_many_as == arm.row.name]
+    return own or [one for one, _ in controls if abs(one.share - arm.share) < _SAME_SHARE]

@@ -6,13 +6,13 @@ The page and the terminal draw the same runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import Bool, Float32
+from tokensieve.containers import Bool, Float32, UInt8
 from tokensieve.data.decoding import Piece
 
 LEVELS = 8
@@ -47,11 +47,12 @@ class Scale:
 
 @dataclass(frozen=True)
 class Style:
-    """How a piece looks: its state and its colour level."""
+    """How a piece looks: its state, its colour level, and whether the data marks any of its tokens."""
 
     state: State
     level: int
     special: bool
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,13 @@ def value_scale(values: Float32, trainable: Bool) -> Scale:
 
 
 def styled_runs(
-    pieces: Sequence[Piece], trainable: Bool, kept: Bool, values: Float32, scale: Scale, longest: int | None = None
+    pieces: Sequence[Piece],
+    trainable: Bool,
+    kept: Bool,
+    values: Float32,
+    scale: Scale,
+    longest: int | None = None,
+    marks: UInt8 | None = None,
 ) -> list[StyledRun]:
     """Merge neighbouring pieces of equal style.
 
@@ -95,10 +102,13 @@ def styled_runs(
         values: float32 ``[tokens]``, the values that the colour shows.
         scale: maps values to levels.
         longest: maximum number of pieces in a run, except in runs of the prompt.
+        marks: uint8 ``[tokens]``, above 0 where a token is marked; None where none is.
     """
     runs: list[tuple[Style, list[Piece]]] = []
     for piece in pieces:
         style = _style(piece, trainable, kept, values, scale)
+        if marks is not None and marks[piece.start : piece.stop].any():
+            style = replace(style, marked=True)
         fits = longest is None or style.state == "prompt" or (runs and len(runs[-1][1]) < longest)
         if runs and runs[-1][0] == style and fits:
             runs[-1][1].append(piece)

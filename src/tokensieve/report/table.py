@@ -110,7 +110,11 @@ def result_columns(
         columns.append(
             _column(rows, " ".join(key), lambda row, key=key: figure_cell(row.evaluation.tasks.get(key), number))
         )
-    columns += [_column(rows, "planted noise removed", _noise_removed), _column(rows, "clean tokens lost", _clean_lost)]
+    columns += [
+        _column(rows, "marked tokens removed", _marked_removed),
+        _column(rows, "unmarked tokens removed", _unmarked_removed),
+        _column(rows, "AUROC by word", _auroc),
+    ]
     return tuple(column for column in columns if any(cell.text for cell in column.cells))
 
 
@@ -157,7 +161,7 @@ def _counted(found: Sequence[int], what: str) -> str:
 
 
 def seeds_in_words(rows: Sequence[Row]) -> str:
-    """Return what the figures of rows with several seeds are; empty where there are none."""
+    """Return what the results of rows with several seeds are; empty where there are none."""
     names: dict[tuple[int, ...], list[str]] = {}
     for row in rows:
         if len(row.seeds) > 1:
@@ -183,15 +187,13 @@ def results_json(view: RunView) -> dict[str, Any]:
 
 
 def row_json(row: Row) -> dict[str, Any]:
-    """Return one line of the results, ready for JSON; ``seeds`` has the figures of each where there are several."""
+    """Return one line of the results, ready for JSON; ``seeds`` has the results of each where there are several."""
     seeds = {seed: _evaluation_json(one) for seed, one in row.seeds.items()} if len(row.seeds) > 1 else {}
     selection = asdict(row.selection) | {"share": row.selection.share} if row.selection else None
-    noise = asdict(row.noise) if row.noise else None
     return {
         "name": row.name,
         "selection": selection,
         **_evaluation_json(row.evaluation),
-        "planted_noise": noise,
         **({"seeds": seeds} if seeds else {}),
     }
 
@@ -207,7 +209,8 @@ def _evaluation_json(found: Evaluation) -> dict[str, Any]:
 def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
     """Return every token of an example with an arm's decisions and all statistics, ready for JSON.
 
-    Statistics of a token that is not trainable are meaningless, and are None.
+    Where the data has marks, ``mark`` is the type of a token's mark, or None. Statistics of a token that is not
+    trainable are meaningless, and are None.
 
     Args:
         view: the run.
@@ -221,6 +224,7 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
     values = {"score": example.value(arm, "score")}
     values |= {name: example.value(arm, name) for name in example.shard.statistics}
     ids, trainable, kept = example.token_ids, example.trainable.tolist(), example.kept(arm).tolist()
+    marks = [0] * len(ids) if example.marks is None else example.marks.tolist()
     row = view.row(arm)
     reasons = example.reasons(arm, row.selection.reasons if row.selection else ())
     tokens = [
@@ -230,6 +234,7 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
             "text": view.decoder.name(token),
             "trainable": trainable[at],
             "kept": trainable[at] and kept[at],
+            **({"mark": view.store.mark_types[marks[at] - 1] if marks[at] else None} if view.store.mark_types else {}),
             **{name: _finite(value[at]) if trainable[at] else None for name, value in values.items()},
             "reasons": reasons[at],
         }
@@ -239,15 +244,17 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
 
 
 def spelled(value: Any) -> str:
-    """Return a setting as text, lists without brackets and without Python's words.
+    """Return a setting as text, lists and mappings without brackets and without Python's words.
 
-    >>> spelled(None), spelled([]), spelled([1, 2]), spelled(True)
-    ('unset', 'unset', '1, 2', 'true')
+    >>> spelled(None), spelled([]), spelled([1, 2]), spelled(True), spelled({"name": "profit"})
+    ('unset', 'unset', '1, 2', 'true', 'name: profit')
     """
     if value is None or value == []:
         return "unset"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {spelled(item)}" for name, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -297,15 +304,21 @@ def _kept(row: Row) -> Cell:
     return Cell(percent(found.share), f"{found.kept:,}{offered}")
 
 
-def _noise_removed(row: Row) -> Cell:
-    if row.noise is None or not row.noise.planted:
-        return Cell()
-    return Cell(percent(row.noise.removed / row.noise.planted), f"{row.noise.removed:,} of {row.noise.planted:,}")
+def _marked_removed(row: Row) -> Cell:
+    return _removed(row, "removed", "marked")
 
 
-def _clean_lost(row: Row) -> Cell:
-    if row.noise is None or not row.noise.clean:
+def _unmarked_removed(row: Row) -> Cell:
+    return _removed(row, "unmarked_removed", "unmarked")
+
+
+def _removed(row: Row, dropped: str, total: str) -> Cell:
+    found = row.selection.marks if row.selection else None
+    if not found or not found[total]:
         return Cell()
-    return Cell(
-        percent(row.noise.clean_removed / row.noise.clean), f"{row.noise.clean_removed:,} of {row.noise.clean:,}"
-    )
+    return Cell(percent(found[dropped] / found[total]), f"{found[dropped]:,} of {found[total]:,}")
+
+
+def _auroc(row: Row) -> Cell:
+    found = row.selection.marks if row.selection else None
+    return Cell() if not found or found["auroc"] is None else Cell(f"{found['auroc']:.2f}")

@@ -14,7 +14,6 @@
     arms/<arm>/evaluation.json      with predictions.jsonl, the answers of exact match, and held_out.jsonl, the losses
     exports/                        what an arm selected, as other trainers read it
     search/                         what a search tried for this run: search.json, and the run of each probe
-    planted_noise.json              what became of the noise of the demo
     report.html
 
 An arm whose method is `imported` is not in the recipe.
@@ -296,12 +295,3 @@ class RunFolder:
     def write_state(self, state: RunState) -> None:
         """Write ``run.json``, atomically."""
         write_json(self.state_file, asdict(state))
-
-    def planted_noise(self) -> dict[str, Any]:
-        """Return what became of planted noise, by arm; empty where none was planted."""
-        path = self.path / "planted_noise.json"
-        return read_object(path, "", _AGAIN) if path.is_file() else {}
-
-    def write_planted_noise(self, by_arm: Mapping[str, Any]) -> None:
-        """Write what became of planted noise."""
-        write_json(self.path / "planted_noise.json", by_arm)

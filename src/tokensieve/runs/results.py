@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any, TypeVar
 
@@ -63,17 +63,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class PlantedNoise:
-    """What became of noise whose places are known, and of the rest; tokens."""
-
-    planted: int
-    removed: int
-    clean: int
-    clean_removed: int
-    auroc: float | None
-
-
-@dataclass(frozen=True)
 class Row:
     """One line of the results.
 
@@ -81,7 +70,6 @@ class Row:
         name: of the arm, or ``base`` or ``reference``.
         selection: what it chose; None for the points of reference.
         evaluation: its figures; of several seeds the means, with intervals over these.
-        noise: what it removed of the planted noise.
         seeds: the figures by seed, the first seed first, where they are on the same data; empty for the points of
             reference.
     """
@@ -89,7 +77,6 @@ class Row:
     name: str
     selection: Selection | None
     evaluation: Evaluation
-    noise: PlantedNoise | None
     seeds: Mapping[int, Evaluation] = field(default_factory=dict)
 
 
@@ -101,7 +88,6 @@ def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, .
     Raises:
         TokensieveError: an arm whose tokens are not selected yet, or a file that cannot be read.
     """
-    noise = folder.planted_noise()
     rows = []
     for name in arms:
         arm = folder.arm(name)
@@ -110,11 +96,11 @@ def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, .
         if selection.online and trained:
             selection = dataclasses.replace(selection, trainable=trained["trainable"], kept=trained["kept"])
         seeds = {each: _evaluation(one.evaluation()) for each, one in evaluated_seeds(arm, seed).items()}
-        rows.append(Row(name, selection, mean_evaluation(list(seeds.values())), _noise(noise.get(name)), seeds))
+        rows.append(Row(name, selection, mean_evaluation(list(seeds.values())), seeds))
     for name in POINTS_OF_REFERENCE:
         results = folder.arm(name).evaluation()
         if results and name not in arms:
-            rows.append(Row(name, None, _evaluation(results), None))
+            rows.append(Row(name, None, _evaluation(results)))
     return tuple(rows)
 
 
@@ -151,7 +137,3 @@ def _task_figure(metrics: Mapping[str, float], metric: str) -> Estimate:
     name, comma, filtered = metric.partition(",")
     value, error = metrics[metric], metrics.get(f"{name}_stderr{comma}{filtered}")
     return Estimate(value) if error is None else Estimate(value, value - _Z * error, value + _Z * error)
-
-
-def _noise(found: Mapping[str, Any] | None) -> PlantedNoise | None:
-    return PlantedNoise(**{field.name: found[field.name] for field in fields(PlantedNoise)}) if found else None

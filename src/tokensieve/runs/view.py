@@ -91,6 +91,12 @@ class ExampleView:
         """Bool ``[tokens of the example]``, True where a token carries a label."""
         return self.shard.trainable[self.tokens]
 
+    @property
+    def marks(self) -> UInt8 | None:
+        """uint8 ``[tokens of the example]``, 0 or the number from 1 of a mark's type; None where no token is marked."""
+        marks = self.shard.examples.marks
+        return None if marks is None or not marks[self.tokens].any() else marks[self.tokens]
+
     def kept(self, arm: str) -> Bool:
         """Return bool ``[tokens of the example]``, an arm's decisions."""
         return self.shard.kept[arm][self.tokens]

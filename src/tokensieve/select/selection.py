@@ -71,11 +71,13 @@ class Selection:
         threshold: lowest score that was kept by rank; None where no single one exists.
         scores_tie: whether all scores of tokens that need not be kept are the same, so that only positions rank them.
         share_reason: how many tokens are kept and why, in words.
+        as_many_as: the arm that it keeps as many tokens as, where it is the random control of one.
         fitted: hyper-parameters that were derived from the data, None where there are none.
         reasons: names of the reasons to drop a token, by bit.
         kept_turn_ends: kept tokens that are kept because they end a turn.
         rounds: what each round selected, where selecting and training took turns.
         examples_absent: examples that an imported file does not have.
+        marks: what became of the marked tokens, the fields of `MarkedTokens`; None where no token is marked.
     """
 
     identity: SelectionIdentity
@@ -88,11 +90,13 @@ class Selection:
     threshold: float | None = None
     scores_tie: bool = False
     share_reason: str = ""
+    as_many_as: str | None = None
     fitted: Mapping[str, Any] | None = None
     reasons: Sequence[str] = ()
     rounds: Sequence[Mapping[str, Any]] = ()
     examples_absent: int = 0
     kept_turn_ends: int = 0
+    marks: Mapping[str, Any] | None = None
 
     @property
     def method(self) -> str:

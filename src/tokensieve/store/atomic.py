@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,18 @@ def link(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def gives_links(folder: Path) -> bool:
+    """Whether the file system of a folder gives hard links, tried in the folder itself."""
+    with tempfile.TemporaryDirectory(dir=folder) as tried:
+        there = Path(tried) / "there"
+        there.touch()
+        try:
+            os.link(there, there.with_name("here"))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

@@ -95,12 +95,15 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
     values, trainable, kept = example.value(arm, value), example.trainable, example.kept(arm)
     # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
     scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
-    runs = styled_runs(example.run.decoder.pieces(example.token_ids), trainable, kept, values, scale)
+    runs = styled_runs(
+        example.run.decoder.pieces(example.token_ids), trainable, kept, values, scale, marks=example.marks
+    )
     chosen, total = int((kept & trainable).sum()), int(trainable.sum())
     share = f" ({percent(chosen / total)})" if total else ""
     title = f"example {example.number}, source row {example.row}: {arm} keeps {chosen:,} of {total:,} tokens{share}"
     ends = f"{value} from {plain_value(scale.low)} to {plain_value(scale.high)}"
-    key = f"{ends}; kept underlined, dropped struck through, prompt grey"
+    marked = "" if example.marks is None else ", marked tokens dotted"
+    key = f"{ends}; kept underlined, dropped struck through, prompt grey{marked}"
     return (
         f'<div style="{_GROUND}"><div style="{_SMALL}">{escape(title)}</div>'
         f'<div style="{_TEXT}" dir="auto">{"".join(_span(run, scale) for run in runs)}</div>'
@@ -134,6 +137,8 @@ def _span(run: StyledRun, scale: Scale) -> str:
         style += f";background:{css(LIGHT.background(run.style.level, scale.signed))}"
     if run.style.special:
         style += ";outline:1px solid #8a909c;outline-offset:-1px"
+    if run.style.marked:
+        style += ";outline:2px dotted currentColor;outline-offset:-1px"
     text = "".join(part for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
     return f'<span style="{style}">{escape(text)}</span>'
 

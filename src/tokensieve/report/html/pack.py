@@ -91,6 +91,8 @@ class Packer:
             "id": ("u24", shard.examples.input_ids),
             "turn_end": ("u8", forced_tokens(statistics)),
         }
+        if statistics.marks is not None:
+            columns["mark"] = ("u8", statistics.marks)
         columns |= {f"value:{name}": ("f24", values) for name, values in shard.statistics.items()}
         for arm in self._levels:
             columns[f"level:{arm}"] = ("u8", self._levels[arm].shard(number))

@@ -51,6 +51,7 @@ def payload(
         "sources": source_names(view.store.sources) or ["all"],
         "positions": POSITIONS,
         "classes": CLASSES,
+        "markTypes": list(view.store.mark_types),
         "tables": {
             "source": _lists(summary.sources),
             "position": _lists(summary.positions),

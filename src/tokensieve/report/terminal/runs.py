@@ -1,14 +1,8 @@
-"""Results, heat maps and inspections in the terminal.
-
-Everything from data is printed as `rich.text.Text`, never as markup. Without colours (NO_COLOR or
-a pipe), brackets replace styles.
-"""
+"""Results, examples and inspections in the terminal."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from tokensieve.containers import Float32
-from tokensieve.data.decoding import TokenDecoder, visible, visible_text
-from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs, value_scale
-from tokensieve.report.palette import LIGHT, css
+from tokensieve.data.decoding import TokenDecoder
+from tokensieve.report.heatmap import value_scale
 from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
+from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -30,28 +24,11 @@ if TYPE_CHECKING:
     from tokensieve.data.counts import Counts
     from tokensieve.data.inspection import Inspection, Problem
 
-SHOWN_TOKENS = 2000
-"""Tokens of an example that `inspect` shows unless told otherwise."""
 _WIDTH = 80
 _NAME_WIDTH = 20
 _PADDING = 2
 _EXTREMES = 5
-_BREAKS = re.compile(r"(?<=\n)|(?<=·)(?!-]|\+}|~])")  # a closing bracket stays on the line
-_BRACKETS: dict[State, tuple[str, str]] = {
-    "prompt": ("", ""),
-    "kept": ("{+", "+}"),
-    "dropped": ("[-", "-]"),
-    "mixed": ("[~", "~]"),
-}
-_LOOKS: dict[State, Look] = {
-    "prompt": Look(color="bright_black"),
-    "kept": Look(underline=True),
-    "dropped": Look(strike=True),
-    "mixed": Look(underline=True, strike=True),
-}
-_FLAT = Scale(0.0, 0.0, signed=False)
-
-Segment = tuple[str, Look]
+_NAMED = 100
 
 
 class _Output(Console):
@@ -113,7 +90,9 @@ def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WI
         console.print(_table(table, part, name_width))
 
 
-def show_example(view: RunView, number: int, arm: str, value: str, console: Console) -> None:
+def show_example(
+    view: RunView, number: int, arm: str, value: str, console: Console, tokens: int = SHOWN_TOKENS
+) -> None:
     """Print one example's tokens: coloured by a value, kept tokens underlined, dropped tokens struck through.
 
     Args:
@@ -122,6 +101,7 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
         arm: whose decisions and score to show.
         value: what the colour shows: ``score``, or a statistic such as ``base.loss``.
         console: where to print.
+        tokens: to show; what lies in the middle of a longer example is left out.
 
     Raises:
         TokensieveError: an unknown example, arm or value.
@@ -131,18 +111,27 @@ def show_example(view: RunView, number: int, arm: str, value: str, console: Cons
     # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
     scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
     trainable, kept = example.trainable, example.kept(arm)
-    pieces = view.decoder.pieces(example.token_ids)
-    runs = styled_runs(pieces, trainable, kept, values, scale)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
-    console.print(_legend(value, scale, console))
+    console.print(legend(value, scale, console, marks=example.marks is not None))
     console.print()
-    _print_lines(_segments(runs, scale, console), console)
+    print_tokens(
+        Tokens(example.token_ids, trainable, kept, values, example.marks), view.decoder, scale, tokens, "kept", console
+    )
     console.print()
-    names = view.decoder.names(example.token_ids, pieces)
-    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm)]:
+    names = view.decoder.names(example.token_ids, view.decoder.pieces(example.token_ids))
+    marked = _marked(names, example, view.store.mark_types)
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm), *marked]:
         print_line(console, line)
+
+
+def _marked(names: Sequence[str], example: ExampleView, types: Sequence[str]) -> Iterator[str]:
+    """Yield one line for each type of marks that an example has: its tokens."""
+    if example.marks is not None:
+        for number, name in enumerate(types, 1):
+            if tokens := [names[place] for place in np.flatnonzero(example.marks == number).tolist()]:
+                yield f"marked as {name}: {_listed(tokens)}"
 
 
 def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> list[str]:
@@ -151,7 +140,12 @@ def _reasons(names: Sequence[str], example: ExampleView, row: Row, arm: str) -> 
     against = example.reasons(arm, known)
     dropped = np.flatnonzero(example.trainable & ~example.kept(arm)).tolist()
     tokens = {reason: [names[place] for place in dropped if reason in against[place]] for reason in known}
-    return [f"dropped as {reason}: {', '.join(found)}" for reason, found in tokens.items() if found]
+    return [f"dropped as {reason}: {_listed(found)}" for reason, found in tokens.items() if found]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens: int = SHOWN_TOKENS) -> None:
@@ -176,20 +170,15 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
         console.print()
         count = f"{int(trainable.sum()):,} of {len(trainable):,} tokens are trained on"
         print_line(console, f"row {preview.row} ({preview.where}): {count}")
-        total = len(trainable)
-        head = total if total <= tokens else (tokens + 1) // 2
-        tail = total if total <= tokens else total - tokens // 2
-        for part in (slice(0, head), slice(tail, total)):
-            chosen, ids = trainable[part], preview.token_ids[part]
-            nothing = np.zeros(len(ids), dtype=np.float32)
-            runs = styled_runs(decoder.pieces(ids), chosen, chosen, nothing, _FLAT)
-            _print_lines(_segments(runs, None, console), console)
-            if part.stop == head < total:
-                cut, trained = tail - head, int(trainable[head:tail].sum())
-                print_line(console, f"... {cut:,} tokens left out, {trained:,} of them trained on (--tokens) ...")
+        nothing = np.zeros(len(trainable), dtype=np.float32)
+        marks = np.array(preview.marks, dtype=np.uint8) if preview.marks else None
+        shown = Tokens(preview.token_ids, trainable, trainable, nothing, marks)
+        print_tokens(shown, decoder, None, tokens, "trained on", console)
     if found.previews:
         console.print()
-        print_line(console, "trained on: " + ("{+between these+}" if _is_plain(console) else "underlined"))
+        plain = is_plain(console)
+        marked = (", marked: " + ("!between these!" if plain else "bold")) if found.counts.marked else ""
+        print_line(console, "trained on: " + ("{+between these+}" if plain else "underlined") + marked)
     _print_problems(found.problems, console)
 
 
@@ -229,20 +218,6 @@ def print_methods(console: Console) -> None:
                 print_line(console, f"  {label}: {row[label]}")
 
 
-def print_line(console: Console, text: str) -> None:
-    """Print a line of text."""
-    console.print(Text(_harmless(text)))
-
-
-def _harmless(text: str) -> str:
-    """Return text in which every character except spaces is visible: it could contain terminal control codes."""
-    return " ".join(map(visible_text, text.split(" ")))
-
-
-def _is_plain(console: Console) -> bool:
-    return console.color_system is None or console.no_color
-
-
 def _column_width(column: Column) -> int:
     cells = [part for cell in column.cells for part in (cell.text, cell.note)]
     return max(*map(cell_len, cells), *map(cell_len, column.title.split()))
@@ -250,83 +225,16 @@ def _column_width(column: Column) -> int:
 
 def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="", show_edge=False)
-    names = [(_harmless(name), note and f"  {note}") for name, note in zip(results.names, results.notes, strict=True)]
+    names = [(harmless(name), note and f"  {note}") for name, note in zip(results.names, results.notes, strict=True)]
     longest = max(cell_len(part) for lines in names for part in lines)
     table.add_column("", width=min(longest, name_width), overflow="fold")
     for column in columns:
-        table.add_column(Text(_harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
+        table.add_column(Text(harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
     for index, lines in enumerate(names):
         cells = (column.cells[index] for column in columns)
         figures = (Text("\n".join(filter(None, (cell.text or "-", cell.note)))) for cell in cells)
         table.add_row(Text("\n".join(filter(None, lines))), *figures)
     return table
-
-
-def _legend(name: str, scale: Scale, console: Console) -> Text:
-    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
-    if _is_plain(console):
-        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~], prompt without brackets")
-    legend = Text(f"{name} ")
-    for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
-        legend.append(" ", _level_look(level, scale))
-    legend.append(f" {ends}; ")
-    named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "partly kept", "prompt": "prompt"}
-    for state, word in named.items():
-        legend.append(word, _LOOKS[state])
-        legend.append("" if state == "prompt" else ", ")
-    return legend
-
-
-def _level_look(level: int, scale: Scale) -> Look:
-    return Look(color=css(LIGHT.text), bgcolor=css(LIGHT.background(level, scale.signed)))
-
-
-def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) -> Iterator[Segment]:
-    """Yield text with its style; without a scale, colour only separates prompt from answer."""
-    plain = _is_plain(console)
-    # Brackets do not show values, so without colour the text is not split where the value changes.
-    for (state, level), group in groupby(runs, lambda run: (run.style.state, 0 if plain else run.style.level)):
-        text = "".join(part for run in group for piece in run.pieces for part, _ in visible(piece.text or "⟨⟩"))
-        if plain:
-            before, after = _BRACKETS[state]
-            body = text.removesuffix("\n")
-            yield before + body + after + text[len(body) :], Look.null()
-        elif scale is None or state == "prompt":
-            yield text, _LOOKS[state]
-        else:
-            yield text, _LOOKS[state] + _level_look(level, scale)
-
-
-def _print_lines(segments: Iterator[Segment], console: Console) -> None:
-    """Print segments, broken after visible spaces so that words stay whole."""
-    line = Text()
-    for word, ends_line in _words(segments):
-        if line and line.cell_len + word.cell_len > console.width:
-            console.print(line, soft_wrap=True)
-            line = Text()
-        if word.cell_len > console.width:
-            *full, word = word.wrap(console, console.width, overflow="fold")
-            for part in full:
-                console.print(part, soft_wrap=True)
-        line.append_text(word)
-        if ends_line:
-            console.print(line, soft_wrap=True)
-            line = Text()
-    if line:
-        console.print(line, soft_wrap=True)
-
-
-def _words(segments: Iterator[Segment]) -> Iterator[tuple[Text, bool]]:
-    """Yield the text up to and including each visible space or line end, and whether it ends a line."""
-    word = Text()
-    for text, look in segments:
-        for part in _BREAKS.split(text):
-            word.append(part.rstrip("\n"), look)
-            if part[-1:] in ("·", "\n"):
-                yield word, part.endswith("\n")
-                word = Text()
-    if word:
-        yield word, False
 
 
 def _extremes(texts: Sequence[str], example: ExampleView, values: Float32, name: str) -> Iterator[str]:
@@ -348,6 +256,7 @@ def _count_lines(counts: Counts, unusable: int) -> Iterator[str]:
     lengths = (f"{names.get(q) or f'{100 * float(q):g} %'} {length:,}" for q, length in counts.lengths.items())
     if counts.lengths:
         yield f"tokens per example: {', '.join(lengths)}"
+    yield from counts.marks_in_words()
     if counts.unused_columns:
         yield counts.unused_in_words()
 
@@ -358,9 +267,9 @@ def _print_problems(problems: Sequence[Problem], console: Console) -> None:
         print_line(console, "no problems found")
     for problem in problems:
         colour = "red" if problem.level == "error" else "yellow"
-        line = Text(f"{problem.level}: ", Look() if _is_plain(console) else Look(color=colour, bold=True))
+        line = Text(f"{problem.level}: ", Look() if is_plain(console) else Look(color=colour, bold=True))
         rows = f" ({problem.count:,} rows)" if problem.count > 1 else ""
-        console.print(line.append(_harmless(problem.message + rows), Look()))
+        console.print(line.append(harmless(problem.message + rows), Look()))
         for name, text in (("at", problem.where), ("hint", problem.hint)):
             if text:
                 print_line(console, f"  {name}: {text}")

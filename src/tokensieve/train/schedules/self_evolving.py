@@ -22,44 +22,37 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from tokensieve.containers import Bool, Examples, Float32, Int64, Role, Statistics
-from tokensieve.data.example_store import ExampleStore
+from tokensieve.containers import Bool, Float32, Role
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
-from tokensieve.methods.token_cleaning import TokenCleaning
 from tokensieve.models.identity import model_identity
 from tokensieve.models.loading import load_model
-from tokensieve.ops.ragged import offsets
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows, data_files, write_data
 from tokensieve.select.selection import SelectionIdentity
 from tokensieve.select.streaming import (
     MODELS_DIFFER,
-    LoadStatistics,
     Stage,
     all_tied,
     refuse_ties,
-    select_shards,
 )
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
-from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.manifest import write_manifest
 from tokensieve.store.shards import write_shard
 from tokensieve.train.record import last_step, read_record, write_record
 from tokensieve.train.schedules._base import Intent, Job, Schedule
+from tokensieve.train.schedules._parts import Part, part_bounds, read_part
+from tokensieve.train.schedules._recorded import TOKENS, round_folders, write_round_scores
 from tokensieve.train.trainer import checkpoints_of, fit, trained_model, write_model
-
-_TOKENS = "tokens.arrow"
 
 
 class SelfEvolvingSchedule(Schedule):
@@ -67,7 +60,7 @@ class SelfEvolvingSchedule(Schedule):
 
     name: ClassVar[str] = "self-evolving"
     provides: ClassVar[frozenset[Role]] = frozenset({"reference"})
-    trains = True
+    trains: ClassVar[bool] = True
 
     def check(self, method: Method, intent: Intent) -> None:
         """Check that the recipe trains.
@@ -111,7 +104,7 @@ class SelfEvolvingSchedule(Schedule):
 
     def round_records(self, job: Job) -> list[dict[str, Any]]:
         """Return the ``round.json`` of every round, in order."""
-        return [read_json(path / "round.json") for path in _round_folders(job.rounds)]
+        return [read_json(path / "round.json") for path in round_folders(job.rounds)]
 
 
 class _Rounds:
@@ -145,7 +138,7 @@ class _Rounds:
         model = self._start(rounds / str(done - 1) / "model" if done else None)
         starts = np.cumsum([0, *(len(shard) for shard in self._examples)])
         for number in range(done, len(parts)):
-            part = _read_part(self._examples, self._job.load, starts, *parts[number])
+            part = read_part(self._examples, self._job.load, starts, *parts[number])
             model = self._round(number, part, parts[number][0], model, rounds)
             if number and setup.settings.lora is None:
                 shutil.rmtree(rounds / str(number - 1) / "model", ignore_errors=True)
@@ -160,7 +153,7 @@ class _Rounds:
         if setup.settings.lora is None:
             shutil.rmtree(rounds / str(len(parts) - 1) / "model", ignore_errors=True)
 
-    def _round(self, number: int, part: _Part, first: int, model: Any, rounds: Path) -> Any:
+    def _round(self, number: int, part: Part, first: int, model: Any, rounds: Path) -> Any:
         """Score a part, train on what is kept of it and write both down; return the trained model."""
         folder, name = rounds / str(number), f"round {number + 1} of {self._subsets}"
         start = time.perf_counter()
@@ -205,8 +198,8 @@ class _Rounds:
         with atomic_folder(folder) as partial:
             columns = {"score": scores, "kept": kept}
             rows = {"row": part.examples.rows}
-            written = write_shard(partial / _TOKENS, part.examples.cu_seqlens, columns, rows)
-            write_manifest(partial, {_TOKENS: written})
+            written = write_shard(partial / TOKENS, part.examples.cu_seqlens, columns, rows)
+            write_manifest(partial, {TOKENS: written})
             model.save_pretrained(partial / "model")
             write_record(partial, fitted.record)
             write_json(partial / "round.json", record)
@@ -214,7 +207,7 @@ class _Rounds:
         shutil.rmtree(checkpoints, ignore_errors=True)
         return model
 
-    def _select(self, part: _Part, model: Any, name: str) -> tuple[Float32, Bool]:
+    def _select(self, part: Part, model: Any, name: str) -> tuple[Float32, Bool]:
         """Return float32 ``[tokens]`` scores of a part, 0 where not trainable, and bool ``[tokens]``, what is kept."""
         inner = _as_before_training(model)
         specs = self._job.specs
@@ -273,113 +266,6 @@ class _Rounds:
         fingerprint.check_same(found, wanted, where=str(path), hint=hint)
 
 
-def part_bounds(examples: int, parts: int) -> list[tuple[int, int]]:
-    """Return the first example of each part and the one past its last, as `numpy.array_split` splits.
-
-    >>> part_bounds(7, 3)
-    [(0, 3), (3, 5), (5, 7)]
-    """
-    sizes = [examples // parts + (number < examples % parts) for number in range(parts)]
-    stops = np.cumsum(sizes).tolist()
-    return list(zip([0, *stops[:-1]], stops, strict=True))
-
-
-def write_round_scores(examples: ExampleStore, rounds: Path, folder: Path) -> dict[str, Any]:
-    """Write what the rounds decided as `select_shards` writes scores and decisions, by the shards of the pool.
-
-    Args:
-        examples: the pool.
-        rounds: folder of all its rounds.
-        folder: gets the files.
-
-    Returns:
-        The counts of `select_shards`; ``threshold`` is None, since every part has its own.
-    """
-    manifests = [open_manifest(path) for path in _round_folders(rounds)]
-    parts = np.cumsum([0, *(manifest.files[_TOKENS].tokens for manifest in manifests)]).tolist()
-    shards = np.cumsum([0, *(len(shard.input_ids) for shard in examples)]).tolist()
-
-    def load(number: int) -> tuple[Statistics, Int64]:
-        shard, first, stop = examples.read(number), shards[number], shards[number + 1]
-        found = [
-            {key: manifest.column(_TOKENS, key[1])[max(0, first - start) : stop - start] for key in _RECORDED}
-            for manifest, start, end in zip(manifests, parts[:-1], parts[1:], strict=True)
-            if start < stop and first < end
-        ]
-        values = {key: np.concatenate([one[key] for one in found]) for key in _RECORDED}
-        return Statistics(shard.cu_seqlens, shard.labels, values), shard.rows
-
-    rule: Any = _RecordedRule()
-    return select_shards(_Recorded(), rule, load, examples.shards, folder)
-
-
-_RECORDED = (("current", "score"), ("current", "kept"))
-
-
-class _Recorded(TokenCleaning):
-    """Scores as a round wrote them down, so that `select_shards` alone knows how a selection lies on disk."""
-
-    def score(self, statistics: Statistics) -> Float32:
-        return statistics.values["current", "score"]
-
-
-class _RecordedRule:
-    """Decisions as a round wrote them down."""
-
-    def keep(self, scores: Float32, statistics: Statistics) -> Bool:
-        del scores
-        return statistics.values["current", "kept"] > 0
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Consecutive examples of the pool with the statistics of fixed models."""
-
-    examples: Examples
-    statistics: Statistics
-
-
-def _read_part(examples: ExampleStore, load: LoadStatistics, starts: Int64, first: int, stop: int) -> _Part:
-    """Read examples ``first`` to ``stop``, from the shards that hold them; ``starts`` is each shard's first example."""
-    pieces = list(_pieces(examples, load, starts, first, stop))
-    shards, measured = [piece.examples for piece in pieces], [piece.statistics for piece in pieces]
-    joined = Examples(
-        np.concatenate([one.input_ids for one in shards]),
-        np.concatenate([one.labels for one in shards]),
-        offsets(np.concatenate([one.lengths for one in shards])),
-        np.concatenate([one.rows for one in shards]),
-    )
-    turn_ends = [one.turn_end for one in measured if one.turn_end is not None]
-    statistics = Statistics(
-        joined.cu_seqlens,
-        joined.labels,
-        {key: np.concatenate([one.values[key] for one in measured]) for key in measured[0].values},
-        np.concatenate(turn_ends) if turn_ends else None,
-        measured[0].first_token,
-    )
-    return _Part(joined, statistics)
-
-
-def _pieces(examples: ExampleStore, load: LoadStatistics, starts: Int64, first: int, stop: int) -> Iterator[_Part]:
-    for number in range(examples.shards):
-        low, high = max(first, int(starts[number])), min(stop, int(starts[number + 1]))
-        if low >= high:
-            continue
-        shard, (statistics, _) = examples.read(number), load(number)
-        rows = slice(low - int(starts[number]), high - int(starts[number]))
-        cu_seqlens = shard.cu_seqlens[rows.start : rows.stop + 1]
-        span = slice(int(cu_seqlens[0]), int(cu_seqlens[-1]))
-        piece = Examples(shard.input_ids[span], shard.labels[span], cu_seqlens - cu_seqlens[0], shard.rows[rows])
-        measured = Statistics(
-            piece.cu_seqlens,
-            statistics.labels[span],
-            {key: value[span] for key, value in statistics.values.items()},
-            None if statistics.turn_end is None else statistics.turn_end[span],
-            statistics.first_token + span.start,
-        )
-        yield _Part(piece, measured)
-
-
 def _subsets(method: Method) -> int:
     if not isinstance(method, SelfEvolving):
         raise TokensieveError(
@@ -387,10 +273,6 @@ def _subsets(method: Method) -> int:
             hint="derive the method from tokensieve's SelfEvolving",
         )
     return method.subsets
-
-
-def _round_folders(rounds: Path) -> list[Path]:
-    return sorted((path.parent for path in rounds.glob("*/round.json")), key=lambda path: int(path.name))
 
 
 def _as_before_training(model: Any) -> Any:

@@ -47,6 +47,8 @@ class HeatMap {
   constructor(example, label) {
     this.example = example;
     this.styles = [];
+    const marks = example.column("mark");
+    this.marked = example.pieces.map(({ start, stop }) => marks?.subarray(start, stop).some((mark) => mark > 0) ?? false);
     this.parts = example.pieces.map((piece, number) => {
       const part = document.createElement("span");
       part.dataset.piece = number;
@@ -59,7 +61,7 @@ class HeatMap {
   // Changes only the pieces whose style changes: building them again at each move of the slider would be slow.
   paint(decided, other, values, scale) {
     this.example.pieces.forEach((piece, number) => {
-      const style = pieceStyle(piece, decided, other, values, scale);
+      const style = pieceStyle(piece, decided, other, values, scale) + (this.marked[number] ? " marked" : "");
       if (style === this.styles[number]) return;
       this.styles[number] = style;
       this.parts[number].className = piece.special ? `${style} special` : style;
@@ -75,6 +77,8 @@ function pieceFacts(example, number, arm, selection, scored) {
     const level = example.column(`level:${arm.name}`)[token];
     const facts = [["token", `${token}`], ["id", `${ids[token]}`]];
     if (level === PROMPT) return { facts, why: "Prompt: not trained on.", fate: "prompt" };
+    const mark = example.column("mark")?.[token];
+    if (mark) facts.push(["marked", selection.payload.markTypes[mark - 1]]);
     for (const name of selection.payload.statistics) facts.push([name, figure(example.column(`value:${name}`)[token])]);
     const score = example.column(`value:score:${arm.name}`)[token];
     facts.push([`${scored} score`, figure(score)]);

@@ -76,7 +76,7 @@ def test_a_search_writes_its_table_and_every_probe_is_a_run(recipe, found):
     assert load_run(probe).arms == ("full", "random", "loss")
     rows = searching.prepare_search(small, StageProgress(shown=False)).inputs.held_out
     assert rows is not None
-    hashes = rows.hashes()[0]
+    hashes = rows.hashes
     losses = [json.loads(line) for line in (probe / "arms/loss/held_out.jsonl").read_text().splitlines()]
     seen = [row for row, confirming in zip(losses, confirms(hashes), strict=True) if not confirming]
     mean = sum(row["losses"] for row in seen) / sum(row["tokens"] for row in seen)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokensieve.demo.audit import auroc
+from tokensieve.ops.auroc import auroc
 
 
 def test_ties_count_half():

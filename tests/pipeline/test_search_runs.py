@@ -216,7 +216,7 @@ def test_what_cannot_be_searched_is_one_error_before_a_model_is_loaded(recipe, c
 
 def test_held_out_rows_that_are_trained_on_are_refused(recipe, held_out, tmp_path):
     (tmp_path / "pool.jsonl").write_text(held_out.read_text().splitlines(keepends=True)[3])
-    with pytest.raises(TokensieveError, match=r"1 of 40 held-out examples are in data\.files too.*\(row 3, "):
+    with pytest.raises(TokensieveError, match=r"1 of 40 held-out examples are in data\.files too.*rows.jsonl:4"):
         search(recipe("overlap", f"data.files=[{tmp_path / 'pool.jsonl'}]"))
 
 

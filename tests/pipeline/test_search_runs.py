@@ -13,8 +13,8 @@ import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
+from tokensieve.pipeline import probes, search_work, workbench
 from tokensieve.pipeline import search as searching
-from tokensieve.pipeline import workbench
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
@@ -106,7 +106,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
     assert len(calls) <= resumed["plan"]["trainings"] + 1, "what was trained before is not trained again"
     monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
     assert search(recipe("whole", "seed=5")).to_json() == resumed
-    monkeypatch.setattr(searching, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
+    monkeypatch.setattr(probes, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
     assert search(small).to_json() == resumed
 
 
@@ -119,8 +119,8 @@ def test_another_search_in_the_same_folder_is_refused(recipe, found):
 
 def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch):
     prices = []
-    plan = searching.plan_search
-    monkeypatch.setattr(searching, "plan_search", lambda *given: prices.append(given[4:6]) or plan(*given))
+    plan = search_work.plan_search
+    monkeypatch.setattr(search_work, "plan_search", lambda *given: prices.append(given[4:6]) or plan(*given))
     again = search(recipe("minutes", "search.probes=null", "search.minutes=30"))
     ((price, budget),) = prices
     assert 0 < price.step < 30

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from tokensieve.cli.common import Json, print_json, quiet
 from tokensieve.errors import TokensieveError
+
+if TYPE_CHECKING:
+    from tokensieve.pipeline.recipe import Recipe
 
 Overrides = Annotated[
     tuple[str, ...],
@@ -97,7 +100,12 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
         print_demo(folder, seconds)
 
 
-def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
+def given_recipe(arguments: Sequence[str]) -> Recipe:
+    """Return the recipe that is named on the command line, with the keys that override it.
+
+    Raises:
+        TokensieveError: two recipes, or one that cannot be read.
+    """
     recipes = [argument for argument in arguments if "=" not in argument]
     if len(recipes) > 1:
         raise TokensieveError(
@@ -107,7 +115,11 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
         )
     from tokensieve.pipeline.recipe import load_recipe
 
-    recipe = load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
+    return load_recipe(Path(recipes[0]) if recipes else None, [a for a in arguments if "=" in a])
+
+
+def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
+    recipe = given_recipe(arguments)
     quiet()
     if dry_run:
         from tokensieve.pipeline import dry_run as dry

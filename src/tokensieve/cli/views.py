@@ -73,7 +73,7 @@ def inspect(
 
     given = {
         "form": form,
-        "columns": _renamed(columns) or None,
+        "columns": renamed(columns) or None,
         "ignore": ignore or None,
         "split": split,
         "tokenizer": tokenizer,
@@ -106,7 +106,7 @@ def inspect(
         raise SystemExit(1)
 
 
-def _renamed(columns: tuple[str, ...]) -> dict[str, str]:
+def renamed(columns: tuple[str, ...]) -> dict[str, str]:
     """Return the new name of each column.
 
     Raises:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import tyro
 
-Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
-
 from tokensieve.errors import TokensieveError
+
+Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 
 
 def print_json(value: Any) -> None:

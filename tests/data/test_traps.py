@@ -430,7 +430,7 @@ class TestFiles:
         assert inputs.held_out is not None
         assert inputs.held_out.counts.rows == 2
         assert inputs.warm_ups["reference"].counts.rows == 3
-        assert len(inputs.questions) == 1
+        assert len(inputs.evaluation.questions) == 1
 
     def test_the_pool_and_the_held_out_file_need_not_share_columns(self, pair, tmp_path):
         one, other = map(str, pair)

@@ -31,7 +31,7 @@ NOT_RUN = {
     r"^make ": "sets up an environment; `make demo` is tests/demo, `make test` is this",
     r"method\.name=calm ": "the package of that page must be installed: tests/methods/test_add_a_method.py",
     r"^accelerate launch ": "several processes on several devices; the script itself is run here",
-    r"^tokensieve search recipe.yaml --(minutes 30|probes 40)": "takes minutes; docs/search.md has a small search",
+    r"^tokensieve search recipe.yaml --(minutes 30|probes 40)": "minutes of training; docs/search.md has a small one",
     r"^tokensieve evaluate .*evaluate\.tasks=": "tasks of the harness read their data from the Hub",
 }
 """Commands that cannot be run here, and why."""
@@ -126,6 +126,9 @@ def lay_out(desk: Path) -> None:
         (desk / name).write_text("".join(rows[: 40 if name == "test.jsonl" else 24]))  # a search needs 40
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
+    (desk / "unwanted.jsonl").write_text(json.dumps({"text": "As an AI, I cannot say."}) + "\n")
+    corrected = {"question": "Do leaves grow?", "answer": "No, in spring.", "corrected": "Yes, in spring."}
+    (desk / "corrected.jsonl").write_text(json.dumps(corrected) + "\n")
     answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}
     (desk / "pubmedqa.jsonl").write_text(json.dumps(answer) + "\n")
     shutil.copytree(MODEL, desk / ".model")

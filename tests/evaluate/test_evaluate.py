@@ -6,9 +6,13 @@ from contextlib import contextmanager
 import pytest
 
 from tokensieve.data.settings import DataSettings
-from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.evaluate.corrected import read_corrected
+from tokensieve.evaluate.evaluate import EvaluationData, evaluate_model
 from tokensieve.evaluate.exact_match import read_questions
-from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings, HeldOutSettings
+from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings, HeldOutSettings, UnwantedSettings
+from tokensieve.evaluate.unwanted import read_unwanted
+from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.outcomes import MEASURES, read_outcomes
 
 
 @pytest.fixture
@@ -31,10 +35,11 @@ class _Stages:
 
 def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model, encoder):
     settings = EvaluateSettings(HeldOutSettings(("h",)), ExactMatchSettings((str(rows),), 4), batch_size=4)
-    questions = read_questions(DataSettings((str(rows),)), encoder)
+    questions = tuple(read_questions(DataSettings((str(rows),)), encoder))
     stages = _Stages()
     store = make_store(rows)
-    figures, details = evaluate_model(make_model("llama"), encoder, settings, store, questions, 512, stages)
+    data = EvaluationData(store, questions)
+    figures, details = evaluate_model(make_model("llama"), encoder, settings, data, 512, stages)
     assert list(figures) == ["held_out", "exact_match"]
     assert set(figures["held_out"]) == {"loss", "perplexity", "tokens", "examples", "low", "high"}
     assert set(figures["exact_match"]) == {"score", "correct", "examples", "low", "high", "truncated"}
@@ -49,8 +54,38 @@ def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model
     assert stages.done == {"held-out loss": (tokens, tokens, "tokens"), "exact match": (6, 6, "prompts")}
 
 
+def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path, make_store, make_model, encoder):
+    corrected = tmp_path / "corrected.jsonl"
+    corrected.write_text(json.dumps({"question": "1 + 1", "answer": "3", "corrected": "2"}) + "\n")
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": f"never {n}"}) + "\n" for n in range(4)))
+    held_out, unwanted = DataSettings((str(rows),)), UnwantedSettings((str(texts),), ("e",), 4)
+    data = EvaluationData(
+        make_store(rows),
+        tuple(read_questions(held_out, encoder)),
+        read_unwanted(DataSettings((str(texts),)), held_out, encoder),
+        read_corrected(DataSettings((str(corrected),)), encoder),
+    )
+    settings = EvaluateSettings(exact_match=ExactMatchSettings((str(rows),), 4), unwanted=unwanted)
+    stages = _Stages()
+    found, details = evaluate_model(make_model("llama"), encoder, settings, data, 512, stages)
+    assert all(done == total for done, total, _ in stages.done.values())
+    assert found.keys() == MEASURES.keys()
+    arm = ArmFolder(tmp_path / "arm")
+    arm.write_evaluation({**found, "data": data.fingerprints}, details)
+    for name, measure in MEASURES.items():
+        assert found[name]["low"] <= found[name][measure.value] <= found[name]["high"]
+        outcomes = read_outcomes(arm, name, 0)
+        assert outcomes is not None, name
+        assert outcomes.means[0] == pytest.approx(found[name][measure.value])
+        assert measure.data in (None, *data.fingerprints)
+
+
 def test_what_is_not_asked_for_is_left_out(make_model, encoder):
-    assert evaluate_model(make_model("llama"), encoder, EvaluateSettings(), None, [], 512, _Stages()) == ({}, {})
+    assert evaluate_model(make_model("llama"), encoder, EvaluateSettings(), EvaluationData(), 512, _Stages()) == (
+        {},
+        {},
+    )
 
 
 def test_tasks_have_a_stage_each(make_model, encoder, monkeypatch):
@@ -66,7 +101,7 @@ def test_tasks_have_a_stage_each(make_model, encoder, monkeypatch):
     monkeypatch.setattr(evaluate, "run_tasks", run_tasks)
     settings = EvaluateSettings(tasks=("a", "b"), task_folder="f", task_limit=3, num_fewshot=2, batch_size=5)
     stages = _Stages()
-    figures, _ = evaluate_model(make_model("llama"), encoder, settings, None, [], 512, stages)
+    figures, _ = evaluate_model(make_model("llama"), encoder, settings, EvaluationData(), 512, stages)
     assert figures == {"tasks": {"a": {"acc": 0.5}, "b": {"acc": 0.5}}}
     assert seen == [{"task_folder": "f", "limit": 3, "num_fewshot": 2, "batch_size": 5}] * 2
     assert stages.done == {"task a": (7, None, "requests"), "task b": (7, None, "requests")}

@@ -197,6 +197,8 @@ def test_the_training_template_is_no_path(recipe_file, tmp_path, monkeypatch):
         "evaluate.held_out",
         "evaluate.exact_match",
         "evaluate.exact_match.files",
+        "evaluate.unwanted",
+        "evaluate.corrected",
         "evaluate.tasks",
         "measure.statistics",
         "controls",
@@ -250,7 +252,8 @@ def every_key(settings: Any, path: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("key", list(every_key(Recipe)))
 def test_what_is_refused_is_told_in_plain_words(key):
-    good = ["output=o", "data=d.jsonl", "models={base: m, reference: {warm_up: {rows: 1}}}", "evaluate.exact_match=q"]
+    good = ["output=o", "data=d.jsonl", "models={base: m, reference: {warm_up: {rows: 1}}}"]
+    good += [f"evaluate.{name}=q" for name in ("exact_match", "unwanted", "corrected")]
     refused = []
     for value in WRONG:
         try:

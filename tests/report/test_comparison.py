@@ -18,10 +18,10 @@ from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import holm
 from tokensieve.report.analysis.comparison import Comparison, compare_runs
-from tokensieve.report.differences import run_differences
+from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
-from tokensieve.report.table import result_columns, result_table, results_json
+from tokensieve.report.table import differences_in_words, result_columns, result_table, results_json
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
@@ -164,7 +164,7 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         assert cell.text == f"\u2212{-loss.value:.3f}*"
         assert cell.note == f"\u2212{-loss.low:.3f} to \u2212{-loss.high:.3f}"
     assert columns["exact match minus random"].text.startswith("+40.0")
-    assert result_columns(view.rows) == tuple(one for one in table.columns if " minus " not in one.title)
+    assert result_columns(view.rows) == table.columns[:-4], "the differences of two measures come last"
     assert "over 1 seed and 20 examples" in table.footnotes[0]
     printed_table = " ".join(shown(lambda console: print_results(view, console)).split())
     page = unescape(Report(view, 2).render())
@@ -176,6 +176,24 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         == against_random.measures["held_out"].p_adjusted
     )
     assert [one["arm"] for one in told["against_full"]] == [one.arm for one in found.full]
+
+
+def test_what_could_be_seen_is_a_range_without_what_never_differs():
+    def of(arm, detectable):
+        shared = {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "p_adjusted": 1.0}
+        return Difference(
+            arm,
+            "full",
+            {name: AdjustedDifference(**shared, detectable=one, **size) for name, one in detectable.items()},
+        )
+
+    size = {"seeds": 1, "examples": 1200}
+    found = [of("a", {"held_out": 0.02}), of("b", {"held_out": 0.0111, "exact_match": 0.034}), of("c", {"stop": 0.0})]
+    told = differences_in_words(found)
+    assert told.endswith("80 % power): held-out loss 0.011 to 0.020; exact match 3.4 points")
+    assert "over 1 seed and 1,200 examples" in told
+    assert differences_in_words(found[2:]).endswith("unknown")
+    assert differences_in_words([]) == ""
 
 
 def test_evaluations_of_other_data_are_not_subtracted(runs):
@@ -214,6 +232,7 @@ def test_what_is_printed_fits(runs, width):
         assert part in text
     assert "output" not in text
     assert "the smallest that could be seen" in " ".join(text.split())
+    assert width < 80 or ", p 0.0" in text
     if width < 80:
         assert max(map(cell_len, text.splitlines())) <= width
 

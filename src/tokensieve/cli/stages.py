@@ -72,11 +72,12 @@ def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
 
 def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
-    """Evaluate the fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks.
+    """Evaluate the fine-tuned models: held-out loss, exact match, unwanted texts, corrected answers, harness tasks.
 
     For example:
       tokensieve evaluate recipe.yaml
       tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
+      tokensieve evaluate recipe.yaml evaluate.unwanted=unwanted.jsonl
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
     _stage("evaluate", arguments, as_json)

@@ -1,1 +1,1 @@
-"""Figures of fine-tuned models: held-out loss, exact match, lm-evaluation-harness tasks."""
+"""Results of fine-tuned models: held-out loss, exact match, unwanted texts, corrected answers, tasks of the harness."""

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
-from tokensieve.containers import IGNORE_INDEX
-from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenised
+from tokensieve.data.formats import Converted, PlainText, Tokenised
 from tokensieve.data.prepare import converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.generate import greedy_answers, max_prompt_tokens
 from tokensieve.evaluate.intervals import wilson
+from tokensieve.evaluate.prompts import last_answer
 from tokensieve.evaluate.settings import ExactMatchSettings
 
 
@@ -78,11 +76,11 @@ def read_questions(data: DataSettings, encoder: Encoder, extract: str | None = N
     questions = []
     for row, converted in chain.from_iterable(batch for batch, _ in converted_rows(data, raise_error)):
         try:
-            question = _question(row.number, converted, encoder)
-            _expected(question, extract)
+            asked = question(row.number, *last_answer(converted, encoder), encoder)
+            _expected(asked, extract)
         except TokensieveError as error:
             raise TokensieveError(error.what, where=row.where, hint=error.hint) from error
-        questions.append(question)
+        questions.append(asked)
     if not questions:
         raise TokensieveError(
             "no prompts and answers",
@@ -122,9 +120,9 @@ def exact_match(
             model's context, or one prompt alone that does not fit into memory.
     """
     expected = [_expected(question, settings.extract) for question in questions]
-    room = max_prompt_tokens(model, settings.max_new_tokens)
-    prompts = [question.prompt_ids[-room:] for question in questions]
-    predictions = greedy_answers(model, encoder, prompts, settings.max_new_tokens, batch_size, on_prompts)
+    predictions, truncated = answer_greedily(
+        model, encoder, questions, "evaluate.exact_match", settings.max_new_tokens, batch_size, on_prompts
+    )
     rows = [
         {
             "row": question.row,
@@ -137,8 +135,36 @@ def exact_match(
     ]
     correct = sum(row["correct"] for row in rows)
     low, high = wilson(correct, len(rows))
-    truncated = sum(len(question.prompt_ids) > room for question in questions)
     return ExactMatch(correct / len(rows), correct, len(rows), low, high, truncated), rows
+
+
+def answer_greedily(
+    model: Any,
+    encoder: Encoder,
+    questions: Sequence[Question],
+    section: str,
+    max_new_tokens: int,
+    batch_size: int,
+    on_prompts: Callable[[int], None],
+) -> tuple[list[str], int]:
+    """Return the greedy answer to each question, and of how many prompts only the end fitted into the context.
+
+    Args:
+        model: a loaded `transformers` model.
+        encoder: tokenizer; its turn-end ids stop an answer.
+        questions: at least one.
+        section: of the recipe that asks, for messages.
+        max_new_tokens: tokens of the longest answer.
+        batch_size: prompts generated together.
+        on_prompts: told the number of prompts after each batch.
+
+    Raises:
+        TokensieveError: answers as long as the model's context, or one prompt alone that does not fit into memory.
+    """
+    room = max_prompt_tokens(model, max_new_tokens, section)
+    prompts = [question.prompt_ids[-room:] for question in questions]
+    answers = greedy_answers(model, encoder, prompts, max_new_tokens, batch_size, on_prompts)
+    return answers, sum(len(question.prompt_ids) > room for question in questions)
 
 
 def compared(answer: str, extract: str | None) -> str | None:
@@ -167,22 +193,30 @@ def _expected(question: Question, extract: str | None) -> str:
     return reference
 
 
-def _question(number: int, row: Converted, encoder: Encoder) -> Question:
+def question(number: int, prompt: Converted, answer: str, encoder: Encoder) -> Question:
+    """Return a prompt as the model reads it.
+
+    Args:
+        number: of the source row.
+        prompt: a row up to its last answer (`evaluate.prompts.last_answer`).
+        answer: that answer.
+        encoder: tokenizer and chat template.
+
+    Raises:
+        TokensieveError: there is no prompt.
+    """
     tokenizer = encoder.tokenizer
-    if isinstance(row, Tokenised):
-        start, stop = _last_answer(row)
-        ids, answer = row.input_ids[:start], tokenizer.decode(row.input_ids[start:stop], skip_special_tokens=True)
-        prompt = tokenizer.decode(ids)
-    elif isinstance(row, PlainText):
-        prompt, answer = row.prompt, row.completion
-        ids = _open_ended(tokenizer, prompt)
+    if isinstance(prompt, Tokenised):
+        ids, text = prompt.input_ids, tokenizer.decode(prompt.input_ids)
+    elif isinstance(prompt, PlainText):
+        text = prompt.prompt
+        ids = _open_ended(tokenizer, text)
     else:
-        before, answer = _before_answer(row)
-        prompt = encoder.render(before, generation_prompt=True)
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    if not prompt or not ids:
+        text = encoder.render(prompt, generation_prompt=True)
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if not text or not ids:
         raise TokensieveError("there is no prompt to answer", hint="rows need a prompt and an answer")
-    return Question(number, prompt, list(ids), answer)
+    return Question(number, text, list(ids), answer)
 
 
 def _open_ended(tokenizer: Any, prompt: str) -> list[int]:
@@ -190,33 +224,3 @@ def _open_ended(tokenizer: Any, prompt: str) -> list[int]:
     encoded = tokenizer(prompt, add_special_tokens=True, return_offsets_mapping=True)
     within = [number for number, (start, stop) in enumerate(encoded["offset_mapping"]) if stop > start]
     return encoded["input_ids"][: within[-1] + 1] if within else []
-
-
-def _before_answer(conversation: Conversation) -> tuple[Conversation, str]:
-    """Return the conversation up to its last assistant turn, and the text of that turn."""
-    messages = conversation.messages
-    answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-    if not answers:
-        raise TokensieveError(
-            "a conversation without an assistant's answer", hint="end it with the answer that is expected"
-        )
-    last = messages[answers[-1]]
-    content = last["content"]
-    if not content and "tool_calls" in last:
-        raise TokensieveError(
-            "the last assistant turn calls a tool and has no text to compare",
-            hint="end it with the answer that is expected",
-        )
-    return Conversation(messages[: answers[-1]], conversation.tools), content
-
-
-def _last_answer(row: Tokenised) -> tuple[int, int]:
-    """Return the start and end of the last run of trainable tokens."""
-    trainable = np.array(row.labels) != IGNORE_INDEX
-    trainable[:1] = False  # nothing predicts the first token
-    if not trainable.any():
-        raise TokensieveError(
-            "every label is -100, so there is no answer", hint="label the tokens of the answer that is expected"
-        )
-    stop = int(np.flatnonzero(trainable)[-1]) + 1
-    return stop - int(np.argmin(trainable[:stop][::-1])), stop

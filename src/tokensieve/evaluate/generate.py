@@ -17,8 +17,13 @@ from tokensieve.errors import TokensieveError
 _PROBE_TOKENS = 8
 
 
-def max_prompt_tokens(model: Any, max_new_tokens: int) -> int:
+def max_prompt_tokens(model: Any, max_new_tokens: int, section: str) -> int:
     """Return how many tokens a prompt may have beside an answer of ``max_new_tokens``.
+
+    Args:
+        model: a `transformers` model.
+        max_new_tokens: tokens of the longest answer.
+        section: of the recipe that sets it, for messages.
 
     Raises:
         TokensieveError: the answer alone fills the model's context.
@@ -29,8 +34,8 @@ def max_prompt_tokens(model: Any, max_new_tokens: int) -> int:
     if max_new_tokens >= context:
         raise TokensieveError(
             f"answers of {max_new_tokens} tokens leave no room for a prompt in the model's context of {context}",
-            where="recipe: evaluate.exact_match.max_new_tokens",
-            hint=f"evaluate.exact_match.max_new_tokens: at most {context // 2}, say",
+            where=f"recipe: {section}.max_new_tokens",
+            hint=f"{section}.max_new_tokens: at most {context // 2}, say",
         )
     return context - max_new_tokens
 

@@ -50,14 +50,60 @@ class ExactMatchSettings(ReadSettings):
     extract: str | None = None
 
     def __post_init__(self) -> None:
-        try:
-            re.compile(self.extract or "")
-        except re.error as error:
-            raise TokensieveError(
-                f"'{self.extract}' is not a regular expression: {error}",
-                where="recipe: evaluate.exact_match.extract",
-                hint="escape what is meant literally, such as \\( and \\$",
-            ) from error
+        _check_expression(self.extract or "", "recipe: evaluate.exact_match.extract")
+
+
+@known_keys_only
+@dataclass(frozen=True)
+class UnwantedSettings(ReadSettings):
+    """Texts that models should not produce, read as `data` where a key is not given.
+
+    Measured are their loss after prompts, the log odds of ending the turn instead, and how many greedy answers to the
+    prompts contain something unwanted.
+
+    Attributes:
+        files: rows in any form that `data.files` takes; the last answer, or the text, is what is unwanted. A row
+            without a prompt of its own is measured after a prompt of `evaluate.held_out`.
+        contains: regular expressions that find something unwanted in a greedy answer; when not given, 8 tokens in a
+            row of an unwanted text, or all of a shorter one.
+        max_new_tokens: tokens of the longest greedy answer.
+
+    Raises:
+        TokensieveError: one of `contains` is not a regular expression.
+    """
+
+    files: Files
+    contains: Names = ()
+    max_new_tokens: Count = 64
+
+    def __post_init__(self) -> None:
+        for expression in self.contains:
+            _check_expression(expression, "recipe: evaluate.unwanted.contains")
+
+
+@known_keys_only
+@dataclass(frozen=True)
+class CorrectedSettings(ReadSettings):
+    """Answers with corrections, for the loss of the corrected answers and the preference for them over the others.
+
+    Rows are read as those of `data` where a key is not given.
+
+    Attributes:
+        files: rows in any form that `data.files` takes, with a column `corrected`.
+    """
+
+    files: Files
+
+
+def _check_expression(expression: str, where: str) -> None:
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise TokensieveError(
+            f"'{expression}' is not a regular expression: {error}",
+            where=where,
+            hint="escape what is meant literally, such as \\( and \\$",
+        ) from error
 
 
 @known_keys_only
@@ -68,6 +114,8 @@ class EvaluateSettings:
     Attributes:
         held_out: data that is not trained on, for the loss over response tokens.
         exact_match: prompts whose greedy answers are compared with reference answers.
+        unwanted: texts that the models should not produce.
+        corrected: answers with corrections, which the models should prefer.
         tasks: names of lm-evaluation-harness tasks, groups or tags, or of tasks in `task_folder`.
         task_folder: folder with task definitions (`*.yaml`) of your own, which go before the harness's
             where names agree. Relative paths to data in them start at this folder. They may name Python
@@ -79,8 +127,15 @@ class EvaluateSettings:
 
     held_out: Annotated[HeldOutSettings, bare("files")] = field(default_factory=HeldOutSettings)
     exact_match: Annotated[ExactMatchSettings, bare("files")] | None = None
+    unwanted: Annotated[UnwantedSettings, bare("files")] | None = None
+    corrected: Annotated[CorrectedSettings, bare("files")] | None = None
     tasks: Names = ()
     task_folder: Source | None = None
     task_limit: Count | None = None
     num_fewshot: Annotated[int, Field(ge=0)] | None = None
     batch_size: Count = 16
+
+    @property
+    def measures(self) -> bool:
+        """Whether there is anything to measure."""
+        return bool(self.held_out.files or self.exact_match or self.unwanted or self.corrected or self.tasks)

@@ -186,8 +186,16 @@ def _data_lines(inputs: Inputs) -> Iterator[str]:
         yield f"{key}: {_counted(examples.counts)}"
         if examples.counts.unused_columns:
             yield f"  {examples.counts.unused_in_words()}"
-    if inputs.questions:
-        yield f"evaluate.exact_match: {len(inputs.questions):,} questions"
+    evaluation = inputs.evaluation
+    if evaluation.questions:
+        yield f"evaluate.exact_match: {len(evaluation.questions):,} questions"
+    if (unwanted := evaluation.unwanted) is not None:
+        yield (
+            f"evaluate.unwanted: {len(unwanted.texts):,} texts, {unwanted.after_held_out:,} of them after held-out "
+            f"prompts; {len(unwanted.questions):,} prompts to answer"
+        )
+    if evaluation.corrected is not None:
+        yield f"evaluate.corrected: {len(evaluation.corrected.corrections):,} corrected answers"
 
 
 def _training_lines(inputs: Inputs, progress: StageProgress) -> Iterator[str]:

@@ -14,7 +14,10 @@ from tokensieve.data.prepare import hash_examples, prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.corrected import Corrected, read_corrected
+from tokensieve.evaluate.evaluate import EvaluationData
 from tokensieve.evaluate.exact_match import Question, read_questions
+from tokensieve.evaluate.unwanted import Unwanted, check_not_trained, read_unwanted
 from tokensieve.models.loading import check_model, context_of, load_config, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import TopExamples
@@ -25,6 +28,8 @@ from tokensieve.pipeline.recipe import Recipe
 from tokensieve.progress import StageProgress
 from tokensieve.train.adapter import check_adapter_fits
 
+UNWANTED, CORRECTED = "evaluate.unwanted", "evaluate.corrected"
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -34,8 +39,7 @@ class Inputs:
         plan: with the length of examples decided.
         encoder: tokenizer and chat template.
         examples: the tokenised pool.
-        held_out: tokenised evaluation data, or None.
-        questions: prompts and answers for exact match.
+        evaluation: what models are evaluated on.
         warm_ups: tokenised data of each model to be made that has files of its own, by role.
         models: the models that exist, by role; those to be made are missing here.
     """
@@ -43,10 +47,14 @@ class Inputs:
     plan: Plan
     encoder: Encoder
     examples: ExampleStore
-    held_out: ExampleStore | None
-    questions: tuple[Question, ...]
+    evaluation: EvaluationData
     warm_ups: Mapping[Role, ExampleStore]
     models: Mapping[Role, ModelSettings]
+
+    @property
+    def held_out(self) -> ExampleStore | None:
+        """Tokenised evaluation data."""
+        return self.evaluation.held_out
 
 
 def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
@@ -80,6 +88,13 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     if (others := sets.get(HELD_OUT)) is not None:
         held_out = tokenise(others, "tokenise held-out")
     questions = recipe_questions(recipe, encoder)
+    evaluation = EvaluationData(
+        held_out, questions, recipe_unwanted(recipe, encoder), recipe_corrected(recipe, encoder)
+    )
+    if evaluation.unwanted is not None:
+        warning = check_not_trained(evaluation.unwanted, examples, encoder.turn_end_ids)
+        if warning is not None:
+            progress.warn(warning)
     warm_ups: dict[Role, ExampleStore] = {}
     for role in recipe.models:
         if (made := sets.get(f"models.{role}.warm_up")) is not None:
@@ -101,13 +116,14 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
     check_adapters(recipe, plan.base)
     plan = dataclasses.replace(plan, recipe=recipe)
     check_disk(plan, examples)
-    return Inputs(plan, encoder, examples, held_out, questions, warm_ups, models)
+    return Inputs(plan, encoder, examples, evaluation, warm_ups, models)
 
 
 def data_sets(recipe: Recipe) -> dict[str, DataSettings]:
     """Return how the rows of each data set of a recipe are read, by its key in the recipe; `data` comes first."""
     others = {f"models.{role}.warm_up": settings.warm_up for role, settings in recipe.models.items()}
     others |= {HELD_OUT: recipe.evaluate.held_out, EXACT_MATCH: recipe.evaluate.exact_match}
+    others |= {UNWANTED: recipe.evaluate.unwanted, CORRECTED: recipe.evaluate.corrected}
     given = {key: recipe.data.of_others(one.files, one) for key, one in others.items() if one and one.files}
     return {"data": recipe.data, **given}
 
@@ -130,6 +146,22 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
     if (match := recipe.evaluate.exact_match) is None:
         return ()
     return tuple(read_questions(recipe.data.of_others(match.files, match), encoder, match.extract))
+
+
+def recipe_unwanted(recipe: Recipe, encoder: Encoder) -> Unwanted | None:
+    """Read a recipe's unwanted texts; None where it names none."""
+    evaluate = recipe.evaluate
+    if (unwanted := evaluate.unwanted) is None:
+        return None
+    held_out = recipe.data.of_others(evaluate.held_out.files, evaluate.held_out) if evaluate.held_out.files else None
+    return read_unwanted(recipe.data.of_others(unwanted.files, unwanted), held_out, encoder)
+
+
+def recipe_corrected(recipe: Recipe, encoder: Encoder) -> Corrected | None:
+    """Read a recipe's rows with corrected answers; None where it names none."""
+    if (corrected := recipe.evaluate.corrected) is None:
+        return None
+    return read_corrected(recipe.data.of_others(corrected.files, corrected), encoder)
 
 
 def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSettings:

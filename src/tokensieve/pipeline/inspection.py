@@ -11,7 +11,16 @@ from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.models.loading import check_model, local_folder
 from tokensieve.models.settings import ModelSettings
-from tokensieve.pipeline.inputs import data_sets, recipe_encoder, recipe_questions, with_max_length
+from tokensieve.pipeline.inputs import (
+    CORRECTED,
+    UNWANTED,
+    data_sets,
+    recipe_corrected,
+    recipe_encoder,
+    recipe_questions,
+    recipe_unwanted,
+    with_max_length,
+)
 from tokensieve.pipeline.leaks import EXACT_MATCH, leaks
 from tokensieve.pipeline.plan import base_model
 from tokensieve.pipeline.recipe import Recipe
@@ -55,6 +64,8 @@ def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> t
             if key == EXACT_MATCH:
                 recipe_questions(recipe, encoder)
                 hashed[key] = hash_examples(settings, encoder)
+            elif key in (UNWANTED, CORRECTED):
+                {UNWANTED: recipe_unwanted, CORRECTED: recipe_corrected}[key](recipe, encoder)
             elif key not in hashed:
                 other = inspect_data(settings, encoder, 0)
                 hashed[key] = other.hashed

@@ -40,7 +40,8 @@ def search_rows(inputs: Inputs, measure: str) -> SearchRows:
         hashes = _of_answered(inputs.held_out)
     else:
         hashes = np.array(
-            [checksum.short(f"{one.prompt}\0{one.answer}".encode()) for one in inputs.questions], dtype=np.uint64
+            [checksum.short(f"{one.prompt}\0{one.answer}".encode()) for one in inputs.evaluation.questions],
+            dtype=np.uint64,
         )
     different = len(np.unique(hashes))
     if different < FEWEST_ROWS:

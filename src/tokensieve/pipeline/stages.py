@@ -212,7 +212,7 @@ class _Stages:
     def evaluate(self) -> None:
         """Evaluate the base, the reference and every arm's model on the same data."""
         settings, plan = self._plan.recipe.evaluate, self._plan
-        if not (settings.held_out.files or settings.exact_match or settings.tasks):
+        if not settings.measures:
             return
         roles: tuple[Role, ...] = ("base", "reference")
         known = self._bench.models
@@ -284,14 +284,10 @@ class _Stages:
     def _evaluate(self, name: str, arm: ArmFolder, model: ModelSettings) -> None:
         inputs, bench = self._inputs, self._bench
         settings = self._plan.recipe.evaluate
-        questions = fingerprint.jsonable([vars(one) for one in inputs.questions])
         identity = {
             "settings": fingerprint.jsonable(dataclasses.asdict(settings)),
             "model": model_identity(model),
-            "data": {
-                "held_out": inputs.held_out.fingerprint if inputs.held_out else None,
-                "questions": fingerprint.of_value(questions) if questions else None,
-            },
+            "data": inputs.evaluation.fingerprints,
         }
         found = arm.evaluation()
         if {key: found.get(key) for key in identity} == identity:
@@ -302,9 +298,7 @@ class _Stages:
 
         def evaluated() -> Evaluated:
             with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
-                return evaluate_model(
-                    loaded, inputs.encoder, settings, inputs.held_out, inputs.questions, bench.token_budget, stage
-                )
+                return evaluate_model(loaded, inputs.encoder, settings, inputs.evaluation, bench.token_budget, stage)
 
         evaluate_once(self._plan.recipe.store_folder, identity, arm, evaluated)
 

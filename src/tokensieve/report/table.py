@@ -89,23 +89,14 @@ def result_columns(
     """
     columns = [_column(rows, "tokens kept", _kept)]
     for name, measure in MEASURES.items():
-        text = in_unit(measure)
-        columns.append(
-            _column(
-                rows,
-                measure.title,
-                lambda row, name=name, text=text: figure_cell(row.evaluation.results.get(name), text),
-            )
-        )
-        for control, differences in (controls or {}).items():
-            by_arm = {one.arm: one.measures.get(name) for one in differences}
-            cells = tuple(difference_cell(by_arm.get(row.name), measure) for row in rows)
-            columns.append(Column(f"{measure.title} minus {control}", cells))
-        if name == "held_out":
-            perplexity = _column(
-                rows, "perplexity", lambda row: figure_cell(row.evaluation.perplexity, number), derived=True
-            )
-            columns.append(perplexity)
+
+        def result(row: Row, name: str = name, measure: Measure = measure) -> Cell:
+            return figure_cell(row.evaluation.results.get(name), in_unit(measure))
+
+        columns.append(_column(rows, measure.title, result))
+    columns.append(
+        _column(rows, "perplexity", lambda row: figure_cell(row.evaluation.perplexity, number), derived=True)
+    )
     for key in dict.fromkeys(key for row in rows for key in row.evaluation.tasks):
         columns.append(
             _column(rows, " ".join(key), lambda row, key=key: figure_cell(row.evaluation.tasks.get(key), number))
@@ -115,6 +106,11 @@ def result_columns(
         _column(rows, "unmarked tokens removed", _unmarked_removed),
         _column(rows, "AUROC by word", _auroc),
     ]
+    for name, measure in MEASURES.items():
+        for control, differences in (controls or {}).items():
+            by_arm = {one.arm: one.measures.get(name) for one in differences}
+            cells = tuple(difference_cell(by_arm.get(row.name), measure) for row in rows)
+            columns.append(Column(f"{measure.title} minus {control}", cells))
     return tuple(column for column in columns if any(cell.text for cell in column.cells))
 
 
@@ -136,22 +132,23 @@ def differences_in_words(found: Sequence[Difference]) -> str:
     """Return what differences are over, and the smallest that could be seen; empty where there are none."""
     parts = []
     for name, measure in MEASURES.items():
-        of_measure = [one.measures[name] for one in found if name in one.measures]
-        if not of_measure:
+        # Results that are the same for every example and seed tell nothing of what could be seen.
+        detectable = [one.measures[name].detectable for one in found if name in one.measures]
+        if not (detectable := list(filter(None, detectable))):
             continue
-        ends = [signed(edge(one.detectable for one in of_measure), measure)[1:] for edge in (min, max)]
+        ends = [signed(edge(detectable), measure)[1:] for edge in (min, max)]
         unit = " points" if measure.unit == "share" else ""
         parts.append(f"{measure.title} {' to '.join(dict.fromkeys(ends))}{unit}")
-    if not parts:
-        return ""
     every = [one for difference in found for one in difference.measures.values()]
+    if not every:
+        return ""
     every = [one for difference in found for one in difference.measures.values()]
     over = (
         f"{_counted([one.seeds for one in every], 'seed')} and {_counted([one.examples for one in every], 'example')}"
     )
     return (
         f"differences: paired, with 95 % intervals over {over}; * where p is below 5 % after Holm's adjustment for all "
-        f"arms; the smallest that could be seen (5 % level, 80 % power): {'; '.join(parts)}"
+        f"arms; the smallest that could be seen (5 % level, 80 % power): {'; '.join(parts) or 'unknown'}"
     )
 
 

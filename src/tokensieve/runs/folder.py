@@ -11,7 +11,8 @@
     arms/<arm>/model/               the adapter or model that was fine-tuned on it
     arms/<arm>/seeds/<seed>/        model and evaluation of each seed after the first; where the seed decides what is
                                     selected, the selection too
-    arms/<arm>/evaluation.json      with predictions.jsonl, the answers of exact match, and held_out.jsonl, the losses
+    arms/<arm>/evaluation.json      with the results by example beside it: predictions.jsonl, the answers of exact
+                                    match, held_out.jsonl, the losses, and those of `runs.outcomes.MEASURES`
     exports/                        what an arm selected, as other trainers read it
     search/                         what a search tried for this run: search.json, and the run of each probe
     report.html
@@ -162,7 +163,7 @@ class ArmFolder:
 
         Args:
             results: the figures, with what they were made from.
-            details: rows behind them, one for each example: ``held_out`` or ``predictions``.
+            details: rows behind them, one for each example, such as ``held_out`` or ``predictions``.
         """
         for what, rows in details.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -170,7 +171,7 @@ class ArmFolder:
         write_json(self.evaluation_file, results)
 
     def evaluation_details(self, what: str) -> list[dict[str, Any]] | None:
-        """Read the rows behind an evaluation: ``held_out`` or ``predictions``; None where there are none.
+        """Read the rows behind an evaluation, such as ``held_out`` or ``predictions``; None where there are none.
 
         Raises:
             TokensieveError: a line that is not a JSON object.

@@ -51,6 +51,30 @@ MEASURES: Mapping[str, Measure] = {
     "exact_match": Measure(
         "exact match", "share", False, "score", "predictions", "correct", None, ("row", "prompt", "answer")
     ),
+    "unwanted": Measure(
+        "loss of unwanted texts", "nats", False, "loss", "unwanted", "losses", "tokens", ("rows", "tokens"), "unwanted"
+    ),
+    "stop": Measure("log odds of stopping", "nats", False, "log_odds", "stop", "log_odds", None, ("rows",), "unwanted"),
+    "unwanted_answers": Measure(
+        "unwanted answers", "share", True, "share", "unwanted_answers", "found", None, ("row", "prompt"), "unwanted"
+    ),
+    "corrected": Measure(
+        "loss of corrected answers",
+        "nats",
+        True,
+        "loss",
+        "corrected",
+        "losses",
+        "tokens",
+        ("rows", "tokens"),
+        "corrected",
+    ),
+    "preference": Measure(
+        "corrected preferred", "share", False, "share", "preference", "preferred", None, ("rows",), "corrected"
+    ),
+    "margin": Measure(
+        "margin of corrected", "nats", False, "mean", "preference", "margin", None, ("rows",), "corrected"
+    ),
 }
 """The measures by name, in the order of tables."""
 

@@ -62,6 +62,7 @@ one_or_more = BeforeValidator(_listed)
 """Lets a bare text stand for a list of one."""
 
 Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 MethodChoice = Annotated[dict[str, Any], bare("name")]
 """Name and hyper-parameters of a method, or the name alone."""

@@ -31,7 +31,7 @@ NOT_RUN = {
     r"^make ": "sets up an environment; `make demo` is tests/demo, `make test` is this",
     r"method\.name=calm ": "the package of that page must be installed: tests/methods/test_add_a_method.py",
     r"^accelerate launch ": "several processes on several devices; the script itself is run here",
-    r"^tokensieve search recipe.yaml --(minutes 30|probes 40)": "minutes of training; docs/search.md has a small search",
+    r"^tokensieve search recipe.yaml --(minutes 30|probes 40)": "takes minutes; docs/search.md has a small search",
     r"^tokensieve evaluate .*evaluate\.tasks=": "tasks of the harness read their data from the Hub",
 }
 """Commands that cannot be run here, and why."""

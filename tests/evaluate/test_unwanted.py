@@ -13,7 +13,8 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.settings import UnwantedSettings
-from tokensieve.evaluate.unwanted import check_not_trained, finder, read_unwanted, stopping, unwanted_answers
+from tokensieve.evaluate.unwanted import check_not_trained, read_unwanted
+from tokensieve.evaluate.unwanted_results import finder, stopping, unwanted_answers
 
 HELD_OUT = [{"question": f"What is {n}?", "answer": f"It is {n * n}."} for n in range(6)]
 TEXTS = [{"text": "Das ist gut."}, {"question": "Wie?", "answer": "So nicht."}, {"text": " Nein"}]

@@ -71,6 +71,12 @@ doc_to_target: "{{{{answer}}}}"
 WARM_UP = "models.reference={warm_up: {rows: 1}}"
 
 
+def test_a_fraction_that_a_search_decides_is_named(dry):
+    printed = dry("method={name: loss, fraction: auto}", "search.fractions=[0.3, 0.8]")
+    assert "search: the fraction of loss, among 0.3, 0.8; what follows has the first" in printed
+    assert "top 0.3 of the data set" in printed
+
+
 def test_a_plan_with_everything_here(dry, tmp_path):
     rows = tmp_path / "rows.jsonl"
     printed = dry(WARM_UP, f"evaluate.held_out={rows}", f"evaluate.exact_match=[{rows}]")

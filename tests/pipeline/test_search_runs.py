@@ -13,8 +13,8 @@ import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
+from tokensieve.pipeline import probes, search_work, workbench
 from tokensieve.pipeline import search as searching
-from tokensieve.pipeline import workbench
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
@@ -106,7 +106,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
     assert len(calls) <= resumed["plan"]["trainings"] + 1, "what was trained before is not trained again"
     monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
     assert search(recipe("whole", "seed=5")).to_json() == resumed
-    monkeypatch.setattr(searching, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
+    monkeypatch.setattr(probes, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
     assert search(small).to_json() == resumed
 
 
@@ -119,8 +119,8 @@ def test_another_search_in_the_same_folder_is_refused(recipe, found):
 
 def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch):
     prices = []
-    plan = searching.plan_search
-    monkeypatch.setattr(searching, "plan_search", lambda *given: prices.append(given[4:6]) or plan(*given))
+    plan = search_work.plan_search
+    monkeypatch.setattr(search_work, "plan_search", lambda *given: prices.append(given[4:6]) or plan(*given))
     again = search(recipe("minutes", "search.probes=null", "search.minutes=30"))
     ((price, budget),) = prices
     assert 0 < price.step < 30
@@ -131,11 +131,12 @@ def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch
         search(recipe("short", "search.probes=null", "search.minutes=0.0001"))
 
 
-def test_a_reference_is_made_once_whatever_the_steps_of_a_probe(recipe, trained, module_run, arguments):
+def test_a_reference_is_made_once_whatever_the_steps_and_seeds_of_a_probe(recipe, trained, module_run, arguments):
     reference = ("models.reference.warm_up={rows: 6, train: {learning_rate: 5e-2}}", "search.methods=token-cleaning")
     work = searching.prepare_search(recipe("made", *reference), StageProgress(shown=False))
-    for steps in (1, 2):
-        probe = work.probe_recipe(work.folder / f"probe-{steps}", {"name": "token-cleaning"}, steps, [0])
+    for steps, seed in ((1, 0), (2, 0), (2, 7)):
+        folder = work.folder / f"probe-{steps}-{seed}"
+        probe = work.probe_recipe(folder, {"name": "token-cleaning"}, steps, [seed])
         searching.run_recipe(probe, "measure", progress=False)
         assert probe.train is not None
         assert probe.train.arguments["max_steps"] == steps
@@ -168,8 +169,9 @@ def test_the_recipe_of_an_automatic_run_has_the_fraction(recipe, monkeypatch):
 
 
 def test_methods_are_those_whose_models_the_recipe_has(arguments):
-    own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: entropy, keep: bottom, fraction: 0.2}"))
-    assert searched_methods(own) == {"entropy": {"name": "entropy", "keep": "bottom"}, "loss": {"name": "loss"}}
+    own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: loss, keep: bottom, fraction: 0.2}"))
+    own_first = [("loss", {"name": "loss", "keep": "bottom"}), ("entropy", {"name": "entropy"})]
+    assert list(searched_methods(own).items()) == own_first
     more = load_recipe(None, arguments("a", "search.methods=[]", "models.reference=x", "models.current=y"))
     assert {"token-cleaning", "rho-1", "sstoken", "forgetting"} <= searched_methods(more).keys()
     assert not {"random", "self-evolving", "toss", "dft", "full"} & searched_methods(more).keys()
@@ -214,7 +216,7 @@ def test_what_cannot_be_searched_is_one_error_before_a_model_is_loaded(recipe, c
 
 def test_held_out_rows_that_are_trained_on_are_refused(recipe, held_out, tmp_path):
     (tmp_path / "pool.jsonl").write_text(held_out.read_text().splitlines(keepends=True)[3])
-    with pytest.raises(TokensieveError, match=r"1 of 40 held-out examples are in data\.files too.*\(row 3, "):
+    with pytest.raises(TokensieveError, match=r"1 of 40 held-out examples are in data\.files too.*rows.jsonl:4"):
         search(recipe("overlap", f"data.files=[{tmp_path / 'pool.jsonl'}]"))
 
 
@@ -227,6 +229,9 @@ def test_exact_match_can_decide(recipe, held_out, tmp_path):
     probe = work.probe_recipe(tmp_path / "probe", {"name": "loss"}, 2, [5, 6])
     assert probe.evaluate.held_out.files == ()
     assert probe.evaluate.exact_match == given.evaluate.exact_match
+    answer = search(given)
+    assert [entry.own for entry in answer.entries] == [0, 0], "an untrained model has no answer right"
+    assert answer.sentence.startswith("Train on everything: no candidate was better than both")
 
 
 def test_the_command_prints_the_answer(arguments, found, capsys):

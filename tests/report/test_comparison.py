@@ -232,6 +232,7 @@ def test_what_is_printed_fits(runs, width):
         assert part in text
     assert "output" not in text
     assert "the smallest that could be seen" in " ".join(text.split())
+    assert width < 80 or ", p 0.0" in text
     if width < 80:
         assert max(map(cell_len, text.splitlines())) <= width
 

@@ -14,6 +14,7 @@ from tokensieve import __version__
 from tokensieve.cli.common import positionals_first
 from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
+from tokensieve.cli.marks import ceiling, mark
 from tokensieve.cli.stages import demo, evaluate, measure, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError
@@ -48,7 +49,7 @@ def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
     """
     from tokensieve.pipeline.recipe_keys import override_keys
 
-    staged = [name_of(command) for command in (run, measure, select, train, evaluate, search)]
+    staged = [name_of(command) for command in (run, measure, select, train, evaluate, search, ceiling)]
     print(completion_script(shell, main, staged, override_keys()))
 
 
@@ -67,6 +68,8 @@ COMMANDS = (
     compare,
     export,
     import_,
+    mark,
+    ceiling,
     lm_eval,
     methods,
     recipes,

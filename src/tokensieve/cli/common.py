@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import tyro
 
+from tokensieve.errors import TokensieveError
+
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 
 
@@ -51,3 +53,15 @@ def quiet() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+
+
+def pairs(given: tuple[str, ...], option: str, form: str, sample: str) -> dict[str, str]:
+    """Return what an option gives for each name.
+
+    Raises:
+        TokensieveError: an argument that is not of the form ``A=B``.
+    """
+    for one in given:
+        if not all(one.partition("=")):
+            raise TokensieveError(f"'{one}' is not {form}", where=option, hint=f"such as {sample}")
+    return dict(one.split("=", 1) for one in given)

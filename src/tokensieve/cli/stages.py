@@ -113,7 +113,7 @@ def search(
     if any(value is not None for value in given.values()):  # both are refused with the recipe
         budget = [f"search.{name}={'null' if value is None else value}" for name, value in given.items()]
         arguments = (*arguments, *budget)
-    recipe = _recipe(arguments)
+    recipe = given_recipe(arguments)
     quiet()
     from tokensieve.pipeline import search as pipeline
     from tokensieve.progress import StageProgress
@@ -150,7 +150,7 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
 
 
 def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
-    recipe = _recipe(arguments)
+    recipe = given_recipe(arguments)
     quiet()
     if dry_run:
         from tokensieve.pipeline.dry_run import dry_run as check
@@ -164,8 +164,12 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
     _summary(folder, until, as_json)
 
 
-def _recipe(arguments: Sequence[str]) -> Recipe:
-    """Return the recipe that positional arguments give."""
+def given_recipe(arguments: Sequence[str]) -> Recipe:
+    """Return the recipe that is named on the command line, with the keys that override it.
+
+    Raises:
+        TokensieveError: two recipes, or one that cannot be read.
+    """
     # A folder may be named after an override, such as runs/lr=0.1.
     recipes = [argument for argument in arguments if "=" not in argument or Path(argument).is_file()]
     overrides = [argument for argument in arguments if argument not in recipes]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.cli.common import Json, pairs, print_json, quiet
 from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
 
@@ -77,9 +77,9 @@ def inspect(
 
     given = {
         "form": form,
-        "columns": _pairs(columns, "--columns", "OLD=NEW", "QUESTION=question") or None,
+        "columns": pairs(columns, "--columns", "OLD=NEW", "QUESTION=question") or None,
         "ignore": ignore or None,
-        "roles": _pairs(roles, "--roles", "NAME=ROLE", "narrator=user") or None,
+        "roles": pairs(roles, "--roles", "NAME=ROLE", "narrator=user") or None,
         "split": split,
         "tokenizer": tokenizer,
         "chat_template": chat_template,
@@ -109,18 +109,6 @@ def inspect(
         print_inspection(found, encoder.tokenizer, output_console(), tokens)
     if found.has_errors:
         raise SystemExit(1)
-
-
-def _pairs(given: tuple[str, ...], option: str, form: str, sample: str) -> dict[str, str]:
-    """Return what an option gives for each name.
-
-    Raises:
-        TokensieveError: an argument that is not of the form ``A=B``.
-    """
-    for one in given:
-        if not all(one.partition("=")):
-            raise TokensieveError(f"'{one}' is not {form}", where=option, hint=f"such as {sample}")
-    return dict(one.split("=", 1) for one in given)
 
 
 def methods(*, as_json: Json = False) -> None:

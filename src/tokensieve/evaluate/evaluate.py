@@ -15,7 +15,8 @@ from tokensieve.evaluate.exact_match import Question, exact_match
 from tokensieve.evaluate.harness import run_tasks
 from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.settings import EvaluateSettings
-from tokensieve.evaluate.unwanted import Unwanted, stopping, unwanted_answers
+from tokensieve.evaluate.unwanted import Unwanted
+from tokensieve.evaluate.unwanted_results import stopping, unwanted_answers
 from tokensieve.store import fingerprint
 
 Stage = Callable[[str, int | None, str], AbstractContextManager[Callable[[int], None]]]

@@ -50,9 +50,9 @@ def candidates(methods: Mapping[str, Any], fractions: tuple[float, ...]) -> list
 
 
 def _usable(recipe: Recipe) -> Iterator[dict[str, Any]]:
-    """Yield the methods that a search tries unless told otherwise, the recipe's own with its hyper-parameters."""
+    """Yield the methods that a search tries unless told otherwise, the recipe's own first, as it is set."""
     own = {name: value for name, value in recipe.method.items() if name != "fraction"}
-    for name, cls in all_methods().items():
+    for name, cls in sorted(all_methods().items(), key=lambda item: item[0] != own.get("name")):
         if name == _CONTROL or not issubclass(cls, FractionMethod):
             continue
         method, schedule = cls(), schedule_of(cls)

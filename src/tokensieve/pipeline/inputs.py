@@ -149,6 +149,7 @@ def recipe_questions(recipe: Recipe, encoder: Encoder) -> tuple[Question, ...]:
 
 
 def recipe_unwanted(recipe: Recipe, encoder: Encoder) -> Unwanted | None:
+    """Read a recipe's unwanted texts; None where it names none."""
     evaluate = recipe.evaluate
     if (unwanted := evaluate.unwanted) is None:
         return None
@@ -157,6 +158,7 @@ def recipe_unwanted(recipe: Recipe, encoder: Encoder) -> Unwanted | None:
 
 
 def recipe_corrected(recipe: Recipe, encoder: Encoder) -> Corrected | None:
+    """Read a recipe's rows with corrected answers; None where it names none."""
     if (corrected := recipe.evaluate.corrected) is None:
         return None
     return read_corrected(recipe.data.of_others(corrected.files, corrected), encoder)

@@ -23,6 +23,7 @@ from tokensieve.search.settings import SearchSettings
 from tokensieve.setting_types import (
     Folder,
     MethodChoice,
+    Seed,
     Source,
     bare,
     known_keys_only,
@@ -36,9 +37,6 @@ from tokensieve.train.settings import Train, TrainSettings, WarmUp
 _BOTH_SEEDS = TokensieveError(
     "seed and seeds are both given", where="recipe: seeds", hint="keep seeds for several, or seed for one"
 )
-
-
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def _listed_seeds(value: Any) -> Any:

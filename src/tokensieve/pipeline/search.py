@@ -8,40 +8,29 @@ rest is read back from the probes, so that an interrupted search goes on to the 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tokensieve.containers import Int64
 from tokensieve.data.datasets_private import offline
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.settings import EvaluateSettings
-from tokensieve.pipeline.candidates import candidates, for_one_method, is_automatic, searched_methods
+from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
 from tokensieve.pipeline.leaks import HELD_OUT
 from tokensieve.pipeline.plan import make_plan
-from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
-from tokensieve.pipeline.search_rows import SearchRows, search_rows
+from tokensieve.pipeline.probes import Table
+from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline.search_rows import search_rows
+from tokensieve.pipeline.search_work import SearchWork, in_minutes, measured_alone
 from tokensieve.pipeline.stages import run as run_recipe
-from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder
-from tokensieve.runs.outcomes import MEASURES, Measure, Outcomes, read_outcomes
-from tokensieve.search.halving import FEWEST_STEPS, ONE_A_PROBE, Candidate, Price, SearchPlan, plan_search
-from tokensieve.search.report import SearchReport, plan_of
-from tokensieve.search.search import Entry, Probe, run_search
-from tokensieve.store import fingerprint
-from tokensieve.store.atomic import locked, read_object, write_json
-from tokensieve.train.record import last_step, read_record
-from tokensieve.train.settings import TrainSettings
-
-_AGAIN = "delete this folder and search again: trained models are found in the store"
+from tokensieve.runs.outcomes import MEASURES, Measure
+from tokensieve.search.halving import ONE_A_PROBE
+from tokensieve.search.report import SearchReport
+from tokensieve.search.search import run_search
+from tokensieve.store.atomic import locked, write_json
 
 
 def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True) -> Path:
@@ -89,7 +78,7 @@ def search(recipe: Recipe, progress: StageProgress) -> SearchReport:
     work = prepare_search(recipe, progress)
     with locked(work.folder):
         report = work.planned(progress)
-        table = _Table(work, report, progress)
+        table = Table(work, report, progress)
         result = run_search(
             report.plan,
             recipe.seed,
@@ -112,7 +101,7 @@ def search_lines(recipe: Recipe, progress: StageProgress) -> list[str]:
     report = work.report_of(plan)
     lines = [f"candidates: {', '.join(one.name for one in plan.candidates)}", *report.plan_lines, *report.notes]
     if probes is None:
-        lines.append(f"at most that, as far as {_minutes(recipe.search.seconds)} pay for it")
+        lines.append(f"at most that, as far as {in_minutes(recipe.search.seconds)} pay for it")
     return [*lines, "ok: everything but the weights was checked"]
 
 
@@ -134,7 +123,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
         )
     first, *others = ({**choice, "fraction": recipe.search.fractions[0]} for choice in methods.values())
     everything = dataclasses.replace(
-        _measured_alone(recipe),
+        measured_alone(recipe),
         output=str(RunFolder(Path(recipe.output)).search / "statistics"),
         method=first,
         controls=tuple(others),
@@ -146,225 +135,6 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
     if recipe.search.probes is not None:
         work.plan_for(ONE_A_PROBE, recipe.search.probes)
     return work
-
-
-@dataclass(frozen=True, eq=False)
-class SearchWork:
-    """A search that was checked.
-
-    Attributes:
-        recipe: the settings.
-        everything: a recipe with every method, which measures all statistics in one pass of each model.
-        inputs: data and models.
-        methods: the methods by label, without fractions.
-        measure: what decides.
-        rows: the held-out rows, parted.
-    """
-
-    recipe: Recipe
-    everything: Recipe
-    inputs: Inputs
-    methods: Mapping[str, Mapping[str, Any]]
-    measure: Measure
-    rows: SearchRows
-
-    @property
-    def folder(self) -> Path:
-        """Holds the table and the probes."""
-        return RunFolder(Path(self.recipe.output)).search
-
-    @property
-    def file(self) -> Path:
-        """The table, with the plan and the answer."""
-        return self.folder / "search.json"
-
-    @property
-    def candidates(self) -> list[Candidate]:
-        """All that could be tried."""
-        return candidates(self.methods, self.recipe.search.fractions)
-
-    @cached_property
-    def steps(self) -> int:
-        """Optimizer steps of the training that the recipe asks for."""
-        return next(one for one in planned_trainings(self.inputs) if one.section == "train").steps[0]
-
-    @property
-    def made_from(self) -> dict[str, Any]:
-        """What the results depend on, as JSON values."""
-        left_out = ("output", "store", "method", "controls", "report", "measure", "seeds")
-        values = recipe_values(_measured_alone(self.recipe))
-        values = {key: value for key, value in values.items() if key not in left_out}
-        return fingerprint.jsonable(
-            {
-                "recipe": {**values, "seed": self.recipe.seed},
-                "methods": self.methods,
-                "data": self.inputs.examples.fingerprint,
-                "rows": self.rows.fingerprint,
-            }
-        )
-
-    def plan_for(self, price: Price, budget: float) -> SearchPlan:
-        """Return what is trained within a budget.
-
-        Raises:
-            TokensieveError: a budget that does not pay for two candidates.
-        """
-        settings = self.recipe.search
-        in_words = _minutes if price.step else _probes
-        return plan_search(self.candidates, settings.rungs, settings.seeds, self.steps, price, budget, in_words)
-
-    def report_of(self, plan: SearchPlan) -> SearchReport:
-        """Return a report without results."""
-        return SearchReport(
-            self.made_from,
-            plan,
-            tuple(self.candidates[len(plan.candidates) :]),
-            self.measure.title,
-            self.measure.unit,
-            int((~self.rows.confirming).sum()),
-            int(self.rows.confirming.sum()),
-            self.steps,
-            self.methods,
-        )
-
-    def planned(self, progress: StageProgress) -> SearchReport:
-        """Return a report with the plan: that of an interrupted search, or one for the budget, with all measured.
-
-        Raises:
-            TokensieveError: the folder has another search, or the budget does not pay.
-        """
-        if self.file.is_file():
-            return self.report_of(self._found_plan())
-        start = time.perf_counter()
-        run_recipe(self.everything, "measure", progress)
-        probes = self.recipe.search.probes
-        if probes is not None:
-            report = self.report_of(self.plan_for(ONE_A_PROBE, probes))
-        else:
-            price = self._price(progress)
-            left = self.recipe.search.seconds - (time.perf_counter() - start)
-            report = self.report_of(self.plan_for(price, max(0.0, left)))
-        write_json(self.file, report.to_json())
-        return report
-
-    def probe_recipe(self, folder: Path, method: Mapping[str, Any], steps: int, seeds: Sequence[int]) -> Recipe:
-        """Return the recipe of a probe, without controls."""
-        assert self.recipe.train is not None
-        train = self.recipe.train
-        return dataclasses.replace(
-            _measured_alone(self.recipe),
-            output=str(folder),
-            method=dict(method),
-            controls=(),
-            models={role: _as_it_is_made(settings, train) for role, settings in self.recipe.models.items()},
-            seed=seeds[0],
-            seeds=tuple(seeds),
-            select=dataclasses.replace(self.recipe.select, jsonl=False),
-            train=dataclasses.replace(train, arguments={**train.arguments, "max_steps": steps}),
-        )
-
-    def _found_plan(self) -> SearchPlan:
-        found = read_object(self.file, "", _AGAIN)
-        fingerprint.check_same(
-            found.get("made_from"), self.made_from, where=str(self.file), hint=f"give another output, or {_AGAIN}"
-        )
-        try:
-            return plan_of(found["plan"])
-        except (KeyError, TypeError) as error:
-            raise TokensieveError(
-                f"the plan of the search is garbled: {type(error).__name__}: {error}", where=str(self.file), hint=_AGAIN
-            ) from error
-
-    def _price(self, progress: StageProgress) -> Price:
-        """Return what a training costs in seconds, by a short one with every token."""
-        steps = min(self.steps, FEWEST_STEPS)
-        folder = RunFolder(self.folder / "timing")
-        start = time.perf_counter()
-        with progress.stage("search: how long a training takes", 1, "trainings") as advance:
-            recipe = self.probe_recipe(folder.path, {"name": "full"}, steps, [self.recipe.seed])
-            run_recipe(recipe, "evaluate", progress=False)
-            advance(1)
-        seconds = time.perf_counter() - start
-        record = read_record(folder.arm("full").model) or {}
-        trained = float(record["metrics"]["train_runtime"])
-        return Price(max(0.0, seconds - trained), trained / max(1, last_step(record)))
-
-
-class _Table:
-    """The table of a search as it fills, and what fills it.
-
-    Args:
-        work: the search.
-        report: its plan.
-        progress: where each line is shown.
-    """
-
-    def __init__(self, work: SearchWork, report: SearchReport, progress: StageProgress) -> None:
-        self._work, self._progress = work, progress
-        self.report = dataclasses.replace(report, entries=())
-
-    def probe(self, label: str, candidate: Candidate, steps: int, seeds: Sequence[int], /) -> Probe:
-        """Train and evaluate a candidate with its controls, as far as that is not done."""
-        folder = RunFolder(self._work.folder / "probes" / label.replace(" ", "-") / candidate.name)
-        if (found := self._read(folder, candidate, seeds)) is not None:
-            return found
-        # In a rung all methods share one random control at a fraction; what is confirmed has one of exactly its size.
-        exact = label == "confirmation"
-        random = {"name": "random"} if exact else {"name": "random", "fraction": candidate.fraction}
-        method = {**self._work.methods[candidate.method], "fraction": candidate.fraction}
-        recipe = self._work.probe_recipe(folder.path, method, steps, seeds)
-        recipe = dataclasses.replace(recipe, controls=({"name": "full"}, random))
-        try:
-            run_recipe(recipe, "evaluate", progress=False)
-        except TokensieveError as error:
-            raise TokensieveError(
-                error.what, where=f"{label}, {candidate.name}; {error.where}".removesuffix("; "), hint=error.hint
-            ) from error
-        found = self._read(folder, candidate, seeds)
-        assert found is not None
-        return found
-
-    def add(self, entry: Entry) -> None:
-        """Add a line to the table, write it and show it."""
-        self.report = dataclasses.replace(self.report, entries=(*self.report.entries, entry))
-        write_json(self._work.file, self.report.to_json())
-        self._progress.note(
-            f"{entry.stage}, {entry.candidate.name}: {self.report.measure} {entry.own:.4f}, full {entry.full:.4f}, "
-            f"random {entry.random:.4f} ({entry.steps:,} steps, {len(entry.seeds)} seed"
-            f"{'s' if len(entry.seeds) > 1 else ''})"
-        )
-
-    def _read(self, folder: RunFolder, candidate: Candidate, seeds: Sequence[int]) -> Probe | None:
-        """Return the results of a probe; None where it is not finished."""
-        name = str(self._work.methods[candidate.method]["name"])
-        arms: list[Outcomes] = []
-        for arm in (name, "full", "random"):
-            found = read_outcomes(folder.arm(arm), self._work.recipe.search.measure, seeds[0])
-            if found is None or found.seeds != tuple(seeds):
-                return None
-            arms.append(found)
-        own, full, random = (one.sums for one in arms)
-        counts: Int64 = arms[0].counts
-        if len(counts) != len(self._work.rows.confirming) or len({one.identity for one in arms}) > 1:
-            raise TokensieveError(
-                "a probe was evaluated on other rows than those of the search", where=str(folder.path), hint=_AGAIN
-            )
-        return Probe(own, full, random, counts)
-
-
-def _as_it_is_made(settings: RoleSettings, train: TrainSettings) -> RoleSettings:
-    """Return a model whose warm-up, if it has one, does not change with the steps of a probe."""
-    if settings.warm_up is None:
-        return settings
-    own = {"max_steps": train.arguments.get("max_steps", -1), **settings.warm_up.train}
-    return dataclasses.replace(settings, warm_up=dataclasses.replace(settings.warm_up, train=own))
-
-
-def _measured_alone(recipe: Recipe) -> Recipe:
-    """Return the recipe with the one measure that decides, without what else takes time."""
-    measure, evaluate = recipe.search.measure, recipe.evaluate
-    alone: dict[str, Any] = {measure: getattr(evaluate, measure), "batch_size": evaluate.batch_size}
-    return dataclasses.replace(recipe, store=str(recipe.store_folder), evaluate=EvaluateSettings(**alone))
 
 
 def _measure(recipe: Recipe) -> Measure:
@@ -401,11 +171,3 @@ def _refuse_overlap(inputs: Inputs) -> None:
                 where="recipe: evaluate.held_out",
                 hint="leave them out of one of both",
             )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{np.ceil(seconds / 6) / 10:g} minutes"
-
-
-def _probes(count: float) -> str:
-    return f"{count:g} probes"

@@ -179,7 +179,8 @@ class RunWorkbench:
         assert warm_up is not None
         examples = self.inputs.warm_ups.get(role, self.examples)
         settings = train_settings(self.plan.train, warm_up.train)
-        setup = dataclasses.replace(self.training, settings=settings)
+        seed = recipe.seed if warm_up.seed is None else warm_up.seed
+        setup = dataclasses.replace(self.training, settings=settings, seed=seed)
         added = sorted(example for one in rounds for example in one.examples)
         identity = {
             "layout": LAYOUT,
@@ -188,13 +189,13 @@ class RunWorkbench:
             "rows": warm_up.rows,
             "pick": warm_up.pick,
             "train": settings_identity(settings),
-            "seed": recipe.seed,
+            "seed": seed,
         }
         if added:
             identity["added"] = {"examples": self.examples.fingerprint, "numbers": added}
 
         def make(folder: Path) -> dict[str, Any]:
-            picked = pick_examples(examples, warm_up, role, recipe.seed)
+            picked = pick_examples(examples, warm_up, role, seed)
             parts = {"warm-up": (examples, picked)}
             if added:
                 parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))

@@ -87,7 +87,7 @@ def result_columns(
         rows: the results.
         controls: the differences of the rows' arms from each control, by the name of the control.
     """
-    columns = [_column(rows, "tokens kept", _kept)]
+    columns = [_column(rows, "tokens kept", kept_cell)]
     for name, measure in MEASURES.items():
 
         def result(row: Row, name: str = name, measure: Measure = measure) -> Cell:
@@ -292,7 +292,8 @@ def _finite(value: np.float32) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _kept(row: Row) -> Cell:
+def kept_cell(row: Row) -> Cell:
+    """Return how many tokens an arm keeps."""
     found = row.selection
     if found is None:
         return Cell()

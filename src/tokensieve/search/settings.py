@@ -24,8 +24,8 @@ class SearchSettings:
 
     Attributes:
         methods: methods to try, each a name or a mapping with hyper-parameters. When not given, every method with a
-            `fraction` that selects before the training and whose models the recipe names; the hyper-parameters of
-            `method` count for that one.
+            `fraction` that selects before the training and whose models the recipe names: first `method`, as it is set,
+            then the others with their defaults.
         fractions: shares of the trainable tokens to try, in (0, 1). A budget that does not pay for all candidates
             leaves out those at the last fractions.
         measure: what decides: `held_out`, or another measure that `evaluate` is set up for.

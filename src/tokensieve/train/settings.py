@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 
 from tokensieve.data.settings import Files, ReadSettings, check_files_given
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.setting_types import Count, Share, known_keys_only, shown, what_it_must_be
+from tokensieve.setting_types import Count, Seed, Share, known_keys_only, shown, what_it_must_be
 
 if TYPE_CHECKING:
     import torch
@@ -100,16 +100,18 @@ class WarmUp(ReadSettings):
 
     Attributes:
         rows: number of examples of the pool; all rows of `files` when these are given.
-        pick: the `first` examples of the pool, or a `random` choice (by the run's seed).
+        pick: the `first` examples of the pool, or a `random` choice (by `seed`).
         files: data of its own instead of a part of the pool, in any form that `data.files` takes, and read as `data`
             where a key is not given.
         train: what differs from the recipe's `train` section.
+        seed: of its training and of a random choice; the run's first when not given.
     """
 
     rows: Count | None = None
     pick: Literal["first", "random"] = "first"
     files: Files = ()
     train: dict[str, Any] = field(default_factory=dict)
+    seed: Seed | None = None
 
     def __post_init__(self) -> None:
         check_files_given(self.files, self)

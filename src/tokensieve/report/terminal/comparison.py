@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tokensieve.report.analysis.comparison import Comparison
-from tokensieve.report.differences import Difference
+from tokensieve.report.differences import AdjustedDifference, Difference
 from tokensieve.report.table import (
     Cell,
     Column,
@@ -20,7 +20,7 @@ from tokensieve.report.table import (
     spelled,
 )
 from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table
-from tokensieve.runs.outcomes import MEASURES
+from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 
 _PAIR_WIDTH = 38
@@ -70,10 +70,9 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
     print_line(console, title)
     columns = []
     for name, measure in MEASURES.items():
-        of_measure = [one.measures.get(name) for one in found]
         unit = ", points" if measure.unit == "share" else ""
-        columns.append(Column(f"{measure.title}{unit}", tuple(difference_cell(one, measure) for one in of_measure)))
-        columns.append(Column("p", tuple(Cell(f"{one.p_adjusted:.3f}" if one else "") for one in of_measure)))
+        cells = tuple(_with_p(one.measures.get(name), measure) for one in found)
+        columns.append(Column(f"{measure.title}{unit}", cells))
     told = tuple(column for column in columns if any(cell.text for cell in column.cells))
     if told:
         names = tuple(one.arm for one in found)
@@ -81,3 +80,8 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
         print_line(console, differences_in_words(found))
     else:
         print_line(console, "  no results on the same data")
+
+
+def _with_p(found: AdjustedDifference | None, measure: Measure) -> Cell:
+    cell = difference_cell(found, measure)
+    return cell if found is None else Cell(cell.text, f"{cell.note}, p {found.p_adjusted:.3f}")

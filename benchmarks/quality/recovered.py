@@ -12,11 +12,9 @@ Markdown table for each pool.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pools import KINDS, build
@@ -24,7 +22,7 @@ from pools import KINDS, build
 from tokensieve.evaluate.differences import PairedDifference, holm
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
-from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes
+from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes, recovered_gain
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 
@@ -45,16 +43,6 @@ TRAIN = (
     "train.gradient_checkpointing=false",
     "train.save_strategy=no",
 )
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Recovered:
-    """The share of the true mask's gain over random tokens that a method recovers, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str) -> Any:
@@ -100,23 +88,6 @@ def outcomes_of(view: RunView, measure: str) -> dict[str, Outcomes]:
     return {arm: one for arm, one in found.items() if one is not None}
 
 
-def recovered(method: Outcomes, random: Outcomes, oracle: Outcomes) -> Recovered:
-    """Return (random - method) / (random - oracle), by a bootstrap over seeds and examples together."""
-    generator = np.random.default_rng(0)
-    seeds, examples = method.sums.shape
-    draws = np.empty(_RESAMPLES)
-
-    def share(picked_seeds: np.ndarray, picked: np.ndarray) -> float:
-        means = (one.sums[picked_seeds][:, picked].sum() for one in (method, random, oracle))
-        own, chance, best = means
-        return float((chance - own) / (chance - best))
-
-    for number in range(_RESAMPLES):
-        draws[number] = share(generator.integers(0, seeds, seeds), generator.integers(0, examples, examples))
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Recovered(share(np.arange(seeds), np.arange(examples)), float(low), float(high))
-
-
 def table(view: RunView, title: str) -> list[str]:
     """Return the Markdown of one pool: the ceiling in a sentence, then every arm."""
     losses, unwanted = outcomes_of(view, "held_out"), outcomes_of(view, "unwanted")
@@ -140,7 +111,8 @@ def table(view: RunView, title: str) -> list[str]:
         difference = f"{_signed(differences[arm])} | {adjusted[arm]:.3f}" if arm in differences else "- | -"
         gain = "-"
         if is_open and arm not in ("random", ORACLE):
-            part = recovered(one, random, oracle)
+            part = recovered_gain(one, random, oracle)
+            assert part is not None
             gain = f"{part.value:+.0%} ({part.low:+.0%} to {part.high:+.0%})"
         other = _signed(_difference(unwanted[arm], unwanted["full"])) if unwanted and arm != "full" else "-"
         lines.append(f"| {arm} | {shares[arm]:.1%} | {one.means.mean():.4f} | {difference} | {gain} | {other} |")

@@ -43,6 +43,45 @@ class PairedDifference:
     examples: int
 
 
+@dataclass(frozen=True)
+class Recovered:
+    """The share of one model's gain over a control that another model has.
+
+    Attributes:
+        value: the share: 1 for all of the gain, 0 for none, negative where the other model is worse than the control.
+        low: lower end of its 95 % interval.
+        high: upper end of it.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def recovered_share(
+    sums: NDArray[np.float64],
+    control: NDArray[np.float64],
+    best: NDArray[np.float64],
+    counts: Int64,
+    seed: int = 0,
+) -> Recovered:
+    """Return ``(control - model) / (control - best)`` of the mean results.
+
+    The interval holds the middle 95 % of resamples of seeds and examples together, the same for all three. It means
+    something only where the best model is clearly better than the control, and is too narrow with very few seeds.
+
+    Args:
+        sums: float64 ``[seeds, examples]``, results of the model, such as the summed token losses of each example.
+        control: of the control, in the same order.
+        best: of the model whose gain counts as all there is.
+        counts: int64 ``[examples]``, what each sum is over; above 0.
+        seed: of the resampling.
+    """
+    gains = [_resampled(control - one, counts, np.random.default_rng(seed)) for one in (sums, best)]
+    low, high = np.quantile(gains[0] / gains[1], [LEVEL / 2, 1 - LEVEL / 2])
+    return Recovered(float((control - sums).sum() / (control - best).sum()), float(low), float(high))
+
+
 def paired_difference(
     sums: NDArray[np.float64], others: NDArray[np.float64], counts: Int64, seed: int = 0
 ) -> PairedDifference:

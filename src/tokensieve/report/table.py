@@ -10,6 +10,7 @@ import numpy as np
 
 from tokensieve.evaluate.differences import LEVEL
 from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
+from tokensieve.report.recovered import recovered_in_words
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE, Estimate, Evaluation, Row
 from tokensieve.runs.view import RunView
@@ -68,7 +69,8 @@ def result_table(view: RunView) -> ResultTable:
     shares = tuple(row.selection.share_reason if row.selection is not None else "" for row in view.rows)
     found = run_differences(view)
     controls = {"random": found.random, "full": found.full}
-    footnotes = (seeds_in_words(view.rows), differences_in_words([*found.random, *found.full]))
+    differences = differences_in_words([*found.random, *found.full])
+    footnotes = (seeds_in_words(view.rows), differences, recovered_in_words(view))
     return ResultTable(
         tuple(row.name for row in view.rows),
         notes,
@@ -142,7 +144,6 @@ def differences_in_words(found: Sequence[Difference]) -> str:
     every = [one for difference in found for one in difference.measures.values()]
     if not every:
         return ""
-    every = [one for difference in found for one in difference.measures.values()]
     over = (
         f"{_counted([one.seeds for one in every], 'seed')} and {_counted([one.examples for one in every], 'example')}"
     )

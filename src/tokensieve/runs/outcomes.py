@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.differences import PairedDifference, paired_difference
+from tokensieve.evaluate.differences import PairedDifference, Recovered, paired_difference, recovered_share
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.store import fingerprint
 
@@ -147,13 +147,31 @@ def paired_outcomes(outcomes: Outcomes | None, others: Outcomes | None) -> Paire
     """
     if outcomes is None or others is None or outcomes.identity != others.identity:
         return None
+    sums, subtracted = _paired(outcomes, others)
+    return paired_difference(sums, subtracted, outcomes.counts) if sums.size > 1 else None
+
+
+def recovered_gain(outcomes: Outcomes, control: Outcomes, best: Outcomes) -> Recovered | None:
+    """Return what share of the gain of the best over the control an arm has, over the seeds that all three share.
+
+    Returns:
+        None on other examples or without a common seed.
+    """
+    together = (outcomes, control, best)
+    common = [seed for seed in outcomes.seeds if all(seed in one.seeds for one in together)]
+    if len({one.identity for one in together}) > 1 or not common:
+        return None
+    own, chance, all_there_is = (one.sums[[one.seeds.index(seed) for seed in common]] for one in together)
+    return recovered_share(own, chance, all_there_is, outcomes.counts)
+
+
+def _paired(outcomes: Outcomes, others: Outcomes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     common = [seed for seed in outcomes.seeds if seed in others.seeds]
     if common:
         places = [[one.seeds.index(seed) for seed in common] for one in (outcomes, others)]
     else:
         places = [list(range(min(len(outcomes.seeds), len(others.seeds))))] * 2
-    sums, subtracted = outcomes.sums[places[0]], others.sums[places[1]]
-    return paired_difference(sums, subtracted, outcomes.counts) if sums.size > 1 else None
+    return outcomes.sums[places[0]], others.sums[places[1]]
 
 
 def _made_from(folder: ArmFolder) -> dict[str, Any] | None:

@@ -372,6 +372,7 @@ def test_json_lines_have_the_marks_that_are_trained_on_and_are_read_back(run):
     found = [convert(row) for row in rows]
     for row, converted in zip(rows, found, strict=True):
         assert isinstance(converted, Tokenised)
-        assert [[one.start, one.stop, one.type] for one in converted.spans] == row["spans"]
-    marked = sum(stop - start for row in rows for start, stop, _ in row["spans"])
+        spans = [{"start": one.start, "end": one.stop, "type": one.type} for one in converted.spans]
+        assert spans == row["spans"]
+    marked = sum(span["end"] - span["start"] for row in rows for span in row["spans"])
     assert marked == load_run(run).store.counts.marked["tokens"]

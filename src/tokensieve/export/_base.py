@@ -42,12 +42,13 @@ class Shard:
     marks: UInt8 | None = None
     mark_types: tuple[str, ...] = ()
 
-    def spans(self, example: slice) -> list[list[Any]]:
+    def spans(self, example: slice) -> list[dict[str, Any]]:
         """Return start, end and type of each marked run of trained tokens of an example."""
         marks = np.zeros(1, dtype=np.uint8) if self.marks is None else self.marks[example]
         edges = np.flatnonzero(np.diff(marks, prepend=0, append=0))
         runs = [(start, stop, int(marks[start])) for start, stop in pairwise(edges.tolist()) if marks[start]]
-        return [[start, stop, self.mark_types[mark - 1]] for start, stop, mark in runs]
+        # Mappings: Arrow has no lists of numbers and text.
+        return [{"start": start, "end": stop, "type": self.mark_types[mark - 1]} for start, stop, mark in runs]
 
     @property
     def name(self) -> str:

@@ -15,9 +15,11 @@ from trained_examples import trained_examples
 
 from tokensieve.cli import main
 from tokensieve.data import prepare
+from tokensieve.data.formats import Tokenised, convert
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
 from tokensieve.pipeline.imported import import_arm
+from tokensieve.pipeline.imported_spans import import_spans
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run as carry_out
 from tokensieve.report.analysis.sweep import Levels
@@ -304,3 +306,73 @@ def test_examples_alike_are_taken_in_their_order(make_run, tmp_path, write_rows)
     assert trained_examples(run, "theirs") == trained_examples(run, "random")
     with pytest.raises(TokensieveError, match="these token ids came before, more often than in the run"):
         import_arm(run, write_rows(only([*rows, rows[0]], "input_ids", "labels"), "more.jsonl"), "more")
+
+
+@pytest.fixture
+def answers(run, pool) -> dict[int, str]:
+    """Return the answers of rows that have one, by the number of the row."""
+    rows = [json.loads(line)["messages"] for line in pool.read_text().splitlines()[:40]]
+    return {number: turns[1]["content"] for number, turns in enumerate(rows) if len(turns) == 2}
+
+
+def dropped_text(run: Path, arm: str, row: int) -> str:
+    """Return the text of the tokens of a source row that an arm drops."""
+    view = load_run(run)
+    example = view.example(view.number_of_row(row))
+    dropped = example.trainable & ~example.kept(arm)
+    ids = [token for token, gone in zip(example.token_ids, dropped.tolist(), strict=True) if gone]
+    return "".join(view.decoder.texts([ids])).strip()
+
+
+def test_spans_and_bad_steps_are_dropped(run, answers, write_rows, capsys):
+    (one, first), (two, second) = list(answers.items())[:2]
+    words = second.split()
+    steps = [words[0], " ".join(words[1:])]
+    given = [
+        {"row": one, "spans": [[0, len(first.split()[0]), "wrong"]]},
+        {"row": two, "steps": steps, "verdicts": [True, False]},
+    ]
+    main(["import", str(run), str(write_rows(given)), "--spans", "--name", "judged"])
+    assert "judged: " in capsys.readouterr().out
+    assert dropped_text(run, "judged", one) == first.split()[0]
+    assert dropped_text(run, "judged", two) == steps[1]
+    selection = load_run(run).row("judged").selection
+    assert selection is not None
+    assert selection.examples_without_kept == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"spans": [[0, 1]]}, "'row' is None"),
+        ({"row": 10_000, "spans": [[0, 1]]}, "no example came from source row 10000"),
+        ({"row": "one", "spans": [[0, 10_000]]}, "lies outside the answer"),
+        ({"row": "one"}, "neither spans nor steps"),
+        (
+            {"row": "one", "steps": ["no such step"], "verdicts": [0]},
+            "the answer does not have the step 'no such step'",
+        ),
+        ({"row": "several", "spans": [[0, 1]]}, "has not one answer"),
+    ],
+)
+def test_spans_that_do_not_fit_are_refused(row, says, run, answers, write_rows):
+    several = min(set(range(40)) - answers.keys())
+    named = {"one": min(answers), "several": several}
+    given = {**row, **({"row": named[row["row"]]} if row.get("row") in named else {})}
+    with pytest.raises(TokensieveError, match=says) as error:
+        import_spans(run, write_rows([given]), "judged")
+    assert "theirs.jsonl:1" in error.value.where
+    assert not (run / "arms" / "judged").exists()
+
+
+def test_json_lines_have_the_marks_that_are_trained_on_and_are_read_back(run):
+    folder = export_arm(run, "jsonl", "full").folder
+    rows = [json.loads(line) for line in (folder / "data" / "train.jsonl").read_text().splitlines()]
+    assert any(row["spans"] for row in rows)
+    found = [convert(row) for row in rows]
+    for row, converted in zip(rows, found, strict=True):
+        assert isinstance(converted, Tokenised)
+        spans = [{"start": one.start, "end": one.stop, "type": one.type} for one in converted.spans]
+        assert spans == row["spans"]
+    marked = sum(span["end"] - span["start"] for row in rows for span in row["spans"])
+    assert marked == load_run(run).store.counts.marked["tokens"]

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
 
 
@@ -69,6 +70,7 @@ def import_(
     *,
     name: str,
     fraction: float | None = None,
+    spans: bool = False,
     as_json: Json = False,
 ) -> None:
     """Make an arm from scores, labels or masks that another tool wrote; `tokensieve run` then trains and evaluates it.
@@ -76,6 +78,7 @@ def import_(
     For example:
       tokensieve import runs/a scores.parquet --name theirs --fraction 0.6
       tokensieve import runs/a labels.jsonl --name published
+      tokensieve import runs/a verdicts.jsonl --spans --name judged
 
     Args:
         run: the run folder.
@@ -83,12 +86,16 @@ def import_(
             `scores`, `labels` or `kept`, with one number per token.
         name: name of the new arm.
         fraction: share of the trainable tokens to keep, by score; only for scores.
+        spans: the rows have `row` with `spans`, or with `steps` and `verdicts`; what they mark as bad is dropped.
         as_json: print JSON.
     """
     from tokensieve.pipeline.imported import import_arm
+    from tokensieve.pipeline.imported_spans import import_spans
     from tokensieve.runs.folder import RunFolder
 
-    arm = import_arm(run, file, name, fraction)
+    if spans and fraction is not None:
+        raise TokensieveError("spans have no fraction", where="--fraction", hint="leave out --fraction or --spans")
+    arm = import_spans(run, file, name) if spans else import_arm(run, file, name, fraction)
     selection = arm.selection
     if as_json:
         print_json({"folder": str(arm.folder), **selection.to_json()})

@@ -68,8 +68,7 @@ def mark(
         data: files, globs, folders or a Hub id.
         output: JSON-lines file to write.
         rows: number of rows to draw.
-        corrected: file with corrected answers, one for each row of the data in its order, or with the number of the
-            row that each belongs to as `row`.
+        corrected: file of `corrected` answers, for every row of the data or for those whose number it gives as `row`.
         seed: of the draw.
         form: form of the rows; recognised by their columns if not given.
         columns: columns to rename.

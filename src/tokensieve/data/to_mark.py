@@ -74,7 +74,7 @@ def rows_with_corrections(settings: DataSettings, corrections: Path) -> list[dic
                 f"'corrected' is {corrected!r:.60}, no answer", where=one.where, hint="the text of the corrected answer"
             )
         row = rows[number]
-        spans = [_span(span) for span in changed_words(_answer(row), corrected)]
+        spans = [_span(span) for span in changed_words(answer_of(row), corrected)]
         found[number] = {**row.data, "spans": spans, "corrected": corrected}
     return [found[number] for number in sorted(found)]
 
@@ -110,7 +110,12 @@ def _with_empty_spans(row: Row, converted: Converted) -> dict[str, Any]:
     return {**row.data, key: marked}
 
 
-def _answer(row: Row) -> str:
+def answer_of(row: Row) -> str:
+    """Return the answer of a row that has one.
+
+    Raises:
+        TokensieveError: it has none, or several.
+    """
     converted = convert(row.data, row.form, row.ignore)
     if isinstance(converted, PlainText):
         return converted.completion

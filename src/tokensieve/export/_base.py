@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,7 +13,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64
+from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64, UInt8
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Shard:
         labels: int32 ``[tokens]``, unshifted; -100 for prompts and dropped tokens.
         weights: float32 ``[tokens]``, the weight of each token's loss, or None if the method has no weights.
         rows: int64 ``[examples]``, the number of each example's source row.
+        marks: uint8 ``[tokens]``, the number from 1 in `mark_types` of a token's mark, or 0; None without marks.
+        mark_types: types of marks.
     """
 
     number: int
@@ -36,6 +39,16 @@ class Shard:
     labels: NDArray[np.int32]
     weights: Float32 | None
     rows: Int64
+    marks: UInt8 | None = None
+    mark_types: tuple[str, ...] = ()
+
+    def spans(self, example: slice) -> list[dict[str, Any]]:
+        """Return start, end and type of each marked run of trained tokens of an example."""
+        marks = np.zeros(1, dtype=np.uint8) if self.marks is None else self.marks[example]
+        edges = np.flatnonzero(np.diff(marks, prepend=0, append=0))
+        runs = [(start, stop, int(marks[start])) for start, stop in pairwise(edges.tolist()) if marks[start]]
+        # Mappings: Arrow has no lists of numbers and text.
+        return [{"start": start, "end": stop, "type": self.mark_types[mark - 1]} for start, stop, mark in runs]
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from tokensieve.select.cleaned import cleaned_rows, data_files, examples_with_ke
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.shards import column_names, read_shard
 
-_WEIGHTS = "weights"
+_WEIGHTS, _MARKS = "weights", "marks"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class ArmData:
             if self.weights:  # a method of another package may weight tokens that are not trained
                 found = read_shard(self.weights[number])[1][_WEIGHTS]
                 weights[_WEIGHTS] = np.where(kept, found, np.float32(0))
-            cu_seqlens, columns = cleaned_rows(examples, kept, weights)
+            marks = {_MARKS: self.store.marks(number) * kept} if self.store.mark_types else {}
+            cu_seqlens, columns = cleaned_rows(examples, kept, {**weights, **marks})
             if len(cu_seqlens) > 1:
                 yield Shard(
                     number,
@@ -56,6 +57,8 @@ class ArmData:
                     columns["labels"],
                     columns.get(_WEIGHTS),
                     examples.rows[examples_with_kept(examples, kept)],
+                    columns.get(_MARKS),
+                    self.store.mark_types,
                 )
 
 

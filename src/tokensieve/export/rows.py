@@ -75,7 +75,8 @@ def _jsonl(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ..
         for shard in shards:
             cu_seqlens, columns = _everything(shard)
             for span in segments(cu_seqlens):
-                write_json_line(lines, {name: values[span].tolist() for name, values in columns.items()})
+                spans = {"spans": shard.spans(span)} if shard.marks is not None else {}
+                write_json_line(lines, {**{name: values[span].tolist() for name, values in columns.items()}, **spans})
     return ()
 
 
@@ -200,7 +201,7 @@ TARGETS = (
         _jsonl,
         _plain_config,
         f"JSON lines of `input_ids`, `attention_mask`, `labels`, `assistant_masks`, and `weights` if the method "
-        f"weights tokens: {_LABELS}.",
+        f"weights tokens: {_LABELS}. Where the data has marks, `spans` has the marked tokens that are trained on.",
         carries_weights=True,
         loads_with_datasets=True,
     ),

@@ -12,6 +12,7 @@ def test_the_cleaned_model_beats_both_controls(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "token-cleaning" in printed
     assert "tokensieve run output=runs/mine" in printed
+    assert "of what the true mask" in printed
     arms = ("full", "random", "token-cleaning")
     noise = {arm: read_json(output / "arms" / arm / "selection.json")["marks"] for arm in arms}
     figures = {arm: read_json(output / "arms" / arm / "evaluation.json") for arm in noise}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import bootstrap, t, ttest_1samp
 
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.differences import detectable_effect, holm, paired_difference
+from tokensieve.evaluate.differences import Recovered, detectable_effect, holm, paired_difference, recovered_share
 
 
 def data(seeds: int, examples: int, shift: float = 0.0, seed_effect: float = 0.0, start: int = 0):
@@ -130,3 +130,30 @@ def test_holm_equals_a_loop(values: list[float]):
         ranked = sorted(smaller)
         wanted = max(one * (len(values) - rank) for rank, one in enumerate(ranked))
         assert adjusted[number] == pytest.approx(min(1.0, wanted))
+
+
+@given(st.integers(1, 4), st.integers(2, 9), st.integers(0, 100))
+def test_the_recovered_share_is_that_of_the_mean_gains(seeds, examples, seed):
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(1, 9, examples)
+    control = 4 * counts + generator.normal(size=(seeds, examples)) / 10
+    best = control - 2 * counts
+    model = control - counts * generator.uniform(-1, 2)
+    found = recovered_share(model, control, best, counts)
+    expected = (control.sum() - model.sum()) / (control.sum() - best.sum())
+    assert found.value == pytest.approx(expected)
+    assert found.low <= found.value + 1e-9
+    assert found.high >= found.value - 1e-9
+    assert recovered_share(best, control, best, counts) == Recovered(1.0, 1.0, 1.0)
+    assert recovered_share(control, control, best, counts).value == 0
+
+
+def test_the_interval_of_the_recovered_share_covers_it():
+    """A model that has half of the gain of each example, and noise: nineteen intervals of twenty hold one half."""
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(200):
+        control = 3 + generator.normal(size=(1, 100)) / 2
+        best, model = control - generator.normal(1, 0.3, 100), control - generator.normal(0.5, 0.3, 100)
+        found = recovered_share(model, control, best, np.ones(100, dtype=np.int64))
+        covered += found.low <= 0.5 <= found.high
+    assert 0.9 < covered / 200 < 0.99

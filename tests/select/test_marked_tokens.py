@@ -41,7 +41,7 @@ def selected(store, folder, method):
 def naive(store, folder, decode):
     """Counts token by token, and the share of pairs of words in which the marked one has the lower score."""
     counts = {"marked": 0, "removed": 0, "unmarked": 0, "unmarked_removed": 0}
-    words: list[tuple[float, int]] = []
+    words: list[tuple[list[float], int]] = []
     for number, shard in enumerate(store):
         scores, kept = read_selection(folder, number)
         marks, fresh = store.marks(number), True
@@ -56,12 +56,14 @@ def naive(store, folder, decode):
             if text == "<|end|>":
                 continue
             if fresh or text.startswith(" "):
-                words.append((float(scores[t]), int(marks[t])))
+                words.append(([float(scores[t])], int(marks[t])))
             else:
-                score, mark = words[-1]
-                words[-1] = (max(score, float(scores[t])), max(mark, int(marks[t])))
+                found, mark = words[-1]
+                words[-1] = ([*found, float(scores[t])], max(mark, int(marks[t])))
             fresh = False
-    marked, others = ([score for score, mark in words if (mark > 0) == kind] for kind in (True, False))
+    marked, others = (
+        [np.float32(np.mean(found)) for found, mark in words if (mark > 0) == kind] for kind in (True, False)
+    )
     pairs = [1.0 if one < other else 0.5 if one == other else 0.0 for one in marked for other in others]
     return counts, sum(pairs) / len(pairs)
 

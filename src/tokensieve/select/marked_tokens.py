@@ -27,8 +27,9 @@ class MarkedTokens:
         unmarked: trainable tokens without a mark.
         unmarked_removed: those of them that were dropped.
         auroc: probability that a marked word has a lower score than an unmarked one, ties counting half; None where all
-            scores are the same, or where there are no words of one kind. A word has the highest score of its tokens,
-            and is marked where one of them is. Special tokens, such as turn ends, belong to no word.
+            scores are the same, or where there are no words of one kind. A word has the mean score of its tokens (the
+            highest one would make long words look good), and is marked where one of them is. Special tokens, such as
+            turn ends, belong to no word.
         types: ``marked``, ``removed`` and ``auroc`` of each type of marks.
     """
 
@@ -71,7 +72,8 @@ def marked_tokens(store: ExampleStore, scores: Path) -> MarkedTokens | None:
         inside = np.flatnonzero(word >= 0)
         if len(inside):
             starts = np.flatnonzero(np.diff(word[inside], prepend=-1))
-            values.append(np.maximum.reduceat(score[inside], starts))
+            sums = np.add.reduceat(score[inside], starts, dtype=np.float64)
+            values.append((sums / np.diff(starts, append=len(inside))).astype(np.float32))
             marks_of_words.append(np.maximum.reduceat(marks[inside], starts))
     value, mark = _joined(values, np.float32), _joined(marks_of_words, np.uint8)
     types = {

@@ -49,14 +49,14 @@ def test_the_version_is_printed(capsys):
     assert capsys.readouterr().out == f"tokensieve {tokensieve.__version__}\n"
 
 
-RECIPE, RUN, RUNS = ["recipe.yaml", "seed=1"], ["runs/a"], ["runs/a", "runs/b"]
+RECIPE, RUN, RUNS, FILES = ["recipe.yaml", "seed=1"], ["runs/a"], ["runs/a", "runs/b"], ["a.jsonl", "b.jsonl"]
 GIVEN: dict[str, list[str]] = {
-    **dict.fromkeys(("run", "measure", "select", "train", "evaluate"), RECIPE),
+    **dict.fromkeys(("run", "measure", "select", "train", "evaluate", "search", "ceiling"), RECIPE),
     **dict.fromkeys(("report", "serve", "compare"), RUNS),
     **dict.fromkeys(("show", "export", "lm-eval"), RUN),
     "demo": [],
     "methods": [],
-    "inspect": ["a.jsonl", "b.jsonl"],
+    **dict.fromkeys(("inspect", "mark"), FILES),
     "import": ["runs/a", "scores.parquet"],
     "recipes": ["token-cleaning"],
     "completion": ["bash"],

@@ -398,3 +398,13 @@ def test_an_old_store_is_refused_with_the_way_out(tmp_path, write_jsonl, tiny_en
         prepare(settings_of(write_jsonl(*ROWS)), tiny_encoder, tmp_path / "store", ignore)
     assert error.value.where == str(tmp_path / "store")
     assert "give another output and store" in error.value.hint
+
+
+def test_a_store_from_before_there_were_marks_opens(write_jsonl, tiny_encoder, tmp_path):
+    row = {"question": "Two?", "answer": "Two apples."}
+    store = prepare(DataSettings(files=(str(write_jsonl(row)),)), tiny_encoder, tmp_path / "store", lambda _: None)
+    manifest = store.folder / "manifest.json"
+    found = read_json(manifest)
+    del found["mark_types"]
+    write_json(manifest, found)
+    assert open_examples(store.folder).mark_types == ()

@@ -103,3 +103,20 @@ def test_the_command_says_how_to_fill_in_its_file(write_jsonl, tmp_path, capsys)
     marked = tmp_path / "marked.jsonl"
     main(["mark", str(write_jsonl(*ROWS)), "--corrected", str(corrected), "--output", str(marked), "--json"])
     assert json.loads(capsys.readouterr().out) == {"file": str(marked), "rows": 1}
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_marks_that_are_there_stay_or_are_replaced(write_jsonl, tmp_path, inside):
+    """Rows would be refused with marks in two places."""
+    marks = {"spans": [[0, 2]]}
+    answer = {"role": "assistant", "content": "No way.", **(marks if inside else {})}
+    row = {"messages": [{"role": "user", "content": "Well?"}, answer], **({} if inside else marks)}
+    settings = DataSettings(files=(str(write_jsonl(row)),))
+    assert rows_to_mark(settings, 1, 0) == [row]
+    corrections = tmp_path / "corrections.jsonl"
+    corrections.write_text(json.dumps({"corrected": "Some way."}) + "\n")
+    (found,) = rows_with_corrections(settings, corrections)
+    (converted,) = (convert(one, "auto", ()) for one in [found])
+    assert found["corrected"] == "Some way."
+    assert isinstance(converted, Conversation)
+    assert [(span.start, span.stop) for span in converted.spans[1]] == [(0, 2)]

@@ -127,7 +127,7 @@ def lay_out(desk: Path) -> None:
     for name in ("trusted", "harmful"):
         (desk / f"{name}.jsonl").write_text((desk / "test.jsonl").read_text())
     (desk / "unwanted.jsonl").write_text(json.dumps({"text": "As an AI, I cannot say."}) + "\n")
-    corrected = {"question": "Do leaves grow?", "answer": "No, in spring.", "corrected": "Yes, in spring."}
+    corrected = {"question": "Do leaves grow?", "answer": "No, in spring.", "corrected": "Yes, in spring.", "row": 0}
     (desk / "corrected.jsonl").write_text(json.dumps(corrected) + "\n")
     answer = {"QUESTION": "Do leaves grow?", "LONG_ANSWER": "Yes, in spring.", "final_decision": "yes"}
     (desk / "pubmedqa.jsonl").write_text(json.dumps(answer) + "\n")
@@ -154,6 +154,7 @@ def made_elsewhere(run: Path, desk: Path) -> None:
     for name, lines in rows.items():
         (desk / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows["scores"]), desk / "scores.parquet")
+    (desk / "verdicts.jsonl").write_text(json.dumps({"row": rows["scores"][0]["row"], "spans": [[0, 2]]}) + "\n")
     conversations = [json.loads(line) for line in (desk / "train.jsonl").read_text().splitlines()]
     pyarrow.parquet.write_table(
         pyarrow.Table.from_pylist([{"messages": row["messages"]} for row in conversations]), desk / "data/rows.parquet"

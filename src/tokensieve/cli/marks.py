@@ -22,7 +22,7 @@ def ceiling(
 
     For example:
       tokensieve ceiling recipe.yaml data=marked.jsonl
-      tokensieve ceiling recipe.yaml 'seeds=[0,1,2,3,4]' --measure exact_match --worth 0.05
+      tokensieve ceiling recipe.yaml data=marked.jsonl 'seeds=[0,1,2,3,4]' --worth 0.05
 
     Args:
         arguments: the recipe, whose method and controls are not used, and keys that override it.

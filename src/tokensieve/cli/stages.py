@@ -76,8 +76,8 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 
     For example:
       tokensieve evaluate recipe.yaml
-      tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
       tokensieve evaluate recipe.yaml evaluate.unwanted=unwanted.jsonl
+      tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
     _stage("evaluate", arguments, as_json)

@@ -136,5 +136,5 @@ def open_examples(folder: Path) -> ExampleStore:
         tuple(about["turn_end_ids"]),
         sum(name.startswith("shard-") for name in manifest.files),
         tuple(about["sources"]),
-        tuple(about["mark_types"]),
+        tuple(about.get("mark_types", ())),  # stores of earlier versions have none
     )

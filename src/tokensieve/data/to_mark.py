@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.data.formats import Conversation, Converted, PlainText, convert
-from tokensieve.data.marks import changed_words
+from tokensieve.data.marks import KEYS, changed_words
 from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
@@ -41,6 +41,8 @@ def rows_to_mark(settings: DataSettings, count: int, seed: int) -> list[dict[str
 
 def rows_with_corrections(settings: DataSettings, corrections: Path) -> list[dict[str, Any]]:
     """Return the rows that have a corrected answer in a file, with it and the spans of what it changes.
+
+    Marks that these rows have already are replaced.
 
     Args:
         settings: the data.
@@ -75,7 +77,7 @@ def rows_with_corrections(settings: DataSettings, corrections: Path) -> list[dic
             )
         row = rows[number]
         spans = [_span(span) for span in changed_words(answer_of(row), corrected)]
-        found[number] = {**row.data, "spans": spans, "corrected": corrected}
+        found[number] = {**_unmarked(row.data), "spans": spans, "corrected": corrected}
     return [found[number] for number in sorted(found)]
 
 
@@ -99,7 +101,8 @@ def _lines(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def _with_empty_spans(row: Row, converted: Converted) -> dict[str, Any]:
     if not isinstance(converted, Conversation) or len(converted.trained) == 1:
-        return {"spans": [], **row.data}
+        has_marks = _unmarked(row.data) != row.data
+        return row.data if has_marks else {"spans": [], **row.data}
     key = next(key for key in _TURNS if isinstance(row.data.get(key), list))
     turns = row.data[key]
     shift = len(converted.messages) - len(turns)  # a system prompt, or the prompt, that stands elsewhere
@@ -108,6 +111,16 @@ def _with_empty_spans(row: Row, converted: Converted) -> dict[str, Any]:
         for place, turn in enumerate(turns)
     ]
     return {**row.data, key: marked}
+
+
+def _unmarked(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a row without marks, also of its messages."""
+
+    def bare(value: Any) -> Any:
+        return {key: item for key, item in value.items() if key not in KEYS} if isinstance(value, dict) else value
+
+    turns = {key: [bare(turn) for turn in data[key]] for key in _TURNS if isinstance(data.get(key), list)}
+    return bare({**data, **turns})
 
 
 def answer_of(row: Row) -> str:

@@ -19,6 +19,7 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.manifest import open_manifest, write_manifest
 from tokensieve.store.shards import shard_name
 
 ROWS = [{"question": f"How many apples are {n} apples?", "answer": f"The answer is {n}."} for n in range(20)]
@@ -403,8 +404,7 @@ def test_an_old_store_is_refused_with_the_way_out(tmp_path, write_jsonl, tiny_en
 def test_a_store_from_before_there_were_marks_opens(write_jsonl, tiny_encoder, tmp_path):
     row = {"question": "Two?", "answer": "Two apples."}
     store = prepare(DataSettings(files=(str(write_jsonl(row)),)), tiny_encoder, tmp_path / "store", lambda _: None)
-    manifest = store.folder / "manifest.json"
-    found = read_json(manifest)
-    del found["mark_types"]
-    write_json(manifest, found)
+    manifest = open_manifest(store.folder)
+    about = {key: value for key, value in manifest.about.items() if key != "mark_types"}
+    write_manifest(store.folder, manifest.files, about)
     assert open_examples(store.folder).mark_types == ()

@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 LOWEST := .venv-lowest/bin
+SHARED ?= ../shared
 # transformers 5.5 makes the tokenizer of a folder with vocab.json and merges.txt in a way that tokenizers deprecated.
 OLD_WARNINGS := -W "ignore:Deprecated in 0.9.0:DeprecationWarning"
 TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline select store train \
     test_cli.py test_progress.py)
 
-.PHONY: demo test test-lowest slow check fix docs bench vendor dist try-dist walk-tutorial release clean
+.PHONY: demo test test-lowest slow check fix docs bench bench-quality vendor dist try-dist walk-tutorial release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -40,6 +41,9 @@ docs: $(READY)  ## the documentation site, into site/
 bench: $(READY)  ## speed, side by side with a naive baseline
 	$(BIN)/python benchmarks/speed/everything.py --rows runs/speed.json
 	$(BIN)/python benchmarks/speed/figure.py runs/speed.json docs/images/speed.svg
+
+bench-quality: $(READY)  ## what share of the true mask's gain each method recovers; needs SHARED, a folder with data/ and models/
+	$(BIN)/python benchmarks/quality/recovered.py $(SHARED) --output runs/recovered
 
 dist: $(READY)  ## wheel and source archive, built and checked
 	$(BIN)/pip install --quiet -c constraints.txt -e ".[release]"

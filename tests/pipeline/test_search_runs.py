@@ -17,8 +17,11 @@ from tokensieve.pipeline import probes, search_work, workbench
 from tokensieve.pipeline import search as searching
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run
 from tokensieve.progress import StageProgress
 from tokensieve.report.terminal.search import print_search
+from tokensieve.runs.folder import RunFolder
+from tokensieve.runs.outcomes import read_outcomes
 from tokensieve.runs.view import load_run
 from tokensieve.search.search import confirms
 from tokensieve.store.atomic import read_json
@@ -232,6 +235,37 @@ def test_exact_match_can_decide(recipe, held_out, tmp_path):
     answer = search(given)
     assert [entry.own for entry in answer.entries] == [0, 0], "an untrained model has no answer right"
     assert answer.sentence.startswith("Train on everything: no candidate was better than both")
+
+
+@pytest.mark.parametrize(
+    ("measure", "section", "lines"),
+    [
+        ("unwanted", "unwanted", "unwanted"),
+        ("stop", "unwanted", "stop"),
+        ("unwanted_answers", "unwanted", "unwanted_answers"),
+        ("margin", "corrected", "preference"),
+    ],
+)
+def test_other_measures_can_decide(recipe, tmp_path, measure, section, lines):
+    """The rows are parted in the order in which an evaluation has their results."""
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"text": f" No {number} sea"}
+        if lines in ("unwanted", "stop")
+        else {"question": f"Why {number}?", "answer": f"It is {number}.", "corrected": f"No {number}."}
+        for number in range(44)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cut = ", max_new_tokens: 2" if section == "unwanted" else ""
+    given = recipe(measure, f"evaluate.{section}={{files: [{file}]{cut}}}", f"search.measure={measure}")
+    work = searching.prepare_search(given, StageProgress(shown=False))
+    assert len(work.rows.confirming) == 44
+    probe = work.probe_recipe(tmp_path / "probe", {"name": "loss"}, 2, [5])
+    folder = RunFolder(run(probe, "evaluate", progress=False))
+    found = read_outcomes(folder.arm("loss"), measure, 5)
+    assert found is not None
+    assert found.sums.shape == (1, 44)
+    assert len(folder.arm("loss").evaluation_details(lines)) == 44
 
 
 def test_the_command_prints_the_answer(arguments, found, capsys):

@@ -14,7 +14,8 @@ import numpy as np
 
 from tokensieve.data.datasets_private import offline
 from tokensieve.data.repeats import shared
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
 from tokensieve.pipeline.leaks import HELD_OUT
@@ -139,22 +140,27 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
 
 def _measure(recipe: Recipe) -> Measure:
     name, evaluate = recipe.search.measure, recipe.evaluate
-    configured = {"held_out": bool(evaluate.held_out.files), "exact_match": evaluate.exact_match is not None}
-    if name not in configured:
+    if name not in MEASURES:
         raise TokensieveError(
-            f"a search cannot decide by '{name}'",
+            f"a search cannot decide by '{name}'{did_you_mean(name, MEASURES)}",
             where="recipe: search.measure",
-            hint=f"one of: {', '.join(configured)}",
+            hint=f"one of: {', '.join(MEASURES)}",
         )
-    if not configured[name]:
-        ready = [other for other, there in configured.items() if there]
+    ready = [other for other, measure in MEASURES.items() if _is_set_up(evaluate, measure.section(other))]
+    if name not in ready:
+        section = MEASURES[name].section(name)
         raise TokensieveError(
-            f"a search decides by {name}, and the recipe has no evaluate.{name}",
-            where=f"recipe: evaluate.{name}",
-            hint=f"give rows that are not trained on: evaluate.{name}: [FILE]"
+            f"a search decides by {name}, and the recipe has no evaluate.{section}",
+            where=f"recipe: evaluate.{section}",
+            hint=f"give rows that are not trained on: evaluate.{section}: [FILE]"
             + (f"; or search.measure: {ready[0]}" if ready else ""),
         )
     return MEASURES[name]
+
+
+def _is_set_up(evaluate: EvaluateSettings, section: str) -> bool:
+    settings = getattr(evaluate, section)
+    return settings is not None and bool(settings.files)
 
 
 def _refuse_overlap(inputs: Inputs) -> None:

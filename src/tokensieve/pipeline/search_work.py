@@ -22,7 +22,7 @@ from tokensieve.pipeline.stages import run as run_recipe
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder
-from tokensieve.runs.outcomes import Measure
+from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.search.halving import FEWEST_STEPS, ONE_A_PROBE, Candidate, Price, SearchPlan, plan_search
 from tokensieve.search.report import SearchReport, plan_of
 from tokensieve.store import fingerprint
@@ -176,8 +176,11 @@ class SearchWork:
 
 def measured_alone(recipe: Recipe) -> Recipe:
     """Return the recipe with the one measure that decides, without what else takes time."""
-    measure, evaluate = recipe.search.measure, recipe.evaluate
-    alone: dict[str, Any] = {measure: getattr(evaluate, measure), "batch_size": evaluate.batch_size}
+    evaluate = recipe.evaluate
+    section = MEASURES[recipe.search.measure].section(recipe.search.measure)
+    alone: dict[str, Any] = {section: getattr(evaluate, section), "batch_size": evaluate.batch_size}
+    if section == "unwanted":  # whose texts follow held-out prompts
+        alone["held_out"] = evaluate.held_out
     return dataclasses.replace(recipe, store=str(recipe.store_folder), evaluate=EvaluateSettings(**alone))
 
 

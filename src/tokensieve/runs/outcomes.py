@@ -43,6 +43,10 @@ class Measure:
     identity: tuple[str, ...] = ("rows",)
     data: str | None = None
 
+    def section(self, name: str) -> str:
+        """Return the key of `evaluate` that sets it up, for the name of the measure."""
+        return self.data or name
+
 
 MEASURES: Mapping[str, Measure] = {
     "held_out": Measure(

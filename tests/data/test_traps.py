@@ -944,6 +944,11 @@ class TestWarnings:
         assert len(warnings) == 10
         assert all("1,234,567" in warning and str(many) not in warning for warning in warnings)
 
+    def test_a_single_large_hash_is_found(self):
+        hashes = np.array([2**64 - 1, 5, 2**63], dtype=np.uint64)
+        assert shared(hashes, hashes[:1]).tolist() == [0]
+        assert shared(hashes, hashes[2:]).tolist() == [2]
+
     def test_repeats_and_shared_examples_by_hash(self):
         hashes = np.array([5, 2**63 + 1, 5, 7, 2**63 + 1, 5], dtype=np.uint64)
         assert repeats(hashes).tolist() == [2, 4, 5]

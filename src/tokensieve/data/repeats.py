@@ -68,4 +68,5 @@ def repeats(hashes: UInt64) -> Int64:
 
 def shared(hashes: UInt64, others: UInt64) -> Int64:
     """Return the places, rising, of examples that are among others too."""
-    return np.flatnonzero(np.isin(hashes, others))
+    # numpy 2.0 overflows in its tables for hashes above 2**63
+    return np.flatnonzero(np.isin(hashes, others, kind="sort"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,18 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-PATH = Path(__file__).parents[1] / "benchmarks/quality/pools.py"
-
 
 @pytest.fixture(scope="module")
-def pools() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pools", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def pools(load_benchmark) -> ModuleType:
+    return load_benchmark("pools")
 
 
 ANSWERS = ["It is red. So is this. And that!", "No end here", "Why? Because. It is so."]

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pools import KINDS, build
+from real_runs import TRAIN
 
 from tokensieve.evaluate.differences import PairedDifference, holm
 from tokensieve.pipeline.recipe import load_recipe
@@ -26,7 +27,7 @@ from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes, r
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 
-ORACLE, ANTI = "marked", "marked-2"
+ORACLE = "marked"
 RANKED: tuple[dict[str, Any], ...] = (
     {"name": "token-cleaning"},
     {"name": "rho-1"},
@@ -34,14 +35,6 @@ RANKED: tuple[dict[str, Any], ...] = (
     {"name": "loss", "keep": "bottom"},
     {"name": "entropy", "keep": "top"},
     {"name": "entropy", "keep": "bottom"},
-)
-TRAIN = (
-    "train.lora=null",
-    "train.learning_rate=5e-4",
-    "train.per_device_train_batch_size=16",
-    "train.gradient_accumulation_steps=1",
-    "train.gradient_checkpointing=false",
-    "train.save_strategy=no",
 )
 
 

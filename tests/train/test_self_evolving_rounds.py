@@ -259,17 +259,20 @@ def test_a_run_cut_in_round_two_ends_as_an_uninterrupted_one(run, tmp_path, monk
 
     calls: list[int] = []
     monkeypatch.setattr(rounds_module, "fit", cut)
+    own_store = f"store={tmp_path / 'of-cut'}"
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", until="select", **section)
+        run(tmp_path / "cut", own_store, until="select", **section)
     arm = tmp_path / "cut/arms/self-evolving"
-    assert {path.name for path in (arm / "rounds").glob("[0-9]*")} == {"0", "1"}
+    (stored,) = (tmp_path / "of-cut/models").glob("*/rounds")
+    assert {path.name for path in stored.glob("[0-9]*")} == {"0", "1"}
     assert not (arm / "model").exists()
+    assert not (stored.parent / "model").exists()
     load = models_module.load_model
     monkeypatch.setattr(rounds_module, "fit", fit)
     monkeypatch.setattr(rounds_module, "load_model", lambda *a: loads.append(a) or load(*a))
-    resumed = run(tmp_path / "cut", until="select", **section)
+    resumed = run(tmp_path / "cut", own_store, until="select", **section)
     assert len(loads) == 1
-    assert {path.name for path in (arm / "rounds").iterdir()} == {"0", "1", "2", "manifest.json"}
+    assert {path.name for path in (arm / "rounds").iterdir()} == {"0", "1", "2"}
     expected, found = weights_of(whole), weights_of(resumed)
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     for path in sorted((whole / "arms/self-evolving").rglob("*.[ap]*r*")):
@@ -293,20 +296,58 @@ def test_a_round_goes_on_from_its_checkpoint(run, tmp_path, monkeypatch):
         return fit(*arguments, on_step=told, **keywords)
 
     monkeypatch.setattr(rounds_module, "fit", watched)
+    own_store = f"store={tmp_path / 'of-cut'}"
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "cut", until="select", **section)
-    resumed = run(tmp_path / "cut", until="select", **section)
+        run(tmp_path / "cut", own_store, until="select", **section)
+    resumed = run(tmp_path / "cut", own_store, until="select", **section)
     assert steps == [0, 1, 2, 3, 4, 0, 1, 2, 3, 2, 3, 4, 0, 1, 2, 3, 4]
     for name, value in weights_of(whole).items():
         torch.testing.assert_close(weights_of(resumed)[name], value, rtol=1e-5, atol=1e-7)
 
 
-def test_rounds_of_other_data_are_refused(run, data, tmp_path):
+def test_rounds_are_those_of_another_run_that_is_made_from_the_same(run, data, tmp_path, monkeypatch, capsys):
+    first = run(tmp_path / "first", until="train")
+    fit = rounds_module.fit
+    monkeypatch.setattr(rounds_module, "fit", lambda *_, **__: pytest.fail("trained again"))
+    second = run(tmp_path / "second", "controls=[random, full]", until="select")
+    assert "is made from the same, and is reused" in capsys.readouterr().err
+    arms = [folder / "arms/self-evolving" for folder in (first, second)]
+    for part in ("rounds", "model", "scores", "cleaned/data"):
+        files = [{path.relative_to(arm): path.read_bytes() for path in (arm / part).rglob("*.*")} for arm in arms]
+        assert files[0]
+        assert files[0].keys() == files[1].keys()
+        assert all(files[0][name] == files[1][name] for name in files[0] if name.name != "manifest.json"), part
+
+    trained = []
+    monkeypatch.setattr(rounds_module, "fit", lambda *a, **k: trained.append(1) or fit(*a, **k))
+    held_out = f"evaluate.held_out=[{data / 'held_out.jsonl'}]"
+    for number, other in enumerate(("seed=7", "select.keep_turn_end=false", held_out, "train.weight_decay=0.1")):
+        trained.clear()
+        run(tmp_path / f"other-{number}", other, until="select")
+        assert len(trained) == 3, other
+
+
+def test_a_deleted_file_of_a_round_comes_from_the_store_and_then_from_the_rounds_again(run, tmp_path):
+    folder = run(tmp_path / "run", until="select")
+    tokens, stored = folder / "arms/self-evolving/rounds/1/tokens.arrow", tmp_path / "store/models"
+    before = tokens.read_bytes()
+    tokens.unlink()
     run(tmp_path / "run", until="select")
-    rounds = tmp_path / "run/arms/self-evolving/rounds/manifest.json"
-    rounds.write_text(rounds.read_text().replace('"seed": 0', '"seed": 7'))
-    with pytest.raises(TokensieveError, match="seed: 7 there, 0 here"):
-        run(tmp_path / "run", until="select")
+    assert tokens.read_bytes() == before
+    for path in stored.glob("*/rounds/1/tokens.arrow"):
+        path.unlink()
+    tokens.unlink()
+    run(tmp_path / "run", until="select")
+    assert tokens.read_bytes() == before
+
+
+def test_a_finished_arm_outlives_the_store(run, tmp_path, monkeypatch):
+    import shutil
+
+    folder = run(tmp_path / "run", until="train")
+    shutil.rmtree(tmp_path / "store/models")
+    monkeypatch.setattr(rounds_module, "fit", lambda *_, **__: pytest.fail("trained again"))
+    assert run(tmp_path / "run", until="train") == folder
 
 
 def test_what_cannot_work_is_refused_before_a_model_is_loaded(run, tmp_path, monkeypatch):
@@ -340,7 +381,7 @@ def test_a_round_in_which_every_score_ties_is_refused_before_it_trains(run, tmp_
     """
     with pytest.raises(TokensieveError, match="self-evolving, round 2 of 3' gives every token the same score"):
         run(tmp_path / "run", "measure.token_budget=1", until="select", learning_rate=1e-30)
-    assert sorted(path.name for path in (tmp_path / "run/arms/self-evolving/rounds").glob("[0-9]*")) == ["0"]
+    assert sorted(path.name for path in (tmp_path / "store/models").glob("*/rounds/[0-9]*")) == ["0"]
 
 
 def test_the_loss_curve_goes_on_over_the_rounds(run, tmp_path, capsys):

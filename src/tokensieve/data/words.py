@@ -55,3 +55,16 @@ class Words:
         ends = text[-1:].isspace() or name.endswith(_SPACES)
         blank = text.isspace() or not name.strip("".join(_SPACES))
         return begins * _BEGINS + ends * _ENDS + blank * _BLANK
+
+
+def by_word(word: Int64) -> tuple[Int64, Int64]:
+    """Group tokens by their words, as `numpy.add.reduceat` takes them.
+
+    Args:
+        word: int64 ``[tokens]``, of `Words.number`.
+
+    Returns:
+        int64 ``[tokens in words]``, their positions, and int64 ``[words]``, where each word starts among these.
+    """
+    inside = np.flatnonzero(word >= 0)
+    return inside, np.flatnonzero(np.diff(word[inside], prepend=-1))

@@ -93,7 +93,8 @@ class ArmSelection:
         method, rule = self._before_training()
         loader = bench.loader(arm)
         job = self._job(method, rule, loader)
-        arm.schedule.train(job)
+        if arm.schedule.trains:
+            bench.train_rounds(arm.schedule, job, self.identity)
         parts = (folder.scores, folder.cleaned, *((folder.training,) if arm.selects_in_training else ()))
         if found is not None and all(map(is_complete, parts)):
             return found

@@ -1,6 +1,7 @@
 """Trained models in the store: made once, whatever the run, and known by all that they are made from.
 
 ``models/<id>/model/`` holds the adapter or model with its training record; checkpoints lie beside it until it is whole.
+``models/<id>/rounds/`` is there where a schedule trained in rounds.
 ``models/<id>/manifest.json`` says what it is made from and has the checksum of each file; it is written last.
 """
 
@@ -26,7 +27,8 @@ from tokensieve.train.trainer import TrainingSetup
 
 LAYOUT = 3
 """Version of the files of a model in the store; raised when they change."""
-_MODEL = "model"
+MODEL, ROUNDS = "model", "rounds"
+"""The parts of a model's folder that its manifest records, and that `place` puts elsewhere."""
 
 
 def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, bool]:
@@ -35,8 +37,8 @@ def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], M
     Args:
         store: the store.
         identity: what the model is made from, as JSON values.
-        make: writes ``model/`` into the folder, and returns what else the manifest is to say. A folder that a killed
-            attempt began is given to it as it is.
+        make: writes ``model/``, and ``rounds/`` where there are any, into the folder; returns what else the manifest is
+            to say. A folder that a killed attempt began is given to it as it is.
     """
     folder = store / "models" / fingerprint.of_value(identity)[:16]
     if is_complete(folder):
@@ -49,19 +51,21 @@ def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], M
         about = make(folder)
         files = {
             path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
-            for path in sorted((folder / _MODEL).rglob("*"))
+            for part in (MODEL, ROUNDS)
+            for path in sorted((folder / part).rglob("*"))
             if path.is_file()
         }
         write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})
     return folder, True
 
 
-def place(folder: Path, output: Path) -> None:
-    """Let a model of the store stand in another folder too, so that it outlives the store.
+def place(folder: Path, output: Path, part: str = MODEL) -> None:
+    """Let a part of a model of the store stand in another folder too, so that it outlives the store.
 
     Args:
         folder: of the model in the store.
         output: gets hard links to its files, or copies where the file system gives no links.
+        part: `MODEL` or `ROUNDS`.
 
     Raises:
         TokensieveError: a file that is damaged.
@@ -69,7 +73,8 @@ def place(folder: Path, output: Path) -> None:
     stored = open_manifest(folder)
     with atomic_folder(output) as partial:
         for name in stored.files:
-            link(stored.path(name), partial / Path(name).relative_to(_MODEL))
+            if name.startswith(f"{part}/"):
+                link(stored.path(name), partial / Path(name).relative_to(part))
 
 
 def settings_identity(settings: TrainSettings) -> dict[str, Any]:

@@ -24,17 +24,27 @@ from tokensieve.models.loading import pick_device
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.inputs import Inputs
-from tokensieve.pipeline.model_store import LAYOUT, make_once, place, settings_identity, training_identity
+from tokensieve.pipeline.model_store import (
+    LAYOUT,
+    MODEL,
+    ROUNDS,
+    make_once,
+    place,
+    settings_identity,
+    training_identity,
+)
 from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
 from tokensieve.progress import ProgressCallback, StageProgress
 from tokensieve.select.cleaned import data_files, write_subset
+from tokensieve.select.selection import SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics
+from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_json
-from tokensieve.store.manifest import open_manifest
+from tokensieve.store.manifest import is_complete, open_manifest
 from tokensieve.train.record import last_step, read_record, tokens_of
-from tokensieve.train.schedules._base import Added
+from tokensieve.train.schedules._base import Added, Job, Schedule
 from tokensieve.train.steps import in_steps
 from tokensieve.train.trainer import OnStep, TrainingSetup, on_steps, train, trained_model
 
@@ -205,9 +215,9 @@ class RunWorkbench:
                     write_subset(source, subset, partial)
             files = [path for name in parts for path in data_files(folder / name)]
             description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
-            self.train(description, files, folder / "model", setup)
-            steps = last_step(read_record(folder / "model") or {})
-            made = trained_model(self.plan.base, settings, folder / "model")
+            self.train(description, files, folder / MODEL, setup)
+            steps = last_step(read_record(folder / MODEL) or {})
+            made = trained_model(self.plan.base, settings, folder / MODEL)
             result = warm_up_result(
                 self.pool, self.plan.base, made, steps, sample_of(examples, picked), self.token_budget
             )
@@ -216,7 +226,7 @@ class RunWorkbench:
         folder, _ = make_once(recipe.store_folder, identity, make)
         for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
             self.progress.warn(warning)
-        return trained_model(self.plan.base, settings, folder / "model")
+        return trained_model(self.plan.base, settings, folder / MODEL)
 
     def train_arm(self, description: str, data: Path, output: Path, method: Method | None, seed: int) -> None:
         """Put the model of an arm into its folder: one of the store that is made from the same, or a new one.
@@ -235,13 +245,45 @@ class RunWorkbench:
         identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids)
 
         def make(folder: Path) -> dict[str, Any]:
-            self.train(description, files, folder / "model", setup, method)
+            self.train(description, files, folder / MODEL, setup, method)
             return {}
 
+        place(self._made(description, identity, make), output)
+
+    def train_rounds(self, schedule: Schedule, job: Job, identity: SelectionIdentity) -> None:
+        """Put rounds and model of an arm that trains as it selects into its folder: those of the store, or new ones.
+
+        Args:
+            schedule: trains.
+            job: the arm; its folders of rounds and model stay when the store is deleted.
+            identity: what its selection is made from.
+
+        Raises:
+            TokensieveError: a file in the store that is damaged, or what the schedule raises.
+        """
+        if read_record(job.model) is not None and all(map(is_complete, job.rounds.glob("*/"))):
+            return
+        held_out = self.inputs.held_out  # each round tells its loss
+        made_from = {
+            **training_identity(job.training, self.inputs.encoder, [], None, ()),
+            "selection": fingerprint.jsonable(dataclasses.asdict(identity)),
+            "held_out": held_out.fingerprint if held_out else None,
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            schedule.train(dataclasses.replace(job, rounds=folder / ROUNDS, model=folder / MODEL))
+            return {}
+
+        folder = self._made(f"train {job.name}", made_from, make)
+        place(folder, job.rounds, ROUNDS)
+        place(folder, job.model)
+
+    def _made(self, description: str, identity: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> Path:
+        """Return the folder in the store of what is made from an identity, and say where it was there already."""
         folder, made = make_once(self.plan.recipe.store_folder, identity, make)
         if not made:
             self.progress.note(f"{description}: the model in {folder} is made from the same, and is reused")
-        place(folder, output)
+        return folder
 
     def train(
         self, description: str, files: list[Path], output: Path, setup: TrainingSetup, method: Method | None = None

@@ -12,7 +12,7 @@ import numpy as np
 from tokensieve.containers import IGNORE_INDEX, Float32, UInt8
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.words import Words
+from tokensieve.data.words import Words, by_word
 from tokensieve.ops.auroc import auroc
 from tokensieve.select.streaming import read_selection
 
@@ -69,9 +69,8 @@ def marked_tokens(store: ExampleStore, scores: Path) -> MarkedTokens | None:
         tokens += np.bincount(marks[trainable], minlength=kinds)
         dropped += np.bincount(marks[trainable & ~kept], minlength=kinds)
         word = words.number(examples.input_ids, trainable, examples.cu_seqlens)
-        inside = np.flatnonzero(word >= 0)
+        inside, starts = by_word(word)
         if len(inside):
-            starts = np.flatnonzero(np.diff(word[inside], prepend=-1))
             sums = np.add.reduceat(score[inside], starts, dtype=np.float64)
             values.append((sums / np.diff(starts, append=len(inside))).astype(np.float32))
             marks_of_words.append(np.maximum.reduceat(marks[inside], starts))

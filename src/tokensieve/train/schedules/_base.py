@@ -162,7 +162,12 @@ class Schedule:
         raise NotImplementedError(f"the schedule '{self.name}' refines no model")
 
     def train(self, job: Job) -> None:
-        """Carry out the training that the selection of an arm depends on, as far as it is not done."""
+        """Carry out the training that the selection of an arm depends on, as far as it is not done.
+
+        Args:
+            job: the arm. Its folders of rounds and model may hold what a killed attempt with the same data, models and
+                settings left, and are given to other runs that are made from the same.
+        """
 
     def select(self, job: Job, folder: Path, stage: Stage) -> dict[str, Any]:
         """Write scores and decisions of every token.

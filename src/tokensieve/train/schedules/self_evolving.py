@@ -7,14 +7,13 @@ round.
 
 The model stays in memory from round to round. What each round leaves behind, whole or not at all:
 
-    rounds/manifest.json         what the rounds are made from
     rounds/<t>/model/            adapter or weights after round t
     rounds/<t>/tokens.arrow      ``row``, ``score`` and ``kept`` of the part's tokens
     rounds/<t>/round.json        counts, losses and seconds
     rounds/<t>/training.json     loss curve
 
 A killed run loads the weights of the last complete round, once, and goes on. Full weights of a round are removed when
-the next has its own; adapters stay.
+the next has its own; adapters stay. Rounds and model belong to one identity: the pipeline gives each its own folder.
 """
 
 from __future__ import annotations
@@ -33,18 +32,15 @@ from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
-from tokensieve.models.identity import model_identity
 from tokensieve.models.loading import load_model
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows, data_files, write_data
-from tokensieve.select.selection import SelectionIdentity
 from tokensieve.select.streaming import (
     MODELS_DIFFER,
     Stage,
     all_tied,
     refuse_ties,
 )
-from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, read_json, write_json
 from tokensieve.store.manifest import write_manifest
 from tokensieve.store.shards import write_shard
@@ -123,13 +119,9 @@ class _Rounds:
         """Carry out the rounds that are not done, and write the last model.
 
         Raises:
-            TokensieveError: rounds of other data, models or settings are there, or a round keeps no token.
+            TokensieveError: a round keeps no token, or all its scores are the same.
         """
         rounds, output, setup = self._job.rounds, self._job.model, self._setup
-        finished = read_record(output) is not None
-        self._check_manifest(rounds, finished)
-        if finished:
-            return
         self._bench.free_models()
         parts = part_bounds(self._examples.counts.examples, self._subsets)
         done = 0
@@ -150,6 +142,8 @@ class _Rounds:
         with atomic_folder(output) as partial:
             write_model(model, setup.tokenizer, setup.settings, partial)
             write_record(partial, {"metrics": records[-1]["metrics"], "log": log})
+        for left in rounds.glob(".*"):  # of a round that was killed after its folder was whole
+            shutil.rmtree(left, ignore_errors=True)
         if setup.settings.lora is None:
             shutil.rmtree(rounds / str(len(parts) - 1) / "model", ignore_errors=True)
 
@@ -241,29 +235,6 @@ class _Rounds:
         from peft import PeftModel
 
         return PeftModel.from_pretrained(loaded, model.adapter, is_trainable=True)
-
-    def _check_manifest(self, rounds: Path, finished: bool) -> None:
-        """Write down what the rounds are made from; refuse to go on with those of something else."""
-        method = self._job.method
-        identity = {
-            "data": self._examples.fingerprint,
-            "base": model_identity(self._setup.base),
-            "method": {"name": method.name, **dataclasses.asdict(method)},
-            "rule": SelectionIdentity.rule_fields(self._job.rule),
-            "train": dataclasses.asdict(self._setup.settings),
-            "max_length": self._setup.max_length,
-            "seed": self._setup.seed,
-        }
-        path = rounds / "manifest.json"
-        wanted = fingerprint.jsonable({"identity": identity, "versions": fingerprint.versions()})
-        if not path.is_file():
-            write_json(path, wanted)
-            return
-        found = read_json(path)
-        if finished:  # nothing is added to it by other versions
-            found["versions"] = wanted["versions"]
-        hint = "the data or a model changed since: give another output"
-        fingerprint.check_same(found, wanted, where=str(path), hint=hint)
 
 
 def _subsets(method: Method) -> int:

@@ -17,7 +17,7 @@ from matplotlib import pyplot as plt
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Draw each line that is a speed-up: the median as a bar, every run as a dot, its aim as a diamond."""
+    """Draw each line that is a speed-up: the median as a bar, the spread as a line, its aim as a diamond."""
     plt.rcParams["svg.hashsalt"] = "tokensieve"  # the same figures give the same file
     shown = [row for row in rows if row["ratio"] and "its time" not in row["target"]][::-1]
     figure, axes = plt.subplots(figsize=(8, 0.5 * len(shown) + 1))
@@ -25,13 +25,13 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     medians = [statistics.median(row["ratio"]) for row in shown]
     axes.barh(names, [median - 1 for median in medians], left=1, color="#3b6ea8", height=0.6)
     for place, row in enumerate(shown):
-        axes.plot(row["ratio"], [place] * len(row["ratio"]), "o", color="#1c2733", markersize=3)
+        axes.plot([min(row["ratio"]), max(row["ratio"])], [place, place], "|-", color="#1c2733", linewidth=1)
         if wanted := re.search(r"(\d+)x", row["target"]):
             axes.plot(int(wanted[1]), place, "D", color="#b3541e", markerfacecolor="white", markersize=6)
     axes.axvline(1, color="#1c2733", linewidth=1)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:g}x")
-    axes.set_xlabel("faster than the naive way (memory: less)\nbar: median, dots: single runs, diamond: the aim")
+    axes.set_xlabel("faster than the naive way (memory: less)\nbar: median, line: all runs, diamond: the aim")
     axes.tick_params(axis="y", labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()

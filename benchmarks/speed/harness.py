@@ -72,8 +72,15 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     """Return what every script reads of its command line."""
     found = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("--runs", type=int, default=5)
-    found.add_argument("--rows", type=Path, help="write the rows as JSON to this file")
+    found.add_argument("--rows", type=_file_to_write, help="write the rows as JSON to this file")
     return found
+
+
+def _file_to_write(text: str) -> Path:
+    """Return the path, in a folder that exists from now on: a table takes too long to lose it at its end."""
+    path = Path(text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def finish(found: Sequence[Row], output: Path | None) -> None:

@@ -61,7 +61,7 @@ walk-tutorial: dist  ## docs/start.md word for word, on real data, with the whee
 	set -e; folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; unset PYTHONPATH; \
 	$(PYTHON) -m venv $$folder/venv; \
 	$$folder/venv/bin/python -m pip install --quiet -c constraints.txt dist/*.whl; \
-	OMP_NUM_THREADS=2 $$folder/venv/bin/python scripts/walk_tutorial.py --times --bin $$folder/venv/bin --shared ../shared
+	OMP_NUM_THREADS=1 $$folder/venv/bin/python scripts/walk_tutorial.py --times --bin $$folder/venv/bin --shared $(SHARED)
 
 release: check test try-dist  ## everything that must hold before an upload
 	@echo "ready: $(BIN)/twine upload dist/*"

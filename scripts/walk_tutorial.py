@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).parents[1] / "docs/start.md"
-MODEL = "Qwen/Qwen2.5-0.5B"
+MODEL, STAND_IN = "Qwen/Qwen2.5-0.5B", "stories260K"  # a small one: the walk is about commands
 ELSEWHERE = re.compile(r"^pip install |^tokensieve demo$")  # what `make try-dist` does
 TRAINING, HELD_OUT = 210, 20  # the tutorial's warm-up takes 200 rows
 PROMISED = {
@@ -76,7 +76,7 @@ def _lay_out(desk: Path, shared: Path, rows: list[dict[str, Any]]) -> None:
     for name, part in (("test", short[:HELD_OUT]), ("train", short[HELD_OUT:])):
         lines = "".join(json.dumps(row) + "\n" for row in part)
         (desk / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-    shutil.copytree(shared / "models/english-3M", desk / MODEL)
+    shutil.copytree(shared / "models" / STAND_IN, desk / MODEL)
     for block in _blocks():
         if (named := re.match(r"# (\S+\.yaml)\n", block[1])) is not None:
             (desk / named[1]).write_text(block[1], encoding="utf-8")

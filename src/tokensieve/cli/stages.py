@@ -204,7 +204,7 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
     view = load_run(folder)
     page = view.run_folder.page
     if as_json:
-        from tokensieve.report.table import results_json
+        from tokensieve.report.as_json import results_json
 
         print_json({**results_json(view), "page": str(page) if until == "report" else None})
         return

@@ -19,16 +19,10 @@ from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.differences import PairedDifference
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import run
+from tokensieve.report.cells import Column, ResultTable, figure_cell, in_unit, signed
+from tokensieve.report.difference_table import difference_cell
 from tokensieve.report.differences import ComparedRow, Difference, differences
-from tokensieve.report.table import (
-    Column,
-    ResultTable,
-    difference_cell,
-    figure_cell,
-    in_unit,
-    kept_cell,
-    signed,
-)
+from tokensieve.report.table import kept_cell
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.view import RunView, load_run
 

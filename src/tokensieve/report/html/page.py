@@ -21,11 +21,13 @@ from tokensieve.containers import Int64
 from tokensieve.ops.rules import check_range
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.cells import number, percent, spelled
+from tokensieve.report.difference_table import HEADING
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
-from tokensieve.report.table import number, percent, result_table, spelled
+from tokensieve.report.table import result_table
 from tokensieve.runs.view import RunView
 from tokensieve.store.atomic import write_text
 
@@ -74,6 +76,7 @@ class Report:
                 selection=selection,
                 sentences=_sentences(view),
                 table=result_table(view),
+                differences=HEADING,
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
                 style=style,

@@ -113,6 +113,60 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
     assert search(small).to_json() == resumed
 
 
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """Twelve rows to train on, of which ten are marked."""
+    path = tmp_path_factory.mktemp("marked") / "rows.jsonl"
+    rows = [
+        {"question": f"row {n}", "answer": "three apples are left of the sea", "spans": [[0, 12]] if n < 10 else []}
+        for n in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkeypatch):
+    data = f"data.files=[{marked}]"
+    lines = searching.search_lines(recipe("marked", data), StageProgress(shown=False))
+    assert "ceiling: the true mask and as many random tokens, 2 steps, 2 seeds: 4 trainings" in lines
+    assert "in all: 14 trainings at most" in lines
+    train, calls = workbench.train, []
+
+    def killed(setup, files, output, **more):
+        calls.append(1)
+        if len(calls) == 5:  # four of the rung; the next is of the confirmation or the ceiling
+            raise KeyboardInterrupt
+        return train(setup, files, output, **more)
+
+    monkeypatch.setattr(workbench, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe("marked", data))
+    found = search(recipe("marked", data))
+    assert len(calls) <= 14 + 1
+    entry = found.entries[-1]
+    assert (entry.stage, entry.candidate.method, entry.seeds) == ("ceiling", "marked", (1, 2))
+    probe = load_run(file_of(recipe("marked")).parent / "probes/ceiling" / entry.candidate.name)
+    mask, random = (probe.row(arm).selection for arm in ("marked", "random"))
+    assert mask is not None
+    assert random is not None
+    assert mask.kept == random.kept < mask.trainable
+    assert mask.share == pytest.approx(entry.candidate.fraction, abs=0.01)
+    told = found.to_json()
+    assert told["result"]["ceiling"]["against_random"]["seeds"] == 2
+    assert told["marked"] == {"rows": 10, "of": 12}
+    (note,) = (note for note in found.notes if note.startswith("the true mask (10 of 12 rows are marked)"))
+    assert "against as many random tokens" in note
+    printed = io.StringIO()
+    print_search(found, Console(file=printed, width=80))
+    assert note.split(":")[0] in " ".join(printed.getvalue().split())
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert search(recipe("marked-whole", data)).to_json() == told
+    with pytest.raises(TokensieveError, match="needs 10 probes"):
+        search(recipe("marked-small", data, "search.probes=9"))
+    small = searching.search_lines(recipe("marked-small", data, "search.probes=13"), StageProgress(shown=False))
+    assert "the data has marks, and the budget does not pay for training the true mask" in small
+
+
 def test_another_search_in_the_same_folder_is_refused(recipe, found):
     with pytest.raises(TokensieveError, match="seeds: 2 there, 3 here") as error:
         search(recipe("found", "search.seeds=3"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
-from tokensieve.pipeline import probes, search_work, workbench
+from tokensieve.pipeline import disk, probes, search_work, workbench
 from tokensieve.pipeline import search as searching
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
@@ -27,6 +28,7 @@ from tokensieve.search.search import confirms
 from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer
 
+SILENT = StageProgress(shown=False)
 SEARCH = "search={methods: [entropy, loss], fractions: [0.5], probes: 30, seeds: 2}"
 WORDS = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "one", "to"]
 
@@ -223,6 +225,21 @@ def test_the_recipe_of_an_automatic_run_has_the_fraction(recipe, monkeypatch):
     assert dry[-1] == "ok: everything but the weights was checked"
     with pytest.raises(TokensieveError, match="a search decides the fraction of `method` alone"):
         searching.run_recipe(recipe("other", "controls=[{name: entropy, fraction: auto}]"), progress=False)
+
+
+def test_a_disk_that_cannot_hold_the_probes_is_refused_at_the_start(recipe, held_out, monkeypatch):
+    full = ("train.lora=null", "search.seeds=9", "search.probes=40")
+    (line,) = (one for one in searching.search_lines(recipe("room", *full), SILENT) if one.startswith("disk:"))
+    assert "GB at most in " in line
+    monkeypatch.setattr(disk, "_weights", lambda _: 10**9)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=20 * 10**9))
+    monkeypatch.setattr(pool, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    for begin in (search, lambda given: searching.search_lines(given, SILENT)):
+        with pytest.raises(TokensieveError, match=r"the search needs about 35\.0 GB, 20\.0 GB are free") as error:
+            begin(recipe("room", *full))
+        assert "a smaller budget" in str(error.value)
+    minutes = searching.search_lines(recipe("room", *full[:2], "search.probes=null", "search.minutes=9"), SILENT)
+    assert any("about 35.0 GB at most" in line for line in minutes), "it depends on the minutes what is trained"
 
 
 def test_methods_are_those_whose_models_the_recipe_has(arguments):

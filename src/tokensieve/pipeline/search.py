@@ -17,6 +17,7 @@ from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
+from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
 from tokensieve.pipeline.leaks import HELD_OUT
 from tokensieve.pipeline.plan import make_plan
@@ -100,7 +101,8 @@ def search_lines(recipe: Recipe, progress: StageProgress) -> list[str]:
     probes = recipe.search.probes
     plan = work.plan_for(ONE_A_PROBE, np.inf if probes is None else probes)
     report = work.report_of(plan)
-    lines = [f"candidates: {', '.join(one.name for one in plan.candidates)}", *report.plan_lines, *report.notes]
+    disk = search_disk_line(work.inputs.plan, plan, work.inputs.examples)
+    lines = [f"candidates: {', '.join(one.name for one in plan.candidates)}", *report.plan_lines, disk, *report.notes]
     if probes is None:
         lines.append(f"at most that, as far as {in_minutes(recipe.search.seconds)} pay for it")
     return [*lines, "ok: everything but the weights was checked"]
@@ -134,7 +136,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
     rows = search_rows(inputs, recipe.search.measure)
     work = SearchWork(recipe, everything, inputs, methods, measure, rows)
     if recipe.search.probes is not None:
-        work.plan_for(ONE_A_PROBE, recipe.search.probes)
+        work.check_disk(work.plan_for(ONE_A_PROBE, recipe.search.probes))
     return work
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import candidates
+from tokensieve.pipeline.disk import check_search_disk
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
 from tokensieve.pipeline.search_rows import SearchRows
@@ -112,6 +113,15 @@ class SearchWork:
         rungs, seeds, mask = settings.rungs, settings.seeds, self.true_mask
         return plan_search(self.candidates, rungs, seeds, self.steps, price, budget, words, mask)
 
+    def check_disk(self, plan: SearchPlan) -> None:
+        """Refuse to start a search that the disk cannot hold; one that has begun goes on in the room that it has.
+
+        Raises:
+            TokensieveError: less is free than the search needs.
+        """
+        if not self.file.is_file():
+            check_search_disk(self.inputs.plan, plan, self.inputs.examples)
+
     def report_of(self, plan: SearchPlan) -> SearchReport:
         """Return a report without results."""
         return SearchReport(
@@ -144,6 +154,7 @@ class SearchWork:
             price = self._price(progress)
             left = self.recipe.search.seconds - (time.perf_counter() - start)
             report = self.report_of(self.plan_for(price, max(0.0, left)))
+            self.check_disk(report.plan)
         write_json(self.file, report.to_json())
         return report
 

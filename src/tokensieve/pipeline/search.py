@@ -15,10 +15,10 @@ import numpy as np
 from tokensieve.data.datasets_private import offline
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
 from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
+from tokensieve.pipeline.judged import measures_set_up
 from tokensieve.pipeline.leaks import HELD_OUT
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.probes import Table
@@ -148,7 +148,7 @@ def _measure(recipe: Recipe) -> Measure:
             where="recipe: search.measure",
             hint=f"one of: {', '.join(MEASURES)}",
         )
-    ready = [other for other, measure in MEASURES.items() if _is_set_up(evaluate, measure.section(other))]
+    ready = measures_set_up(evaluate)
     if name not in ready:
         section = MEASURES[name].section(name)
         raise TokensieveError(
@@ -158,11 +158,6 @@ def _measure(recipe: Recipe) -> Measure:
             + (f"; or search.measure: {ready[0]}" if ready else ""),
         )
     return MEASURES[name]
-
-
-def _is_set_up(evaluate: EvaluateSettings, section: str) -> bool:
-    settings = getattr(evaluate, section)
-    return settings is not None and bool(settings.files)
 
 
 def _refuse_overlap(inputs: Inputs) -> None:

@@ -156,7 +156,11 @@ def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkey
     told = found.to_json()
     assert told["result"]["ceiling"]["against_random"]["seeds"] == 2
     assert told["marked"] == {"rows": 10, "of": 12}
-    (note,) = (note for note in found.notes if note.startswith("the true mask (10 of 12 rows are marked)"))
+    (note,) = (
+        note
+        for note in found.notes
+        if note.startswith("the true mask (10 of 12 rows are marked, and 200 are enough to try)")
+    )
     assert "against as many random tokens" in note
     printed = io.StringIO()
     print_search(found, Console(file=printed, width=80))

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tokensieve.data.marks import ENOUGH_MARKED, FEW_MARKED
 from tokensieve.data.prepare import converted_rows
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.errors import TokensieveError, did_you_mean
@@ -33,9 +34,6 @@ from tokensieve.runs.view import RunView, load_run
 ARMS = {"full": "full", "random": "random", "marked": "true mask", "marked-2": "anti-mask"}
 """The arms of the run, and what the table calls them."""
 CORRECTED = "corrected answers"
-FEW_MARKED = 50
-"""Marked rows below which the verdict asks for more."""
-_TO_TRY = 200
 _SEEDS = 3
 
 Verdict = Literal["pays", "as good as full", "cannot pay", "unclear"]
@@ -266,7 +264,7 @@ def conclude(
     seen = f"the smallest effect you could see is {_amount(against_random.detectable, measure)}"
     more = ""
     if marked_rows < FEW_MARKED:
-        more = f"; only {marked_rows} rows are marked, and {_TO_TRY} are enough to try"
+        more = f"; only {marked_rows} rows are marked, and {ENOUGH_MARKED} are enough to try"
     lowest, highest = _gains(against_random, measure)
     if highest < worth and not more:
         return "cannot pay", f"no selection of tokens can pay here: the true mask is {random}; {seen}"

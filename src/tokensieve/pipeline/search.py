@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from tokensieve.data.datasets_private import offline
+from tokensieve.data.prepare import hash_examples
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
 from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
 from tokensieve.pipeline.judged import measures_set_up
-from tokensieve.pipeline.leaks import HELD_OUT
+from tokensieve.pipeline.leaks import EVALUATED, HELD_OUT
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.probes import Table
 from tokensieve.pipeline.recipe import Recipe
@@ -161,16 +162,21 @@ def _measure(recipe: Recipe) -> Measure:
 
 
 def _refuse_overlap(inputs: Inputs) -> None:
-    """Refuse held-out rows that are trained on: they would reward whatever learns them by heart."""
-    if inputs.held_out is None:
-        return
-    tested = inputs.held_out.hashed(data_sets(inputs.plan.recipe)[HELD_OUT])
+    """Refuse rows that a search decides by and trains on: they would reward whatever learns them by heart.
+
+    A run warns of them, since its user reads the warning beside the result; a search would decide by them.
+    """
     trained = {"data": inputs.examples, **{f"models.{role}.warm_up": one for role, one in inputs.warm_ups.items()}}
-    for key, examples in trained.items():
-        if len(both := shared(tested.hashes, examples.hashes)):
-            raise TokensieveError(
-                f"{len(both):,} of {len(tested.hashes):,} held-out examples are in {key}.files too, token by token "
-                f"({tested.places(both)})",
-                where="recipe: evaluate.held_out",
-                hint="leave them out of one of both",
-            )
+    for key, settings in data_sets(inputs.plan.recipe).items():
+        if key not in EVALUATED:
+            continue
+        held_out = inputs.held_out if key == HELD_OUT else None
+        tested = held_out.hashed(settings) if held_out is not None else hash_examples(settings, inputs.encoder)
+        for name, examples in trained.items():
+            if len(both := shared(tested.hashes, examples.hashes)):
+                raise TokensieveError(
+                    f"{len(both):,} of {len(tested.hashes):,} {EVALUATED[key]} are in {name}.files too, token by token "
+                    f"({tested.places(both)})",
+                    where=f"recipe: {key}",
+                    hint="leave them out of one of both",
+                )

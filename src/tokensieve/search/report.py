@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tokensieve.data.marks import ENOUGH_MARKED, FEW_MARKED
 from tokensieve.evaluate.differences import PairedDifference
 from tokensieve.search.halving import Candidate, Rung, SearchPlan
 from tokensieve.search.search import Ceiling, Entry, SearchResult
@@ -144,8 +145,11 @@ class SearchReport:
     def _ceiling_in_words(self, found: Ceiling, result: SearchResult) -> str:
         assert self.marked is not None
         marked, rows = self.marked
-        true_mask = f"the true mask ({marked:,} of {rows:,} rows are marked) is {self._interval(found.against_random)}"
-        said = f"{true_mask} {self.spelled_unit} against as many random tokens"
+        few = f", and {ENOUGH_MARKED} are enough to try" if marked < FEW_MARKED else ""
+        said = (
+            f"the true mask ({marked:,} of {rows:,} rows are marked{few}) is {self._interval(found.against_random)} "
+            f"{self.spelled_unit} against as many random tokens"
+        )
         if not found.opened:
             return f"{said}: not clearly better, so that no selection of tokens can be shown to pay here"
         if found.recovered is None:

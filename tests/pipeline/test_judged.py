@@ -18,7 +18,7 @@ from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
 from tokensieve.report.as_json import results_json
-from tokensieve.report.table import result_table
+from tokensieve.report.table import DIFFERENCES, result_table
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
 
@@ -59,7 +59,7 @@ def test_a_run_shows_every_measure_and_its_difference_from_full(run, judged):
     table = result_table(view)
     titles = [column.title for column in table.columns]
     same = [note for note in table.footnotes if note.startswith("the same for every arm")]
-    differing = table.differences.names if table.differences is not None else ()
+    differing = table.further[DIFFERENCES].names
     for title in ("loss of unwanted texts", "log odds of stopping", "unwanted answers", "margin of corrected"):
         assert title in titles
         assert (title in differing) is not any(f": {title}" in note or f", {title}" in note for note in same)

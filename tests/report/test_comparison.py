@@ -23,7 +23,7 @@ from tokensieve.report.difference_table import differences_in_words
 from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
-from tokensieve.report.table import result_columns, result_table
+from tokensieve.report.table import DIFFERENCES, result_columns, result_table
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
@@ -154,8 +154,8 @@ def test_differences_are_paired(runs):
 def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
     view = load_run(runs[0])
     table = result_table(view)
-    assert table.differences is not None
-    columns = {column.title: column.cells for column in table.differences.columns}
+    differences = table.further[DIFFERENCES]
+    columns = {column.title: column.cells for column in differences.columns}
     found = run_differences(view)
     (against_random,) = found.random
     against_full = next(one for one in found.full if one.arm == "token-cleaning")
@@ -166,7 +166,7 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         cell = columns[f"token-cleaning minus {control}"][0]
         assert cell.text == f"\u2212{-loss.value:.3f}*"
         assert cell.note == f"\u2212{-loss.low:.3f} to \u2212{-loss.high:.3f}"
-    assert table.differences.names == ("held-out loss", "exact match")
+    assert differences.names == ("held-out loss", "exact match")
     assert columns["token-cleaning minus random"][1].text.startswith("+40.0")
     assert result_columns(view.rows) == table.columns, "the differences in several measures are a table of their own"
     assert "over 1 seed and 20 examples" in table.footnotes[0]

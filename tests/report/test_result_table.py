@@ -13,10 +13,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tokensieve.report.as_json import results_json
-from tokensieve.report.difference_table import HEADING
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
-from tokensieve.report.table import result_table
+from tokensieve.report.table import DIFFERENCES, MARKS, result_table
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import load_run
@@ -66,7 +65,7 @@ def test_every_measure_fits_and_nothing_disappears(judged, width):
         assert column.derived or all(cell.text in text for cell in column.cells)
     told = "not shown, for want of width: perplexity (--json has it)" in words
     assert told is ("perplexity" not in words.replace("width: perplexity", "")), "shown, or named as left out"
-    others = " ".join(text[text.index(HEADING) :].split("\n\n")[0].split())
+    others = " ".join(text[text.index(DIFFERENCES) :].split("\n\n")[0].split())
     for name, measure in MEASURES.items():
         assert measure.title.split()[0] in text
         assert (measure.title in others) is (name != SAME)
@@ -82,11 +81,11 @@ def test_measures_in_which_nothing_differs_are_named_and_have_no_columns(judged)
     table = result_table(view)
     titles = [column.title for column in table.columns]
     assert not any("minus" in title for title in titles)
-    assert table.differences is not None
-    assert table.differences.names == tuple(measure.title for name, measure in MEASURES.items() if name != SAME)
-    (row,) = (place for place, name in enumerate(table.differences.names) if name == "corrected preferred")
-    assert table.differences.notes[row] == "percentage points"
-    assert [column.title for column in table.differences.columns] == [
+    differences = table.further[DIFFERENCES]
+    assert differences.names == tuple(measure.title for name, measure in MEASURES.items() if name != SAME)
+    (row,) = (place for place, name in enumerate(differences.names) if name == "corrected preferred")
+    assert differences.notes[row] == "percentage points"
+    assert [column.title for column in differences.columns] == [
         "token-cleaning minus random",
         "random minus full",
         "token-cleaning minus full",
@@ -96,7 +95,7 @@ def test_measures_in_which_nothing_differs_are_named_and_have_no_columns(judged)
     page, notebook = unescape(Report(view, 2).render()), load_notebook_run(judged)._repr_html_()
     for text in (" ".join(shown(judged, 80).split()), notebook, page):
         assert told in text
-        assert re.search(HEADING, text, re.IGNORECASE)
+        assert re.search(DIFFERENCES, text, re.IGNORECASE)
         assert "margin of corrected" in text
     measures = results_json(view)["against_random"][0]["measures"]
     assert set(measures) == set(MEASURES), "JSON has all of them"
@@ -108,6 +107,30 @@ def test_the_differences_in_one_measure_are_columns(judged):
         if path.stem not in ("held_out", "unwanted_answers"):
             path.unlink()
     table = result_table(load_run(judged))
-    assert table.differences is None
+    assert DIFFERENCES not in table.further
     assert [column.title for column in table.columns[-2:]] == ["held-out loss minus random", "held-out loss minus full"]
     assert any(note.endswith("in every example: unwanted answers") for note in table.footnotes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_types_of_marks_have_a_table_of_their_own(judged, count):
+    path = judged / "arms/token-cleaning/selection.json"
+    types = {f"kind <{n}>": {"marked": 100 - n, "removed": n, "auroc": 0.5 + n / 100} for n in range(count)}
+    write_json(path, {**read_json(path), "marks": {**read_json(path)["marks"], "types": types}})
+    view = load_run(judged)
+    table = result_table(view)
+    rows = {row["name"]: row for row in results_json(view)["results"]}
+    assert rows["token-cleaning"]["selection"]["marks"]["types"] == types, "JSON has all of them"
+    assert any(note.startswith("2 more types of marks") for note in table.footnotes) is (count == 12)
+    if count == 1:
+        assert MARKS not in table.further
+        return
+    found = table.further[MARKS]
+    assert found.names == tuple(types)[:10]
+    (column,) = found.columns
+    assert column.title == "token-cleaning"
+    assert (column.cells[1].text, column.cells[1].note) == ("0.51", "1 of 99")
+    page, notebook = unescape(Report(view, 2).render()), unescape(load_notebook_run(judged)._repr_html_())
+    for text in (" ".join(shown(judged, 80).split()), notebook, page):
+        assert MARKS in text
+        assert "kind <1>" in text

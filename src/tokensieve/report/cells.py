@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokensieve.runs.outcomes import Measure
@@ -48,8 +48,7 @@ class ResultTable:
         columns: the columns that have a result.
         shares: how many tokens each arm keeps, and why; empty for rows that are not arms.
         footnotes: what the results and their differences are over.
-        differences: differences from the controls in several measures, with a row for each measure; None where columns
-            have them, or where there are none.
+        further: smaller tables that belong to it, by their headings.
     """
 
     names: tuple[str, ...]
@@ -57,7 +56,7 @@ class ResultTable:
     columns: tuple[Column, ...]
     shares: tuple[str, ...] = ()
     footnotes: tuple[str, ...] = ()
-    differences: ResultTable | None = None
+    further: Mapping[str, ResultTable] = field(default_factory=dict)
 
 
 def spelled(value: Any) -> str:

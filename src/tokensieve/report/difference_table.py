@@ -10,9 +10,6 @@ from tokensieve.report.differences import AdjustedDifference, Difference
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import Estimate
 
-HEADING = "differences from the controls"
-"""What the page, notebooks and the terminal write above `difference_table`."""
-
 
 def differing(found: Sequence[Difference]) -> list[str]:
     """Return the names of the measures in which any arm differs in any example and seed, in the order of tables."""

@@ -13,10 +13,14 @@ from tokensieve.report.difference_table import (
     never_differ_in_words,
 )
 from tokensieve.report.differences import run_differences
+from tokensieve.report.mark_table import mark_table, rare_types_in_words
 from tokensieve.report.recovered import recovered_in_words
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE, Row
 from tokensieve.runs.view import RunView
+
+DIFFERENCES, MARKS = "differences from the controls", "AUROC by word, and tokens removed, by type of mark"
+"""Headings of the tables that belong to the results."""
 
 
 def result_table(view: RunView) -> ResultTable:
@@ -33,11 +37,16 @@ def result_table(view: RunView) -> ResultTable:
     every = [*found.random, *found.full]
     measures = differing(every)
     names = tuple(row.name for row in view.rows)
+    further = {
+        DIFFERENCES: difference_table(measures, every) if len(measures) > 1 else None,
+        MARKS: mark_table(view.rows),
+    }
     footnotes = (
         seeds_in_words(view.rows),
         differences_in_words(every),
         never_differ_in_words(every),
         recovered_in_words(view),
+        rare_types_in_words(view.rows),
     )
     return ResultTable(
         names,
@@ -45,7 +54,7 @@ def result_table(view: RunView) -> ResultTable:
         (*result_columns(view.rows), *(difference_columns(measures[0], names, controls) if len(measures) == 1 else ())),
         shares,
         tuple(filter(None, footnotes)),
-        difference_table(measures, every) if len(measures) > 1 else None,
+        {heading: table for heading, table in further.items() if table is not None},
     )
 
 

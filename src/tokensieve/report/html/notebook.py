@@ -12,7 +12,6 @@ from typing import Any
 
 from tokensieve.data.decoding import visible
 from tokensieve.report.cells import ResultTable, percent, plain_value
-from tokensieve.report.difference_table import HEADING
 from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
 from tokensieve.report.palette import LIGHT, css
 from tokensieve.report.table import result_table
@@ -116,12 +115,12 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
 def _run_html(run: RunView) -> str:
     """Return the results of a run as a table."""
     table = result_table(run)
-    differences = ""
-    if table.differences is not None:
-        differences = f'<div style="{_SMALL}">{escape(HEADING)}</div>{_table_html(table.differences)}'
+    further = "".join(
+        f'<div style="{_SMALL}">{escape(heading)}</div>{_table_html(one)}' for heading, one in table.further.items()
+    )
     return (
         f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
-        f"method {escape(run.method)}</div>{_table_html(table)}{differences}"
+        f"method {escape(run.method)}</div>{_table_html(table)}{further}"
         + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
         + "</div>"
     )

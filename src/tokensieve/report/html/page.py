@@ -22,7 +22,6 @@ from tokensieve.ops.rules import check_range
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
 from tokensieve.report.cells import number, percent, spelled
-from tokensieve.report.difference_table import HEADING
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
@@ -76,7 +75,6 @@ class Report:
                 selection=selection,
                 sentences=_sentences(view),
                 table=result_table(view),
-                differences=HEADING,
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
                 style=style,

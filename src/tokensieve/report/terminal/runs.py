@@ -15,7 +15,6 @@ from rich.text import Text
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.cells import Column, ResultTable, percent, plain_value
-from tokensieve.report.difference_table import HEADING
 from tokensieve.report.heatmap import value_scale
 from tokensieve.report.table import result_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
@@ -47,10 +46,10 @@ def print_results(view: RunView, console: Console) -> None:
     """Print the results of a run, how many tokens each arm keeps and why, and what the run warned of."""
     table = result_table(view)
     print_table(table, console)
-    if table.differences is not None:
+    for heading, further in table.further.items():
         console.print()
-        print_line(console, HEADING)
-        print_table(table.differences, console, _MEASURE_WIDTH)
+        print_line(console, heading)
+        print_table(further, console, _MEASURE_WIDTH)
     print_footnotes(table.footnotes, console)
     shares = [f"  {name}: {share}" for name, share in zip(table.names, table.shares, strict=True) if share]
     if shares:

@@ -22,9 +22,9 @@ def no_weights(monkeypatch):
 
 @pytest.fixture
 def fails(tmp_path, capsys):
-    """Run `tokensieve run` on some rows with overrides; return what it printed."""
+    """Run a command, `tokensieve run` if not told otherwise, on some rows with overrides; return what it printed."""
 
-    def check(rows: str | list[dict], *overrides: str, name: str = "rows.jsonl") -> str:
+    def check(rows: str | list[dict], *overrides: str, name: str = "rows.jsonl", command: str = "run") -> str:
         path = tmp_path / name
         path.write_text(rows if isinstance(rows, str) else "".join(json.dumps(row) + "\n" for row in rows))
         output = tmp_path / "run"
@@ -37,7 +37,7 @@ def fails(tmp_path, capsys):
         }
         given |= dict(override.split("=", 1) for override in overrides)
         with pytest.raises(SystemExit) as stop:
-            main(["run", *(f"{key}={value}" for key, value in given.items())])
+            main([command, *(f"{key}={value}" for key, value in given.items())])
         assert stop.value.code == 2
         assert not output.exists(), "something was written"
         printed = capsys.readouterr()
@@ -302,3 +302,95 @@ def test_show_and_report_on_a_folder_that_is_no_run(tmp_path, capsys):
 )
 def test_methods_that_cannot_work(fails, overrides, says):
     assert says in fails([GOOD] * 3, "train.per_device_train_batch_size=8", *overrides)
+
+
+MARKS = {"question": "What is the sea?", "answer": "The sea is dry."}
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({**MARKS, "spans": [[11, 99]]}, "the span [11, 99] lies outside the answer, which has 15 characters"),
+        ({**MARKS, "spans": [[-1, 3]]}, "the span [-1, 3] lies outside the answer"),
+        ({**MARKS, "spans": [[5, 5]]}, "the span [5, 5] is empty"),
+        ({**MARKS, "spans": [[0, 5, "a"], [4, 7, "b"]]}, "overlap and have different types"),
+        ({**MARKS, "spans": "dry"}, "'spans' is not JSON"),
+        ({**MARKS, "spans": [["a", "b"]]}, "not a span: ['a', 'b']"),
+        ({**MARKS, "spans": 11}, "'spans' must be a list of spans"),
+        ({**MARKS, "corrected": ["x"]}, "'corrected' must be the text of the corrected answer"),
+        ({**MARKS, "spans": [{"start": 11, "end": 14, "text": "wet"}]}, "says 'wet', and the answer has 'dry' there"),
+        (
+            {"messages": [{**GOOD["messages"][0], "spans": [[0, 2]]}, GOOD["messages"][1]]},
+            "message 0, of the role 'user', has 'spans', and it is not trained on",
+        ),
+        (
+            {"input_ids": [1, 2, 3], "labels": [-100, 2, 3], "spans": [[0, 1]]},
+            "covers no token that is trained on",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "ceiling", "search"])
+def test_marks_that_cannot_be_used(fails, held_out, row, says, command):
+    clean = {**row, "spans": None, "messages": GOOD["messages"]} if "messages" in row else {**row, "spans": None}
+    if "corrected" in row:
+        clean["corrected"] = None
+    error = fails([clean, row], f"evaluate.held_out=[{held_out}]", "search.methods=loss", command=command)
+    assert says in " ".join(error.split())
+    assert "rows.jsonl:2" in error
+    assert "hint: " in error
+
+
+@pytest.fixture
+def held_out(tmp_path) -> Path:
+    """Forty different rows."""
+    path = tmp_path / "held_out.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{n}?", "answer": f"It is {n}."}) + "\n" for n in range(40)))
+    return path
+
+
+def test_data_without_marks(fails, held_out):
+    assert "no token of the data is marked" in fails([MARKS], "method=marked")
+    assert "no token of the data is marked" in fails([MARKS], f"evaluate.held_out=[{held_out}]", command="ceiling")
+    error = fails([{**MARKS, "spans": [[11, 14, "wrong"]]}], "method={name: marked, types: [wrogn]}")
+    assert "no mark of the data has the type 'wrogn'; did you mean 'wrong'?" in error
+
+
+@pytest.mark.parametrize("command", ["run", "ceiling", "search"])
+def test_unwanted_texts_that_are_none_or_trained_on(fails, tmp_path, command):
+    unwanted, given = tmp_path / "unwanted.jsonl", ("search.measure=unwanted", "search.methods=loss")
+    unwanted.write_text("")
+    rows = [{**MARKS, "spans": [[11, 14]]}]
+    error = fails(rows, f"evaluate.unwanted=[{unwanted}]", *given, command=command)
+    assert "the file is empty" in error
+    assert "unwanted.jsonl" in error
+    unwanted.write_text(json.dumps(MARKS) + "\n")
+    error = fails(rows, f"evaluate.unwanted=[{unwanted}]", *given, command=command)
+    assert "every unwanted text is a whole answer of data.files" in error
+    assert "recipe: evaluate.unwanted.files" in error
+
+
+def test_a_search_that_cannot_be_paid_or_judged(fails, held_out):
+    judged = f"evaluate.held_out=[{held_out}]"
+    error = fails([GOOD], judged, "search.methods=[loss, entropy]", "search.probes=2", command="search")
+    assert "a search of 2 candidates with their controls and a confirmation with 5 seeds needs" in error
+    assert "the budget is 2 probes" in error
+    assert "the recipe has no evaluate.held_out" in fails([GOOD], "search.methods=loss", command="search")
+
+
+@pytest.mark.parametrize("measure", ["held_out", "exact_match"])
+def test_what_a_search_decides_by_and_is_trained_on_is_refused(fails, held_out, measure):
+    rows = [json.loads(line) for line in held_out.read_text().splitlines()]
+    given = (f"evaluate.{measure}=[{held_out}]", f"search.measure={measure}", "search.methods=loss")
+    error = fails([GOOD, rows[7], rows[9]], *given, command="search")
+    assert "2 of 40" in error
+    assert "held_out.jsonl:8" in error
+    assert f"recipe: evaluate.{measure}" in error
+
+
+def test_held_out_rows_that_are_trained_on_are_a_warning_of_a_run(tmp_path, held_out, capsys):
+    (tmp_path / "rows.jsonl").write_text(held_out.read_text().splitlines(keepends=True)[7])
+    given = [f"output={tmp_path / 'run'}", f"data={tmp_path / 'rows.jsonl'}", f"models.base={MODEL}", "method=loss"]
+    main(["run", "--dry-run", *given, f"evaluate.held_out=[{held_out}]"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "warning: 1 of 40 held-out examples are in data.files too" in said
+    assert "held_out.jsonl:8" in said

@@ -38,7 +38,7 @@ from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
 from tokensieve.progress import StageProgress
-from tokensieve.report.table import results_json
+from tokensieve.report.as_json import results_json
 from tokensieve.runs.view import load_run
 from tokensieve.select.selection import Selection
 

@@ -93,7 +93,24 @@ def test_loss_and_log_odds_equal_a_plain_forward(unwanted, encoder, make_model):
     assert sum(done) == len(unwanted.ends.input_ids) + len(unwanted.begins.input_ids)
 
 
-def test_without_held_out_prompts_there_is_nothing_to_stop_after(data, encoder, make_model):
+def test_a_row_with_a_prompt_of_its_own_may_stop_after_its_corrected_answer(data, encoder):
+    own = [
+        {"question": "Wie?", "answer": "So nicht.", "corrected": "So."},
+        {"text": "Nein"},
+        {"question": "Wo?", "answer": "Da nicht."},
+        {"messages": [{"role": "user", "content": "Wer?"}, {"role": "assistant", "content": "Er", "corrected": "Sie"}]},
+    ]
+    found = read_unwanted(data(*own), data(*HELD_OUT, name="held_out"), encoder)
+    assert found.after_held_out == 1
+    assert found.begins is not None
+    assert found.ends is not None
+    assert found.begins.rows.tolist() == found.ends.rows.tolist() == [0, 1, 3]
+    befores = [before.split("\n", 1)[1].replace("\n<|assistant|>\n", " ") for before, _ in read(found.ends, encoder)]
+    assert befores == ["Wie? So.", "What is 0? It is 0.", "Wer? Sie"]
+    assert [first for _, first in read(found.begins, encoder)] == ["S", "N", "E"]
+
+
+def test_without_a_good_answer_there_is_nothing_to_stop_after(data, encoder, make_model):
     found = read_unwanted(data(TEXTS[1]), None, encoder)
     assert stopping(make_model("llama"), found, 300, lambda _: None) == (None, [])
 

@@ -10,10 +10,12 @@ import pytest
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import PairedDifference
+from tokensieve.models import loading, pool
 from tokensieve.pipeline.ceiling import ceiling_recipes, conclude
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import load_run
+from tokensieve.train import trainer
 
 
 def difference(value, low, high, detectable=0.011, examples=250) -> PairedDifference:
@@ -84,6 +86,7 @@ def given(arguments, data) -> list[str]:
         ("train=null", None, 0.02, "a ceiling trains models"),
         ("evaluate=null", None, 0.02, "there is nothing to judge the models by"),
         ("seeds=[0]", "held_ou", 0.02, "unknown measure 'held_ou'; did you mean 'held_out'"),
+        ("seeds=[0]", "unwanted", 0.02, "judged by unwanted, and the recipe has no evaluate.unwanted"),
         ("seeds=[0]", None, 0.0, "worth is 0.0, it must be above 0"),
     ],
 )
@@ -132,7 +135,40 @@ def test_the_masks_are_trained_and_judged(given, trained, data, capsys):
     assert " ".join(printed.split()).endswith(" ".join(found["sentence"].split()))
 
 
-def test_data_without_marks_has_no_ceiling(arguments, capsys):
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_data_without_marks_has_no_ceiling(arguments, capsys, more):
     with pytest.raises(SystemExit):
-        main(["ceiling", *arguments("run")])
+        main(["ceiling", *arguments("run"), *more])
     assert "no token of the data is marked" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_trained_and_loads_no_model(given, data, capsys, monkeypatch):
+    for module in (loading, pool, trainer):
+        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    main(["ceiling", *given, "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"judged by held_out, in {data / 'run-ceiling'}"
+    steps = "2 optimizer steps (max_steps)"
+    assert f"train marked, full, random, marked-2: {steps}" in lines
+    assert "train each arm with seeds 0, 1: 8 models, less those that the store has" in lines
+    assert f"corrected answers, in {data / 'run-corrected'}:" in lines
+    assert f"  train full: {steps}" in lines
+    assert lines[-2:] == [
+        "in all: 10 trainings, less those that the store has",
+        "ok: everything but the weights was checked",
+    ]
+    assert not (data / "run-ceiling").exists()
+    main(["ceiling", *given, "--dry-run", "--json"])
+    assert json.loads(capsys.readouterr().out)["dry_run"] == lines
+    pool_file = data / "pool.jsonl"
+    pool_file.write_text(pool_file.read_text().replace("corrected", "fixed_by"))
+    main(["ceiling", *given, "data.ignore=[fixed_by]", "--dry-run"])
+    assert "in all: 8 trainings, less those that the store has" in capsys.readouterr().out
+
+
+def test_a_dry_run_of_data_elsewhere_says_what_it_cannot_see(given, capsys):
+    overrides = [one for one in given if not one.startswith("data.files")]
+    main(["ceiling", *overrides, "data.files=someone/rows", "--dry-run"])
+    printed = capsys.readouterr().out
+    assert "corrected answers: trained on where rows have them, which cannot be seen here" in printed
+    assert printed.endswith("ok, as far as it was checked\n")

@@ -11,9 +11,10 @@ from tokensieve.data.counts import Counts
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import disk
-from tokensieve.pipeline.disk import Room, check_disk, room_needed
+from tokensieve.pipeline.disk import Room, check_disk, room_needed, search_room
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.search.halving import Candidate, Rung, SearchPlan
 from tokensieve.store import atomic
 
 WEIGHTS = 10**9
@@ -51,12 +52,28 @@ def test_a_schedule_that_trains_writes_to_the_run_folder(pool):
     assert (found.output, found.models) == (39 * 1000 * (2 + 2 + 1) + 2 * WEIGHTS, 4 * WEIGHTS)
 
 
+def test_a_search_has_every_probe_and_each_model_once_in_the_store(pool):
+    arguments = ["output=runs/a", "data.files=a.jsonl", "models.base=m", "method=entropy", "controls=[{name: loss}]"]
+    plan = make_plan(load_recipe(None, [*arguments, "train.lora=null"]))
+    search = SearchPlan((Candidate("entropy", 0.5), Candidate("loss", 0.5)), (Rung(20, 1, 2, 1),), Rung(20, 3, 1, 1))
+    found = search_room(plan, search, pool, WEIGHTS)
+    # Two probes of one seed, and one of three: each has three arms, and random selects once a seed.
+    cleaned = 1000 * 15 * (2 * (1 + 1 + 1) + (1 + 1 + 3))
+    models = (4 + 9) * WEIGHTS
+    assert found == Room(2 * 4 * 1000 + 4 * WEIGHTS, cleaned, models, (2 * 3 + 9) * WEIGHTS - models)
+    assert found.models == search.trainings * WEIGHTS
+    with_mask = search_room(plan, dataclasses.replace(search, true_mask=Candidate("marked", 0.9)), pool, WEIGHTS)
+    assert with_mask.models == found.models + 2 * 3 * WEIGHTS
+    adapters = make_plan(load_recipe(None, arguments))
+    assert search_room(adapters, search, pool, WEIGHTS).models == 0
+
+
 @pytest.mark.parametrize(
-    ("one_disk", "links", "store", "output"), [(True, True, 0, 111), (True, False, 0, 211), (False, False, 101, 110)]
+    ("one_disk", "links", "store", "output"), [(True, True, 0, 111), (True, False, 0, 1211), (False, False, 101, 1110)]
 )
 def test_a_second_copy_counts_where_there_is_no_link(one_disk, links, store, output, tmp_path):
     folders = tmp_path / "store", tmp_path / "run"
-    found = Room(1, 10, 100).by_folder(folders[0], folders[1], one_disk, links)
+    found = Room(1, 10, 100, 1000).by_folder(folders[0], folders[1], one_disk, links)
     assert found == {folder: need for folder, need in zip(folders, (store, output), strict=True) if need}
 
 

@@ -17,7 +17,8 @@ from tokensieve.pipeline.inputs import prepare_inputs
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
-from tokensieve.report.table import result_table, results_json
+from tokensieve.report.as_json import results_json
+from tokensieve.report.table import DIFFERENCES, result_table
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
 
@@ -55,11 +56,14 @@ def test_a_run_shows_every_measure_and_its_difference_from_full(run, judged):
     console = Console(file=io.StringIO(), width=80)
     print_results(view, console)
     shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-    titles = [column.title for column in result_table(view).columns]
+    table = result_table(view)
+    titles = [column.title for column in table.columns]
+    same = [note for note in table.footnotes if note.startswith("the same for every arm")]
+    differing = table.further[DIFFERENCES].names
     for title in ("loss of unwanted texts", "log odds of stopping", "unwanted answers", "margin of corrected"):
         assert title in titles
-        assert f"{title} minus full" in titles
-    assert "margin of corrected minus full" in (folder / "report.html").read_text()
+        assert (title in differing) is not any(f": {title}" in note or f", {title}" in note for note in same)
+    assert "Differences from the controls" in (folder / "report.html").read_text()
     assert "the smallest that could be seen" in shown
 
 

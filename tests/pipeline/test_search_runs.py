@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
-from tokensieve.pipeline import probes, search_work, workbench
+from tokensieve.pipeline import disk, probes, search_work, workbench
 from tokensieve.pipeline import search as searching
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
@@ -27,6 +28,7 @@ from tokensieve.search.search import confirms
 from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer
 
+SILENT = StageProgress(shown=False)
 SEARCH = "search={methods: [entropy, loss], fractions: [0.5], probes: 30, seeds: 2}"
 WORDS = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "one", "to"]
 
@@ -113,6 +115,64 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
     assert search(small).to_json() == resumed
 
 
+@pytest.fixture(scope="module")
+def marked(tmp_path_factory):
+    """Twelve rows to train on, of which ten are marked."""
+    path = tmp_path_factory.mktemp("marked") / "rows.jsonl"
+    rows = [
+        {"question": f"row {n}", "answer": "three apples are left of the sea", "spans": [[0, 12]] if n < 10 else []}
+        for n in range(12)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkeypatch):
+    data = f"data.files=[{marked}]"
+    lines = searching.search_lines(recipe("marked", data), StageProgress(shown=False))
+    assert "ceiling: the true mask and as many random tokens, 2 steps, 2 seeds: 4 trainings" in lines
+    assert "in all: 14 trainings at most" in lines
+    train, calls = workbench.train, []
+
+    def killed(setup, files, output, **more):
+        calls.append(1)
+        if len(calls) == 5:  # four of the rung; the next is of the confirmation or the ceiling
+            raise KeyboardInterrupt
+        return train(setup, files, output, **more)
+
+    monkeypatch.setattr(workbench, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
+        search(recipe("marked", data))
+    found = search(recipe("marked", data))
+    assert len(calls) <= 14 + 1
+    entry = found.entries[-1]
+    assert (entry.stage, entry.candidate.method, entry.seeds) == ("ceiling", "marked", (1, 2))
+    probe = load_run(file_of(recipe("marked")).parent / "probes/ceiling" / entry.candidate.name)
+    mask, random = (probe.row(arm).selection for arm in ("marked", "random"))
+    assert mask is not None
+    assert random is not None
+    assert mask.kept == random.kept < mask.trainable
+    assert mask.share == pytest.approx(entry.candidate.fraction, abs=0.01)
+    told = found.to_json()
+    assert told["result"]["ceiling"]["against_random"]["seeds"] == 2
+    assert told["marked"] == {"rows": 10, "of": 12}
+    (note,) = (
+        note
+        for note in found.notes
+        if note.startswith("the true mask (10 of 12 rows are marked, and 200 are enough to try)")
+    )
+    assert "against as many random tokens" in note
+    printed = io.StringIO()
+    print_search(found, Console(file=printed, width=80))
+    assert note.split(":")[0] in " ".join(printed.getvalue().split())
+    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    assert search(recipe("marked-whole", data)).to_json() == told
+    with pytest.raises(TokensieveError, match="needs 10 probes"):
+        search(recipe("marked-small", data, "search.probes=9"))
+    small = searching.search_lines(recipe("marked-small", data, "search.probes=13"), StageProgress(shown=False))
+    assert "the data has marks, and the budget does not pay for training the true mask" in small
+
+
 def test_another_search_in_the_same_folder_is_refused(recipe, found):
     with pytest.raises(TokensieveError, match="seeds: 2 there, 3 here") as error:
         search(recipe("found", "search.seeds=3"))
@@ -169,6 +229,21 @@ def test_the_recipe_of_an_automatic_run_has_the_fraction(recipe, monkeypatch):
     assert dry[-1] == "ok: everything but the weights was checked"
     with pytest.raises(TokensieveError, match="a search decides the fraction of `method` alone"):
         searching.run_recipe(recipe("other", "controls=[{name: entropy, fraction: auto}]"), progress=False)
+
+
+def test_a_disk_that_cannot_hold_the_probes_is_refused_at_the_start(recipe, held_out, monkeypatch):
+    full = ("train.lora=null", "search.seeds=9", "search.probes=40")
+    (line,) = (one for one in searching.search_lines(recipe("room", *full), SILENT) if one.startswith("disk:"))
+    assert "GB at most in " in line
+    monkeypatch.setattr(disk, "_weights", lambda _: 10**9)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=20 * 10**9))
+    monkeypatch.setattr(pool, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    for begin in (search, lambda given: searching.search_lines(given, SILENT)):
+        with pytest.raises(TokensieveError, match=r"the search needs about 35\.0 GB, 20\.0 GB are free") as error:
+            begin(recipe("room", *full))
+        assert "a smaller budget" in str(error.value)
+    minutes = searching.search_lines(recipe("room", *full[:2], "search.probes=null", "search.minutes=9"), SILENT)
+    assert any("about 35.0 GB at most" in line for line in minutes), "it depends on the minutes what is trained"
 
 
 def test_methods_are_those_whose_models_the_recipe_has(arguments):

@@ -17,8 +17,9 @@ from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import dump_recipe, load_recipe
 from tokensieve.report.analysis.comparison import compare_runs
+from tokensieve.report.as_json import results_json
 from tokensieve.report.html.notebook import load_run as load_notebook_run
-from tokensieve.report.table import result_table, results_json
+from tokensieve.report.table import result_table
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run

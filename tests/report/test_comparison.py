@@ -18,10 +18,12 @@ from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import holm
 from tokensieve.report.analysis.comparison import Comparison, compare_runs
+from tokensieve.report.as_json import results_json
+from tokensieve.report.difference_table import differences_in_words
 from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
-from tokensieve.report.table import differences_in_words, result_columns, result_table, results_json
+from tokensieve.report.table import DIFFERENCES, result_columns, result_table
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
@@ -152,7 +154,8 @@ def test_differences_are_paired(runs):
 def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
     view = load_run(runs[0])
     table = result_table(view)
-    columns = {column.title: column.cells[table.names.index("token-cleaning")] for column in table.columns}
+    differences = table.further[DIFFERENCES]
+    columns = {column.title: column.cells for column in differences.columns}
     found = run_differences(view)
     (against_random,) = found.random
     against_full = next(one for one in found.full if one.arm == "token-cleaning")
@@ -160,11 +163,12 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         loss = one.measures["held_out"]
         assert one.against == control
         assert loss.p_adjusted < 0.05
-        cell = columns[f"held-out loss minus {control}"]
+        cell = columns[f"token-cleaning minus {control}"][0]
         assert cell.text == f"\u2212{-loss.value:.3f}*"
         assert cell.note == f"\u2212{-loss.low:.3f} to \u2212{-loss.high:.3f}"
-    assert columns["exact match minus random"].text.startswith("+40.0")
-    assert result_columns(view.rows) == table.columns[:-4], "the differences of two measures come last"
+    assert differences.names == ("held-out loss", "exact match")
+    assert columns["token-cleaning minus random"][1].text.startswith("+40.0")
+    assert result_columns(view.rows) == table.columns, "the differences in several measures are a table of their own"
     assert "over 1 seed and 20 examples" in table.footnotes[0]
     printed_table = " ".join(shown(lambda console: print_results(view, console)).split())
     page = unescape(Report(view, 2).render())

@@ -29,6 +29,25 @@ def test_steps_double_the_field_halves_and_seeds_are_added():
     assert found.trainings == 16 + 2 * 10 + 3 * 7 + 3 * 3
 
 
+def test_the_true_mask_counts_and_is_the_last_to_be_left_out():
+    mask = Candidate("marked", 0.8)
+
+    def within(budget):
+        return plan_search(CANDIDATES[:4], 3, 3, 100, ONE_A_PROBE, budget, str, mask)
+
+    most = within(math.inf)
+    assert most.ceiling is not None
+    assert (most.ceiling.steps, most.ceiling.seeds, most.ceiling.trainings) == (100, 3, 6)
+    assert most.trainings == plan(4).trainings + 6
+    least = plan(2).trainings
+    assert [len(within(budget).candidates) for budget in (most.trainings, most.trainings - 1, least + 6)] == [4, 3, 2]
+    assert within(least + 6).true_mask == mask
+    assert within(least + 5).true_mask is None
+    assert within(least).trainings == least
+    with pytest.raises(TokensieveError, match=f"needs {least}"):
+        within(least - 1)
+
+
 def test_one_candidate_is_confirmed_at_once_and_two_need_one_rung():
     assert plan(1).rungs == ()
     assert [one.candidates for one in plan(2).rungs] == [2]

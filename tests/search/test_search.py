@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.search.halving import ONE_A_PROBE, Candidate, plan_search
-from tokensieve.search.search import Probe, confirm, confirms, run_search
+from tokensieve.search.search import Probe, confirm, confirms, judge_ceiling, run_search
 
 CANDIDATES = [Candidate(method, fraction) for fraction in (0.5, 0.7) for method in ("a", "b", "c")]
 BEST = CANDIDATES[4]
@@ -28,8 +28,8 @@ class Made:
 
     def __call__(self, label, candidate, steps, seeds, /):
         self.asked.append((label, candidate, steps, tuple(seeds)))
-        confirming = label == "confirmation"
-        gain = self.fresh if confirming and self.fresh is not None else self.gains.get(candidate, -0.1)
+        confirming = label in ("confirmation", "ceiling")
+        gain = self.fresh if label == "confirmation" and self.fresh is not None else self.gains.get(candidate, -0.1)
         generator = np.random.default_rng([len(self.asked), *seeds])
         counts = np.arange(1, ROWS + 1)
         own, full, random = 3 + self.noise * generator.normal(size=(3, len(seeds), ROWS))
@@ -41,9 +41,9 @@ class Made:
         return Probe(own * counts, full * counts, random * counts, counts)
 
 
-def search(made, lower_is_better=True):
+def search(made, lower_is_better=True, plan=PLAN):
     shown = []
-    found = run_search(PLAN, 0, CONFIRMING, lower_is_better, made, shown.append)
+    found = run_search(plan, 0, CONFIRMING, lower_is_better, made, shown.append)
     assert tuple(shown) == found.entries
     return found
 
@@ -74,6 +74,56 @@ def test_a_table_has_the_means_of_the_rows_that_it_sees():
     naive = [again.own[0, row] for row in range(ROWS) if not CONFIRMING[row]]
     counts = [again.counts[row] for row in range(ROWS) if not CONFIRMING[row]]
     assert entry.own == pytest.approx(sum(naive) / sum(counts))
+
+
+MASK = Candidate("marked", 0.8)
+MARKED = plan_search(CANDIDATES, 3, 4, 80, ONE_A_PROBE, math.inf, str, MASK)
+
+
+@pytest.mark.parametrize("lower_is_better", [True, False])
+def test_a_winner_is_told_what_share_of_the_true_masks_gain_it_has(lower_is_better):
+    made = Made({BEST: 0.1, MASK: 0.4}, fresh=None, sign=-1 if lower_is_better else 1)
+    found = search(made, lower_is_better, MARKED)
+    assert made.asked[-2:] == [("confirmation", BEST, 80, (3, 4, 5, 6)), ("ceiling", MASK, 80, (3, 4, 5, 6))]
+    assert found.recommended == BEST
+    ceiling = found.ceiling
+    assert ceiling is not None
+    assert ceiling.opened
+    assert abs(ceiling.against_random.value) == pytest.approx(0.4, abs=0.01)
+    assert abs(ceiling.against_full.value) == pytest.approx(0.4, abs=0.01)
+    assert ceiling.recovered is not None
+    assert ceiling.recovered.value == pytest.approx(0.25, abs=0.03)
+    assert ceiling.recovered.low < 0.25 < ceiling.recovered.high
+
+
+def test_the_share_is_of_the_way_from_the_winners_own_control_to_the_true_mask():
+    ones = np.ones(ROWS, dtype=np.int64)
+
+    def of(own, random):
+        generator = np.random.default_rng(1)
+        noise = 0.01 * generator.normal(size=(3, 4, ROWS))
+        return Probe(own + noise[0], 3 + noise[1], random + noise[2], ones)
+
+    found = judge_ceiling(of(2.6, 2.9), of(2.8, 3.2), True)
+    assert found.recovered is not None
+    assert found.recovered.value == pytest.approx((3.2 - 2.8) / (3.2 - 2.6), abs=0.02)
+    assert judge_ceiling(of(2.6, 2.9), None, True).recovered is None
+
+
+def test_a_true_mask_that_is_no_better_than_random_says_that_nothing_can_pay():
+    ceiling = search(Made({BEST: 0.2, MASK: 0.0}), plan=MARKED).ceiling
+    assert ceiling is not None
+    assert not ceiling.opened
+    assert ceiling.recovered is None
+
+
+def test_the_ceiling_is_trained_where_nothing_is_confirmed_too():
+    made = Made({MASK: 0.2})
+    found = search(made, plan=MARKED)
+    assert found.confirmation is None
+    assert found.ceiling is not None
+    assert found.ceiling.opened
+    assert [label for label, *_ in made.asked if not label.startswith("rung")] == ["ceiling"]
 
 
 def test_what_was_lucky_is_not_confirmed():

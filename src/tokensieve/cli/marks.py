@@ -8,12 +8,18 @@ from typing import Annotated
 import tyro
 
 from tokensieve.cli.common import Json, pairs, print_json, quiet
-from tokensieve.cli.stages import Overrides, given_recipe
+from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
 
 
 def ceiling(
-    arguments: Overrides = (), /, *, measure: str | None = None, worth: float = 0.02, as_json: Json = False
+    arguments: Overrides = (),
+    /,
+    *,
+    measure: str | None = None,
+    worth: float = 0.02,
+    dry_run: bool = False,
+    as_json: Json = False,
 ) -> None:
     """Find out how much any selection of tokens could gain on marked data, and say so in a sentence.
 
@@ -23,17 +29,24 @@ def ceiling(
     For example:
       tokensieve ceiling recipe.yaml data=marked.jsonl
       tokensieve ceiling recipe.yaml data=marked.jsonl 'seeds=[0,1,2,3,4]' --worth 0.05
+      tokensieve ceiling recipe.yaml data=marked.jsonl --dry-run
 
     Args:
         arguments: the recipe, whose method and controls are not used, and keys that override it.
         measure: what the models are judged by, such as held_out; the first that the recipe measures if not given.
         worth: the smallest gain that matters: nats of a loss, or a share.
+        dry_run: check everything except the weights, show what would be trained, and stop.
         as_json: print JSON.
     """
     recipe = given_recipe(arguments)
     quiet()
-    from tokensieve.pipeline.ceiling import find_ceiling
+    from tokensieve.pipeline.ceiling import ceiling_lines, find_ceiling
 
+    if dry_run:
+        from tokensieve.progress import StageProgress
+
+        print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
+        return
     found = find_ceiling(recipe, measure, worth)
     if as_json:
         print_json(found.to_json())

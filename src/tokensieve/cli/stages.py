@@ -119,7 +119,7 @@ def search(
     from tokensieve.progress import StageProgress
 
     if dry_run:
-        _print_lines(pipeline.search_lines(recipe, StageProgress()), as_json)
+        print_dry_run(pipeline.search_lines(recipe, StageProgress()), as_json)
         return
     report = pipeline.search(recipe, StageProgress())
     if as_json:
@@ -156,7 +156,7 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
         from tokensieve.pipeline.dry_run import dry_run as check
         from tokensieve.progress import StageProgress
 
-        _print_lines(check(recipe, StageProgress()), as_json)
+        print_dry_run(check(recipe, StageProgress()), as_json)
         return
     from tokensieve.pipeline import search as pipeline
 
@@ -184,7 +184,7 @@ def given_recipe(arguments: Sequence[str]) -> Recipe:
     return load_recipe(Path(recipes[0]) if recipes else None, overrides)
 
 
-def _print_lines(lines: Sequence[str], as_json: bool) -> None:
+def print_dry_run(lines: Sequence[str], as_json: bool) -> None:
     """Print what a dry run says."""
     print_json({"dry_run": list(lines)}) if as_json else print("\n".join(lines))
 
@@ -204,7 +204,7 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
     view = load_run(folder)
     page = view.run_folder.page
     if as_json:
-        from tokensieve.report.table import results_json
+        from tokensieve.report.as_json import results_json
 
         print_json({**results_json(view), "page": str(page) if until == "report" else None})
         return

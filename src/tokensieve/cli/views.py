@@ -247,7 +247,7 @@ def show(
     view = load_run(run)
     number = example if row is None else view.number_of_row(row)
     if as_json:
-        from tokensieve.report.table import example_json
+        from tokensieve.report.as_json import example_json
 
         print_json(example_json(view, number, arm or view.method))
         return

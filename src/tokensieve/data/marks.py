@@ -18,6 +18,9 @@ CHANGED = "corrected"
 KEYS = ("spans", "corrected")
 """Keys of a message, and columns of a row with one answer, that hold marks and the corrected answer."""
 
+FEW_MARKED, ENOUGH_MARKED = 50, 200
+"""Marked rows below which nothing is concluded from marks, and as many as are enough to try."""
+
 _EXAMPLE = 'such as [[0, 4]], [[0, 4, "wrong"]] or [{"start": 0, "end": 4, "type": "wrong"}]; or data.ignore: [spans]'
 _WORD = re.compile(r"\S+")
 

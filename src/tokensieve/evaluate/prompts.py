@@ -43,6 +43,16 @@ def last_answer(row: Converted, encoder: Encoder) -> tuple[Converted, str]:
     return before_message(row, answers[-1]), content
 
 
+def corrected_answer(row: Converted) -> str | None:
+    """Return what corrects the last answer of a row; None where nothing does."""
+    if isinstance(row, PlainText):
+        return row.corrected
+    if isinstance(row, Tokenised):
+        return None
+    answers = [number for number, message in enumerate(row.messages) if message["role"] == "assistant"]
+    return row.corrected.get(answers[-1]) if answers else None
+
+
 def before_message(conversation: Conversation, number: int) -> Conversation:
     """Return the messages before one of a conversation."""
     return Conversation(conversation.messages[:number], conversation.tools)

@@ -3,6 +3,9 @@
 A text whose row has a prompt is measured after this prompt. Every other one is measured after a prompt of the held-out
 data: text ``i`` of ``m`` after prompt ``i * n // m`` of ``n``, so that the texts spread evenly over the prompts in the
 order of both files.
+
+Whether a model would rather stop is measured after a good answer: that of the held-out prompt, or the `corrected`
+answer of a row with a prompt of its own. Without one there is no place where stopping would be right.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from tokensieve.evaluate.exact_match import Question, question
 from tokensieve.evaluate.prompts import (
     as_examples,
     asks,
+    corrected_answer,
     digest,
     encode_within,
     last_answer,
@@ -38,8 +42,8 @@ class Unwanted:
 
     Attributes:
         texts: prompts with the texts after them, whose tokens alone have labels, without a turn end.
-        ends: held-out prompts and answers up to the turn end, which alone has a label; one for each text that follows a
-            held-out prompt whose answer ends with a turn end.
+        ends: prompts and good answers up to the turn end, which alone has a label; one for each text whose prompt has
+            a good answer that ends with a turn end.
         begins: the same with the first token of the text in place of the turn end.
         questions: the prompts, each once, with an unwanted text as the answer.
         contents: every text.
@@ -82,7 +86,7 @@ def read_unwanted(data: DataSettings, held_out: DataSettings | None, encoder: En
     on_error = BadRows(data)
     rows = list(_taken_apart(data, encoder, on_error))
     on_error.check(len(rows))
-    lacking = [place for place, (_, prompt, _) in enumerate(rows) if not asks(prompt)]
+    lacking = [place for place, (_, prompt, *_) in enumerate(rows) if not asks(prompt)]
     prompts: dict[int, tuple[Converted, str]] = {}
     if lacking:
         known = _held_out_prompts(held_out, encoder) if held_out else []
@@ -94,9 +98,10 @@ def read_unwanted(data: DataSettings, held_out: DataSettings | None, encoder: En
                 hint="evaluate.held_out: rows with prompts; or give the rows prompts of their own",
             )
         prompts = {place: known[i * len(known) // len(lacking)] for i, place in enumerate(lacking)}
-    after = [prompts[place][0] if place in prompts else prompt for place, (_, prompt, _) in enumerate(rows)]
-    texts = [text for _, _, text in rows]
-    numbers = [number for number, _, _ in rows]
+    after = [prompts[place][0] if place in prompts else prompt for place, (_, prompt, *_) in enumerate(rows)]
+    good = [prompts[place][1] if place in prompts else answer for place, (*_, answer) in enumerate(rows)]
+    texts = [text for _, _, text, _ in rows]
+    numbers = [number for number, *_ in rows]
     encoded = encode_within(
         [with_answer(prompt, text, encoder) for prompt, text in zip(after, texts, strict=True)],
         encoder,
@@ -108,7 +113,7 @@ def read_unwanted(data: DataSettings, held_out: DataSettings | None, encoder: En
     for number, prompt, text in zip(numbers, after, texts, strict=True):
         asked = question(number, prompt, text, encoder)
         questions.setdefault(tuple(asked.prompt_ids), asked)
-    pairs = [(numbers[place], *prompts[place], texts[place]) for place in lacking]
+    pairs = list(zip(numbers, after, good, texts, strict=True))
     return Unwanted(
         with_labels_at(examples, ~ends),
         *_stops(pairs, encoder, data.max_length),
@@ -161,7 +166,10 @@ def _answers(examples: Examples, turn_end_ids: Sequence[int]) -> list[set[bytes]
     return found
 
 
-def _taken_apart(data: DataSettings, encoder: Encoder, on_error: BadRows) -> Iterable[tuple[int, Converted, str]]:
+def _taken_apart(
+    data: DataSettings, encoder: Encoder, on_error: BadRows
+) -> Iterable[tuple[int, Converted, str, str | None]]:
+    """Yield number, prompt, unwanted text and good answer, which a row may have as `corrected`."""
     for batch, _ in converted_rows(data, on_error):
         for row, converted in batch:
             try:
@@ -171,7 +179,7 @@ def _taken_apart(data: DataSettings, encoder: Encoder, on_error: BadRows) -> Ite
             except TokensieveError as error:
                 on_error(row.bad(error))
                 continue
-            yield row.number, prompt, text
+            yield row.number, prompt, text, corrected_answer(converted)
 
 
 def _held_out_prompts(data: DataSettings, encoder: Encoder) -> list[tuple[Converted, str]]:
@@ -189,18 +197,20 @@ def _held_out_prompts(data: DataSettings, encoder: Encoder) -> list[tuple[Conver
 
 
 def _stops(
-    pairs: Sequence[tuple[int, Converted, str, str]], encoder: Encoder, max_length: int | None
+    pairs: Sequence[tuple[int, Converted, str | None, str]], encoder: Encoder, max_length: int | None
 ) -> tuple[Examples | None, Examples | None]:
     """Return complete answers with their turn end, and with the first token of an unwanted text in its place.
 
     Args:
-        pairs: number of the text's row, prompt, held-out answer and unwanted text.
+        pairs: number of the text's row, prompt, good answer and unwanted text; those without a good answer are left
+            out.
         encoder: tokenizer and chat template.
         max_length: tokens of the longest example; of a longer one the end is taken.
     """
     ends, begins, numbers = [], [], []
-    answered = encoder.encode([with_answer(prompt, answer, encoder) for _, prompt, answer, _ in pairs])
-    for (number, _, _, text), one in zip(pairs, answered, strict=True):
+    answerable = [(number, with_answer(prompt, good, encoder), text) for number, prompt, good, text in pairs if good]
+    answered = encoder.encode([row for _, row, _ in answerable])
+    for (number, _, text), one in zip(answerable, answered, strict=True):
         if isinstance(one, TokensieveError):
             raise one
         trainable = np.flatnonzero(one.labels != IGNORE_INDEX)

@@ -14,30 +14,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tokensieve.data.marks import ENOUGH_MARKED, FEW_MARKED
 from tokensieve.data.prepare import converted_rows
+from tokensieve.data.sources import sources_elsewhere
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.differences import PairedDifference
+from tokensieve.pipeline.dry_run import dry_run
+from tokensieve.pipeline.judged import measures_set_up
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import run
+from tokensieve.progress import StageProgress
+from tokensieve.report.cells import Column, ResultTable, figure_cell, in_unit, signed
+from tokensieve.report.difference_table import difference_cell
 from tokensieve.report.differences import ComparedRow, Difference, differences
-from tokensieve.report.table import (
-    Column,
-    ResultTable,
-    difference_cell,
-    figure_cell,
-    in_unit,
-    kept_cell,
-    signed,
-)
+from tokensieve.report.table import kept_cell
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.view import RunView, load_run
 
 ARMS = {"full": "full", "random": "random", "marked": "true mask", "marked-2": "anti-mask"}
 """The arms of the run, and what the table calls them."""
 CORRECTED = "corrected answers"
-FEW_MARKED = 50
-"""Marked rows below which the verdict asks for more."""
-_TO_TRY = 200
 _SEEDS = 3
 
 Verdict = Literal["pays", "as good as full", "cannot pay", "unclear"]
@@ -128,12 +124,44 @@ def find_ceiling(recipe: Recipe, measure: str | None, worth: float) -> Ceiling:
     return read_ceiling(views[0], views[1] if len(views) > 1 else None, measure, worth)
 
 
+def ceiling_lines(recipe: Recipe, measure: str | None, worth: float, progress: StageProgress) -> list[str]:
+    """Check a recipe, and return what its ceiling would train, line by line.
+
+    Args:
+        recipe: as for `find_ceiling`.
+        measure: likewise.
+        worth: likewise.
+        progress: where progress and warnings are shown.
+
+    Raises:
+        TokensieveError: the first thing that would make the ceiling fail.
+    """
+    masks = _mask_recipe(recipe, measure, worth)
+    away = sources_elsewhere(recipe.data)
+    *lines, checked = dry_run(masks, progress)
+    lines.insert(0, f"judged by {measure or measures_set_up(masks.evaluate)[0]}, in {masks.output}")
+    trainings = len(ARMS) * len(masks.seeds)
+    if away:
+        lines.append("corrected answers: trained on where rows have them, which cannot be seen here")
+    elif _has_corrected(recipe):
+        corrected = _corrected_recipe(recipe, masks)
+        *more, _ = dry_run(corrected, progress)
+        lines += [f"corrected answers, in {corrected.output}:", *(f"  {line}" for line in more)]
+        trainings += len(corrected.seeds)
+    return [*lines, f"in all: {trainings} trainings, less those that the store has", checked]
+
+
 def ceiling_recipes(recipe: Recipe, measure: str | None, worth: float) -> tuple[Recipe, Recipe | None]:
     """Return the recipes of the masks and of the corrected answers; None for the latter where no row has one.
 
     Raises:
         TokensieveError: nothing to judge by, no training, or a measure that does not exist.
     """
+    masks = _mask_recipe(recipe, measure, worth)
+    return masks, _corrected_recipe(recipe, masks) if _has_corrected(recipe) else None
+
+
+def _mask_recipe(recipe: Recipe, measure: str | None, worth: float) -> Recipe:
     if measure is not None and measure not in MEASURES:
         raise TokensieveError(
             f"unknown measure '{measure}'{did_you_mean(measure, MEASURES)}",
@@ -145,15 +173,26 @@ def ceiling_recipes(recipe: Recipe, measure: str | None, worth: float) -> tuple[
     if recipe.train is None:
         raise TokensieveError("a ceiling trains models", where="recipe: train", hint="leave out train: null")
     evaluate = dataclasses.replace(recipe.evaluate, tasks=())
-    if evaluate == dataclasses.replace(type(evaluate)(), batch_size=evaluate.batch_size):
+    ready = measures_set_up(evaluate)
+    if not ready:
         raise TokensieveError(
             "there is nothing to judge the models by",
             where="recipe: evaluate",
             hint="evaluate: {held_out: FILE} with answers that are good",
         )
+    if measure is not None and measure not in ready:
+        section = MEASURES[measure].section(measure)
+        raise TokensieveError(
+            f"the models are to be judged by {measure}, and the recipe has no evaluate.{section}",
+            where="--measure",
+            hint=f"one of: {', '.join(ready)}",
+        )
     seeds = recipe.seeds or tuple(range(recipe.seed, recipe.seed + _SEEDS))
-    common = dataclasses.replace(
+    return dataclasses.replace(
         recipe,
+        output=f"{recipe.output}-ceiling",
+        method={"name": "marked"},
+        controls=({"name": "full"}, {"name": "random"}, {"name": "marked", "keep": "marked"}),
         models={"base": recipe.models["base"]} if "base" in recipe.models else {},
         store=str(recipe.store_folder),
         seed=0,
@@ -162,12 +201,11 @@ def ceiling_recipes(recipe: Recipe, measure: str | None, worth: float) -> tuple[
         select=dataclasses.replace(recipe.select, threshold=None),
         evaluate=evaluate,
     )
-    controls = ({"name": "full"}, {"name": "random"}, {"name": "marked", "keep": "marked"})
-    masks = dataclasses.replace(common, output=f"{recipe.output}-ceiling", method={"name": "marked"}, controls=controls)
-    if not _has_corrected(recipe):
-        return masks, None
-    return masks, dataclasses.replace(
-        common,
+
+
+def _corrected_recipe(recipe: Recipe, masks: Recipe) -> Recipe:
+    return dataclasses.replace(
+        masks,
         output=f"{recipe.output}-corrected",
         data=dataclasses.replace(recipe.data, answers="corrected"),
         method={"name": "full"},
@@ -226,7 +264,7 @@ def conclude(
     seen = f"the smallest effect you could see is {_amount(against_random.detectable, measure)}"
     more = ""
     if marked_rows < FEW_MARKED:
-        more = f"; only {marked_rows} rows are marked, and {_TO_TRY} are enough to try"
+        more = f"; only {marked_rows} rows are marked, and {ENOUGH_MARKED} are enough to try"
     lowest, highest = _gains(against_random, measure)
     if highest < worth and not more:
         return "cannot pay", f"no selection of tokens can pay here: the true mask is {random}; {seen}"

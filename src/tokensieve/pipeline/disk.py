@@ -1,10 +1,10 @@
-"""The room that a run takes on disk, by estimate, against what is free."""
+"""The room that a run or a search takes on disk, by estimate, against what is free."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.loading import local_folder
 from tokensieve.pipeline.plan import Plan
 from tokensieve.pipeline.recipe import train_settings
+from tokensieve.search.halving import SearchPlan
 from tokensieve.store.atomic import gives_links
 from tokensieve.train.settings import TrainSettings
 
@@ -23,17 +24,19 @@ _BYTES_OF_JSON = 24
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that a run writes.
+    """Bytes that a run or a search writes.
 
     Attributes:
         store: to the store alone.
         output: to the run folder alone.
         models: of models that stand in both.
+        again: of further copies of these in the run folder, which take room only where there are no links.
     """
 
     store: int
     output: int
     models: int
+    again: int = 0
 
     def by_folder(self, store: Path, output: Path, one_disk: bool, links: bool) -> Mapping[Path, int]:
         """Return the bytes that each disk gets, by a folder of it.
@@ -45,8 +48,8 @@ class Room:
             links: whether a model can stand in both without a second copy.
         """
         if one_disk:
-            return {output: self.store + self.output + self.models * (1 if links else 2)}
-        return {store: self.store + self.models, output: self.output + self.models}
+            return {output: self.store + self.output + self.models + (0 if links else self.models + self.again)}
+        return {store: self.store + self.models, output: self.output + self.models + self.again}
 
 
 def room_needed(plan: Plan, examples: ExampleStore, weights: int) -> Room:
@@ -58,18 +61,45 @@ def room_needed(plan: Plan, examples: ExampleStore, weights: int) -> Room:
         weights: bytes of the base.
     """
     recipe, tokens, seeds = plan.recipe, examples.counts.tokens, len(plan.recipe.training_seeds)
-    statistics = 4 * tokens * sum(len(specs) for specs in plan.statistics.values())
     selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
     cleaned = tokens * selections * (_BYTES_A_TOKEN + (_BYTES_OF_JSON if recipe.select.jsonl else 0))
-    warm_ups = [train_settings(plan.train, one.warm_up.train) for one in recipe.models.values() if one.warm_up]
-    made = sum(_model(settings, weights) for settings in warm_ups)
     # A schedule that trains writes its model to the run folder, and not to the store.
     trained = [arm.schedule.trains for arm in plan.arms for _ in range(seeds)] if recipe.train is not None else []
     model = _model(plan.train, weights)
+    store = _before_arms(plan, examples, weights, [plan.train] if trained else [])
+    return Room(store, cleaned + model * sum(trained), model * (len(trained) - sum(trained)))
+
+
+def search_room(plan: Plan, search: SearchPlan, examples: ExampleStore, weights: int) -> Room:
+    """Return what a search writes at most: all statistics, and every probe.
+
+    Each model is trained once into the store. Each probe has its method, `full` and `random` with each seed, and the
+    cleaned data of all three.
+
+    Args:
+        plan: of a run with every method, which measures the statistics.
+        search: what is trained.
+        examples: the pool.
+        weights: bytes of the base.
+    """
+    cleaned = (
+        examples.counts.tokens * _BYTES_A_TOKEN * sum(one.candidates * (2 + one.seeds) for one in search.every_rung)
+    )
+    placed = sum(one.candidates * 3 * one.seeds for one in search.every_rung)
+    model = _model(plan.train, weights)
+    store = _before_arms(plan, examples, weights, [plan.train])
+    return Room(store, cleaned, model * search.trainings, model * (placed - search.trainings))
+
+
+def _before_arms(plan: Plan, examples: ExampleStore, weights: int, arms: Sequence[TrainSettings]) -> int:
+    """Return the bytes of statistics, of models that are made to score with, and of what passes, with the arms'."""
+    statistics = 4 * examples.counts.tokens * sum(len(specs) for specs in plan.statistics.values())
+    models = plan.recipe.models.values()
+    warm_ups = [train_settings(plan.train, one.warm_up.train) for one in models if one.warm_up]
+    made = sum(_model(settings, weights) for settings in warm_ups)
     # Full training writes, for the time of a checkpoint, Adam's two moments and the weights again.
-    full = [settings.lora is None for settings in (*warm_ups, *([plan.train] if trained else []))]
-    passing = 4 * weights if any(full) else weights // 4
-    return Room(statistics + made + passing, cleaned + model * sum(trained), model * (len(trained) - sum(trained)))
+    full = any(settings.lora is None for settings in (*warm_ups, *arms))
+    return statistics + made + (4 * weights if full else weights // 4)
 
 
 def check_disk(plan: Plan, examples: ExampleStore) -> None:
@@ -78,19 +108,51 @@ def check_disk(plan: Plan, examples: ExampleStore) -> None:
     Raises:
         TokensieveError: less is free than the run needs.
     """
-    base = local_folder(plan.base.path, plan.base.revision, weights=False)
-    weights = sum(path.stat().st_size for path in base.glob("*.safetensors"))
-    store, output = _existing(plan.recipe.store_folder), _existing(Path(plan.recipe.output))
-    one_disk = store.stat().st_dev == output.stat().st_dev
-    room = room_needed(plan, examples, weights).by_folder(store, output, one_disk, one_disk and gives_links(store))
-    for folder, need in room.items():
+    room = room_needed(plan, examples, _weights(plan))
+    _check(plan, room, "run", "give another output and store, or set select.jsonl: false")
+
+
+def check_search_disk(plan: Plan, search: SearchPlan, examples: ExampleStore) -> None:
+    """Refuse to start a search whose probes the disk cannot hold; arguments as for `search_room`.
+
+    Raises:
+        TokensieveError: less is free than the search needs.
+    """
+    room = search_room(plan, search, examples, _weights(plan))
+    _check(plan, room, "search", "give another output and store, a smaller budget, or train with train.lora")
+
+
+def search_disk_line(plan: Plan, search: SearchPlan, examples: ExampleStore) -> str:
+    """Return what a search needs at most and what is free, for a dry run; arguments as for `search_room`."""
+    needs = _by_folder(plan, search_room(plan, search, examples, _weights(plan)))
+    told = (
+        f"about {need / 1e9:.1f} GB at most in {folder}, where {shutil.disk_usage(folder).free / 1e9:.1f} GB are free"
+        for folder, need in needs.items()
+    )
+    return f"disk: {'; '.join(told)}"
+
+
+def _check(plan: Plan, room: Room, what: str, way_out: str) -> None:
+    for folder, need in _by_folder(plan, room).items():
         free = shutil.disk_usage(folder).free
         if need > free:
             raise TokensieveError(
-                f"the run needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+                f"the {what} needs about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
                 where=str(folder),
-                hint="free some room, give another output and store, or set select.jsonl: false",
+                hint=f"free some room, {way_out}",
             )
+
+
+def _by_folder(plan: Plan, room: Room) -> Mapping[Path, int]:
+    store, output = _existing(plan.recipe.store_folder), _existing(Path(plan.recipe.output))
+    one_disk = store.stat().st_dev == output.stat().st_dev
+    return room.by_folder(store, output, one_disk, one_disk and gives_links(store))
+
+
+def _weights(plan: Plan) -> int:
+    """Return the bytes of the base."""
+    base = local_folder(plan.base.path, plan.base.revision, weights=False)
+    return sum(path.stat().st_size for path in base.glob("*.safetensors"))
 
 
 def _model(settings: TrainSettings, weights: int) -> int:

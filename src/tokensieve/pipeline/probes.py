@@ -37,10 +37,9 @@ class Table:
         if (found := self._read(folder, candidate, seeds)) is not None:
             return found
         # In a rung all methods share one random control at a fraction; what is confirmed has one of exactly its size.
-        exact = label == "confirmation"
+        exact = not label.startswith("rung")
         random = {"name": "random"} if exact else {"name": "random", "fraction": candidate.fraction}
-        method = {**self._work.methods[candidate.method], "fraction": candidate.fraction}
-        recipe = self._work.probe_recipe(folder.path, method, steps, seeds)
+        recipe = self._work.probe_recipe(folder.path, self._work.choice(candidate), steps, seeds)
         recipe = dataclasses.replace(recipe, controls=({"name": "full"}, random))
         try:
             run_recipe(recipe, "evaluate", progress=False)
@@ -64,7 +63,7 @@ class Table:
 
     def _read(self, folder: RunFolder, candidate: Candidate, seeds: Sequence[int]) -> Probe | None:
         """Return the results of a probe; None where it is not finished."""
-        name = str(self._work.methods[candidate.method]["name"])
+        name = str(self._work.choice(candidate)["name"])
         arms: list[Outcomes] = []
         for arm in (name, "full", "random"):
             found = read_outcomes(folder.arm(arm), self._work.recipe.search.measure, seeds[0])

@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from tokensieve.data.datasets_private import offline
+from tokensieve.data.prepare import hash_examples
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
+from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
-from tokensieve.pipeline.leaks import HELD_OUT
+from tokensieve.pipeline.judged import measures_set_up
+from tokensieve.pipeline.leaks import EVALUATED, HELD_OUT
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.probes import Table
 from tokensieve.pipeline.recipe import Recipe
@@ -100,7 +102,8 @@ def search_lines(recipe: Recipe, progress: StageProgress) -> list[str]:
     probes = recipe.search.probes
     plan = work.plan_for(ONE_A_PROBE, np.inf if probes is None else probes)
     report = work.report_of(plan)
-    lines = [f"candidates: {', '.join(one.name for one in plan.candidates)}", *report.plan_lines, *report.notes]
+    disk = search_disk_line(work.inputs.plan, plan, work.inputs.examples)
+    lines = [f"candidates: {', '.join(one.name for one in plan.candidates)}", *report.plan_lines, disk, *report.notes]
     if probes is None:
         lines.append(f"at most that, as far as {in_minutes(recipe.search.seconds)} pay for it")
     return [*lines, "ok: everything but the weights was checked"]
@@ -134,7 +137,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
     rows = search_rows(inputs, recipe.search.measure)
     work = SearchWork(recipe, everything, inputs, methods, measure, rows)
     if recipe.search.probes is not None:
-        work.plan_for(ONE_A_PROBE, recipe.search.probes)
+        work.check_disk(work.plan_for(ONE_A_PROBE, recipe.search.probes))
     return work
 
 
@@ -146,7 +149,7 @@ def _measure(recipe: Recipe) -> Measure:
             where="recipe: search.measure",
             hint=f"one of: {', '.join(MEASURES)}",
         )
-    ready = [other for other, measure in MEASURES.items() if _is_set_up(evaluate, measure.section(other))]
+    ready = measures_set_up(evaluate)
     if name not in ready:
         section = MEASURES[name].section(name)
         raise TokensieveError(
@@ -158,22 +161,22 @@ def _measure(recipe: Recipe) -> Measure:
     return MEASURES[name]
 
 
-def _is_set_up(evaluate: EvaluateSettings, section: str) -> bool:
-    settings = getattr(evaluate, section)
-    return settings is not None and bool(settings.files)
-
-
 def _refuse_overlap(inputs: Inputs) -> None:
-    """Refuse held-out rows that are trained on: they would reward whatever learns them by heart."""
-    if inputs.held_out is None:
-        return
-    tested = inputs.held_out.hashed(data_sets(inputs.plan.recipe)[HELD_OUT])
+    """Refuse rows that a search decides by and trains on: they would reward whatever learns them by heart.
+
+    A run warns of them, since its user reads the warning beside the result; a search would decide by them.
+    """
     trained = {"data": inputs.examples, **{f"models.{role}.warm_up": one for role, one in inputs.warm_ups.items()}}
-    for key, examples in trained.items():
-        if len(both := shared(tested.hashes, examples.hashes)):
-            raise TokensieveError(
-                f"{len(both):,} of {len(tested.hashes):,} held-out examples are in {key}.files too, token by token "
-                f"({tested.places(both)})",
-                where="recipe: evaluate.held_out",
-                hint="leave them out of one of both",
-            )
+    for key, settings in data_sets(inputs.plan.recipe).items():
+        if key not in EVALUATED:
+            continue
+        held_out = inputs.held_out if key == HELD_OUT else None
+        tested = held_out.hashed(settings) if held_out is not None else hash_examples(settings, inputs.encoder)
+        for name, examples in trained.items():
+            if len(both := shared(tested.hashes, examples.hashes)):
+                raise TokensieveError(
+                    f"{len(both):,} of {len(tested.hashes):,} {EVALUATED[key]} are in {name}.files too, token by token "
+                    f"({tested.places(both)})",
+                    where=f"recipe: {key}",
+                    hint="leave them out of one of both",
+                )

@@ -54,7 +54,8 @@ def _hashes(inputs: Inputs, measure: str) -> UInt64:
     """Return uint64 ``[rows]``, the hash of the content of each row in the order of the measure's results.
 
     Raises:
-        TokensieveError: no unwanted text follows a complete answer, so that nothing tells whether the model would stop.
+        TokensieveError: no unwanted text has a complete good answer, so that nothing tells whether the model would
+            stop.
     """
     data = inputs.evaluation
     if measure == "held_out":
@@ -72,9 +73,10 @@ def _hashes(inputs: Inputs, measure: str) -> UInt64:
         return _of_examples(data.unwanted.texts)
     if data.unwanted.begins is None:
         raise TokensieveError(
-            "no unwanted text follows a held-out answer that ends with a turn end",
+            "no unwanted text has a good answer that ends with a turn end, after which a model could stop",
             where="recipe: search.measure",
-            hint="give evaluate.held_out rows with answers, and texts without prompts; or search.measure: unwanted",
+            hint="give evaluate.held_out rows with answers, and texts without prompts; or rows with prompts a "
+            "`corrected` answer; or search.measure: unwanted",
         )
     return _of_examples(data.unwanted.begins)
 

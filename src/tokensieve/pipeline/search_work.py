@@ -15,6 +15,7 @@ import numpy as np
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.pipeline.candidates import candidates
+from tokensieve.pipeline.disk import check_search_disk
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
 from tokensieve.pipeline.search_rows import SearchRows
@@ -29,6 +30,8 @@ from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_object, write_json
 from tokensieve.train.record import last_step, read_record
 
+TRUE_MASK = "marked"
+"""The method that keeps what is not marked; it has no fraction, and is never a candidate."""
 AGAIN = "delete this folder and search again: trained models are found in the store"
 
 
@@ -67,6 +70,19 @@ class SearchWork:
         """All that could be tried."""
         return candidates(self.methods, self.recipe.search.fractions)
 
+    @property
+    def marked(self) -> tuple[int, int] | None:
+        """Rows of the data that are marked, and all of them; None without marks."""
+        counts = self.inputs.examples.counts
+        return (counts.marked["rows"], counts.examples) if self.true_mask is not None else None
+
+    @property
+    def true_mask(self) -> Candidate | None:
+        """What the marks of the data leave, with its share of the tokens; None without marks."""
+        counts = self.inputs.examples.counts
+        left = 1 - counts.marked.get("tokens", 0) / counts.trainable_tokens
+        return Candidate(TRUE_MASK, round(left, 3)) if 0 < left < 1 else None
+
     @cached_property
     def steps(self) -> int:
         """Optimizer steps of the training that the recipe asks for."""
@@ -93,9 +109,18 @@ class SearchWork:
         Raises:
             TokensieveError: a budget that does not pay for two candidates.
         """
-        settings = self.recipe.search
-        in_words = in_minutes if price.step else _probes
-        return plan_search(self.candidates, settings.rungs, settings.seeds, self.steps, price, budget, in_words)
+        settings, words = self.recipe.search, in_minutes if price.step else _probes
+        rungs, seeds, mask = settings.rungs, settings.seeds, self.true_mask
+        return plan_search(self.candidates, rungs, seeds, self.steps, price, budget, words, mask)
+
+    def check_disk(self, plan: SearchPlan) -> None:
+        """Refuse to start a search that the disk cannot hold; one that has begun goes on in the room that it has.
+
+        Raises:
+            TokensieveError: less is free than the search needs.
+        """
+        if not self.file.is_file():
+            check_search_disk(self.inputs.plan, plan, self.inputs.examples)
 
     def report_of(self, plan: SearchPlan) -> SearchReport:
         """Return a report without results."""
@@ -109,6 +134,7 @@ class SearchWork:
             int(self.rows.confirming.sum()),
             self.steps,
             self.methods,
+            self.marked,
         )
 
     def planned(self, progress: StageProgress) -> SearchReport:
@@ -128,8 +154,15 @@ class SearchWork:
             price = self._price(progress)
             left = self.recipe.search.seconds - (time.perf_counter() - start)
             report = self.report_of(self.plan_for(price, max(0.0, left)))
+            self.check_disk(report.plan)
         write_json(self.file, report.to_json())
         return report
+
+    def choice(self, candidate: Candidate) -> dict[str, Any]:
+        """Return the method of a recipe that a candidate stands for."""
+        if candidate.method == TRUE_MASK:
+            return {"name": TRUE_MASK}
+        return {**self.methods[candidate.method], "fraction": candidate.fraction}
 
     def probe_recipe(self, folder: Path, method: Mapping[str, Any], steps: int, seeds: Sequence[int]) -> Recipe:
         """Return the recipe of a probe, without controls."""

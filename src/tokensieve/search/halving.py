@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tokensieve.errors import TokensieveError
 
@@ -47,17 +48,19 @@ class Rung:
         seeds: training seeds of each candidate and control.
         candidates: candidates that are trained.
         fractions: fractions in play, at most; `random` is trained at each.
+        full: whether `full` is trained too; the ceiling has that of the confirmation.
     """
 
     steps: int
     seeds: int
     candidates: int
     fractions: int
+    full: bool = True
 
     @property
     def trainings(self) -> int:
-        """Models that are trained, with `full` and the random controls, at most."""
-        return self.seeds * (self.candidates + self.fractions + 1)
+        """Models that are trained, with the controls, at most."""
+        return self.seeds * (self.candidates + self.fractions + self.full)
 
 
 @dataclass(frozen=True)
@@ -89,16 +92,27 @@ class SearchPlan:
         candidates: those of the first rung, in order of preference.
         rungs: the selection rounds; none where there is one candidate.
         confirmation: trains the winner, `full` and `random` with seeds of their own.
+        true_mask: what the marks of the data leave, trained like the winner, to tell how much there is to gain; None
+            without marks, or where the budget does not pay for it.
     """
 
     candidates: tuple[Candidate, ...]
     rungs: tuple[Rung, ...]
     confirmation: Rung
+    true_mask: Candidate | None = None
+
+    @property
+    def ceiling(self) -> Rung | None:
+        """The training of the true mask and as many random tokens, with the seeds of the confirmation."""
+        if self.true_mask is None:
+            return None
+        return Rung(self.confirmation.steps, self.confirmation.seeds, 1, 1, full=False)
 
     @property
     def every_rung(self) -> tuple[Rung, ...]:
-        """The rungs with the confirmation at the end."""
-        return (*self.rungs, self.confirmation)
+        """The rungs with the confirmation and the ceiling at the end."""
+        ceiling = self.ceiling
+        return (*self.rungs, self.confirmation, *([ceiling] if ceiling is not None else []))
 
     @property
     def trainings(self) -> int:
@@ -123,11 +137,12 @@ def plan_search(
     price: Price,
     budget: float,
     spelled: Callable[[float], str],
+    true_mask: Candidate | None = None,
 ) -> SearchPlan:
     """Return what a search trains within a budget.
 
-    A budget that does not pay for everything first shortens the trainings, down to `FEWEST_STEPS`, and then leaves out
-    candidates, the last ones first.
+    A budget that does not pay for everything first shortens the trainings, down to `FEWEST_STEPS`, then leaves out
+    candidates, the last ones first, and at last the true mask.
 
     Args:
         candidates: method and fraction, in order of preference; at least one.
@@ -137,6 +152,7 @@ def plan_search(
         price: of a training, in the unit of the budget.
         budget: for all trainings.
         spelled: a price in words, for the message.
+        true_mask: what the marks of the data leave; None without marks.
 
     Raises:
         TokensieveError: a budget that does not pay for two candidates (for one, where there is only one) and their
@@ -144,16 +160,17 @@ def plan_search(
     """
     fewest = min(steps, FEWEST_STEPS)
 
-    def planned(count: int, longest: int) -> SearchPlan:
+    def planned(count: int, longest: int, mask: Candidate | None) -> SearchPlan:
         kept = tuple(candidates[:count])
-        return SearchPlan(kept, _rungs(kept, rungs, longest, fewest), Rung(longest, seeds, 1, 1))
+        return SearchPlan(kept, _rungs(kept, rungs, longest, fewest), Rung(longest, seeds, 1, 1), mask)
 
     least = min(2, len(candidates))
-    for count in range(len(candidates), least - 1, -1):
-        if price.of(planned(count, fewest).every_rung) <= budget:
+    masks = [None] if true_mask is None else [true_mask, None]
+    for mask, count in product(masks, range(len(candidates), least - 1, -1)):
+        if price.of(planned(count, fewest, mask).every_rung) <= budget:
             break
     else:
-        needed = price.of(planned(least, fewest).every_rung)
+        needed = price.of(planned(least, fewest, None).every_rung)
         raise TokensieveError(
             f"a search of {least} candidate{'s' if least > 1 else ''} with their controls and a confirmation with "
             f"{seeds} seeds needs {spelled(needed)}, and the budget is {spelled(budget)}",
@@ -163,11 +180,11 @@ def plan_search(
     low, high = fewest, steps
     while low < high:  # the most steps that the budget pays for
         middle = (low + high + 1) // 2
-        if price.of(planned(count, middle).every_rung) <= budget:
+        if price.of(planned(count, middle, mask).every_rung) <= budget:
             low = middle
         else:
             high = middle - 1
-    return planned(count, low)
+    return planned(count, low, mask)
 
 
 def survivors(values: Mapping[Candidate, float], lower_is_better: bool) -> tuple[Candidate, ...]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tokensieve.data.marks import ENOUGH_MARKED, FEW_MARKED
 from tokensieve.evaluate.differences import PairedDifference
 from tokensieve.search.halving import Candidate, Rung, SearchPlan
-from tokensieve.search.search import Entry, SearchResult
+from tokensieve.search.search import Ceiling, Entry, SearchResult
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SearchReport:
         confirming: held-out rows that confirm the winner.
         steps: optimizer steps of the training that the recipe asks for.
         choices: the recipe's spelling of each method, without a fraction, by its label.
+        marked: rows of the data that are marked, and all of them; None without marks.
         entries: the table so far.
         result: what it found; None until it ends.
     """
@@ -38,6 +40,7 @@ class SearchReport:
     confirming: int
     steps: int
     choices: Mapping[str, Mapping[str, Any]]
+    marked: tuple[int, int] | None = None
     entries: tuple[Entry, ...] = ()
     result: SearchResult | None = None
 
@@ -64,6 +67,7 @@ class SearchReport:
             "left_out": [asdict(one) for one in self.left_out],
             "measure": self.measure,
             "rows": {"choosing": self.choosing, "confirming": self.confirming},
+            "marked": self.marked and {"rows": self.marked[0], "of": self.marked[1]},
             "table": [asdict(one) for one in self.entries],
             "result": result
             and {
@@ -71,8 +75,10 @@ class SearchReport:
                 "recommended": result.recommended and asdict(result.recommended),
                 "confirmation": result.confirmation
                 and asdict(result.confirmation) | {"detectable": result.confirmation.detectable},
+                "ceiling": result.ceiling and asdict(result.ceiling),
                 "recipe": self.recipe_lines,
                 "sentence": self.sentence,
+                "notes": self.notes,
             },
         }
 
@@ -103,12 +109,14 @@ class SearchReport:
     @property
     def plan_lines(self) -> list[str]:
         """What is trained, rung by rung."""
-        labels = [*(f"rung {number}" for number in range(1, len(self.plan.rungs) + 1)), "confirmation"]
+        rungs = {f"rung {number}": rung for number, rung in enumerate(self.plan.rungs, 1)}
+        rungs["confirmation"] = self.plan.confirmation
         lines = [
-            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, "
-            f"{rung.steps:,} steps, {rung.seeds} seed{'s' if rung.seeds > 1 else ''}: {rung.trainings} trainings"
-            for label, rung in zip(labels, self.plan.every_rung, strict=True)
+            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, {_told(rung)}"
+            for label, rung in rungs.items()
         ]
+        if (ceiling := self.plan.ceiling) is not None:
+            lines.append(f"ceiling: the true mask and as many random tokens, {_told(ceiling)}")
         return [
             *lines,
             f"in all: {self.plan.trainings} trainings at most",
@@ -128,11 +136,36 @@ class SearchReport:
         if self.left_out:
             names = ", ".join(one.name for one in self.left_out)
             notes.append(f"left out, since the budget does not pay for them: {names}")
+        if self.marked is not None and self.plan.true_mask is None:
+            notes.append("the data has marks, and the budget does not pay for training the true mask")
+        if self.result is not None and self.result.ceiling is not None:
+            notes.append(self._ceiling_in_words(self.result.ceiling, self.result))
         return notes
 
+    def _ceiling_in_words(self, found: Ceiling, result: SearchResult) -> str:
+        assert self.marked is not None
+        marked, rows = self.marked
+        few = f", and {ENOUGH_MARKED} are enough to try" if marked < FEW_MARKED else ""
+        said = (
+            f"the true mask ({marked:,} of {rows:,} rows are marked{few}) is {self._interval(found.against_random)} "
+            f"{self.spelled_unit} against as many random tokens"
+        )
+        if not found.opened:
+            return f"{said}: not clearly better, so that no selection of tokens can be shown to pay here"
+        if found.recovered is None:
+            return f"{said}, so there is something to gain, which no candidate was seen to have"
+        share, low, high = (f"{100 * one:.0f}" for one in asdict(found.recovered).values())
+        return (
+            f"{said}; {result.winner.name} recovers {share} % ({low} to {high} %) of what the true mask gains over the "
+            "random tokens of the confirmation"
+        )
+
     def _told(self, difference: PairedDifference, p: float) -> str:
-        interval = f"{self._signed(difference.low)} to {self._signed(difference.high)}"
-        return f"{self._signed(difference.value)} ({interval}, p = {p:.2g}) {self.spelled_unit}"
+        return f"{self._interval(difference).removesuffix(')')}, p = {p:.2g}) {self.spelled_unit}"
+
+    def _interval(self, difference: PairedDifference) -> str:
+        value, low, high = (self._signed(one) for one in (difference.value, difference.low, difference.high))
+        return f"{value} ({low} to {high})"
 
     @property
     def spelled_unit(self) -> str:
@@ -154,7 +187,13 @@ def plan_of(values: Mapping[str, Any]) -> SearchPlan:
         KeyError, TypeError: a field is missing or of a wrong type.
     """
     candidates = _candidates(values["candidates"])
-    return SearchPlan(candidates, tuple(Rung(**one) for one in values["rungs"]), Rung(**values["confirmation"]))
+    rungs, mask = tuple(Rung(**one) for one in values["rungs"]), values.get("true_mask")
+    return SearchPlan(candidates, rungs, Rung(**values["confirmation"]), None if mask is None else Candidate(**mask))
+
+
+def _told(rung: Rung) -> str:
+    seeds = f"{rung.seeds} seed{'s' if rung.seeds > 1 else ''}"
+    return f"{rung.steps:,} steps, {seeds}: {rung.trainings} trainings"
 
 
 def _candidates(values: Sequence[Mapping[str, Any]]) -> tuple[Candidate, ...]:

@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Bool, Int64
 from tokensieve.data.repeats import UInt64
-from tokensieve.evaluate.differences import LEVEL, PairedDifference, holm, paired_difference
+from tokensieve.evaluate.differences import (
+    LEVEL,
+    PairedDifference,
+    Recovered,
+    holm,
+    paired_difference,
+    recovered_share,
+)
 from tokensieve.search.halving import Candidate, Rung, SearchPlan, survivors
 
 FEWEST_ROWS = 40
@@ -57,7 +64,7 @@ class Entry:
     """A line of the table: the means of a candidate and its controls over seeds and examples.
 
     Attributes:
-        stage: ``rung 1``, ``rung 2``, ... or ``confirmation``.
+        stage: ``rung 1``, ``rung 2``, ..., ``confirmation`` or ``ceiling``.
         candidate: method and fraction.
         steps: optimizer steps of each training.
         seeds: of the trainings.
@@ -98,6 +105,24 @@ class Confirmation:
 
 
 @dataclass(frozen=True)
+class Ceiling:
+    """How much there is to gain: the true mask on the rows and with the seeds of the confirmation.
+
+    Attributes:
+        against_full: the true mask minus `full`.
+        against_random: the true mask minus as many random tokens.
+        opened: whether the true mask is better than as many random tokens, with the whole 95 % interval.
+        recovered: the share of what the true mask gains over the winner's random control that the winner has; None
+            where the ceiling is not open, or no winner was confirmed.
+    """
+
+    against_full: PairedDifference
+    against_random: PairedDifference
+    opened: bool
+    recovered: Recovered | None
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """What a search found.
 
@@ -106,11 +131,13 @@ class SearchResult:
         winner: the best candidate of the last rung.
         confirmation: of the winner; None where it was not better than both controls in the last rung, so that nothing
             was left to confirm.
+        ceiling: of the data; None without marks.
     """
 
     entries: tuple[Entry, ...]
     winner: Candidate
     confirmation: Confirmation | None
+    ceiling: Ceiling | None = None
 
     @property
     def recommended(self) -> Candidate | None:
@@ -156,17 +183,23 @@ def run_search(
         return seen
 
     field, seeds = plan.candidates, plan.selection_seeds(first_seed)
+    here: dict[Candidate, Entry] = {}
     for number, rung in enumerate(plan.rungs, 1):
         label = f"rung {number}"
         for candidate in field:
             tried(label, candidate, rung, seeds[: rung.seeds], ~confirming)
         here = {one.candidate: one for one in entries if one.stage == label}
         field = survivors({candidate: here[candidate].own for candidate in field}, lower_is_better)
-        if number == len(plan.rungs) and not _promising(here[field[0]], lower_is_better):
-            return SearchResult(tuple(entries), field[0], None)
-    fresh = plan.fresh_seeds(first_seed)
-    seen = tried("confirmation", field[0], plan.confirmation, fresh, confirming)
-    return SearchResult(tuple(entries), field[0], confirm(seen, lower_is_better))
+    winner, fresh = field[0], plan.fresh_seeds(first_seed)
+    seen = None
+    if not plan.rungs or _promising(here[winner], lower_is_better):
+        seen = tried("confirmation", winner, plan.confirmation, fresh, confirming)
+    ceiling = None
+    if plan.true_mask is not None and plan.ceiling is not None:
+        mask = tried("ceiling", plan.true_mask, plan.ceiling, fresh, confirming)
+        ceiling = judge_ceiling(mask, seen, lower_is_better)
+    confirmation = confirm(seen, lower_is_better) if seen is not None else None
+    return SearchResult(tuple(entries), winner, confirmation, ceiling)
 
 
 def confirm(probe: Probe, lower_is_better: bool) -> Confirmation:
@@ -175,6 +208,23 @@ def confirm(probe: Probe, lower_is_better: bool) -> Confirmation:
     first, second = holm([one.p for one in differences])
     better = all(one.value < 0 if lower_is_better else one.value > 0 for one in differences)
     return Confirmation(differences[0], differences[1], (first, second), better and max(first, second) < LEVEL)
+
+
+def judge_ceiling(mask: Probe, winner: Probe | None, lower_is_better: bool) -> Ceiling:
+    """Judge the true mask, and what of its gain a winner has.
+
+    The ceiling is open where the true mask beats random tokens of its own number, since fewer tokens alone can cost.
+    The winner's share is of the way from its own random control to the true mask, so that 1 is as good as that.
+
+    Args:
+        mask: the true mask and its controls; two seeds and two examples at least.
+        winner: what was confirmed, on the same examples and with the same seeds; None where nothing was.
+        lower_is_better: of the measure.
+    """
+    against_full, against_random = (paired_difference(mask.own, one, mask.counts) for one in (mask.full, mask.random))
+    opened = against_random.high < 0 if lower_is_better else against_random.low > 0
+    recovered = recovered_share(winner.own, winner.random, mask.own, mask.counts) if winner and opened else None
+    return Ceiling(against_full, against_random, opened, recovered)
 
 
 def _promising(entry: Entry, lower_is_better: bool) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
+from tokensieve.report.as_json import row_json
 from tokensieve.report.differences import ComparedRow, Difference, control_differences, differences
-from tokensieve.report.table import row_json
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.streaming import read_kept

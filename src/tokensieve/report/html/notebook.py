@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.data.decoding import visible
+from tokensieve.report.cells import ResultTable, percent, plain_value
 from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
 from tokensieve.report.palette import LIGHT, css
-from tokensieve.report.table import percent, plain_value, result_table
+from tokensieve.report.table import result_table
 from tokensieve.runs import view
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -114,6 +115,18 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
 def _run_html(run: RunView) -> str:
     """Return the results of a run as a table."""
     table = result_table(run)
+    further = "".join(
+        f'<div style="{_SMALL}">{escape(heading)}</div>{_table_html(one)}' for heading, one in table.further.items()
+    )
+    return (
+        f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
+        f"method {escape(run.method)}</div>{_table_html(table)}{further}"
+        + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
+        + "</div>"
+    )
+
+
+def _table_html(table: ResultTable) -> str:
     heads = "".join(f'<th style="{_CELL}">{escape(column.title)}</th>' for column in table.columns)
     rows = []
     for place, (name, note) in enumerate(zip(table.names, table.notes, strict=True)):
@@ -122,12 +135,8 @@ def _run_html(run: RunView) -> str:
         left = _CELL.replace("right", "left", 1)
         rows.append(f'<tr><th style="{left}">{_with_note(name, note)}</th>{figures}</tr>')
     return (
-        f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
-        f"method {escape(run.method)}</div>"
         f'<table style="border-collapse:collapse;font:14px/1.4 system-ui,sans-serif;color:inherit"><thead><tr>'
         f'<th style="{_CELL}"></th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-        + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
-        + "</div>"
     )
 
 

@@ -21,11 +21,12 @@ from tokensieve.containers import Int64
 from tokensieve.ops.rules import check_range
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.cells import number, percent, spelled
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
-from tokensieve.report.table import number, percent, result_table, spelled
+from tokensieve.report.table import result_table
 from tokensieve.runs.view import RunView
 from tokensieve.store.atomic import write_text
 

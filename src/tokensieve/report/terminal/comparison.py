@@ -7,18 +7,15 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from tokensieve.report.analysis.comparison import Comparison
-from tokensieve.report.differences import AdjustedDifference, Difference
-from tokensieve.report.table import (
-    Cell,
-    Column,
-    ResultTable,
+from tokensieve.report.cells import Cell, Column, ResultTable, percent, spelled
+from tokensieve.report.difference_table import (
     difference_cell,
     differences_in_words,
-    percent,
-    result_columns,
-    seeds_in_words,
-    spelled,
+    differing,
+    never_differ_in_words,
 )
+from tokensieve.report.differences import AdjustedDifference, Difference
+from tokensieve.report.table import result_columns, seeds_in_words
 from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE
@@ -27,7 +24,7 @@ _PAIR_WIDTH = 38
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print results, differences, agreements and differing recipe keys, in at most 80 columns."""
+    """Print results, differences, agreements and differing recipe keys, in parts that fit the terminal."""
     for label, folder in found.runs.items():
         print_line(console, f"{label}: {folder}")
     console.print()
@@ -69,16 +66,19 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
     console.print()
     print_line(console, title)
     columns = []
-    for name, measure in MEASURES.items():
+    for name in differing(found):
+        measure = MEASURES[name]
         unit = ", points" if measure.unit == "share" else ""
         cells = tuple(_with_p(one.measures.get(name), measure) for one in found)
         columns.append(Column(f"{measure.title}{unit}", cells))
-    told = tuple(column for column in columns if any(cell.text for cell in column.cells))
-    if told:
+    if columns:
         names = tuple(one.arm for one in found)
-        print_table(ResultTable(names, tuple(f"minus {one.against}" for one in found), told), console, _PAIR_WIDTH)
+        others = tuple(f"minus {one.against}" for one in found)
+        print_table(ResultTable(names, others, tuple(columns)), console, _PAIR_WIDTH)
         print_line(console, differences_in_words(found))
-    else:
+    if same := never_differ_in_words(found):
+        print_line(console, f"  {same}")
+    elif not columns:
         print_line(console, "  no results on the same data")
 
 

@@ -14,8 +14,9 @@ from rich.text import Text
 
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
+from tokensieve.report.cells import Column, ResultTable, percent, plain_value
 from tokensieve.report.heatmap import value_scale
-from tokensieve.report.table import Column, ResultTable, percent, plain_value, result_table
+from tokensieve.report.table import result_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from tokensieve.data.counts import Counts
     from tokensieve.data.inspection import Inspection, Problem
 
-_WIDTH = 80
 _NAME_WIDTH = 20
+_MEASURE_WIDTH = 25
 _PADDING = 2
 _EXTREMES = 5
 _NAMED = 100
@@ -45,6 +46,10 @@ def print_results(view: RunView, console: Console) -> None:
     """Print the results of a run, how many tokens each arm keeps and why, and what the run warned of."""
     table = result_table(view)
     print_table(table, console)
+    for heading, further in table.further.items():
+        console.print()
+        print_line(console, heading)
+        print_table(further, console, _MEASURE_WIDTH)
     print_footnotes(table.footnotes, console)
     shares = [f"  {name}: {share}" for name, share in zip(table.names, table.shares, strict=True) if share]
     if shares:
@@ -65,29 +70,42 @@ def print_footnotes(footnotes: Sequence[str], console: Console) -> None:
 
 
 def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:
-    """Print a table in parts that fit the terminal, in at most 80 columns; derived columns are left out.
+    """Print a table in parts that fit the terminal.
+
+    Where it takes more than one part, derived columns are left out, and a line below the table names them.
 
     Args:
         table: what to print.
         console: where to print.
         name_width: maximum width of the names, in columns; longer names are folded.
     """
-    width = min(_WIDTH, console.width)
-    name_width = min(name_width, width // 2)
-    columns = [column for column in table.columns if not column.derived]
-    parts: list[list[Column]] = [[]]
-    room = free = width - name_width - _PADDING
-    for column in columns:
-        needed = _column_width(column) + _PADDING
-        if needed > free and parts[-1]:
-            parts.append([])
-            free = room
-        parts[-1].append(column)
-        free -= needed
+    names = [cell_len(part) for lines in zip(table.names, table.notes, strict=True) for part in _name_lines(*lines)]
+    name_width = min(name_width, console.width // 2, max(names))
+    room = console.width - name_width - _PADDING
+    columns, left_out = list(table.columns), list[Column]()
+    if len(parts := _parts(columns, room)) > 1:
+        left_out = [column for column in columns if column.derived]
+        parts = _parts([column for column in columns if not column.derived], room)
     for number, part in enumerate(parts):
         if number:
             console.print()
         console.print(_table(table, part, name_width))
+    if left_out:
+        print_line(console, f"not shown, for want of width: {', '.join(one.title for one in left_out)} (--json has it)")
+
+
+def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """Return the columns in parts that are no wider than the room; a part has one column at least."""
+    parts: list[list[Column]] = [[]]
+    free = room
+    for column in columns:
+        needed = _column_width(column)
+        if needed > free and parts[-1]:
+            parts.append([])
+            free = room
+        parts[-1].append(column)
+        free -= needed + _PADDING
+    return parts
 
 
 def show_example(
@@ -223,17 +241,20 @@ def _column_width(column: Column) -> int:
     return max(*map(cell_len, cells), *map(cell_len, column.title.split()))
 
 
+def _name_lines(name: str, note: str) -> list[str]:
+    return [harmless(name), *([f"  {note}"] if note else [])]
+
+
 def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="", show_edge=False)
-    names = [(harmless(name), note and f"  {note}") for name, note in zip(results.names, results.notes, strict=True)]
-    longest = max(cell_len(part) for lines in names for part in lines)
-    table.add_column("", width=min(longest, name_width), overflow="fold")
+    names = [_name_lines(*lines) for lines in zip(results.names, results.notes, strict=True)]
+    table.add_column("", width=name_width, overflow="fold")
     for column in columns:
         table.add_column(Text(harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
     for index, lines in enumerate(names):
         cells = (column.cells[index] for column in columns)
         figures = (Text("\n".join(filter(None, (cell.text or "-", cell.note)))) for cell in cells)
-        table.add_row(Text("\n".join(filter(None, lines))), *figures)
+        table.add_row(Text("\n".join(lines)), *figures)
     return table
 
 

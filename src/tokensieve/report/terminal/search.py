@@ -7,7 +7,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from tokensieve import yaml12
-from tokensieve.report.table import Cell, Column, ResultTable, number, percent
+from tokensieve.report.cells import Cell, Column, ResultTable, number, percent
 from tokensieve.report.terminal.runs import print_line, print_table
 from tokensieve.search.report import SearchReport
 from tokensieve.search.search import Entry

@@ -17,9 +17,9 @@ from rich.text import Text
 
 from tokensieve.containers import Bool, Float32, UInt8
 from tokensieve.data.decoding import TokenDecoder, visible, visible_text
+from tokensieve.report.cells import plain_value
 from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs
 from tokensieve.report.palette import LIGHT, css
-from tokensieve.report.table import plain_value
 
 SHOWN_TOKENS = 2000
 """Tokens of an example that are shown unless told otherwise."""

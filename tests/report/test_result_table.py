@@ -1,0 +1,136 @@
+"""The table of a run that is judged by every measure, which must be readable at any width without losing anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tokensieve.report.as_json import results_json
+from tokensieve.report.html.notebook import load_run as load_notebook_run
+from tokensieve.report.html.page import Report
+from tokensieve.report.table import DIFFERENCES, MARKS, result_table
+from tokensieve.report.terminal.runs import print_results
+from tokensieve.runs.outcomes import MEASURES
+from tokensieve.runs.view import load_run
+from tokensieve.store.atomic import read_json, write_json
+
+SAME = "unwanted_answers"
+
+
+@pytest.fixture
+def judged(demo):
+    """A run whose arms are measured in everything; no answer of any arm is unwanted."""
+    generator, arms = np.random.default_rng(0), demo.folder / "arms"
+    for place, arm in enumerate(("full", "random", "token-cleaning")):
+        sections, lines = {}, {}
+        for name, measure in MEASURES.items():
+            values = place / 10 + generator.random(20) / 10
+            values = (generator.random(20) < 0.2 + place / 4) * 1.0 if measure.unit == "share" else values
+            values = values * 0 if name == SAME else values
+            for number, row in enumerate(lines.setdefault(measure.details, [{} for _ in values])):
+                row |= dict.fromkeys(measure.identity, number) | {measure.sums: values[number]}
+                row |= {measure.counts: 1} if measure.counts else {}
+            sections[name] = {measure.value: float(values.mean()), "low": 0.1, "high": 0.2}
+        for details, rows in lines.items():
+            (arms / arm / f"{details}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_json(arms / arm / "evaluation.json", sections)
+    chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
+    write_json(arms / "random/selection.json", read_json(arms / "random/selection.json") | {"kept": chosen})
+    return demo.folder
+
+
+def shown(folder, width) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_results(load_run(folder), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_every_measure_fits_and_nothing_disappears(judged, width):
+    text = shown(judged, width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert len(text.splitlines()) < {80: 90, 120: 70, 200: 60}[width]
+    words = " ".join(text.split())
+    table = result_table(load_run(judged))
+    derived = [column.title for column in table.columns if column.derived]
+    assert derived == ["perplexity"]
+    for column in table.columns:
+        assert column.derived or all(cell.text in text for cell in column.cells)
+    told = "not shown, for want of width: perplexity (--json has it)" in words
+    assert told is ("perplexity" not in words.replace("width: perplexity", "")), "shown, or named as left out"
+    others = " ".join(text[text.index(DIFFERENCES) :].split("\n\n")[0].split())
+    for name, measure in MEASURES.items():
+        assert measure.title.split()[0] in text
+        assert (measure.title in others) is (name != SAME)
+
+
+def test_a_wide_terminal_has_the_derived_columns_too(judged):
+    for width, there in ((80, False), (300, True)):
+        assert ("perplexity (--json has it)" not in shown(judged, width)) is there
+
+
+def test_measures_in_which_nothing_differs_are_named_and_have_no_columns(judged):
+    view = load_run(judged)
+    table = result_table(view)
+    titles = [column.title for column in table.columns]
+    assert not any("minus" in title for title in titles)
+    differences = table.further[DIFFERENCES]
+    assert differences.names == tuple(measure.title for name, measure in MEASURES.items() if name != SAME)
+    (row,) = (place for place, name in enumerate(differences.names) if name == "corrected preferred")
+    assert differences.notes[row] == "percentage points"
+    assert [column.title for column in differences.columns] == [
+        "token-cleaning minus random",
+        "random minus full",
+        "token-cleaning minus full",
+    ]
+    told = "the same for every arm and its controls, in every example: unwanted answers"
+    assert told in table.footnotes
+    page, notebook = unescape(Report(view, 2).render()), load_notebook_run(judged)._repr_html_()
+    for text in (" ".join(shown(judged, 80).split()), notebook, page):
+        assert told in text
+        assert re.search(DIFFERENCES, text, re.IGNORECASE)
+        assert "margin of corrected" in text
+    measures = results_json(view)["against_random"][0]["measures"]
+    assert set(measures) == set(MEASURES), "JSON has all of them"
+    assert measures[SAME]["value"] == 0
+
+
+def test_the_differences_in_one_measure_are_columns(judged):
+    for path in judged.glob("arms/*/*.jsonl"):
+        if path.stem not in ("held_out", "unwanted_answers"):
+            path.unlink()
+    table = result_table(load_run(judged))
+    assert DIFFERENCES not in table.further
+    assert [column.title for column in table.columns[-2:]] == ["held-out loss minus random", "held-out loss minus full"]
+    assert any(note.endswith("in every example: unwanted answers") for note in table.footnotes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 12])
+def test_types_of_marks_have_a_table_of_their_own(judged, count):
+    path = judged / "arms/token-cleaning/selection.json"
+    types = {f"kind <{n}>": {"marked": 100 - n, "removed": n, "auroc": 0.5 + n / 100} for n in range(count)}
+    write_json(path, {**read_json(path), "marks": {**read_json(path)["marks"], "types": types}})
+    view = load_run(judged)
+    table = result_table(view)
+    rows = {row["name"]: row for row in results_json(view)["results"]}
+    assert rows["token-cleaning"]["selection"]["marks"]["types"] == types, "JSON has all of them"
+    assert any(note.startswith("2 more types of marks") for note in table.footnotes) is (count == 12)
+    if count == 1:
+        assert MARKS not in table.further
+        return
+    found = table.further[MARKS]
+    assert found.names == tuple(types)[:10]
+    (column,) = found.columns
+    assert column.title == "token-cleaning"
+    assert (column.cells[1].text, column.cells[1].note) == ("0.51", "1 of 99")
+    page, notebook = unescape(Report(view, 2).render()), unescape(load_notebook_run(judged)._repr_html_())
+    for text in (" ".join(shown(judged, 80).split()), notebook, page):
+        assert MARKS in text
+        assert "kind <1>" in text

@@ -95,7 +95,9 @@ def _before_arms(plan: Plan, examples: ExampleStore, weights: int, arms: Sequenc
     """Return the bytes of statistics, of models that are made to score with, and of what passes, with the arms'."""
     statistics = 4 * examples.counts.tokens * sum(len(specs) for specs in plan.statistics.values())
     models = plan.recipe.models.values()
-    warm_ups = [train_settings(plan.train, one.warm_up.train) for one in models if one.warm_up]
+    warm_ups = [
+        train_settings(plan.train, one.warm_up.train) for one in models if one.warm_up for _ in range(one.warm_up.folds)
+    ]
     made = sum(_model(settings, weights) for settings in warm_ups)
     # Full training writes, for the time of a checkpoint, Adam's two moments and the weights again.
     full = any(settings.lora is None for settings in (*warm_ups, *arms))

@@ -32,6 +32,7 @@ from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import check_folder
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
+from tokensieve.train.settings import WarmUp
 
 _OF_MODEL = "its context against data.max_length, its embedding against the token ids, its tokenizer"
 
@@ -173,9 +174,15 @@ def _statistic_lines(plan: Plan) -> Iterator[str]:
     for role, settings in plan.recipe.models.items():
         names = ", ".join(spec.name for spec in plan.statistics.get(role, ()))
         if names:
-            yield f"measure {role}: {names}{', of a model to be made' if settings.warm_up is not None else ''}"
+            yield f"measure {role}: {names}{_to_be_made(settings.warm_up)}"
     if not plan.statistics:
         yield "measure: nothing"
+
+
+def _to_be_made(warm_up: WarmUp | None) -> str:
+    if warm_up is None:
+        return ""
+    return f", of {warm_up.folds} models to be made" if warm_up.folds > 1 else ", of a model to be made"
 
 
 def _data_lines(inputs: Inputs) -> Iterator[str]:

@@ -166,8 +166,13 @@ class _Stages:
     def measure(self) -> None:
         """Make the models that are to be made, and measure the statistics of every role."""
         bench, plan = self._bench, self._plan
+        folded: dict[Role, list[ModelSettings]] = {}
         for role, settings in plan.recipe.models.items():
-            if settings.warm_up is not None and role in plan.statistics and role not in plan.refined:
+            if settings.warm_up is None or role not in plan.statistics or role in plan.refined:
+                continue
+            if settings.warm_up.folds > 1:
+                folded[role] = [bench.make_model(role, fold=fold) for fold in range(settings.warm_up.folds)]
+            else:
                 bench.models[role] = bench.make_model(role)
         self._check_distinct()
         measured = {}
@@ -176,7 +181,10 @@ class _Stages:
             if role in plan.refined:
                 arm = plan.refined[role]
                 bench.models[role] = arm.schedule.refine(arm.method, bench)
-            measured[role] = bench.measure(role, bench.models[role], plan.statistics[role])
+            if role in folded:
+                measured[role] = bench.measure_folds(role, folded[role], plan.statistics[role])
+            else:
+                measured[role] = bench.measure(role, bench.models[role], plan.statistics[role])
             bench.measurements[role] = measured[role]
         bench.measurements = {role: measured[role] for role in plan.statistics}
         self._check_selections()

@@ -76,7 +76,7 @@ def planned_trainings(inputs: Inputs) -> Iterator[Training]:
     for role, model in plan.recipe.models.items():
         if model.warm_up is not None:
             examples = inputs.warm_ups.get(role, inputs.examples)
-            rows = [warm_up_rows(examples.counts.examples, model.warm_up, role)]
+            rows = warm_up_rows(examples.counts.examples, model.warm_up, role)
             settings = train_settings(plan.train, model.warm_up.train)
             yield _training(inputs, f"make {role}", examples, rows, f"models.{role}.warm_up.train", settings)
     if plan.recipe.train is None:

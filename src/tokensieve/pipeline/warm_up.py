@@ -13,6 +13,7 @@ from tokensieve.containers import IGNORE_INDEX, LOSS, Bool, Examples, Role
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.intervals import bootstrap_ratio
+from tokensieve.measure.folds import part_of
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
@@ -58,12 +59,21 @@ class WarmUpResult:
             yield f"models.{role}: the warm-up takes {self.steps} optimizer steps only; {more}"
 
 
-def warm_up_rows(examples: int, warm_up: WarmUp, role: Role) -> int:
-    """Return the number of examples of a warm-up.
+def warm_up_rows(examples: int, warm_up: WarmUp, role: Role) -> list[int]:
+    """Return the number of examples of each training of a warm-up, one for each of its folds.
 
     Raises:
-        TokensieveError: more rows than there are examples.
+        TokensieveError: more rows, or more folds, than there are examples.
     """
+    if warm_up.folds > examples:
+        raise TokensieveError(
+            f"{warm_up.folds:,} folds of {examples:,} examples",
+            where=f"recipe: models.{role}.warm_up.folds",
+            hint=f"models.{role}.warm_up.folds: {examples} at most",
+        )
+    if warm_up.folds > 1:
+        parts = np.bincount(part_of(0, examples, warm_up.folds))
+        return (examples - parts).tolist()
     rows = examples if warm_up.rows is None else warm_up.rows
     if rows > examples:
         raise TokensieveError(
@@ -71,17 +81,19 @@ def warm_up_rows(examples: int, warm_up: WarmUp, role: Role) -> int:
             where=f"recipe: models.{role}.warm_up.rows",
             hint=f"models.{role}.warm_up.rows: {examples} at most",
         )
-    return rows
+    return [rows]
 
 
-def pick_examples(examples: ExampleStore, warm_up: WarmUp, role: Role, seed: int) -> Bool:
-    """Return bool ``[examples]``, the warm-up subset of the model of a role.
+def pick_examples(examples: ExampleStore, warm_up: WarmUp, role: Role, seed: int, fold: int) -> Bool:
+    """Return bool ``[examples]``, the warm-up subset of the model of a role that measures part ``fold``.
 
     Raises:
-        TokensieveError: more rows than there are examples.
+        TokensieveError: more rows, or more folds, than there are examples.
     """
     count = examples.counts.examples
-    rows = warm_up_rows(count, warm_up, role)
+    rows = warm_up_rows(count, warm_up, role)[fold]
+    if warm_up.folds > 1:
+        return part_of(0, count, warm_up.folds) != fold
     picked = np.zeros(count, dtype=bool)
     if warm_up.pick == "first":
         picked[:rows] = True

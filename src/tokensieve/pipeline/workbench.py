@@ -16,6 +16,7 @@ from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.evaluate.held_out import held_out_loss
+from tokensieve.measure.folds import join_parts
 from tokensieve.measure.measure import locate, measure
 from tokensieve.measure.measurement import Measurement
 from tokensieve.methods._base import Method
@@ -166,6 +167,20 @@ class RunWorkbench:
         with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
             return measure(self.examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance)
 
+    def measure_folds(self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]) -> Measurement:
+        """Measure statistics over the pool, each part of it by the model that was made without it.
+
+        Args:
+            role: of the models.
+            models: the model of each part.
+            specs: which statistics.
+        """
+        parts = [
+            self.measure(role, model, specs, f"part {number} of {len(models)}")
+            for number, model in enumerate(models, 1)
+        ]
+        return join_parts(parts, specs, self.plan.recipe.store_folder)
+
     def load_with(self, method: Method, role: Role, model: ModelSettings, label: str) -> LoadStatistics:
         """Measure the pool with a model in a role; return what reads one shard of all that a method needs."""
         arm = next(arm for arm in self.plan.arms if arm.method == method)
@@ -177,12 +192,13 @@ class RunWorkbench:
         """Return what reads the statistics of an arm."""
         return Loader(self.inputs, arm.reads, self.measurements)
 
-    def make_model(self, role: Role, rounds: Sequence[Added] = ()) -> ModelSettings:
+    def make_model(self, role: Role, rounds: Sequence[Added] = (), fold: int = 0) -> ModelSettings:
         """Fine-tune the base on the warm-up data of a role, once for the same base, data and settings.
 
         Args:
             role: whose `warm_up` says how.
             rounds: examples of the pool that join the data, round by round.
+            fold: the part of the pool that is left out, where the warm-up has several folds.
         """
         recipe = self.plan.recipe
         warm_up = recipe.models[role].warm_up
@@ -201,11 +217,13 @@ class RunWorkbench:
             "train": settings_identity(settings),
             "seed": seed,
         }
+        if warm_up.folds > 1:
+            identity["fold"] = [fold, warm_up.folds]
         if added:
             identity["added"] = {"examples": self.examples.fingerprint, "numbers": added}
 
         def make(folder: Path) -> dict[str, Any]:
-            picked = pick_examples(examples, warm_up, role, seed)
+            picked = pick_examples(examples, warm_up, role, seed, fold)
             parts = {"warm-up": (examples, picked)}
             if added:
                 parts["added"] = (self.examples, np.isin(np.arange(self.examples.counts.examples), added))
@@ -215,6 +233,8 @@ class RunWorkbench:
                     write_subset(source, subset, partial)
             files = [path for name in parts for path in data_files(folder / name)]
             description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
+            if warm_up.folds > 1:
+                description += f", without part {fold + 1} of {warm_up.folds}"
             self.train(description, files, folder / MODEL, setup)
             steps = last_step(read_record(folder / MODEL) or {})
             made = trained_model(self.plan.base, settings, folder / MODEL)

@@ -142,7 +142,8 @@ def _model(model: Mapping[str, Any], base: str) -> str:
         warm_up = model["warm_up"]
         rows = f"{warm_up['rows']:,} rows" if warm_up["rows"] else "all rows"
         files = _sources(warm_up["files"]) or "this data"
-        return f"{name}, fine-tuned on {rows} of {files}"
+        folds = warm_up.get("folds", 1)
+        return f"{name}, fine-tuned on {rows} of {files}{f' in {folds} folds' if folds > 1 else ''}"
     return f"{name} with the adapter {_name(model['adapter'])}" if model["adapter"] else name
 
 

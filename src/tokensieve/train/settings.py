@@ -103,6 +103,8 @@ class WarmUp(ReadSettings):
         pick: the `first` examples of the pool, or a `random` choice (by `seed`).
         files: data of its own instead of a part of the pool, in any form that `data.files` takes, and read as `data`
             where a key is not given.
+        folds: above 1, the pool is cut into so many parts, and each is measured by a model that was made from the
+            others, so that what a model remembers of a row does not count.
         train: what differs from the recipe's `train` section.
         seed: of its training and of a random choice; the run's first when not given.
     """
@@ -110,11 +112,19 @@ class WarmUp(ReadSettings):
     rows: Count | None = None
     pick: Literal["first", "random"] = "first"
     files: Files = ()
+    folds: Count = 1
     train: dict[str, Any] = field(default_factory=dict)
     seed: Seed | None = None
 
     def __post_init__(self) -> None:
         check_files_given(self.files, self)
+        other = "files" if self.files else "rows" if self.rows is not None else None
+        if self.folds > 1 and other is not None:
+            raise TokensieveError(
+                f"'folds' cuts the whole pool into parts, and '{other}' names other rows",
+                where=".folds",
+                hint=f"leave out one of folds and {other}",
+            )
 
 
 def check_arguments(arguments: dict[str, Any], section: str) -> None:

@@ -235,7 +235,10 @@ def test_what_is_printed_fits(runs, width):
     for part in ("full", "token-cleaning", "train.lora.r: a 8; b 16", "Jaccard", "+40.0", "before fine-tuning"):
         assert part in text
     assert "output" not in text
-    assert "the smallest that could be seen" in " ".join(text.split())
+    words = " ".join(text.split())
+    assert "the smallest that could be seen" in words
+    same = "the same for every arm and its controls, in every example: held-out loss, exact match"
+    assert same in words.split("difference from the method of the first run")[1], "two runs with the same results"
     assert width < 80 or ", p 0.0" in text
     if width < 80:
         assert max(map(cell_len, text.splitlines())) <= width

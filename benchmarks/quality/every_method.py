@@ -43,6 +43,7 @@ def overrides(method: dict[str, float | str], base: Path, pool: Path, held_out: 
     given = {
         # The reference of this one is trained on the whole pool, by definition.
         "reference": f"models.reference={OF_THE_POOL if name == 'rho-1-self' else WARM_UP}",
+        "pool": "models.pool={warm_up: {folds: 2}}",
         "utility": f"models.utility={WARM_UP}",
         "unsafe": f"models.unsafe={{warm_up: {{files: [{unsafe}]}}}}",
     }

@@ -46,6 +46,7 @@ def measure(output: Path, seed: int) -> dict[str, dict[str, float | None]]:
             *demo_overrides(folder, data, seed),
             f"store={output / 'store'}",
             f"models.reference={{warm_up: {clean}}}",
+            "models.pool={warm_up: {folds: 2}}",
             f"models.utility={{warm_up: {clean}}}",
             f"models.unsafe={POOL}",
             f"models.current={POOL}",

@@ -3,15 +3,16 @@
     python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--seeds 3]
 
 Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (method `marked`),
-on its opposite, and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens by
-models that do not change. The ceiling comes first: where the true mask does not beat random tokens, no selection can be
-told from another by training. Results go to a Parquet file, one line for each pool, reference, arm and seed, and to a
-Markdown table for each pool.
+on its opposite, and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens;
+`span-ratio` decides by itself how many it keeps. The ceiling comes first: where the true mask does not beat random
+tokens, no selection can be told from another by training. Results go to a Parquet file, one line for each pool,
+reference, arm and seed, and to a Markdown table for each pool.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from pools import KINDS, build
 from real_runs import TRAIN
 
 from tokensieve.evaluate.differences import PairedDifference, holm
+from tokensieve.methods import all_methods
+from tokensieve.methods._base import FractionMethod
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
 from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes, recovered_gain
@@ -28,14 +31,20 @@ from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 
 ORACLE = "marked"
-RANKED: tuple[dict[str, Any], ...] = (
+METHODS: tuple[dict[str, Any], ...] = (
+    {"name": "span-ratio"},
     {"name": "token-cleaning"},
     {"name": "rho-1"},
+    {"name": "self-evolving"},
+    {"name": "sstoken"},
     {"name": "loss", "keep": "top"},
     {"name": "loss", "keep": "bottom"},
     {"name": "entropy", "keep": "top"},
     {"name": "entropy", "keep": "bottom"},
 )
+"""Every method that ranks tokens, each in both directions where it has two."""
+EPOCHS = "train: {num_train_epochs: 3}"
+"""Of the models that are made to score with."""
 
 
 def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str) -> Any:
@@ -50,7 +59,8 @@ def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, 
             f"data.files=[{pool / 'pool.jsonl'}]",
             "data.max_length=256",
             f"models.base={base}",
-            f"models.reference.warm_up={{files: [{pool / f'{reference}.jsonl'}]}}",
+            f"models.reference.warm_up={{files: [{pool / f'{reference}.jsonl'}], {EPOCHS}}}",
+            f"models.pool.warm_up={{folds: 2, {EPOCHS}}}",
             "method=marked",
             f"controls={controls}",
             f"evaluate.held_out=[{pool / 'held_out.jsonl'}]",
@@ -61,18 +71,22 @@ def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, 
     )
 
 
-def carry_out(pool: Path, base: Path, reference: str, output: Path, seeds: int) -> RunView:
+def carry_out(
+    pool: Path, base: Path, reference: str, output: Path, seeds: int, methods: Sequence[dict[str, Any]]
+) -> RunView:
     """Select by the true mask, then train every arm on as many tokens; what is done is skipped."""
     first = "full, random, {name: marked, keep: marked}"
     run(recipe_of(pool, base, reference, output, seeds, f"[{first}]"), "select")
     oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
     assert oracle is not None
-    ranked = (
-        "{" + ", ".join(f"{key}: {value}" for key, value in {**one, "fraction": round(oracle.share, 4)}.items()) + "}"
-        for one in RANKED
-    )
-    run(recipe_of(pool, base, reference, output, seeds, f"[{', '.join([first, *ranked])}]"))
+    ranked = (one | _share_of(one["name"], round(oracle.share, 4)) for one in methods)
+    arms = (f"{{{', '.join(f'{key}: {value}' for key, value in one.items())}}}" for one in ranked)
+    run(recipe_of(pool, base, reference, output, seeds, f"[{', '.join([first, *arms])}]"))
     return load_run(output)
+
+
+def _share_of(name: str, share: float) -> dict[str, float]:
+    return {"fraction": share} if issubclass(all_methods()[name], FractionMethod) else {}
 
 
 def outcomes_of(view: RunView, measure: str) -> dict[str, Outcomes]:
@@ -130,8 +144,10 @@ def main() -> None:
     parser.add_argument("--noise", nargs="+", choices=(*KINDS, "translations"), default=["german", "translations"])
     parser.add_argument("--share", type=float, nargs="+", default=[0.45])
     parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
+    parser.add_argument("--methods", nargs="+", help="names; all by default")
     parser.add_argument("--base", default="english-3M")
-    parser.add_argument("--rows", type=int, default=600)
+    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--held-out", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--place", choices=("append", "insert"), default="append")
     options = parser.parse_args()
@@ -140,11 +156,12 @@ def main() -> None:
     for kind in options.noise:
         for share in options.share if kind != "translations" else [0.0]:
             pool = options.output / "pools" / f"{kind}-{options.place}-{share:g}-{options.rows}"
-            facts = build(options.shared / "data", pool, kind, share, options.place, options.rows, 300, 0)
+            facts = build(options.shared / "data", pool, kind, share, options.place, options.rows, options.held_out, 0)
             for reference in options.reference:
                 name = f"{pool.name}-{reference}-{options.base}"
                 base = options.shared / "models" / options.base
-                view = carry_out(pool, base, reference, options.output / name, options.seeds)
+                methods = [one for one in METHODS if not options.methods or one["name"] in options.methods]
+                view = carry_out(pool, base, reference, options.output / name, options.seeds, methods)
                 known = {**vars(facts), "base": options.base, "reference": reference, **fingerprint.versions()}
                 kept += records(view, known)
                 title = f"{kind}, {facts.word_share:.0%} of words, {options.base}, {reference}"

@@ -93,6 +93,8 @@ OUT_OF_RANGE = {
     "mode": "fast",
     "layer": 0.5,
     "types": 3,
+    "margin": "none",
+    "switch": 0.6,
 }
 ANY_VALUE = {"seed"}
 

@@ -183,7 +183,7 @@ def supervised(table: WordTable) -> Array:
     """Return for each word the log odds of being unmarked, by a classifier that saw the marks of other rows."""
     columns = [*table.scores.values()]
     for side in _NEIGHBOURS:
-        columns += [_smoothed(values, table.row, side) for values in table.scores.values()]
+        columns += [smoothed(values, table.row, side) for values in table.scores.values()]
     classifier = HistGradientBoostingClassifier(random_state=0)
     found: Array = np.asarray(
         cross_val_predict(
@@ -292,7 +292,7 @@ def _clean(row: Row) -> Row | None:
     return {"prompt": row["prompt"], "response": answer} if answer.strip() else None
 
 
-def _smoothed(values: Array, row: Array, side: int) -> Array:
+def smoothed(values: Array, row: Array, side: int) -> Array:
     """Return the mean of each value and those of ``side`` words before and behind it in the same answer."""
     first = np.searchsorted(row, row)
     last = np.searchsorted(row, row, side="right")

@@ -3,9 +3,9 @@
     python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--seeds 3]
 
 Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (method `marked`),
-on its opposite, and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens;
-`span-ratio` decides by itself how many it keeps. The ceiling comes first: where the true mask does not beat random
-tokens, no selection can be told from another by training. Results go to a Parquet file, one line for each pool,
+and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens; `span-ratio`
+decides by itself how many it keeps. The ceiling comes first: where the true mask does not beat random tokens, no
+selection can be told from another by training. Results go to a Parquet file, one line for each pool,
 reference, arm and seed, and to a Markdown table for each pool.
 """
 
@@ -75,7 +75,7 @@ def carry_out(
     pool: Path, base: Path, reference: str, output: Path, seeds: int, methods: Sequence[dict[str, Any]]
 ) -> RunView:
     """Select by the true mask, then train every arm on as many tokens; what is done is skipped."""
-    first = "full, random, {name: marked, keep: marked}"
+    first = "full, random"
     run(recipe_of(pool, base, reference, output, seeds, f"[{first}]"), "select")
     oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
     assert oracle is not None

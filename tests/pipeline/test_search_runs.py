@@ -264,13 +264,43 @@ def test_methods_are_those_whose_models_the_recipe_has(arguments):
     ]
 
 
+def test_a_method_that_decides_by_itself_is_tried_once_against_as_many_random_tokens(recipe):
+    given = recipe("by-itself", "search.methods=[entropy, {name: stm, perplexity: 16}]", "search.fractions=[0.5, 0.7]")
+    assert [one.name for one in candidates(searched_methods(given), (0.5, 0.7))] == [
+        "entropy-0.5",
+        "stm",
+        "entropy-0.7",
+    ]
+    own = recipe("own", "search.methods=[]", "method=stm")
+    assert next(iter(searched_methods(own).items())) == ("stm", {"name": "stm"})
+
+    found = search(given)
+    first = RunFolder(searching.Path(given.output)).search / "probes/rung-1"
+    view = load_run(first / "stm")
+    kept, random = (view.row(name).selection for name in ("stm", "random"))
+    assert kept is not None
+    assert random is not None
+    assert 0 < kept.kept == random.kept < kept.trainable
+    assert [one.candidate.name for one in found.entries[:3]] == ["entropy-0.5", "stm", "entropy-0.7"]
+    assert found.plan.rungs[0].fractions == 3
+    assert read_json(file_of(given))["plan"]["candidates"][1] == {"method": "stm", "fraction": None}
+    assert search(given) == found
+
+
+def test_an_automatic_fraction_needs_a_method_that_has_one(recipe):
+    with pytest.raises(TokensieveError, match="method 'stm' has no fraction to search"):
+        tokensieve.run(recipe("no-fraction", "method={name: stm, fraction: auto}"), progress=False)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
         (["search.probes=3"], r"2 candidates .* needs 10 probes, and the budget is 3 probes"),
         (["search.methods=[entropie]"], r"unknown method 'entropie'; did you mean 'entropy'"),
         (["search.methods=[token-cleaning]"], "needs a model in the role 'reference', and the recipe names none"),
-        (["search.methods=[dft]"], "'dft' has no fraction to search"),
+        (["search.methods=[dft]"], "'dft' keeps what the model in training finds"),
+        (["search.methods=[full]"], "full keeps every token"),
+        (["search.methods=[marked]"], "marked is the true mask"),
         (["search.methods=[random]"], "random is the control of every candidate"),
         (["search.methods=[{name: entropy, fraction: 0.5}]"], "search.fractions says which are tried"),
         (["search.methods=[self-evolving]", "models.reference.warm_up={rows: 4}"], "'self-evolving' trains in rounds"),

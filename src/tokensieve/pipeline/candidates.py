@@ -1,4 +1,4 @@
-"""What a search tries: the methods that a recipe has the models for, each with every fraction."""
+"""What a search tries: the methods that a recipe has the models for, each with every fraction that it can have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from tokensieve.train.schedules import schedule_of
 
 AUTO = "auto"
 """The fraction that stands for one that a search decides."""
-_CONTROL = "random"
+_NEVER = {
+    "random": "is the control of every candidate, and cannot be one",
+    "full": "keeps every token: a search trains it anyway",
+    "marked": "is the true mask: where the data has marks, the answer compares with it",
+}
+"""What is no candidate, and why."""
 
 
 def searched_methods(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -45,15 +50,25 @@ def searched_methods(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def candidates(methods: Mapping[str, Any], fractions: tuple[float, ...]) -> list[Candidate]:
-    """Return the candidates in order of preference: every method at the first fraction, then at the second."""
-    return [Candidate(label, fraction) for fraction in fractions for label in methods]
+    """Return the candidates in order of preference: every method at the first fraction, then at the second.
+
+    A method that decides by itself how much it keeps is among the first.
+    """
+    first = [Candidate(label, fraction_of(choice, fractions[0]).get("fraction")) for label, choice in methods.items()]
+    with_fraction = [one.method for one in first if one.fraction is not None]
+    return [*first, *(Candidate(label, fraction) for fraction in fractions[1:] for label in with_fraction)]
+
+
+def fraction_of(choice: Mapping[str, Any], fraction: float) -> dict[str, float]:
+    """Return the hyper-parameter that sets a method's fraction; empty where it decides by itself how much it keeps."""
+    return {"fraction": fraction} if issubclass(all_methods()[choice["name"]], FractionMethod) else {}
 
 
 def _usable(recipe: Recipe) -> Iterator[dict[str, Any]]:
     """Yield the methods that a search tries unless told otherwise, the recipe's own first, as it is set."""
     own = {name: value for name, value in recipe.method.items() if name != "fraction"}
     for name, cls in sorted(all_methods().items(), key=lambda item: item[0] != own.get("name")):
-        if name == _CONTROL or not issubclass(cls, FractionMethod):
+        if name in _NEVER or not (issubclass(cls, FractionMethod) or own.get("name") == name):
             continue
         method, schedule = cls(), schedule_of(cls)
         online = method.online and "current" not in recipe.models
@@ -72,12 +87,12 @@ def _check(recipe: Recipe, choice: Mapping[str, Any]) -> None:
             hint="leave the fraction out",
         )
     method = get_method(name, **parameters)
-    if name == _CONTROL or not isinstance(method, FractionMethod):
+    if name in _NEVER:
+        raise TokensieveError(f"{name} {_NEVER[name]}", hint=f"one of: {', '.join(_candidates())}")
+    if not isinstance(method, FractionMethod) and method.online:
         raise TokensieveError(
-            f"method '{name}' has no fraction to search"
-            if name != _CONTROL
-            else "random is the control of every candidate, and cannot be one",
-            hint=f"one of: {', '.join(_with_fraction())}",
+            f"method '{name}' keeps what the model in training finds, and no share that a search could compare",
+            hint=f"one of: {', '.join(_candidates())}",
         )
     if schedule_of(type(method)).trains:
         raise TokensieveError(
@@ -97,8 +112,12 @@ def _missing_roles(recipe: Recipe, method: Method) -> list[str]:
     return sorted({role for role, _ in method.needs} - provided)
 
 
-def _with_fraction() -> list[str]:
-    return [name for name, cls in all_methods().items() if issubclass(cls, FractionMethod) and name != _CONTROL]
+def _candidates() -> list[str]:
+    return [
+        name
+        for name, cls in all_methods().items()
+        if name not in _NEVER and (issubclass(cls, FractionMethod) or not cls().online)
+    ]
 
 
 def is_automatic(recipe: Recipe) -> bool:
@@ -107,6 +126,15 @@ def is_automatic(recipe: Recipe) -> bool:
 
 
 def for_one_method(recipe: Recipe) -> Recipe:
-    """Return the recipe whose search decides the fraction of the recipe's method alone."""
+    """Return the recipe whose search decides the fraction of the recipe's method alone.
+
+    Raises:
+        TokensieveError: a method without a fraction.
+    """
+    name = get_method(recipe.method["name"]).name
+    if not issubclass(all_methods()[name], FractionMethod):
+        raise TokensieveError(
+            f"method '{name}' has no fraction to search", where="recipe: method.fraction", hint="leave it out"
+        )
     choice = {name: value for name, value in recipe.method.items() if name != "fraction"}
     return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, methods=(choice,)))

@@ -36,8 +36,9 @@ class Table:
         folder = RunFolder(self._work.folder / "probes" / label.replace(" ", "-") / candidate.name)
         if (found := self._read(folder, candidate, seeds)) is not None:
             return found
-        # In a rung all methods share one random control at a fraction; what is confirmed has one of exactly its size.
-        exact = not label.startswith("rung")
+        # In a rung all methods share one random control at a fraction; what is confirmed, or decides by itself how much
+        # it keeps, has one of exactly its size.
+        exact = not label.startswith("rung") or candidate.fraction is None
         random = {"name": "random"} if exact else {"name": "random", "fraction": candidate.fraction}
         recipe = self._work.probe_recipe(folder.path, self._work.choice(candidate), steps, seeds)
         recipe = dataclasses.replace(recipe, controls=({"name": "full"}, random))

@@ -16,7 +16,7 @@ from tokensieve.data.datasets_private import offline
 from tokensieve.data.prepare import hash_examples
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.pipeline.candidates import for_one_method, is_automatic, searched_methods
+from tokensieve.pipeline.candidates import for_one_method, fraction_of, is_automatic, searched_methods
 from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
 from tokensieve.pipeline.judged import measures_set_up
@@ -125,7 +125,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
             where="recipe: select.threshold",
             hint="leave it out, to search for a fraction",
         )
-    first, *others = ({**choice, "fraction": recipe.search.fractions[0]} for choice in methods.values())
+    first, *others = ({**choice, **fraction_of(choice, recipe.search.fractions[0])} for choice in methods.values())
     everything = dataclasses.replace(
         measured_alone(recipe),
         output=str(RunFolder(Path(recipe.output)).search / "statistics"),

@@ -31,7 +31,7 @@ from tokensieve.store.atomic import read_object, write_json
 from tokensieve.train.record import last_step, read_record
 
 TRUE_MASK = "marked"
-"""The method that keeps what is not marked; it has no fraction, and is never a candidate."""
+"""The method that keeps what is not marked: the ceiling, and never a candidate."""
 AGAIN = "delete this folder and search again: trained models are found in the store"
 
 
@@ -162,7 +162,8 @@ class SearchWork:
         """Return the method of a recipe that a candidate stands for."""
         if candidate.method == TRUE_MASK:
             return {"name": TRUE_MASK}
-        return {**self.methods[candidate.method], "fraction": candidate.fraction}
+        fraction = {} if candidate.fraction is None else {"fraction": candidate.fraction}
+        return {**self.methods[candidate.method], **fraction}
 
     def probe_recipe(self, folder: Path, method: Mapping[str, Any], steps: int, seeds: Sequence[int]) -> Recipe:
         """Return the recipe of a probe, without controls."""

@@ -23,20 +23,20 @@ FEWEST_STEPS = 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """A method with a fraction.
+    """A method with a fraction, or one that decides by itself how much it keeps.
 
     Attributes:
         method: its label.
-        fraction: share of the trainable tokens that it keeps.
+        fraction: share of the trainable tokens that it keeps; None where the method decides.
     """
 
     method: str
-    fraction: float
+    fraction: float | None
 
     @property
     def name(self) -> str:
         """One word for both."""
-        return f"{self.method}-{self.fraction:g}"
+        return self.method if self.fraction is None else f"{self.method}-{self.fraction:g}"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Rung:
         steps: optimizer steps of each training.
         seeds: training seeds of each candidate and control.
         candidates: candidates that are trained.
-        fractions: fractions in play, at most; `random` is trained at each.
+        fractions: numbers of kept tokens in play, at most: the fractions, and each method that decides by itself;
+            `random` is trained at each.
         full: whether `full` is trained too; the ceiling has that of the confirmation.
     """
 
@@ -196,7 +197,7 @@ def survivors(values: Mapping[Candidate, float], lower_is_better: bool) -> tuple
 def _rungs(candidates: Sequence[Candidate], most: int, steps: int, fewest: int) -> tuple[Rung, ...]:
     """Return the rungs: as many as leave one candidate, at most ``most``."""
     fields = list(_halved(len(candidates)))[:most]
-    fractions = len({one.fraction for one in candidates})
+    fractions = len({one.method if one.fraction is None else one.fraction for one in candidates})
     return tuple(
         Rung(max(fewest, steps >> (len(fields) - 1 - place)), place + 1, count, min(fractions, count))
         for place, count in enumerate(fields)

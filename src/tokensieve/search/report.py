@@ -49,7 +49,8 @@ class SearchReport:
         """The `method` of a recipe with the winner, recommended or not; None until the search ends."""
         if self.result is None:
             return None
-        return {**self.choices[self.result.winner.method], "fraction": self.result.winner.fraction}
+        winner = self.result.winner
+        return {**self.choices[winner.method], **({} if winner.fraction is None else {"fraction": winner.fraction})}
 
     @property
     def recipe_lines(self) -> dict[str, Any]:

@@ -23,9 +23,9 @@ class SearchSettings:
     """What `tokensieve search` tries, and how much it may train for that.
 
     Attributes:
-        methods: methods to try, each a name or a mapping with hyper-parameters. When not given, every method with a
-            `fraction` that selects before the training and whose models the recipe names: first `method`, as it is set,
-            then the others with their defaults.
+        methods: methods to try, each a name or a mapping with hyper-parameters; one without a `fraction` decides by
+            itself how much it keeps. When not given, `method`, as it is set, and every other method with a `fraction`,
+            with its defaults, of those that select before the training and whose models the recipe names.
         fractions: shares of the trainable tokens to try, in (0, 1). A budget that does not pay for all candidates
             leaves out those at the last fractions.
         measure: what decides: `held_out`, or another measure that `evaluate` is set up for.

@@ -27,9 +27,9 @@ def ceiling(
     corrected answers where rows have them, with three seeds.
 
     For example:
+      tokensieve ceiling recipe.yaml data=marked.jsonl --dry-run
       tokensieve ceiling recipe.yaml data=marked.jsonl
       tokensieve ceiling recipe.yaml data=marked.jsonl 'seeds=[0,1,2,3,4]' --worth 0.05
-      tokensieve ceiling recipe.yaml data=marked.jsonl --dry-run
 
     Args:
         arguments: the recipe, whose method and controls are not used, and keys that override it.

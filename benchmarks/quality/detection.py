@@ -129,6 +129,7 @@ def score(folder: Path, base: Path, output: Path) -> RunView:
                 f"models.base={base}",
                 *(f"models.{role}={clean}" for role in ("reference", "utility")),
                 *(f"models.{role}={pool}" for role in ("unsafe", "current")),
+                "models.pool={warm_up: {folds: 2}}",
                 "method=marked",
                 f"controls=[{', '.join(fixed)}]",
                 "measure.statistics=[loss, entropy]",

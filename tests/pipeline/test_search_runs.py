@@ -298,7 +298,7 @@ def test_an_automatic_fraction_needs_a_method_that_has_one(recipe):
         (["search.probes=3"], r"2 candidates .* needs 10 probes, and the budget is 3 probes"),
         (["search.methods=[entropie]"], r"unknown method 'entropie'; did you mean 'entropy'"),
         (["search.methods=[token-cleaning]"], "needs a model in the role 'reference', and the recipe names none"),
-        (["search.methods=[dft]"], "'dft' keeps what the model in training finds"),
+        (["search.methods=[dft]"], "'dft' selects while the model trains and has no fraction"),
         (["search.methods=[full]"], "full keeps every token"),
         (["search.methods=[marked]"], "marked is the true mask"),
         (["search.methods=[random]"], "random is the control of every candidate"),

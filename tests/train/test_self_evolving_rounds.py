@@ -341,6 +341,18 @@ def test_a_deleted_file_of_a_round_comes_from_the_store_and_then_from_the_rounds
     assert tokens.read_bytes() == before
 
 
+def test_rounds_of_other_data_are_not_taken_where_a_kill_left_no_selection(run, data, tmp_path):
+    rows = (data / "pool.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(rows), encoding="utf-8")
+    given = (tmp_path / "run", f"data.files=[{pool}]", "controls=[]")
+    before = weights_of(run(*given, until="select"))
+    (tmp_path / "run/arms/self-evolving/selection.json").unlink()
+    pool.write_text("".join([rows[1], rows[0], *rows[2:]]), encoding="utf-8")
+    after = weights_of(run(*given, until="select"))
+    assert any(not torch.equal(after[name], value) for name, value in before.items())
+
+
 def test_a_finished_arm_outlives_the_store(run, tmp_path, monkeypatch):
     import shutil
 

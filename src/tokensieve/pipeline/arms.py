@@ -94,7 +94,7 @@ class ArmSelection:
         loader = bench.loader(arm)
         job = self._job(method, rule, loader)
         if arm.schedule.trains:
-            bench.train_rounds(arm.schedule, job, self.identity)
+            bench.train_rounds(arm.schedule, job, self.identity, found is not None)
         parts = (folder.scores, folder.cleaned, *((folder.training,) if arm.selects_in_training else ()))
         if found is not None and all(map(is_complete, parts)):
             return found

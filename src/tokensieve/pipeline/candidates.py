@@ -91,7 +91,7 @@ def _check(recipe: Recipe, choice: Mapping[str, Any]) -> None:
         raise TokensieveError(f"{name} {_NEVER[name]}", hint=f"one of: {', '.join(_candidates())}")
     if not isinstance(method, FractionMethod) and method.online:
         raise TokensieveError(
-            f"method '{name}' keeps what the model in training finds, and no share that a search could compare",
+            f"method '{name}' selects while the model trains and has no fraction, so a search cannot draw its control",
             hint=f"one of: {', '.join(_candidates())}",
         )
     if schedule_of(type(method)).trains:
@@ -131,8 +131,8 @@ def for_one_method(recipe: Recipe) -> Recipe:
     Raises:
         TokensieveError: a method without a fraction.
     """
-    name = get_method(recipe.method["name"]).name
-    if not issubclass(all_methods()[name], FractionMethod):
+    name = recipe.method["name"]
+    if not isinstance(get_method(name), FractionMethod):
         raise TokensieveError(
             f"method '{name}' has no fraction to search", where="recipe: method.fraction", hint="leave it out"
         )

@@ -63,11 +63,9 @@ def room_needed(plan: Plan, examples: ExampleStore, weights: int) -> Room:
     recipe, tokens, seeds = plan.recipe, examples.counts.tokens, len(plan.recipe.training_seeds)
     selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
     cleaned = tokens * selections * (_BYTES_A_TOKEN + (_BYTES_OF_JSON if recipe.select.jsonl else 0))
-    # A schedule that trains writes its model to the run folder, and not to the store.
-    trained = [arm.schedule.trains for arm in plan.arms for _ in range(seeds)] if recipe.train is not None else []
-    model = _model(plan.train, weights)
+    trained = len(plan.arms) * seeds if recipe.train is not None else 0
     store = _before_arms(plan, examples, weights, [plan.train] if trained else [])
-    return Room(store, cleaned + model * sum(trained), model * (len(trained) - sum(trained)))
+    return Room(store, cleaned, _model(plan.train, weights) * trained)
 
 
 def search_room(plan: Plan, search: SearchPlan, examples: ExampleStore, weights: int) -> Room:

@@ -270,18 +270,19 @@ class RunWorkbench:
 
         place(self._made(description, identity, make), output)
 
-    def train_rounds(self, schedule: Schedule, job: Job, identity: SelectionIdentity) -> None:
+    def train_rounds(self, schedule: Schedule, job: Job, identity: SelectionIdentity, selected: bool) -> None:
         """Put rounds and model of an arm that trains as it selects into its folder: those of the store, or new ones.
 
         Args:
             schedule: trains.
             job: the arm; its folders of rounds and model stay when the store is deleted.
             identity: what its selection is made from.
+            selected: whether a selection of this identity is there, so that the rounds beside it are its own.
 
         Raises:
             TokensieveError: a file in the store that is damaged, or what the schedule raises.
         """
-        if read_record(job.model) is not None and all(map(is_complete, job.rounds.glob("*/"))):
+        if selected and read_record(job.model) is not None and all(map(is_complete, job.rounds.glob("*/"))):
             return
         held_out = self.inputs.held_out  # each round tells its loss
         made_from = {

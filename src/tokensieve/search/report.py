@@ -113,11 +113,11 @@ class SearchReport:
         rungs = {f"rung {number}": rung for number, rung in enumerate(self.plan.rungs, 1)}
         rungs["confirmation"] = self.plan.confirmation
         lines = [
-            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, {_told(rung)}"
+            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, {_as_rung(rung)}"
             for label, rung in rungs.items()
         ]
         if (ceiling := self.plan.ceiling) is not None:
-            lines.append(f"ceiling: the true mask and as many random tokens, {_told(ceiling)}")
+            lines.append(f"ceiling: the true mask and as many random tokens, {_as_rung(ceiling)}")
         return [
             *lines,
             f"in all: {self.plan.trainings} trainings at most",
@@ -192,7 +192,7 @@ def plan_of(values: Mapping[str, Any]) -> SearchPlan:
     return SearchPlan(candidates, rungs, Rung(**values["confirmation"]), None if mask is None else Candidate(**mask))
 
 
-def _told(rung: Rung) -> str:
+def _as_rung(rung: Rung) -> str:
     seeds = f"{rung.seeds} seed{'s' if rung.seeds > 1 else ''}"
     return f"{rung.steps:,} steps, {seeds}: {rung.trainings} trainings"
 

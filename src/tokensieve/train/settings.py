@@ -104,7 +104,7 @@ class WarmUp(ReadSettings):
         files: data of its own instead of a part of the pool, in any form that `data.files` takes, and read as `data`
             where a key is not given.
         folds: above 1, the pool is cut into so many parts, and each is measured by a model that was made from the
-            others, so that what a model remembers of a row does not count.
+            others, so that what a model remembers of a row does not count. Such a role has no row in the results.
         train: what differs from the recipe's `train` section.
         seed: of its training and of a random choice; the run's first when not given.
     """

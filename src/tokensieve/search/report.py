@@ -113,7 +113,8 @@ class SearchReport:
         rungs = {f"rung {number}": rung for number, rung in enumerate(self.plan.rungs, 1)}
         rungs["confirmation"] = self.plan.confirmation
         lines = [
-            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, {_as_rung(rung)}"
+            f"{label}: {rung.candidates} candidate{'s' if rung.candidates > 1 else ''}, full and random, "
+            f"{_as_rung(rung)}"
             for label, rung in rungs.items()
         ]
         if (ceiling := self.plan.ceiling) is not None:

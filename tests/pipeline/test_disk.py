@@ -47,9 +47,9 @@ def test_models_that_are_made_are_in_the_store_alone(pool):
     assert now == dataclasses.replace(before, store=before.store + WEIGHTS)
 
 
-def test_a_schedule_that_trains_writes_to_the_run_folder(pool):
+def test_the_model_of_a_schedule_that_trains_is_shared_with_the_store(pool):
     found = room(pool, "train.lora=null", "seeds=[0, 1]", method="self-evolving")
-    assert (found.output, found.models) == (39 * 1000 * (2 + 2 + 1) + 2 * WEIGHTS, 4 * WEIGHTS)
+    assert (found.output, found.models) == (39 * 1000 * (2 + 2 + 1), 6 * WEIGHTS)
 
 
 def test_a_search_has_every_probe_and_each_model_once_in_the_store(pool):

@@ -1,24 +1,31 @@
 """Measure what share of the true mask's gain each method recovers, on pools whose noise is known.
 
-    python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--seeds 3]
+    python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--jobs 2]
 
 Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (method `marked`),
 and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens; `span-ratio`
 decides by itself how many it keeps. The ceiling comes first: where the true mask does not beat random tokens, no
 selection can be told from another by training. Results go to a Parquet file, one line for each pool,
-reference, arm and seed, and to a Markdown table for each pool.
+reference, arm and seed, and to a Markdown table for each pool. `--jobs` pools are worked on side by side, with equal
+shares of the processor: models this small train faster on one core each than one after the other on all.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pools import KINDS, build
+import torch
+from pools import KINDS, Facts, build
 from real_runs import TRAIN
 
 from tokensieve.evaluate.differences import PairedDifference, holm
@@ -47,7 +54,30 @@ EPOCHS = "train: {num_train_epochs: 3}"
 """Of the models that are made to score with."""
 
 
-def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str) -> Any:
+@dataclass(frozen=True)
+class Setting:
+    """What every pool of a call is judged with.
+
+    Attributes:
+        base: folder of the model that is trained.
+        max_length: of an example, in tokens of the base.
+        seeds: how many trainings of each arm.
+        methods: the arms beside full, random and the true mask.
+        references: names of the files that references are made of, without suffix.
+        output: folder of the runs.
+    """
+
+    base: Path
+    max_length: int
+    seeds: int
+    methods: tuple[dict[str, Any], ...]
+    references: tuple[str, ...]
+    output: Path
+
+
+def recipe_of(
+    pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str, max_length: int = 256
+) -> Any:
     """Return the recipe of one pool and reference."""
     unwanted = pool / "unwanted.jsonl"
     return load_recipe(
@@ -57,7 +87,7 @@ def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, 
             f"store={output.parent / 'store'}",
             f"seeds={list(range(seeds))}",
             f"data.files=[{pool / 'pool.jsonl'}]",
-            "data.max_length=256",
+            f"data.max_length={max_length}",
             f"models.base={base}",
             f"models.reference.warm_up={{files: [{pool / f'{reference}.jsonl'}], {EPOCHS}}}",
             f"models.pool.warm_up={{folds: 2, {EPOCHS}}}",
@@ -71,17 +101,18 @@ def recipe_of(pool: Path, base: Path, reference: str, output: Path, seeds: int, 
     )
 
 
-def carry_out(
-    pool: Path, base: Path, reference: str, output: Path, seeds: int, methods: Sequence[dict[str, Any]]
-) -> RunView:
+def carry_out(pool: Path, setting: Setting, reference: str) -> RunView:
     """Select by the true mask, then train every arm on as many tokens; what is done is skipped."""
-    first = "full, random"
-    run(recipe_of(pool, base, reference, output, seeds, f"[{first}]"), "select")
+    output, first = setting.output / f"{pool.name}-{reference}-{setting.base.name}", "full, random"
+    recipe = functools.partial(
+        recipe_of, pool, setting.base, reference, output, setting.seeds, max_length=setting.max_length
+    )
+    run(recipe(controls=f"[{first}]"), "select")
     oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
     assert oracle is not None
-    ranked = (one | _share_of(one["name"], round(oracle.share, 4)) for one in methods)
+    ranked = (one | _share_of(one["name"], round(oracle.share, 4)) for one in setting.methods)
     arms = (f"{{{', '.join(f'{key}: {value}' for key, value in one.items())}}}" for one in ranked)
-    run(recipe_of(pool, base, reference, output, seeds, f"[{', '.join([first, *arms])}]"))
+    run(recipe(controls=f"[{', '.join([first, *arms])}]"))
     return load_run(output)
 
 
@@ -136,6 +167,18 @@ def records(view: RunView, facts: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
+def judge(pool: Path, facts: Facts, setting: Setting) -> tuple[list[str], list[dict[str, Any]]]:
+    """Carry out the runs of one pool; return their tables and the lines of the Parquet file."""
+    lines: list[str] = []
+    kept: list[dict[str, Any]] = []
+    for reference in setting.references:
+        view = carry_out(pool, setting, reference)
+        base = setting.base.name
+        kept += records(view, {**vars(facts), "base": base, "reference": reference, **fingerprint.versions()})
+        lines += table(view, f"{facts.kind} ({facts.place}), {facts.word_share:.0%} of words, {base}, {reference}")
+    return lines, kept
+
+
 def main() -> None:
     """Build the pools, carry out every run, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,29 +189,40 @@ def main() -> None:
     parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
     parser.add_argument("--methods", nargs="+", help="names; all by default")
     parser.add_argument("--base", default="english-3M")
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--rows", type=int, default=400)
     parser.add_argument("--held-out", type=int, default=250)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--place", choices=("append", "insert"), default="append")
+    parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
-    kept: list[dict[str, Any]] = []
-    lines: list[str] = []
+    setting = Setting(
+        options.shared / "models" / options.base,
+        options.max_length,
+        options.seeds,
+        tuple(one for one in METHODS if not options.methods or one["name"] in options.methods),
+        tuple(options.reference),
+        options.output,
+    )
+    pools: list[tuple[Path, Facts]] = []
     for kind in options.noise:
         for share in options.share if kind != "translations" else [0.0]:
             pool = options.output / "pools" / f"{kind}-{options.place}-{share:g}-{options.rows}"
-            facts = build(options.shared / "data", pool, kind, share, options.place, options.rows, options.held_out, 0)
-            for reference in options.reference:
-                name = f"{pool.name}-{reference}-{options.base}"
-                base = options.shared / "models" / options.base
-                methods = [one for one in METHODS if not options.methods or one["name"] in options.methods]
-                view = carry_out(pool, base, reference, options.output / name, options.seeds, methods)
-                known = {**vars(facts), "base": options.base, "reference": reference, **fingerprint.versions()}
-                kept += records(view, known)
-                title = f"{kind}, {facts.word_share:.0%} of words, {options.base}, {reference}"
-                lines += table(view, title)
-                print("\n".join(lines), flush=True)
-                pq.write_table(pa.Table.from_pylist(kept), options.output / "results.parquet")
-    (options.output / "tables.md").write_text("\n".join(lines), encoding="utf-8")
+            where = options.place, options.rows, options.held_out, 0
+            try:
+                pools.append((pool, build(options.shared / "data", pool, kind, share, *where)))
+            except ValueError as error:
+                print(f"{pool.name} is left out: {error}")
+    kept: list[dict[str, Any]] = []
+    lines: list[str] = []
+    threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, context, torch.set_num_threads, (threads,)) as workers:
+        for told, more in workers.map(judge, *zip(*pools, strict=True), [setting] * len(pools)):
+            kept, lines = kept + more, lines + told
+            print("\n".join(told), flush=True)
+            pq.write_table(pa.Table.from_pylist(kept), options.output / "results.parquet")
+            (options.output / "tables.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def _difference(one: Outcomes, other: Outcomes) -> PairedDifference:

@@ -15,7 +15,7 @@ from tokensieve.containers import Examples, Float32, Int64, StatisticSpec
 from tokensieve.measure.measurement import Measurement
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
-from tokensieve.store.manifest import adopt, has_manifest, record, write_manifest
+from tokensieve.store.manifest import Recorder, adopt, ensure_manifest
 
 
 def part_of(first: int, count: int, parts: int) -> Int64:
@@ -38,14 +38,14 @@ def join_parts(parts: Sequence[Measurement], specs: Sequence[StatisticSpec], sto
     identity = {"examples": examples.fingerprint, "cut": examples.cut, "parts": [part.folder.name for part in parts]}
     joined = Measurement(store / "statistics" / fingerprint.of_value(identity)[:16], examples)
     with locked(joined.folder):
-        if not has_manifest(joined.folder):
-            write_manifest(joined.folder, {}, {**identity, "versions": fingerprint.versions()})
+        ensure_manifest(joined.folder, {**identity, "versions": fingerprint.versions()})
         adopt(joined.folder, "*/shard-*.arrow")
-        for number in range(examples.shards):
-            for spec in joined.missing(specs, number):
-                shard = examples.read(number)
-                values = _of_own_part(parts, spec, number, shard, int(examples.first_examples[number]))
-                record(joined.folder, joined.write(spec, number, shard, values))
+        with Recorder(joined.folder) as recorder:
+            for number in range(examples.shards):
+                for spec in joined.missing(specs, number):
+                    shard = examples.read(number)
+                    values = _of_own_part(parts, spec, number, shard, int(examples.first_examples[number]))
+                    recorder.add(joined.write(spec, number, shard, values))
     return joined
 
 

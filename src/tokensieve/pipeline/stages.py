@@ -57,7 +57,7 @@ def run(
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)
     check_folder(plan)
-    inputs = prepare_inputs(plan, progress)
+    inputs = prepare_inputs(plan, progress, until)
     for training in planned_trainings(inputs):
         reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
         if training.warning and reached:

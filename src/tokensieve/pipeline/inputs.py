@@ -57,8 +57,13 @@ class Inputs:
         return self.evaluation.held_out
 
 
-def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
+def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report") -> Inputs:
     """Tokenise the data of a plan, and check what can be known of its models without their weights.
+
+    Args:
+        plan: what to prepare for.
+        progress: where progress and warnings are shown.
+        until: last stage that is carried out; the disk has to hold what is written up to there.
 
     Raises:
         TokensieveError: the first thing that would make the run fail.
@@ -115,7 +120,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress) -> Inputs:
         _check_layers(plan.statistics.get(role, ()), models[role])
     check_adapters(recipe, plan.base)
     plan = dataclasses.replace(plan, recipe=recipe)
-    check_disk(plan, examples)
+    check_disk(plan, examples, until)
     return Inputs(plan, encoder, examples, evaluation, warm_ups, models)
 
 

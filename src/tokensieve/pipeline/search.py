@@ -140,7 +140,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
         method=first,
         controls=tuple(others),
     )
-    inputs = prepare_inputs(make_plan(everything), progress)
+    inputs = prepare_inputs(make_plan(everything), progress, "measure")  # the probes are what is trained
     _refuse_overlap(inputs)
     rows = search_rows(inputs, recipe.search.measure)
     work = SearchWork(recipe, everything, inputs, methods, measure, rows)

@@ -66,7 +66,7 @@ def run(
     plan = make_plan(recipe)
     _check_share(share, plan, until)
     check_folder(plan)
-    inputs = prepare_inputs(plan, progress)
+    inputs = prepare_inputs(plan, progress, until)
     for training in planned_trainings(inputs):
         reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
         if training.warning and reached:

@@ -98,5 +98,5 @@ $(READY): pyproject.toml constraints.txt
 	    if sys.version_info[:2] != (3, 11) else 0)'
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/python -m pip install --quiet --upgrade pip
-	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e ".[eval,test]"
+	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e ".[eval,ray,test]"
 	@touch $@

@@ -230,7 +230,9 @@ def _stage(
     if share.is_all:
         _summary(folder, until, as_json)
     elif as_json:
-        print_json({"run": str(folder), "shard": str(share)})
+        print_json({"run": str(folder), "shards": str(share)})
+    else:
+        print(f"{folder}: shards {share} are measured")
 
 
 def given_recipe(arguments: Sequence[str]) -> Recipe:

@@ -19,6 +19,7 @@ from tokensieve.measure.engines import Done, check_engine, get_engine
 from tokensieve.measure.settings import MeasureSettings, RaySettings
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # those of Ray
 
 
 class Worker:

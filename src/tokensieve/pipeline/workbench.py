@@ -16,7 +16,7 @@ from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.evaluate.held_out import held_out_loss
-from tokensieve.measure.folds import join_parts
+from tokensieve.measure.folds import cut_parts, join_parts
 from tokensieve.measure.measure import locate, measure, tokens_of
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.share import ALL, Share
@@ -161,25 +161,31 @@ class RunWorkbench:
             if tokens is not None:
                 self.tokens[description] = tokens
 
-    def measure(self, role: Role, model: ModelSettings, specs: Sequence[StatisticSpec], label: str = "") -> Measurement:
-        """Measure statistics of a model over the pool, as far as they are missing.
+    def measure(
+        self,
+        role: Role,
+        model: ModelSettings,
+        specs: Sequence[StatisticSpec],
+        label: str = "",
+        examples: ExampleStore | None = None,
+    ) -> Measurement:
+        """Measure statistics of a model, as far as they are missing.
 
         Args:
             role: of the model, for the description.
             model: what to measure with.
             specs: which statistics.
             label: what to add to the description.
+            examples: what to measure over; the pool where not given.
         """
         labels = [label] if label else []
         if not self.share.is_all:
             labels.append(f"shards {self.share}")
         description = ", ".join([f"measure {role}", *labels])
-        tokens, recipe = tokens_of(self.examples, self.share), self.plan.recipe
-        done = locate(self.examples, model, recipe.store_folder).complete(specs)
+        examples, recipe = examples or self.examples, self.plan.recipe
+        tokens, done = tokens_of(examples, self.share), locate(examples, model, recipe.store_folder).complete(specs)
         with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
-            return measure(
-                self.examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance, self.share
-            )
+            return measure(examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance, self.share)
 
     def measure_folds(
         self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]
@@ -195,11 +201,11 @@ class RunWorkbench:
             Where they are, or None while other shares are not complete.
         """
         parts = [
-            self.measure(role, model, specs, f"part {number} of {len(models)}")
-            for number, model in enumerate(models, 1)
+            self.measure(role, model, specs, f"part {part.part + 1} of {part.parts}", part)
+            for model, part in zip(models, cut_parts(self.examples, len(models)), strict=True)
         ]
         whole = all(part.complete(specs) for part in parts)
-        return join_parts(parts, specs, self.plan.recipe.store_folder) if whole else None
+        return join_parts(self.examples, parts, specs, self.plan.recipe.store_folder) if whole else None
 
     def load_with(self, method: Method, role: Role, model: ModelSettings, label: str) -> LoadStatistics:
         """Measure the pool with a model in a role; return what reads one shard of all that a method needs."""

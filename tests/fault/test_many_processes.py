@@ -96,9 +96,12 @@ def test_what_needs_everything_is_refused_for_a_share(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("victim", ["worker", "driver", "raylet"])
-def test_kills_under_ray_lose_nothing(victim, whole, start, tmp_path):
-    chance = random.Random(victim)
+@pytest.mark.parametrize("trial", range(int(os.environ.get("SOAK_TRIALS", "1"))))
+@pytest.mark.parametrize(
+    "victim", ["worker", *(pytest.param(one, marks=pytest.mark.slow) for one in ("driver", "raylet"))]
+)
+def test_kills_under_ray_lose_nothing(victim, trial, whole, start, tmp_path):
+    chance = random.Random(f"{victim} {trial}")
     process = start("measure", tmp_path / "run", *RAY)
     while len(list((tmp_path / "store/statistics").glob("*/*/shard-*.arrow"))) < 2 + chance.randrange(8):
         assert process.poll() is None

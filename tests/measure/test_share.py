@@ -47,6 +47,20 @@ def test_launchers_tell_the_share():
     assert launched_share({"WORLD_SIZE": "8", "RANK": "5", "LOCAL_RANK": "1"}) == Share(5, 8, device=1)
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "two", "RANK": "0", "LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2", "RANK": "0"},
+    ],
+)
+def test_a_launcher_that_tells_half_is_refused(told):
+    with pytest.raises(TokensieveError, match="but not which: WORLD_SIZE="):
+        launched_share(told)
+
+
 def test_each_process_takes_a_device_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
     assert Share(5, 8, device=1).device_name("auto") == "cuda:1"

@@ -46,7 +46,7 @@ def positionals_first(command: Callable[..., None], arguments: Sequence[str]) ->
 
 
 def refuse_launched() -> None:
-    """Refuse one of several processes of `torchrun` or `accelerate launch`, which would wait for each other.
+    """Refuse one of several processes of `torchrun` or `accelerate launch` where each would do the same.
 
     Raises:
         TokensieveError: it is one.

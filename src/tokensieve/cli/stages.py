@@ -211,11 +211,11 @@ def _engine_overrides(
 def _stage(
     until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False, shard: str | None = None
 ) -> None:
+    share = ALL
+    if until != "measure" or shard is not None:
+        refuse_launched()
     if until == "measure":
         share = parse_share(shard) if shard is not None else launched_share(os.environ)
-    else:
-        refuse_launched()
-        share = ALL
     recipe = given_recipe(arguments)
     quiet()
     if dry_run:

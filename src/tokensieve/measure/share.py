@@ -74,8 +74,19 @@ def launched_share(environment: Mapping[str, str]) -> Share:
 
     Args:
         environment: variables of the process: ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK``, as PyTorch reads them.
+
+    Raises:
+        TokensieveError: variables that do not fit together.
     """
-    of = int(environment.get("WORLD_SIZE", "1"))
-    if of == 1:
+    told = [environment.get(name, "") for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")]
+    if told[0] in ("", "1"):
         return ALL
-    return Share(int(environment["RANK"]), of, int(environment.get("LOCAL_RANK", environment["RANK"])))
+    of, number, device = (int(text) if text.isdigit() else -1 for text in told)
+    if not 0 <= number < of or device < 0:
+        raise TokensieveError(
+            "this process is told that it is one of several, but not which: "
+            + ", ".join(f"{name}={environment.get(name)}" for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK")),
+            where="the environment",
+            hint="start it by torchrun or accelerate launch, give --shard I/N, or unset WORLD_SIZE",
+        )
+    return Share(number, of, device)

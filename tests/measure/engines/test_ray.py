@@ -136,6 +136,17 @@ def test_gpus_that_are_not_there_are_refused(do):
         do(range(4), gpus_per_worker=1)
 
 
+def test_more_workers_than_fit_are_refused(do):
+    with pytest.raises(TokensieveError, match="the cluster has 2 CPUs, too few for 3 workers with 1 each"):
+        do(range(4), workers=3)
+    assert sorted(do(range(2), workers=3)) == [0, 1], "two shards take two workers"
+
+
+def test_an_address_beside_a_connection_is_refused(do):
+    with pytest.raises(TokensieveError, match="connected to Ray already, and the address 'auto' says nothing"):
+        do(range(2), address="auto")
+
+
 def test_a_cluster_that_does_not_answer_is_one_error(tmp_path):
     code = """
         from pathlib import Path

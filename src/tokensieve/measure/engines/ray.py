@@ -72,13 +72,19 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
         import ray
 
         if ray.is_initialized():  # by whoever called; theirs to end
+            if settings.address is not None:
+                raise TokensieveError(
+                    f"this process is connected to Ray already, and the address '{settings.address}' says nothing",
+                    where=f"{_WHERE}.address",
+                    hint="leave out the address, or end the connection with ray.shutdown()",
+                )
             yield ray
             return
         where: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
         try:
             _check_answers(settings.address)
             ray.init(
-                settings.address,
+                settings.address or "local",  # nothing would mean that of the environment
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 **({} if settings.address else where),
@@ -218,10 +224,11 @@ class _Crew:
         nodes = sum(node["Alive"] for node in ray.nodes())
         most = int(has.get("GPU", 0) // gpus) if gpus else nodes
         self._size = min(settings.workers or most, shards)
-        if not self._size or gpus * self._size > has.get("GPU", 0):
+        kind, each = ("GPU", gpus) if gpus else ("CPU", 1)
+        if not self._size or each * self._size > has.get(kind, 0):
             raise TokensieveError(
-                f"the cluster has {has.get('GPU', 0):g} GPUs, too few for {settings.workers or 1} workers with "
-                f"{gpus:g} each",
+                f"the cluster has {has.get(kind, 0):g} {kind}s, too few for {settings.workers or 1} workers with "
+                f"{each:g} each",
                 where=_WHERE,
                 hint="fewer workers, or a smaller gpus_per_worker; a worker without a GPU has gpus_per_worker: 0",
             )

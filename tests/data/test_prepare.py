@@ -408,3 +408,28 @@ def test_a_store_from_before_there_were_marks_opens(write_jsonl, tiny_encoder, t
     about = {key: value for key, value in manifest.about.items() if key != "mark_types"}
     write_manifest(store.folder, manifest.files, about)
     assert open_examples(store.folder).mark_types == ()
+
+
+@pytest.mark.parametrize("change", ["appended", "replaced", "added"])
+def test_data_that_changes_while_it_is_read_is_refused(change, tmp_path, write_jsonl, tiny_encoder):
+    """It would be kept under the fingerprint of what it was before."""
+    path = write_jsonl(*ROWS)
+    settings, row = settings_of(path.parent), json.dumps(ROWS[0]) + "\n"
+
+    def while_reading(_: int) -> None:
+        if change == "appended":
+            with path.open("a") as file:
+                file.write(row)
+        elif change == "replaced":
+            text = path.read_text()
+            path.with_name("new").write_text(text)
+            path.with_name("new").replace(path)
+        else:
+            path.with_name("another.jsonl").write_text(row)
+
+    with pytest.raises(TokensieveError, match="the data changed while it was read") as error:
+        prepare(settings, tiny_encoder, tmp_path / "store", while_reading)
+    assert error.value.where == str(path.with_name("another.jsonl") if change == "added" else path)
+    assert not list((tmp_path / "store/examples").glob("[!.]*")), "it was kept"
+    again = prepare(settings, tiny_encoder, tmp_path / "store", ignore)
+    assert again.counts.rows == len(ROWS) + (change != "replaced")

@@ -21,7 +21,7 @@ from tokensieve.data.formats import Converted, convert
 from tokensieve.data.mark_columns import MarkColumns
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import Row, read_rows, source_fingerprint
+from tokensieve.data.sources import Row, check_unchanged, read_rows, source_fingerprint, source_stamps
 from tokensieve.data.tokenize import Encoded, Encoder
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
@@ -49,10 +49,11 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
         on_rows: told the number of source rows after each batch.
 
     Raises:
-        TokensieveError: the first row that cannot be used, data with nothing to train on, or a store of another
-            version.
+        TokensieveError: the first row that cannot be used, data with nothing to train on, data that changes while it
+            is read, or a store of another version.
     """
     check_store(store)
+    stamps = source_stamps(settings)
     identity = {
         "layout": _LAYOUT,
         "shard_tokens": SHARD_TOKENS,
@@ -70,6 +71,7 @@ def prepare(settings: DataSettings, encoder: Encoder, store: Path, on_rows: Call
             return open_examples(folder)
         with atomic_folder(folder) as partial:
             counts, digest, files, sources, mark_types = _write(settings, encoder, partial, on_rows)
+            check_unchanged(settings, stamps)
             encoder.tokenizer.save_pretrained(partial / "tokenizer")
             about = {
                 "identity": identity,

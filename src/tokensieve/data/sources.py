@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,12 +90,45 @@ def source_fingerprint(settings: DataSettings) -> str:
     return fingerprint.of_value([settings.limit, picked])
 
 
+def source_stamps(settings: DataSettings) -> dict[Path, tuple[int, int, int]]:
+    """Return size, time of the last change and inode of each local file: one of them changes when a file does."""
+    files = [path for entry in settings.entries for path in _local_files(entry)]
+    stats = {path: path.stat() for path in files}
+    return {path: (one.st_size, one.st_mtime_ns, one.st_ino) for path, one in stats.items()}
+
+
+def check_unchanged(settings: DataSettings, stamps: Mapping[Path, tuple[int, int, int]]) -> None:
+    """Refuse rows of files that changed since their stamps were taken: they are not what the fingerprint says.
+
+    Raises:
+        TokensieveError: a file that was written to, replaced, added or removed.
+    """
+    now = source_stamps(settings)
+    for path in sorted(stamps.keys() | now.keys()):
+        if stamps.get(path) != now.get(path):
+            raise TokensieveError(
+                "the data changed while it was read",
+                where=str(path),
+                hint="wait until whatever writes the file is done, and run the same command again",
+            )
+
+
+def _local_files(entry: FileSettings) -> list[Path]:
+    if _is_hub_id(entry.path):
+        return []
+    return _saved_files(entry.path) if _is_saved_dataset(entry.path) else _expand(entry.path)
+
+
+def _saved_files(source: str) -> list[Path]:
+    return sorted(Path(source).expanduser().rglob("*.arrow"))
+
+
 def _content_fingerprint(entry: FileSettings) -> Any:
     source = entry.path
     if _is_hub_id(source):
         return [source, entry.name, entry.split, _load_hub(entry)._fingerprint]
     if _is_saved_dataset(source):
-        return [entry.split, fingerprint.of_files(sorted(Path(source).expanduser().rglob("*.arrow")))]
+        return [entry.split, fingerprint.of_files(_saved_files(source))]
     return fingerprint.of_files(_expand(source))
 
 

@@ -34,6 +34,8 @@ from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
 from tokensieve.train.record import read_record
 
+_RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
+"""What every recipe that a run writes has."""
 _AGAIN = "run the recipe of the run again: finished work is kept"
 
 
@@ -263,13 +265,19 @@ class RunFolder:
         """Read the resolved recipe, as plain values.
 
         Raises:
-            TokensieveError: it is missing or not YAML.
+            TokensieveError: it is missing, not YAML, or not one that a run writes.
         """
         if not self.recipe_file.is_file():
             raise TokensieveError("the recipe of the run is missing", where=str(self.recipe_file), hint=_AGAIN)
         found = yaml12.read(self.recipe_file)
         if not isinstance(found, dict):
             raise TokensieveError("the recipe of the run is not a mapping", where=str(self.recipe_file), hint=_AGAIN)
+        if lacking := [key for key in _RECIPE_KEYS if key not in found]:
+            raise TokensieveError(
+                f"the recipe of the run lacks {', '.join(lacking)}: no run wrote it so",
+                where=str(self.recipe_file),
+                hint=_AGAIN,
+            )
         return found
 
     def write_recipe(self, text: str) -> None:

@@ -62,7 +62,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
     "random 15M Llama on Alpaca, LoRA": (
         RANDOM_15M,
         ALPACA,
-        ["data.limit=60", f"models.reference={{warm_up: {{rows: 48, {_SHORT}}}}}"],
+        ["data.limit=48", f"models.reference={{warm_up: {{rows: 32, {_SHORT}}}}}"],
     ),
 }
 
@@ -108,8 +108,8 @@ def rows(runs: int, models: Path, data: Path, only: str = "") -> list[Row]:
                     f"store={own / 'store'}",
                     f"data.files={data / file}",
                     f"models.base={path}",
-                    f"evaluate.held_out={{files: [{data / GSM8K}], limit: 200}}",
-                    f"evaluate.exact_match={{files: [{data / GSM8K}], limit: 32}}",
+                    f"evaluate.held_out={{files: [{data / GSM8K}], limit: 100}}",
+                    f"evaluate.exact_match={{files: [{data / GSM8K}], limit: 16}}",
                     "controls=[full]",
                     "report.examples=0",
                 ]

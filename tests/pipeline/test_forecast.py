@@ -14,7 +14,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
 from tokensieve.models.size import model_size
 from tokensieve.pipeline import forecast as module
-from tokensieve.pipeline import lacks, timed_passes
+from tokensieve.pipeline import lacks, rates, timed_passes
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.flops import Lengths, forward_flops, measured_tokens, trained_tokens, training_flops
 from tokensieve.pipeline.forecast import Forecast, forecast
@@ -22,6 +22,7 @@ from tokensieve.pipeline.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardwa
 from tokensieve.pipeline.inputs import prepare_inputs
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.timed_passes import TrainingRate
 from tokensieve.progress import StageProgress
 from tokensieve.train import trainer
 
@@ -154,6 +155,15 @@ def test_a_model_folder_without_weights_is_enough(arguments, tiny_model_folder, 
         pipeline.run(recipe, progress=False)
 
 
+def test_an_adapter_is_merged_into_float32_weights_alone(estimated):
+    """As `ModelPool.use` does it."""
+    for dtype, factor in (("float32", 1.0), ("bfloat16", 1.1)):
+        reference = f"models.reference={{warm_up: {{rows: 4, train: {{lora: {{r: 8}}}}}}, dtype: {dtype}}}"
+        found = estimated(f"models.base.dtype={dtype}", reference, "method=token-cleaning")
+        base, made = (stage(found, f"measure {role}").work.flops for role in ("base", "reference"))
+        assert made >= factor * base if factor > 1 else made == base
+
+
 def test_folds_and_rounds_are_models_of_their_own(estimated, tmp_path):
     one = estimated(REFERENCE, "method=token-cleaning")
     folds = estimated("models.reference={warm_up: {folds: 3}}", "method=token-cleaning")
@@ -281,6 +291,20 @@ def test_this_machine_is_timed_with_random_weights(estimated, tmp_path, monkeypa
     assert train.work.flops / train.seconds < found.hardware.rate("float32")
 
 
+def test_trainings_of_the_same_steps_are_timed_once(estimated, monkeypatch):
+    timed: list[object] = []
+    rate = TrainingRate(1e9, 2.0, 0.5)
+    monkeypatch.setattr(rates, "training_rate", lambda *given: timed.append(given) or rate)
+    monkeypatch.setattr(rates, "measuring_rate", lambda *_: 1e9)
+    made = "models.reference={warm_up: {rows: 4, train: {max_steps: 5, gradient_accumulation_steps: 3, CHANGED}}}"
+    found = estimated("method=token-cleaning", made.replace("CHANGED", "learning_rate: 1.0e-5"), hardware="this")
+    assert len(timed) == 1
+    one = stage(found, "make reference")
+    assert one.seconds == pytest.approx(2.0 + one.work.flops / 1e9 + 5 * 0.5), "start, batches, optimizer steps"
+    estimated("method=token-cleaning", made.replace("CHANGED", "lora: null"), hardware="this")
+    assert len(timed) == 3
+
+
 def test_a_model_that_is_too_large_for_short_runs_has_shares_of_the_rate(estimated, monkeypatch):
     monkeypatch.setattr("tokensieve.pipeline.rates._LONGEST", 0.0)
     found = estimated(hardware="This")
@@ -323,6 +347,14 @@ def test_the_data_stays_in_the_store_for_the_run(arguments, tmp_path, capsys):
     capsys.readouterr()
     main(["plan", *arguments("run"), "--hardware", "H100"])
     assert "tokenise: already there" in capsys.readouterr().err
+
+
+def test_a_folder_with_the_results_of_another_recipe_is_no_hindrance(arguments, tmp_path, capsys):
+    """Settings can be compared without an output for each of them: nothing is written there."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/file").touch()
+    main(["plan", *arguments("run"), "--hardware", "H100"])
+    assert "everything fits" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

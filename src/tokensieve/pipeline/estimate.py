@@ -182,7 +182,9 @@ class Estimates:
         warm_up, model = self._plan.recipe.models[role].warm_up, self._model(role)
         models = warm_up.folds if warm_up is not None else 1
         models += len(self._rounds(role))
-        work = self._pass(model, self._pool, specs).times(models)
+        # The pool of models merges an adapter into float32 weights alone.
+        lora = self._made_with(warm_up).lora if warm_up is not None and self._size(model).dtype != "float32" else None
+        work = self._pass(model, self._pool, specs, lora).times(models)
         names = ", ".join(spec.name for spec in specs)
         detail = f"{names}, with {models} models" if models > 1 else names
         disk = statistics_bytes(self._plan, role, int(self._pool.tokens.sum())) * (1 + len(self._rounds(role)))
@@ -192,7 +194,7 @@ class Estimates:
         """Estimate the trainings that make the model of a role: one, one a fold, or one more each round."""
         warm_up = self._plan.recipe.models[role].warm_up
         assert warm_up is not None
-        settings = train_settings(self._plan.train, warm_up.train)
+        settings = self._made_with(warm_up)
         training, rounds = self._training(settings), self._rounds(role)
         work = Work()
         for fold in range(warm_up.folds):
@@ -213,6 +215,9 @@ class Estimates:
             training=training,
             longest=self._longest(training, first),
         )
+
+    def _made_with(self, warm_up: WarmUp) -> TrainSettings:
+        return train_settings(self._plan.train, warm_up.train)
 
     def _warm_up_lengths(self, role: Role, warm_up: WarmUp, fold: int) -> Lengths:
         recipe = self._plan.recipe
@@ -264,7 +269,7 @@ class Estimates:
         models: list[tuple[ModelSettings, LoraSettings | None]] = [(plan.base, None)]
         folds = reference.warm_up.folds if reference is not None and reference.warm_up is not None else 1
         if reference is not None and folds == 1 and (reference.warm_up is None or "reference" in self._made):
-            made = train_settings(plan.train, reference.warm_up.train).lora if reference.warm_up is not None else None
+            made = self._made_with(reference.warm_up).lora if reference.warm_up is not None else None
             models.append((self._model("reference"), made))
         if recipe.train is not None:
             models += [(plan.base, plan.train.lora)] * (len(plan.arms) * self._seeds)

@@ -26,7 +26,6 @@ from tokensieve.pipeline.lacks import Lack, disk_lacks, memory_lacks
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.rates import SharesOfRate, TimedHere
 from tokensieve.pipeline.recipe import Recipe
-from tokensieve.pipeline.stages import check_folder
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import Cell, Column, ResultTable, duration, in_bytes
 
@@ -130,7 +129,6 @@ def forecast(recipe: Recipe, hardware: str, progress: StageProgress) -> Forecast
     if found is not None:
         recipe = dataclasses.replace(recipe, measure=dataclasses.replace(recipe.measure, device="auto"))
     plan = make_plan(recipe)
-    check_folder(plan)
     inputs = prepare_inputs(plan, progress, weights=False)
     if found is not None:
         rates: SharesOfRate | TimedHere = SharesOfRate(found)

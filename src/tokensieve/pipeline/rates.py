@@ -22,6 +22,19 @@ from tokensieve.train.settings import LoraSettings, TrainSettings
 from tokensieve.train.trainer import TrainingSetup
 
 Lora = LoraSettings | None
+_SAME_STEP = {
+    "gradient_accumulation_steps",
+    "learning_rate",
+    "logging_steps",
+    "lr_scheduler_type",
+    "max_steps",
+    "num_train_epochs",
+    "report_to",
+    "save_steps",
+    "warmup_steps",
+    "weight_decay",
+}
+"""Arguments that do not change what a batch takes, so that trainings which differ in them are timed once."""
 _LARGEST = 4
 """A model is timed itself where its weights fit this many times into the memory that is usable."""
 _LONGEST = 10.0
@@ -153,7 +166,9 @@ class TimedHere:
                 training.every_position,
             )
 
-        return self._once(("training", repr(training)), timed)
+        arguments = {name: one for name, one in training.settings.arguments.items() if name not in _SAME_STEP}
+        key = ("training", repr(training.settings.lora), training.packed, repr(sorted(arguments.items())))
+        return self._once(key, timed)
 
     def seconds_a_token(
         self, model: ModelSettings, size: ModelSize, prompts: Sequence[list[int]], rows: int, lora: Lora = None

@@ -39,7 +39,7 @@ from tokensieve.train.trainer import TrainingSetup
 
 _SECONDS = 3.0
 """What the timed part of one short run takes, about."""
-_TOKENS = (2, 10)
+_TOKENS = (2, 18)
 """Lengths of answers whose difference is timed."""
 
 

@@ -24,6 +24,7 @@ from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.timed_passes import TrainingRate
 from tokensieve.progress import StageProgress
+from tokensieve.report.cells import in_bytes
 from tokensieve.train import trainer
 
 
@@ -178,6 +179,13 @@ def test_folds_and_rounds_are_models_of_their_own(estimated, tmp_path):
     assert stage(rounds, "make unsafe").detail == "3 models"
     assert stage(rounds, "measure unsafe").detail == "loss, with 3 models"
     assert stage(rounds, "make utility").detail == ""
+    epochs = ("train.max_steps=-1", unsafe, harmful, "controls=[]")
+    none, even = (estimated(*epochs, f"method={{name: toss-pro, rounds: 2, added: {n}}}") for n in (1, 4))
+    once = stage(none, "make utility").work.tokens
+    pool = stage(none, "tokenise").work.tokens
+    assert stage(none, "make unsafe").work.tokens > 3 * once
+    grown = stage(even, "make unsafe").work.tokens - 3 * once
+    assert grown == pytest.approx((4 + 8) / 12 * pool, rel=0.2), "4 and 8 of the 12 examples join"
 
 
 def test_a_schedule_in_rounds_scores_each_part_before_it_trains_on_it(estimated):
@@ -254,7 +262,7 @@ def test_ways_out_are_named_until_one_fits_with_what_it_needs(estimated, argumen
     checkpointing = stage(estimated("train.lora=null"), "train full").work.memory
     monkeypatch.setattr(module, "named_hardware", small(round(checkpointing / 0.9) + 100))
     (lack,) = [one for one in estimated(*given).lacks if "train" in one.what]
-    assert f"train.gradient_checkpointing: true ({checkpointing / 1e6:.2g} MB)" in lack.hint
+    assert f"train.gradient_checkpointing: true ({in_bytes(checkpointing)})" in lack.hint
     assert "LoRA" not in lack.hint
     # States that no single device holds: weights, gradients and two moments, with room for what a batch keeps.
     states = 4 * model_size(make_plan(load_recipe(None, arguments("run"))).base).bytes

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
+import numpy as np
 import torch
 
 from tokensieve.containers import LOSS, Examples, Role, StatisticSpec
@@ -43,69 +44,13 @@ from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.rates import Rates, Training
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import pick_examples
+from tokensieve.pipeline.work import Stage, Work
 from tokensieve.train.adapter import adapter_parameters
 from tokensieve.train.settings import LoraSettings, TrainSettings, WarmUp, sft_config
 from tokensieve.train.steps import optimizer_steps, packed_rows
 
 _SELECTED, _WRITTEN, _WRITTEN_AS_JSON = 67e6, 15e6, 6.2e6
 """Tokens a second of selecting, and of writing cleaned data without and with JSON lines (docs/benchmarks.md)."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """Something that models do.
-
-    Attributes:
-        tokens: that pass through them, without padding.
-        flops: operations of matrix products.
-        seconds: on one device.
-        memory: peak bytes of a device.
-    """
-
-    tokens: float = 0.0
-    flops: float = 0.0
-    seconds: float = 0.0
-    memory: int = 0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(
-            self.tokens + other.tokens,
-            self.flops + other.flops,
-            self.seconds + other.seconds,
-            max(self.memory, other.memory),
-        )
-
-    def times(self, number: float) -> Work:
-        """Return so many times as much, one after the other."""
-        return Work(number * self.tokens, number * self.flops, number * self.seconds, self.memory)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One line of a plan.
-
-    Attributes:
-        name: such as ``measure base``.
-        detail: in words.
-        work: all of it, on one device.
-        devices: that share the work.
-        disk: bytes that it leaves in the store and the run folder.
-        training: how a model is trained; None where none is.
-        longest: tokens of the longest row that is trained on.
-    """
-
-    name: str
-    detail: str
-    work: Work
-    devices: int = 1
-    disk: int = 0
-    training: Training | None = None
-    longest: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """How long it takes on all its devices."""
-        return self.work.seconds / self.devices
 
 
 class Estimates:
@@ -200,12 +145,10 @@ class Estimates:
         for fold in range(warm_up.folds):
             work += self._fit(training, self._warm_up_lengths(role, warm_up, fold))
         first = self._warm_up_lengths(role, warm_up, 0)
-        added = 0
-        for more in rounds:
-            added += more
-            # Which examples join is decided by their scores: they are taken to be of the mean length.
-            share = added / max(1, len(self._pool))
-            work += self._fit(training, first) + self._fit(training, self._pool).times(share)
+        for added in accumulate(rounds):
+            # Their scores decide which examples join: here some of every part of the pool do.
+            spread = np.linspace(0, len(self._pool) - 1, added).astype(np.int64)
+            work += self._fit(training, first + self._pool[spread])
         models = warm_up.folds + len(rounds)
         return Stage(
             f"make {role}",
@@ -221,10 +164,10 @@ class Estimates:
 
     def _warm_up_lengths(self, role: Role, warm_up: WarmUp, fold: int) -> Lengths:
         recipe = self._plan.recipe
-        own = self._inputs.warm_ups.get(role)
-        lengths = self._pool if own is None else Lengths.of(own)
+        examples = self._inputs.warm_ups.get(role, self._inputs.examples)
+        lengths = Lengths.of(examples) if role in self._inputs.warm_ups else self._pool
         seed = recipe.seed if warm_up.seed is None else warm_up.seed
-        return lengths[pick_examples(own or self._inputs.examples, warm_up, role, seed, fold)]
+        return lengths[pick_examples(examples, warm_up, role, seed, fold)]
 
     def _select(self) -> Stage:
         tokens, recipe = int(self._pool.tokens.sum()), self._plan.recipe

@@ -52,6 +52,10 @@ class Lengths:
         """Return the lengths of some of the examples, chosen as of an array."""
         return Lengths(self.tokens[chosen], self.trainable[chosen], self.needed[chosen])  # type: ignore[index]
 
+    def __add__(self, other: Lengths) -> Lengths:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Lengths(*(np.concatenate(pair) for pair in pairs))
+
     def __len__(self) -> int:
         return len(self.tokens)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tokensieve.models.loading import dtype_of, pick_device
 from tokensieve.pipeline.candidates import is_automatic
-from tokensieve.pipeline.estimate import Estimates, Stage, Work
+from tokensieve.pipeline.estimate import Estimates
 from tokensieve.pipeline.hardware import (
     MEASURING_SHARE,
     THIS,
@@ -26,6 +26,7 @@ from tokensieve.pipeline.lacks import Lack, disk_lacks, memory_lacks
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.rates import SharesOfRate, TimedHere
 from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline.work import Stage, Work
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import Cell, Column, ResultTable, duration, in_bytes
 

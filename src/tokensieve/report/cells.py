@@ -124,13 +124,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
+_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
 def in_bytes(count: int) -> str:
     """Return a number of bytes in the unit that suits it.
 
     >>> in_bytes(1234), in_bytes(56_789_000), in_bytes(80_000_000_000)
     ('1.2 kB', '57 MB', '80 GB')
     """
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.2g} {unit}" if count < 100 * size else f"{count / size:,.0f} {unit}"
-    return f"{count / 1e3:.2g} kB" if count < 1e5 else f"{count / 1e3:,.0f} kB"
+    unit, size = next((one for one in _UNITS if count >= one[1]), _UNITS[-1])
+    value = count / size
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"

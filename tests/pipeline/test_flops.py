@@ -206,20 +206,20 @@ def test_activations_are_what_a_pass_keeps(lora, shape):
         model.enable_input_require_grads()
         adapter = sum(one.numel() for one in model.parameters() if one.requires_grad)
     ids = torch.randint(0, 50, (3, 64))
-    without = training_bytes(size, 0, lora, adapter, checkpointing=False, half=False)
-    with_batch = training_bytes(size, ids.numel(), lora, adapter, checkpointing=False, half=False)
-    logits = 3 * 4 * ids.numel() * 50
+    without = training_bytes(size, 0, lora, adapter, checkpointing=False, half=False, device_type="cpu")
+    with_batch = training_bytes(size, ids.numel(), lora, adapter, checkpointing=False, half=False, device_type="cpu")
+    logits = 9 * 4 * ids.numel() * 50
     assert with_batch - without - logits == pytest.approx(saved_bytes(model, ids), rel=0.1)
 
 
 def test_memory_is_weights_gradients_moments_and_activations(tiny_model_folder):
     settings = ModelSettings(str(tiny_model_folder("llama")))
     size, adapter = model_size(settings), adapter_parameters(settings, LORA) or 0
-    assert training_bytes(size, 0, None, None, True, False) == 4 * size.bytes
-    assert training_bytes(size, 0, LORA, adapter, True, False) == size.bytes + 16 * adapter
-    kept = {one: training_bytes(size, 4096, LORA, adapter, one, False) for one in (False, True)}
+    assert training_bytes(size, 0, None, None, True, False, "cpu") == 4 * size.bytes
+    assert training_bytes(size, 0, LORA, adapter, True, False, "cpu") == size.bytes + 16 * adapter
+    kept = {one: training_bytes(size, 4096, LORA, adapter, one, False, "cuda") for one in (False, True)}
     assert kept[True] < kept[False]
-    assert training_bytes(size, 4096, LORA, adapter, False, True) < kept[False], "products in half precision"
+    assert training_bytes(size, 4096, LORA, adapter, False, True, "cuda") < kept[False], "products in half precision"
     assert measuring_bytes(size, 0, "cpu", 1) > size.bytes
     more = measuring_bytes(size, 1024, "cpu", 2) - measuring_bytes(size, 1024, "cpu", 1)
     assert more == measuring_bytes(size, 1024, "cpu", 1) - size.bytes

@@ -319,7 +319,8 @@ class Estimates:
     def training_memory(self, training: Training, longest: int) -> int:
         """Return the peak bytes of training the base on rows of ``longest`` tokens at most."""
         lora, tokens = training.settings.lora, training.batch_size * longest
-        return training_bytes(self.size, tokens, lora, training.adapter, training.checkpointing, training.half)
+        on = self._hardware.kind
+        return training_bytes(self.size, tokens, lora, training.adapter, training.checkpointing, training.half, on)
 
     def with_lora(self, training: Training) -> Training:
         """Return a training of an adapter with the default settings, in place of all weights."""

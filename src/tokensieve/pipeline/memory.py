@@ -16,9 +16,9 @@ _MOMENTS = 2
 _ADAPTED = 7
 """Matrices of a block that an adapter on all of them is put on."""
 _HEAD_TILE = (4096, 32_768)
-"""Positions and columns of the logits that TRL's head holds at a time, in float32."""
-_TILES = 3
-"""Logits, their transform and its gradient."""
+"""Positions and columns of the logits that TRL's head holds at a time."""
+_TILES = 9
+"""Tiles of float32 that its backward pass holds at once on a CPU; a GPU works within one."""
 
 
 def measuring_bytes(size: ModelSize, batch_tokens: int, device_type: str, at_once: int) -> int:
@@ -43,6 +43,7 @@ def training_bytes(
     adapter: int | None,
     checkpointing: bool,
     half: bool,
+    device_type: str,
 ) -> int:
     """Return the peak of training with Adam.
 
@@ -53,6 +54,7 @@ def training_bytes(
         adapter: its parameters, which are float32.
         checkpointing: whether each block keeps its input alone, and one block at a time all the rest.
         half: whether products run in bfloat16, whatever the weights are in.
+        device_type: such as ``cpu``.
     """
     trained = size.bytes if adapter is None else 4 * adapter
     states = size.bytes + (0 if adapter is None else trained) + trained + _MOMENTS * trained
@@ -65,8 +67,9 @@ def training_bytes(
             # Each adapted matrix keeps its input after dropout, and the mask; what that replaces is not kept.
             block += (8 * hidden + 2 * size.attention + size.intermediate) * narrow
     kept = size.layers * hidden * wide + block if checkpointing else size.layers * block
-    rows, columns = min(batch_tokens, _HEAD_TILE[0]), min(size.vocabulary, _HEAD_TILE[1])
-    return states + batch_tokens * kept + _TILES * rows * columns * 4
+    rows, columns = min(batch_tokens, _HEAD_TILE[0]), _HEAD_TILE[1]
+    logits = rows * columns * narrow if device_type == "cuda" else _TILES * rows * min(columns, size.vocabulary) * 4
+    return states + batch_tokens * kept + logits
 
 
 def generating_bytes(size: ModelSize, rows: int, length: int) -> int:

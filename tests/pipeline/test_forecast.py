@@ -114,18 +114,18 @@ def test_more_devices_measure_and_one_trains(estimated):
 @pytest.mark.parametrize(
     ("hardware", "engine", "says"),
     [
-        ("H100", "local", "one process and one device"),
-        ("8xH100", "ranks", "a process for each of the 8 devices measures (torchrun, accelerate or --shard i/n)"),
-        ("32xH100", "ray", "a cluster of 32 devices measures"),
+        ("H100", "local", "in one process, on one device"),
+        ("8xH100", "local", "in 8 processes, one a device (torchrun, accelerate launch, or --shard I/N"),
+        ("32xH100", "ray", "a worker on each of the 32 devices"),
     ],
 )
 def test_the_engine_follows_from_the_devices(estimated, hardware, engine, says):
     found = estimated(hardware=hardware)
     assert found.engine == engine
     assert says in found.advice
-    assert ("accelerate launch" in found.advice) == (engine != "local")
-    assert f"engine: {engine}; {found.advice}" in found.lines
-    assert "accelerate launch" not in estimated("train=null", hardware=hardware).advice
+    assert ("trains the exported data" in found.advice) == (hardware != "H100")
+    assert f"engine: {engine}, {found.advice}" in found.lines
+    assert "trains the exported data" not in estimated("train=null", hardware=hardware).advice
 
 
 def test_the_last_line_says_what_the_times_rest_on(estimated):
@@ -170,7 +170,8 @@ def test_folds_and_rounds_are_models_of_their_own(estimated, tmp_path):
     folds = estimated("models.reference={warm_up: {folds: 3}}", "method=token-cleaning")
     assert stage(folds, "make reference").detail == "3 models"
     assert stage(folds, "measure reference").detail == "loss, with 3 models"
-    assert stage(folds, "measure reference").work.flops == 3 * stage(one, "measure reference").work.flops
+    assert stage(folds, "measure reference").work.tokens == stage(one, "measure reference").work.tokens, "each once"
+    assert 0.8 < stage(folds, "measure reference").work.flops / stage(one, "measure reference").work.flops < 1.2
     assert stage(folds, "measure reference").disk == 4 * stage(one, "measure reference").disk, "and what is joined"
     assert stage(folds, "evaluate").detail == stage(estimated(), "evaluate").detail, "a role in folds is not evaluated"
     harmful = f"models.utility={{warm_up: {{files: [{tmp_path / 'held_out.jsonl'}]}}}}"
@@ -178,6 +179,7 @@ def test_folds_and_rounds_are_models_of_their_own(estimated, tmp_path):
     rounds = estimated(unsafe, harmful, "method={name: toss-pro, rounds: 2, added: 3}")
     assert stage(rounds, "make unsafe").detail == "3 models"
     assert stage(rounds, "measure unsafe").detail == "loss, with 3 models"
+    assert stage(rounds, "measure unsafe").work.tokens == 3 * stage(rounds, "measure utility").work.tokens
     assert stage(rounds, "make utility").detail == ""
     epochs = ("train.max_steps=-1", unsafe, harmful, "controls=[]")
     none, even = (estimated(*epochs, f"method={{name: toss-pro, rounds: 2, added: {n}}}") for n in (1, 4))
@@ -334,7 +336,15 @@ def test_answers_take_time_for_each_token(estimated, arguments, tmp_path):
 def test_the_command_prints_a_table_and_what_follows_from_it(arguments, capsys):
     main(["plan", *arguments("run"), "--hardware", "8xH100"])
     printed = capsys.readouterr().out
-    for words in ("tokenise", "measure base", "train entropy", "total", "FLOPs", "everything fits", "engine: ranks"):
+    for words in (
+        "tokenise",
+        "measure base",
+        "train entropy",
+        "total",
+        "FLOPs",
+        "everything fits",
+        "engine: local, in 8 processes",
+    ):
         assert words in printed
     main(["plan", *arguments("run"), "--hardware=8xH100", "--json"])
     found = json.loads(capsys.readouterr().out)
@@ -342,7 +352,7 @@ def test_the_command_prints_a_table_and_what_follows_from_it(arguments, capsys):
     assert found["total"]["flops"] == pytest.approx(sum(one["flops"] for one in found["stages"]))
     assert found["total"]["seconds"] == pytest.approx(sum(one["seconds"] for one in found["stages"]))
     assert found["hardware"]["devices"] == 8
-    assert (found["engine"], found["does_not_fit"]) == ("ranks", [])
+    assert (found["engine"], found["does_not_fit"]) == ("local", [])
 
 
 _TRAINED = ["train entropy", "train full"]

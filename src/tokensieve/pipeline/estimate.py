@@ -18,6 +18,7 @@ import torch
 
 from tokensieve.containers import LOSS, Examples, Role, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.measure.folds import part_of
 from tokensieve.measure.statistics import of_a_pass, source_of
 from tokensieve.methods._base import Method
 from tokensieve.models.loading import pick_device
@@ -124,16 +125,18 @@ class Estimates:
         return arm.schedule.refinements(arm.method) if arm is not None else []
 
     def _measure(self, role: Role, specs: Sequence[StatisticSpec]) -> Stage:
-        warm_up, model = self._plan.recipe.models[role].warm_up, self._model(role)
-        models = warm_up.folds if warm_up is not None else 1
-        models += len(self._rounds(role))
+        warm_up, model, rounds = self._plan.recipe.models[role].warm_up, self._model(role), len(self._rounds(role))
+        folds = warm_up.folds if warm_up is not None else 1
         # The pool of models merges an adapter into float32 weights alone.
         lora = self._made_with(warm_up).lora if warm_up is not None and self._size(model).dtype != "float32" else None
-        work = self._pass(model, self._pool, specs, lora).times(models)
+        work = Work()
+        for fold in range(folds):  # each part of the pool passes through the model of its part alone
+            part = self._pool[part_of(0, len(self._pool), folds) == fold]
+            work += self._pass(model, part, specs, lora)
         names = ", ".join(spec.name for spec in specs)
-        detail = f"{names}, with {models} models" if models > 1 else names
-        disk = statistics_bytes(self._plan, role, int(self._pool.tokens.sum())) * (1 + len(self._rounds(role)))
-        return Stage(f"measure {role}", detail, work, self._hardware.devices, disk)
+        detail = f"{names}, with {folds + rounds} models" if folds + rounds > 1 else names
+        disk = statistics_bytes(self._plan, role, int(self._pool.tokens.sum())) * (1 + rounds)
+        return Stage(f"measure {role}", detail, work.times(1 + rounds), self._hardware.devices, disk)
 
     def _make(self, role: Role) -> Stage:
         """Estimate the trainings that make the model of a role: one, one a fold, or one more each round."""

@@ -87,7 +87,7 @@ class Forecast:
         yield from (one.line for one in self.lacks)
         if not self.lacks:
             yield "everything fits"
-        yield f"engine: {self.engine}; {self.advice}"
+        yield f"engine: {self.engine}, {self.advice}"
         yield from (f"not counted: {note}" for note in self.notes)
         yield self.basis
 
@@ -156,22 +156,20 @@ def _dtypes(inputs: Inputs, kind: str) -> set[str]:
 
 def _engine(hardware: Hardware, stages: Sequence[Stage]) -> tuple[str, str]:
     """Return the engine to take, and how the devices are used."""
-    if hardware.devices == 1:
-        return "local", "one process and one device"
+    devices = hardware.devices
+    if devices == 1:
+        return "local", "in one process, on one device"
     trained = sum(one.seconds for one in stages if one.training is not None)
     training = (
         f"; training in `tokensieve run` uses one device: {duration(trained)} in all, about "
-        f"{duration(trained / hardware.devices)} if `accelerate launch` trains the exported data on all of them"
+        f"{duration(trained / devices)} if `accelerate launch` trains the exported data on all of them"
         if trained
         else ""
     )
-    if hardware.devices > _OF_ONE_MACHINE:
-        measuring = (
-            f"a cluster of {hardware.devices} devices measures (with storage that all machines share, `ranks` does)"
-        )
-        return "ray", measuring + training
-    measuring = f"a process for each of the {hardware.devices} devices measures (torchrun, accelerate or --shard i/n)"
-    return "ranks", measuring + training
+    processes = "torchrun, accelerate launch, or --shard I/N on machines that share the store"
+    if devices > _OF_ONE_MACHINE:
+        return "ray", f"a worker on each of the {devices} devices of a cluster (or processes: {processes}){training}"
+    return "local", f"in {devices} processes, one a device ({processes}){training}"
 
 
 def _basis(hardware: Hardware, rates: SharesOfRate | TimedHere, dtypes: set[str]) -> str:

@@ -9,7 +9,7 @@ OLD_WARNINGS := -W "ignore:Deprecated in 0.9.0:DeprecationWarning"
 TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline select store train \
     test_cli.py test_progress.py)
 
-.PHONY: demo test test-lowest slow check fix docs bench bench-quality bench-quality-grid vendor dist try-dist walk-tutorial release clean
+.PHONY: demo test test-lowest slow soak check fix docs bench bench-quality bench-quality-grid vendor dist try-dist walk-tutorial release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -23,6 +23,9 @@ test-lowest: .venv-lowest/.ready  ## the tests that touch libraries, at the lowe
 
 slow: $(READY)  ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
+
+soak: $(READY)  ## 60 kills of workers, drivers and Ray at random moments
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 SOAK_TRIALS=20 $(BIN)/python -m pytest tests/fault -k test_kills_under_ray
 
 check: $(READY)  ## style, types and layers
 	$(BIN)/ruff check .
@@ -98,5 +101,5 @@ $(READY): pyproject.toml constraints.txt
 	    if sys.version_info[:2] != (3, 11) else 0)'
 	$(PYTHON) -m venv .venv-lowest
 	$(LOWEST)/python -m pip install --quiet --upgrade pip
-	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e ".[eval,test]"
+	$(LOWEST)/python -m pip install --quiet -c constraints-lowest.txt -e ".[eval,ray,test]"
 	@touch $@

@@ -81,7 +81,8 @@ class Found:
         auroc: by word, over all answers.
         low: lower end of its 95 % interval.
         high: upper end.
-        within: the mean over answers that have marked and unmarked words, each weighted by its number of pairs.
+        within: the mean over answers that have marked and unmarked words, each weighted by its number of pairs; NaN
+            where no answer has both.
         ap: average precision.
     """
 
@@ -181,7 +182,7 @@ def without_a_model(table: WordTable, clean: Sequence[str]) -> dict[str, Array]:
 
 
 def supervised(table: WordTable) -> Array:
-    """Return for each word the log odds of being unmarked, by a classifier that saw the marks of other rows."""
+    """Return for each word the probability of being unmarked, by a classifier that saw the marks of other rows."""
     columns = [*table.scores.values()]
     for side in _NEIGHBOURS:
         columns += [smoothed(values, table.row, side) for values in table.scores.values()]
@@ -218,7 +219,7 @@ def judge(name: str, values: Array, table: WordTable) -> Found:
         drawn = generator.integers(0, len(rows), len(rows))
         taken = np.concatenate([np.arange(starts[one], ends[one]) for one in drawn])
         draws.append(auroc_of(values[taken], table.marked[taken]))
-    low, high = np.percentile(draws, [2.5, 97.5])
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
     pairs, area = 0, 0.0
     for start, end in zip(starts, ends, strict=True):
         part = table.marked[start:end]
@@ -226,12 +227,18 @@ def judge(name: str, values: Array, table: WordTable) -> Found:
             pairs += count
             area += count * auroc_of(values[start:end], part)
     ap = average_precision_score(table.marked, -values)
-    return Found(name, auroc_of(values, table.marked), float(low), float(high), area / pairs, float(ap))
+    within = area / pairs if pairs else math.nan
+    return Found(name, auroc_of(values, table.marked), float(low), float(high), within, float(ap))
 
 
 def auroc_of(values: Array, marked: Array) -> float:
-    """Return the probability that a marked word has a lower value than an unmarked one, ties counting half."""
+    """Return the probability that a marked word has a lower value than an unmarked one, ties counting half.
+
+    It is NaN where there are only marked or only unmarked words.
+    """
     bad, good = int(marked.sum()), int((~marked).sum())
+    if not bad * good:
+        return math.nan
     return float((rankdata(values)[~marked].sum() - good * (good + 1) / 2) / (bad * good))
 
 

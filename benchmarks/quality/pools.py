@@ -186,6 +186,24 @@ def build(data: Path, output: Path, kind: str, share: float, place: str, rows: i
     return facts
 
 
+def build_pools(
+    data: Path, output: Path, kinds: Sequence[str], shares: Sequence[float], place: str, rows: int, held_out: int
+) -> list[tuple[Path, Facts]]:
+    """Build a pool of each kind of noise and share, each in a folder below ``output``; translations have no share.
+
+    A pool that cannot be built is left out, and the reason is printed.
+    """
+    built = []
+    for kind in kinds:
+        for share in shares if kind != "translations" else [0.0]:
+            pool = output / f"{kind}-{place}-{share:g}-{rows}"
+            try:
+                built.append((pool, build(data, pool, kind, share, place, rows, held_out, 0)))
+            except ValueError as error:
+                print(f"{pool.name} is left out: {error}")
+    return built
+
+
 def _cut(items: Sequence[Item], sizes: Sequence[int]) -> list[list[Item]]:
     """Return consecutive parts of these sizes."""
     ends = np.cumsum(sizes).tolist()

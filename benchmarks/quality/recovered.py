@@ -16,7 +16,6 @@ import argparse
 import functools
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from pools import KINDS, Facts, build
+from pools import KINDS, Facts, build_pools
 from real_runs import TRAIN
 
 from tokensieve.evaluate.differences import PairedDifference, holm
@@ -187,7 +186,8 @@ def main() -> None:
     parser.add_argument("--noise", nargs="+", choices=(*KINDS, "translations"), default=["german", "translations"])
     parser.add_argument("--share", type=float, nargs="+", default=[0.45])
     parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
-    parser.add_argument("--methods", nargs="+", help="names; all by default")
+    names = sorted({one["name"] for one in METHODS})
+    parser.add_argument("--methods", nargs="+", choices=names, default=names)
     parser.add_argument("--base", default="english-3M")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--rows", type=int, default=400)
@@ -200,19 +200,12 @@ def main() -> None:
         options.shared / "models" / options.base,
         options.max_length,
         options.seeds,
-        tuple(one for one in METHODS if not options.methods or one["name"] in options.methods),
+        tuple(one for one in METHODS if one["name"] in options.methods),
         tuple(options.reference),
         options.output,
     )
-    pools: list[tuple[Path, Facts]] = []
-    for kind in options.noise:
-        for share in options.share if kind != "translations" else [0.0]:
-            pool = options.output / "pools" / f"{kind}-{options.place}-{share:g}-{options.rows}"
-            where = options.place, options.rows, options.held_out, 0
-            try:
-                pools.append((pool, build(options.shared / "data", pool, kind, share, *where)))
-            except ValueError as error:
-                print(f"{pool.name} is left out: {error}")
+    where = options.place, options.rows, options.held_out
+    pools = build_pools(options.shared / "data", options.output / "pools", options.noise, options.share, *where)
     kept: list[dict[str, Any]] = []
     lines: list[str] = []
     threads = max(1, len(os.sched_getaffinity(0)) // options.jobs)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 from detection import WordTable, judge, markdown, smoothed, words_of
-from pools import KINDS, build
+from pools import KINDS, build_pools
 from recovered import recipe_of
 
 from tokensieve.pipeline.stages import run
@@ -58,10 +58,9 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=250)
     options = parser.parse_args()
     kept = []
-    for kind in options.noise:
-        share = options.share if kind != "translations" else 0.0
-        pool = options.output / "pools" / f"{kind}-{options.place}-{share:g}-{options.rows}"
-        build(options.shared / "data", pool, kind, share, options.place, options.rows, options.held_out, 0)
+    where = options.place, options.rows, options.held_out
+    pools = build_pools(options.shared / "data", options.output / "pools", options.noise, [options.share], *where)
+    for pool, _ in pools:
         name = f"{pool.name}-{options.reference}-{options.base}"
         arms = ", ".join(f"{{name: span-ratio, margin: {margin:g}}}" for margin in MARGINS)
         base, output = options.shared / "models" / options.base, options.output / f"{name}-spans"

@@ -40,7 +40,7 @@ def rows(runs: int) -> list[Row]:
         lora = LoraConfig(r=64, lora_alpha=16, target_modules="all-linear", init_lora_weights=False)
         get_peft_model(model, lora).save_pretrained(str(adapter))
         bare, adapted = ModelSettings(str(base)), ModelSettings(str(base), str(adapter))
-        held = ModelPool(device)
+        held = ModelPool(str(device))
 
         def two_bare_passes() -> None:
             for _ in range(2):
@@ -48,14 +48,14 @@ def rows(runs: int) -> list[Row]:
                     measure(loaded)
 
         def one_load() -> None:
-            pool = ModelPool(device)
+            pool = ModelPool(str(device))
             for settings in (bare, adapted):
                 with pool.use(settings, merge=True) as loaded:
                     measure(loaded)
 
         def two_loads() -> None:
             for settings in (bare, adapted):
-                with ModelPool(device).use(settings) as loaded:
+                with ModelPool(str(device)).use(settings) as loaded:
                     measure(loaded)
 
         passes, ours = interleaved(two_bare_passes, one_load, runs)

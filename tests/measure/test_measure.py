@@ -33,7 +33,7 @@ from tokensieve.store.manifest import open_manifest, write_manifest
 
 NAMES = ("entropy", "loss", "top1")
 ODD_LENGTHS = [2, 3, 253, 17, 2, 64, 31, 7, 128, 5]
-CPU = torch.device("cpu")
+CPU = "cpu"
 
 
 def run(examples: ExampleStore, model: ModelSettings, store: Path, budget: int = 512, names=NAMES) -> Measurement:
@@ -387,8 +387,8 @@ def test_tokens_are_told_once_also_those_of_shards_that_were_there(model_folder,
 
 
 def test_an_engine_that_leaves_out_a_shard_is_an_error(model_folder, example_store, tmp_path, monkeypatch):
-    def lazy(make, shards, on_tokens):
-        return local.run(make, shards[:-1], on_tokens)
+    def lazy(make, shards, settings, on_tokens):
+        return local.run(make, shards[:-1], settings, on_tokens)
 
     monkeypatch.setattr(module, "get_engine", lambda _: lazy)
     with pytest.raises(TokensieveError, match=r"left out 1 of 3 shards: \[2\]"):

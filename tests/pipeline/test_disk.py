@@ -25,10 +25,10 @@ def pool(tmp_path):
     return ExampleStore(tmp_path, "", Counts(tokens=1000), (), 1)
 
 
-def room(pool, *more, **given) -> Room:
+def room(pool, *more, until="report", **given) -> Room:
     arguments = {"output": "runs/a", "data.files": "a.jsonl", "models.base": "m", "method": "entropy", **given}
     plan = make_plan(load_recipe(None, [*(f"{key}={value}" for key, value in arguments.items()), *more]))
-    return room_needed(plan, pool, WEIGHTS)
+    return room_needed(plan, pool, WEIGHTS, until)
 
 
 def test_models_of_arms_are_in_both_and_everything_else_in_one(pool):
@@ -38,6 +38,14 @@ def test_models_of_arms_are_in_both_and_everything_else_in_one(pool):
     assert room(pool, "train={lora: {r: 2}}") == Room(4 * 1000 + WEIGHTS // 4, 3 * 1000 * 39, 0)
     assert room(pool, "train={lora: {r: 2}, merge_adapter: true}").models == 3 * WEIGHTS
     assert room(pool, "train=null", "select.jsonl=false") == Room(4 * 1000 + WEIGHTS // 4, 3 * 1000 * 15, 0)
+
+
+def test_a_run_that_ends_with_measuring_has_no_arms(pool):
+    made = {"models.reference": "{warm_up: {rows: 5}}", "method": "token-cleaning"}
+    found = room(pool, "train.lora=null", "seeds=[0, 1]", until="measure", **made)
+    assert found == Room(2 * 4 * 1000 + WEIGHTS + 4 * WEIGHTS, 0, 0)
+    adapters = room(pool, "train={lora: {r: 2}}", until="measure")
+    assert adapters == Room(4 * 1000 + WEIGHTS // 4, 0, 0)
 
 
 def test_models_that_are_made_are_in_the_store_alone(pool):

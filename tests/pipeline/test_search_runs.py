@@ -246,6 +246,19 @@ def test_a_disk_that_cannot_hold_the_probes_is_refused_at_the_start(recipe, held
     assert any("about 35.0 GB at most" in line for line in minutes), "it depends on the minutes what is trained"
 
 
+def test_a_method_that_is_only_measured_takes_no_room_of_a_trained_arm(recipe, monkeypatch):
+    methods = ", ".join(f"{{name: stm, perplexity: {perplexity}}}" for perplexity in range(2, 22))
+    given = ("train.lora=null", f"search.methods=[{methods}]", "search.probes=11")
+    monkeypatch.setattr(disk, "_weights", lambda _: 10**9)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=16 * 10**9))
+    work = searching.prepare_search(recipe("narrow", *given), SILENT)
+    assert len(work.inputs.plan.arms) == 20
+    run(work.everything, "measure", progress=False)
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=13 * 10**9))
+    with pytest.raises(TokensieveError, match=r"the search needs about 15\.0 GB, 13\.0 GB are free"):
+        searching.prepare_search(recipe("narrow", *given), SILENT)
+
+
 def test_methods_are_those_whose_models_the_recipe_has(arguments):
     own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: loss, keep: bottom, fraction: 0.2}"))
     own_first = [("loss", {"name": "loss", "keep": "bottom"}), ("entropy", {"name": "entropy"})]

@@ -169,7 +169,7 @@ def test_a_training_that_was_cut_goes_on_in_any_run_that_needs_it(run, data, mon
     assert not list(other.with_name("store").rglob("*checkpoint*"))
 
 
-@pytest.mark.filterwarnings("ignore:.*is in use by another process")
+@pytest.mark.filterwarnings("ignore:.*is in use by")
 def test_two_runs_that_want_one_model_train_it_once(arguments, trained, monkeypatch):
     """The second waits for the lock, and finds the model there."""
     begun, second_begun, counted = threading.Event(), threading.Event(), workbench.train

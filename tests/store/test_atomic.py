@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -59,12 +64,16 @@ def test_an_error_leaves_the_old_folder_alone_and_nothing_beside_it(tmp_path):
 
 
 def test_what_a_killed_attempt_left_is_removed(tmp_path):
-    left = tmp_path / ".a.partial"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    left = atomic._beside(tmp_path / "a")
+    left = left.with_name(left.name.replace(f".{os.getpid()}.", f".{dead.pid}."))
     left.mkdir()
     (left / "half.txt").write_text("half")
     with atomic_folder(tmp_path / "a") as partial:
         (partial / "whole.txt").write_text("whole")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["whole.txt"]
+    assert not left.exists()
 
 
 @pytest.fixture
@@ -76,22 +85,21 @@ def synced(monkeypatch):
 
 
 def test_a_folder_gets_its_name_when_everything_in_it_is_on_the_disk(tmp_path, synced, monkeypatch):
-    folder, partial = tmp_path / "a", tmp_path / ".a.partial"
+    folder = tmp_path / "a"
     names = ["", "one.txt", "deep", "deep/two.json"]
     real, renamed = Path.replace, []
 
     def replace(path, target):
-        if path == partial:
-            renamed.append(set(synced))
+        if path.suffix == ".partial" and path.is_dir():
+            renamed.append((path, set(synced)))
         return real(path, target)
 
     monkeypatch.setattr(Path, "replace", replace)
     with atomic_folder(folder) as given:
-        assert given == partial
         write_text(given / "one.txt", "1")
         write_json(given / "deep" / "two.json", 2)
         assert synced == []  # nobody sees the folder yet: once is enough
-    assert renamed == [{partial / name for name in names}]
+    assert renamed == [(given, {given / name for name in names})]
     assert synced[-1] == tmp_path
     assert len(synced) == len(names) + 1
 
@@ -114,7 +122,8 @@ def test_json_keeps_the_order_of_keys_and_any_text(tmp_path):
     assert "日本" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
-def test_a_lock_lets_in_one_at_a_time(tmp_path):
+def test_a_lock_lets_in_one_at_a_time_and_says_who_holds_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.01)
     inside, together = [], []
 
     def enter(number):
@@ -132,7 +141,71 @@ def test_a_lock_lets_in_one_at_a_time(tmp_path):
         for thread in threads:
             thread.join()
     assert together == [1, 1, 1, 1]
-    assert {str(one.message) for one in said} == {f"{tmp_path / 'deep/a'} is in use by another process; waiting for it"}
+    [message] = {str(one.message) for one in said}
+    assert re.fullmatch(
+        rf"{re.escape(str(tmp_path))}/deep/a is in use by process {os.getpid()} on \S+ since "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d; waiting for it",
+        message,
+    )
+    assert not list(tmp_path.rglob("*.holder"))
+
+
+def test_a_lock_is_taken_over_from_the_dead_and_not_held_through_another_spelling(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "other").symlink_to(tmp_path / "real")
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from tokensieve.store.atomic import locked\n"
+        "with locked(pathlib.Path(sys.argv[1]) / 'run'):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "real")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        killer = threading.Timer(2, holder.kill)
+        killer.start()
+        with locked(tmp_path / "other" / "run"):
+            assert holder.wait(timeout=10) == -signal.SIGKILL
+    holder.communicate()
+    assert f"in use by process {holder.pid} on" in str(said[0].message)
+
+
+def test_half_written_files_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    host = atomic._beside(tmp_path / "x").name.split(".")[2]
+    names = {
+        f".a.arrow.{host}.{dead.pid}.0123abcd.partial": False,
+        f".b.{host}.{dead.pid}.0123abcd.partial": False,
+        f".a.arrow.{host}.{os.getpid()}.0123abcd.partial": True,
+        f".a.arrow.elsewhere.{dead.pid}.0123abcd.partial": True,
+        f".old.elsewhere.{dead.pid}.0123abcd.partial": False,
+        ".of-an-earlier-version.17.partial": True,
+        "mine.partial": True,
+    }
+    for name in names:
+        (tmp_path / name).mkdir() if name.startswith(".b") else (tmp_path / name).touch()
+    a_week_ago = time.time() - 7 * 24 * 60 * 60
+    os.utime(tmp_path / f".old.elsewhere.{dead.pid}.0123abcd.partial", (a_week_ago, a_week_ago))
+    atomic.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {name for name, stays in names.items() if stays}
+
+
+def test_two_writers_of_one_file_never_share_what_they_write_to(tmp_path):
+    with atomic_file(tmp_path / "a") as one, atomic_file(tmp_path / "a") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "a").read_text() == "one", "the last to finish, whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("make", [atomic_file, atomic_folder, locked])

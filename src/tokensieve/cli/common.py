@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from tokensieve.errors import TokensieveError
+from tokensieve.measure.share import launched_share
 
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 
@@ -41,6 +43,20 @@ def positionals_first(command: Callable[..., None], arguments: Sequence[str]) ->
         (options if is_option or takes_value or takes_values else positionals).append(argument)
         takes_value = is_option and "=" not in argument and argument.replace("_", "-") not in names
     return [*positionals, *options]
+
+
+def refuse_launched() -> None:
+    """Refuse one of several processes of `torchrun` or `accelerate launch` where each would do the same.
+
+    Raises:
+        TokensieveError: it is one.
+    """
+    if not launched_share(os.environ).is_all:
+        raise TokensieveError(
+            f"this command runs in one process, and WORLD_SIZE={os.environ['WORLD_SIZE']} says that there are others",
+            where="torchrun, accelerate launch",
+            hint="launch `measure` in several processes, and start the rest as `tokensieve COMMAND RECIPE`",
+        )
 
 
 def quiet() -> None:

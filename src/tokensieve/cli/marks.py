@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, pairs, print_json, quiet
+from tokensieve.cli.common import Json, pairs, print_json, quiet, refuse_launched
 from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
 
@@ -38,6 +38,7 @@ def ceiling(
         dry_run: check everything except the weights, show what would be trained, and stop.
         as_json: print JSON.
     """
+    refuse_launched()
     recipe = given_recipe(arguments)
     quiet()
     from tokensieve.pipeline.ceiling import ceiling_lines, find_ceiling

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.cli.common import Json, print_json, quiet, refuse_launched
 from tokensieve.errors import TokensieveError
+from tokensieve.measure.share import ALL, launched_share, parse_share
 
 if TYPE_CHECKING:
     from tokensieve.pipeline.recipe import Recipe
@@ -24,7 +26,20 @@ Overrides = Annotated[
 ]
 
 
-def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = False) -> None:
+Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
+
+
+def run(
+    arguments: Overrides = (),
+    /,
+    *,
+    engine: Engine = None,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    dry_run: bool = False,
+    as_json: Json = False,
+) -> None:
     """Run a recipe: score, select, train, evaluate, report. Stages that are already done are skipped.
 
     For example:
@@ -32,13 +47,19 @@ def run(arguments: Overrides = (), /, *, dry_run: bool = False, as_json: Json = 
       tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
       tokensieve run recipe.yaml --dry-run
       tokensieve run output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+      tokensieve run recipe.yaml --engine ray --workers 4
 
     Args:
         arguments: the recipe and overrides.
+        engine: where shards are measured, `local` or `ray`, in place of the recipe's.
+        address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
+        workers: of Ray, how many hold the model at once.
+        gpus_per_worker: of Ray, GPUs of each.
         dry_run: check everything except the weights, show what would be done and what is missing here, and stop.
         as_json: print JSON.
     """
-    _stage("report", arguments, as_json, dry_run)
+    workers_given = _engine_overrides(engine, address, workers, gpus_per_worker)
+    _stage("report", (*arguments, *workers_given), as_json, dry_run)
 
 
 def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json = False) -> None:
@@ -74,14 +95,38 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json 
         print_line(console, line)
 
 
-def measure(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+def measure(
+    arguments: Overrides = (),
+    /,
+    *,
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None,
+    engine: Engine = None,
+    address: str | None = None,
+    workers: int | None = None,
+    gpus_per_worker: float | None = None,
+    as_json: Json = False,
+) -> None:
     """Measure per-token statistics with every model that the methods need.
+
+    Several processes measure a share each where `torchrun` or `accelerate launch` starts them, or where `--shard` says
+    so. They need nothing but the same store.
 
     For example:
       tokensieve measure recipe.yaml
       tokensieve measure output=runs/a data.files=train.jsonl models.base=MODEL models.reference=BETTER_MODEL
+      tokensieve measure recipe.yaml --shard 3/16
+      tokensieve measure recipe.yaml --engine ray --workers 4
+
+    Args:
+        arguments: the recipe and overrides.
+        shard: measure share I of N alone, counted from 0.
+        engine: where shards are measured, `local` or `ray`, in place of the recipe's.
+        address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
+        workers: of Ray, how many hold the model at once.
+        gpus_per_worker: of Ray, GPUs of each.
+        as_json: print JSON.
     """
-    _stage("measure", arguments, as_json)
+    _stage("measure", (*arguments, *_engine_overrides(engine, address, workers, gpus_per_worker)), as_json, shard=shard)
 
 
 def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
@@ -142,6 +187,7 @@ def search(
         dry_run: check everything except the weights, show what would be trained, and stop.
         as_json: print JSON.
     """
+    refuse_launched()
     given = {"minutes": minutes, "probes": probes}
     if any(value is not None for value in given.values()):  # both are refused with the recipe
         budget = [f"search.{name}={'null' if value is None else value}" for name, value in given.items()]
@@ -172,6 +218,7 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
         seed: seed of the data, the training and the random control.
         as_json: print JSON.
     """
+    refuse_launched()
     quiet()
     from tokensieve.demo.run import print_demo, run_demo
 
@@ -182,7 +229,26 @@ def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = Fal
         print_demo(folder, seconds)
 
 
-def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False) -> None:
+def _engine_overrides(
+    engine: str | None, address: str | None, workers: int | None, gpus_per_worker: float | None
+) -> list[str]:
+    given = {
+        "engine": engine,
+        "ray.address": address,
+        "ray.workers": workers,
+        "ray.gpus_per_worker": gpus_per_worker,
+    }
+    return [f"measure.{key}={value}" for key, value in given.items() if value is not None]
+
+
+def _stage(
+    until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False, shard: str | None = None
+) -> None:
+    share = ALL
+    if until != "measure" or shard is not None:
+        refuse_launched()
+    if until == "measure":
+        share = parse_share(shard) if shard is not None else launched_share(os.environ)
     recipe = given_recipe(arguments)
     quiet()
     if dry_run:
@@ -193,8 +259,13 @@ def _stage(until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = 
         return
     from tokensieve.pipeline import search as pipeline
 
-    folder = pipeline.run(recipe, until)
-    _summary(folder, until, as_json)
+    folder = pipeline.run(recipe, until, share=share)
+    if share.is_all:
+        _summary(folder, until, as_json)
+    elif as_json:
+        print_json({"run": str(folder), "shards": str(share)})
+    else:
+        print(f"{folder}: shards {share} are measured")
 
 
 def given_recipe(arguments: Sequence[str]) -> Recipe:

@@ -211,9 +211,11 @@ def measure_shard(
         float32 ``[tokens]`` by the key of each statistic of ``forward``; 0 where a token is not trainable.
     """
     values = {spec.key: np.zeros(len(shard.input_ids), dtype=np.float32) for spec in forward.specs}
+    lengths = forward.needed_lengths(shard)
+    on_tokens(int(shard.lengths[lengths == 0].sum()))
     run_batches(
         lambda numbers: measure_examples(forward, shard, numbers, values),
-        plan_batches(forward.needed_lengths(shard), token_budget),
+        plan_batches(lengths, token_budget),
         forward.device,
         lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
     )

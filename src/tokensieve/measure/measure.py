@@ -4,13 +4,15 @@ On disk: ``store/statistics/<id>/<statistic>/shard-00000.arrow``, where the id i
 the model, and the name of a statistic is followed by a digest of its options where it has any. What is there is never
 measured again.
 
-This is the driver: it holds the lock, hashes weights and keeps the manifest. The shards are measured by workers
-(`measure.worker`), which an engine (`measure.engines`) runs.
+This is the driver: it hashes weights and keeps the manifest. The shards are measured by workers (`measure.worker`),
+which an engine (`measure.engines`) runs. A driver that measures everything holds the lock of the folder; those that
+measure a share each (`measure.share`) write side by side, and take the lock of the manifest alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,15 @@ from tokensieve.errors import TokensieveError
 from tokensieve.measure.engines import OnTokens, get_engine
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.settings import MeasureSettings
+from tokensieve.measure.share import ALL, Share
 from tokensieve.measure.statistics import check_measurable
 from tokensieve.measure.worker import Job, Worker
 from tokensieve.models.identity import model_identity
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import locked
-from tokensieve.store.manifest import adopt, has_manifest, open_manifest, record, write_manifest
+from tokensieve.store.atomic import locked, sweep
+from tokensieve.store.manifest import Recorder, adopt, ensure_manifest, open_manifest
 
 
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
@@ -44,6 +47,7 @@ def measure(
     store: Path,
     pool: ModelPool,
     on_tokens: OnTokens,
+    share: Share = ALL,
 ) -> Measurement:
     """Measure the statistics that are missing.
 
@@ -55,6 +59,7 @@ def measure(
         store: folder shared by runs.
         pool: where models are loaded.
         on_tokens: told the number of tokens after each batch, also of shards that were there already.
+        share: which of the shards; others may measure the rest at the same time.
 
     Raises:
         TokensieveError: a value that is NaN or infinite (with its rows), statistics begun with other
@@ -64,20 +69,23 @@ def measure(
         check_measurable(spec.name, "measure")
     identity = model_identity(model)
     measurement = _locate(examples, identity, store)
-    with locked(measurement.folder):
-        if not has_manifest(measurement.folder):
-            _write_manifest(measurement, model, identity)
+    with locked(measurement.folder) if share.is_all else nullcontext():
+        ensure_manifest(measurement.folder, _about(measurement, model, identity))
         adopt(measurement.folder, "*/shard-*.arrow")
         lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
         versions = _check_versions(measurement, bool(lacking))
-        todo = [number for number in range(examples.shards) if measurement.missing(lacking, number)]
-        on_tokens(examples.counts.tokens - sum(int(examples.starts[n + 1] - examples.starts[n]) for n in todo))
+        mine = share.shards(examples.shards)
+        todo = [number for number in mine if measurement.missing(lacking, number)]
+        on_tokens(sum(_tokens(examples, number) for number in set(mine).difference(todo)))
         if todo:
+            for spec in lacking:
+                sweep(measurement.folder / spec.key)
             job = Job(measurement, model, lacking, settings, versions)
             done = set()
-            for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, on_tokens):
-                record(measurement.folder, one.files)
-                done.add(one.shard)
+            with Recorder(measurement.folder) as recorder:
+                for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, settings, on_tokens):
+                    recorder.add(one.files)
+                    done.add(one.shard)
             if left := sorted(set(todo) - done):
                 raise TokensieveError(
                     f"the engine '{settings.engine}' left out {len(left)} of {len(todo)} shards: {left[:10]}",
@@ -87,18 +95,26 @@ def measure(
     return measurement
 
 
+def tokens_of(examples: ExampleStore, share: Share) -> int:
+    """Return how many tokens a share of the shards has."""
+    return sum(_tokens(examples, number) for number in share.shards(examples.shards))
+
+
+def _tokens(examples: ExampleStore, number: int) -> int:
+    return int(examples.starts[number + 1] - examples.starts[number])
+
+
 def _locate(examples: ExampleStore, identity: dict[str, Any], store: Path) -> Measurement:
     whole = {"examples": examples.fingerprint, "cut": examples.cut, "model": identity}
     return Measurement(store / "statistics" / fingerprint.of_value(whole)[:16], examples)
 
 
-def _write_manifest(measurement: Measurement, model: ModelSettings, identity: dict[str, Any]) -> None:
-    about = {
+def _about(measurement: Measurement, model: ModelSettings, identity: dict[str, Any]) -> dict[str, Any]:
+    return {
         "examples": measurement.examples.fingerprint,
         "model": {"path": model.path, "revision": model.revision, **identity},
         "versions": fingerprint.versions(),
     }
-    write_manifest(measurement.folder, {}, about)
 
 
 def _check_versions(measurement: Measurement, lacking: bool) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """What measures shards: a job that is plain data, and the worker that does it shard by shard.
 
 An engine (`measure.engines`) maps the worker over the numbers of shards, in this process or in others. The driver
-(`measure.measure`) does what is done once: it holds the lock, hashes the weights and keeps the manifest.
+(`measure.measure`) does what is done once: it hashes the weights and keeps the manifest.
 """
 
 from __future__ import annotations

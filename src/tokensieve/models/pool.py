@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tokensieve.models.loading import load_model, local_folder
+from tokensieve.models.loading import load_model, local_folder, pick_device
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 
@@ -17,17 +17,24 @@ from tokensieve.store import fingerprint
 class ModelPool:
     """Loaded models: models that differ by an adapter share one loaded base.
 
-    One base is held at a time, since two seldom fit. A pool that is sent to another process is empty there.
+    One base is held at a time, since two seldom fit. A pool that is sent to another process is empty there, and finds
+    the device there.
+
+    Args:
+        device: name of the device, such as ``auto``.
+
+    Attributes:
+        device: where models are loaded.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: str) -> None:
+        self._name, self.device = device, pick_device(device)
         self._held: ModelSettings | None = None
         self._model: Any = None
         self._peft: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ModelPool, (self.device,)
+        return ModelPool, (self._name,)
 
     @contextmanager
     def use(self, model: ModelSettings, *, merge: bool = False) -> Iterator[Any]:

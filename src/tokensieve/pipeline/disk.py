@@ -53,17 +53,19 @@ class Room:
         return {store: self.store + self.models, output: self.output + self.models + self.again}
 
 
-def room_needed(plan: Plan, examples: ExampleStore, weights: int) -> Room:
+def room_needed(plan: Plan, examples: ExampleStore, weights: int, until: str = "report") -> Room:
     """Return what a run writes at most; models and statistics that the store has already are counted too.
 
     Args:
         plan: of the run.
         examples: the pool.
         weights: bytes of the base.
+        until: last stage of the run; one that ends with ``measure`` selects and trains for no arm.
     """
     recipe, seeds = plan.recipe, len(plan.recipe.training_seeds)
-    cleaned = cleaned_bytes(plan, examples.counts.tokens)
-    trained = len(plan.arms) * seeds if recipe.train is not None else 0
+    arms = plan.arms if until != "measure" else ()
+    cleaned = cleaned_bytes(plan, examples.counts.tokens) if arms else 0
+    trained = len(arms) * seeds if recipe.train is not None else 0
     store = _before_arms(plan, examples, weights, [plan.train] if trained else [])
     return Room(store, cleaned, model_bytes(plan.train, weights) * trained)
 
@@ -116,13 +118,13 @@ def _before_arms(plan: Plan, examples: ExampleStore, weights: int, arms: Sequenc
     return statistics + made + (4 * weights if full else weights // 4)
 
 
-def check_disk(plan: Plan, examples: ExampleStore) -> None:
-    """Refuse to start a run that the disk cannot hold.
+def check_disk(plan: Plan, examples: ExampleStore, until: str = "report") -> None:
+    """Refuse to start a run that the disk cannot hold; arguments as for `room_needed`.
 
     Raises:
         TokensieveError: less is free than the run needs.
     """
-    room = room_needed(plan, examples, _weights(plan))
+    room = room_needed(plan, examples, _weights(plan), until)
     _check(plan, room, "run", "give another output and store, or set select.jsonl: false")
 
 

@@ -57,12 +57,13 @@ class Inputs:
         return self.evaluation.held_out
 
 
-def prepare_inputs(plan: Plan, progress: StageProgress, *, weights: bool = True) -> Inputs:
+def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report", *, weights: bool = True) -> Inputs:
     """Tokenise the data of a plan, and check what can be known of its models without their weights.
 
     Args:
-        plan: what the recipe means.
+        plan: what to prepare for.
         progress: where progress and warnings are shown.
+        until: last stage that is carried out; the disk has to hold what is written up to there.
         weights: whether weights of the models and room for what a run writes must be here.
 
     Raises:
@@ -121,7 +122,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress, *, weights: bool = True)
     check_adapters(recipe, plan.base)
     plan = dataclasses.replace(plan, recipe=recipe)
     if weights:
-        check_disk(plan, examples)
+        check_disk(plan, examples, until)
     return Inputs(plan, encoder, examples, evaluation, warm_ups, models)
 
 

@@ -16,6 +16,7 @@ from tokensieve.data.datasets_private import offline
 from tokensieve.data.prepare import hash_examples
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.measure.share import ALL, Share
 from tokensieve.pipeline.candidates import for_one_method, fraction_of, is_automatic, searched_methods
 from tokensieve.pipeline.disk import search_disk_line
 from tokensieve.pipeline.inputs import Inputs, data_sets, prepare_inputs
@@ -36,7 +37,7 @@ from tokensieve.search.search import run_search
 from tokensieve.store.atomic import locked, write_json
 
 
-def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True) -> Path:
+def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = True, share: Share = ALL) -> Path:
     """Carry out a recipe as `stages.run` does; with ``fraction: auto``, search for the fraction first.
 
     Where the search finds that no fraction pays, the method keeps the best fraction that was tried, with a warning: the
@@ -46,6 +47,7 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
         recipe: the settings.
         until: last stage to carry out, one of `stages.STAGES`.
         progress: where progress and warnings are shown; True for the error stream, False for nowhere.
+        share: which shards are measured here, where several processes measure.
 
     Returns:
         The run folder.
@@ -56,7 +58,13 @@ def run(recipe: Recipe, until: str = "report", progress: StageProgress | bool = 
     if isinstance(progress, bool):
         progress = StageProgress(shown=progress)
     if not is_automatic(recipe):
-        return run_recipe(recipe, until, progress)
+        return run_recipe(recipe, until, progress, share=share)
+    if not share.is_all:
+        raise TokensieveError(
+            "a fraction is searched for in one process",
+            where="recipe: method.fraction",
+            hint="give a fraction, or run the command once",
+        )
     report = search(for_one_method(recipe), progress)
     assert report.method is not None
     found = dataclasses.replace(recipe, method=report.method)
@@ -132,7 +140,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
         method=first,
         controls=tuple(others),
     )
-    inputs = prepare_inputs(make_plan(everything), progress)
+    inputs = prepare_inputs(make_plan(everything), progress, "measure")  # the probes are what is trained
     _refuse_overlap(inputs)
     rows = search_rows(inputs, recipe.search.measure)
     work = SearchWork(recipe, everything, inputs, methods, measure, rows)

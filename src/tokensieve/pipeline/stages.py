@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from tokensieve.containers import Role
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.measure.measurement import Measurement
+from tokensieve.measure.share import ALL, Share
 from tokensieve.models.identity import model_identity
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
@@ -32,7 +35,11 @@ _FREE_TO_CHANGE = ("evaluate", "report", "measure", "store", "search")
 
 
 def run(
-    recipe: Recipe, until: str = "report", progress: StageProgress | bool = True, warnings: Sequence[str] = ()
+    recipe: Recipe,
+    until: str = "report",
+    progress: StageProgress | bool = True,
+    warnings: Sequence[str] = (),
+    share: Share = ALL,
 ) -> Path:
     """Carry out a recipe, or what of it is not done yet.
 
@@ -42,6 +49,7 @@ def run(
         progress: where progress and warnings are shown; True for the error stream, or the output of a notebook, False
             for nowhere. Warnings are on the page in any case.
         warnings: what came out before, and is to stand with the warnings of the run.
+        share: which shards are measured here, where several processes measure; then `measure` is the last stage.
 
     Returns:
         The run folder.
@@ -56,19 +64,44 @@ def run(
         progress.warn(warning)
     folder = RunFolder(Path(recipe.output))
     plan = make_plan(recipe)
+    _check_share(share, plan, until)
     check_folder(plan)
-    inputs = prepare_inputs(plan, progress)
+    inputs = prepare_inputs(plan, progress, until)
     for training in planned_trainings(inputs):
         reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
         if training.warning and reached:
             progress.note(f"warning: {training.warning}")
-    with locked(folder.path):
+    with locked(folder.path) if share.is_all else nullcontext():
         check_folder(plan)  # another process may have written to it since
-        stages = _Stages(recipe, inputs, folder, progress)
+        stages = _Stages(recipe, inputs, folder, progress, share)
         stages.measure()
         for stage in STAGES[1 : STAGES.index(until) + 1]:
             getattr(stages, stage)()
     return folder.path
+
+
+def _check_share(share: Share, plan: Plan, until: str) -> None:
+    """Refuse what several processes cannot do, as none waits for the others.
+
+    Raises:
+        TokensieveError: a stage behind measuring, or a model that is made from what is measured before.
+    """
+    if share.is_all:
+        return
+    if until != "measure":
+        raise TokensieveError(
+            f"a share of the shards can be measured, and '{until}' needs all of them",
+            where="--shard",
+            hint="measure in all processes, and then go on in one: tokensieve run RECIPE",
+        )
+    if plan.refined:
+        role, arm = next(iter(plan.refined.items()))
+        raise TokensieveError(
+            f"'{arm.name}' trains models.{role} on what is measured in the round before, and a share is not enough "
+            "for that",
+            where="--shard",
+            hint="one process, with measure.engine=ray for several workers",
+        )
 
 
 def check_folder(plan: Plan) -> None:
@@ -146,12 +179,15 @@ class _Stages:
         inputs: data and models of the run.
         folder: the run folder, held by this process alone.
         progress: where progress is shown.
+        share: which shards are measured here.
 
     Raises:
         TokensieveError: the folder holds selections of other data.
     """
 
-    def __init__(self, recipe: Recipe, inputs: Inputs, folder: RunFolder, progress: StageProgress) -> None:
+    def __init__(
+        self, recipe: Recipe, inputs: Inputs, folder: RunFolder, progress: StageProgress, share: Share
+    ) -> None:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
             check_data(arm.selection(), inputs.examples, arm)
@@ -159,7 +195,9 @@ class _Stages:
             folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
         )
         state = folder.state() if goes_on and folder.state_file.is_file() else None
-        self._bench = RunWorkbench(inputs, progress, state.seconds if state else {}, state.tokens if state else {})
+        self._bench = RunWorkbench(
+            inputs, progress, state.seconds if state else {}, state.tokens if state else {}, share
+        )
         if not goes_on:
             self._write_recipe()
 
@@ -175,17 +213,22 @@ class _Stages:
             else:
                 bench.models[role] = bench.make_model(role)
         self._check_distinct()
-        measured = {}
+        measured: dict[Role, Measurement] = {}
         # Refining a model takes the statistics of the others.
         for role in sorted(plan.statistics, key=lambda role: role in plan.refined):
             if role in plan.refined:
                 arm = plan.refined[role]
                 bench.models[role] = arm.schedule.refine(arm.method, bench)
+            specs = plan.statistics[role]
             if role in folded:
-                measured[role] = bench.measure_folds(role, folded[role], plan.statistics[role])
+                found = bench.measure_folds(role, folded[role], specs)
             else:
-                measured[role] = bench.measure(role, bench.models[role], plan.statistics[role])
-            bench.measurements[role] = measured[role]
+                found = bench.measure(role, bench.models[role], specs)
+            if found is not None and (bench.share.is_all or found.complete(specs)):
+                bench.measurements[role] = measured[role] = found
+        if left := plan.statistics.keys() - measured.keys():
+            bench.progress.note(f"shards {bench.share} are measured; of {', '.join(sorted(left))}, others are not yet")
+            return
         bench.measurements = {role: measured[role] for role in plan.statistics}
         self._check_selections()
         if not self._grows():

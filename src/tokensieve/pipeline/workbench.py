@@ -16,9 +16,10 @@ from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.evaluate.held_out import held_out_loss
-from tokensieve.measure.folds import join_parts
-from tokensieve.measure.measure import locate, measure
+from tokensieve.measure.folds import cut_parts, join_parts
+from tokensieve.measure.measure import locate, measure, tokens_of
 from tokensieve.measure.measurement import Measurement
+from tokensieve.measure.share import ALL, Share
 from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity
 from tokensieve.models.loading import pick_device
@@ -44,7 +45,8 @@ from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.store.manifest import is_complete, open_manifest
-from tokensieve.train.record import last_step, read_record, tokens_of
+from tokensieve.train.record import last_step, read_record
+from tokensieve.train.record import tokens_of as tokens_of_training
 from tokensieve.train.schedules._base import Added, Job, Schedule
 from tokensieve.train.steps import in_steps
 from tokensieve.train.trainer import OnStep, TrainingSetup, on_steps, train, trained_model
@@ -61,6 +63,7 @@ class RunWorkbench:
         progress: where progress is shown.
         seconds: what each stage took so far; goes on here.
         tokens: how many went through each stage so far; goes on here.
+        share: which shards are measured here.
 
     Attributes:
         models: the models that exist, by role; those that are made join them.
@@ -69,11 +72,17 @@ class RunWorkbench:
     """
 
     def __init__(
-        self, inputs: Inputs, progress: StageProgress, seconds: Mapping[str, float], tokens: Mapping[str, int]
+        self,
+        inputs: Inputs,
+        progress: StageProgress,
+        seconds: Mapping[str, float],
+        tokens: Mapping[str, int],
+        share: Share = ALL,
     ) -> None:
-        self.inputs, self.progress = inputs, progress
-        self.device = pick_device(self.plan.recipe.measure.device)
-        self.pool = ModelPool(self.device)
+        self.inputs, self.progress, self.share = inputs, progress, share
+        self._device_name = share.device_name(self.plan.recipe.measure.device)
+        self.device = pick_device(self._device_name)
+        self.pool = ModelPool(self._device_name)
         self.models: dict[Role, ModelSettings] = dict(inputs.models)
         self.measurements: dict[Role, Measurement] = {}
         self.seconds, self.tokens = dict(seconds), dict(tokens)
@@ -140,7 +149,7 @@ class RunWorkbench:
 
     def free_models(self) -> None:
         """Let go of the models that measuring holds, so that there is room to train."""
-        self.pool = ModelPool(self.device)
+        self.pool = ModelPool(self._device_name)
 
     @contextmanager
     def timed(self, description: str, skipped: bool, tokens: int | None = None) -> Iterator[None]:
@@ -152,34 +161,51 @@ class RunWorkbench:
             if tokens is not None:
                 self.tokens[description] = tokens
 
-    def measure(self, role: Role, model: ModelSettings, specs: Sequence[StatisticSpec], label: str = "") -> Measurement:
-        """Measure statistics of a model over the pool, as far as they are missing.
+    def measure(
+        self,
+        role: Role,
+        model: ModelSettings,
+        specs: Sequence[StatisticSpec],
+        label: str = "",
+        examples: ExampleStore | None = None,
+    ) -> Measurement:
+        """Measure statistics of a model, as far as they are missing.
 
         Args:
             role: of the model, for the description.
             model: what to measure with.
             specs: which statistics.
             label: what to add to the description.
+            examples: what to measure over; the pool where not given.
         """
-        description = f"measure {role}" + (f", {label}" if label else "")
-        tokens, recipe = self.examples.counts.tokens, self.plan.recipe
-        done = locate(self.examples, model, recipe.store_folder).complete(specs)
+        labels = [label] if label else []
+        if not self.share.is_all:
+            labels.append(f"shards {self.share}")
+        description = ", ".join([f"measure {role}", *labels])
+        examples, recipe = examples or self.examples, self.plan.recipe
+        tokens, done = tokens_of(examples, self.share), locate(examples, model, recipe.store_folder).complete(specs)
         with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
-            return measure(self.examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance)
+            return measure(examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance, self.share)
 
-    def measure_folds(self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]) -> Measurement:
+    def measure_folds(
+        self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]
+    ) -> Measurement | None:
         """Measure statistics over the pool, each part of it by the model that was made without it.
 
         Args:
             role: of the models.
             models: the model of each part.
             specs: which statistics.
+
+        Returns:
+            Where they are, or None while other shares are not complete.
         """
         parts = [
-            self.measure(role, model, specs, f"part {number} of {len(models)}")
-            for number, model in enumerate(models, 1)
+            self.measure(role, model, specs, f"part {part.part + 1} of {part.parts}", part)
+            for model, part in zip(models, cut_parts(self.examples, len(models)), strict=True)
         ]
-        return join_parts(parts, specs, self.plan.recipe.store_folder)
+        whole = all(part.complete(specs) for part in parts)
+        return join_parts(self.examples, parts, specs, self.plan.recipe.store_folder) if whole else None
 
     def load_with(self, method: Method, role: Role, model: ModelSettings, label: str) -> LoadStatistics:
         """Measure the pool with a model in a role; return what reads one shard of all that a method needs."""
@@ -330,7 +356,7 @@ class RunWorkbench:
                 turn_end_ids=self._turn_end_ids,
             )
         record = read_record(output)
-        if record is not None and (tokens := tokens_of(record)) is not None:
+        if record is not None and (tokens := tokens_of_training(record)) is not None:
             self.tokens[description] = tokens
 
     @property

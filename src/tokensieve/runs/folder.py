@@ -237,7 +237,7 @@ class RunFolder:
         """Whether nothing is here but a search, and what a killed run may leave while it writes its first file."""
         entries = self.path.iterdir() if self.path.is_dir() else ()
         return all(
-            (entry.name.startswith(".") and entry.suffix in (".partial", ".lock")) or entry == self.search
+            (entry.name.startswith(".") and entry.suffix in (".partial", ".lock", ".holder")) or entry == self.search
             for entry in entries
         )
 

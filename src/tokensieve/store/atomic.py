@@ -1,15 +1,22 @@
 """Files that appear whole or not at all: write beside, fsync, rename.
 
-Within an unfinished folder (`atomic_folder`) files are not forced to the disk one by one: the folder gets its name when
-all of them are on the disk.
+What is written beside carries the host, the process and a random number in its name, so that two writers never share
+it, and `sweep` can tell what a dead one left. Within an unfinished folder (`atomic_folder`) files are not forced to the
+disk one by one: the folder gets its name when all of them are on the disk.
 """
 
 from __future__ import annotations
 
+import functools
+import glob
 import json
 import os
+import re
+import secrets
 import shutil
+import socket
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +31,9 @@ from tokensieve.store.paths import check_folder_path, check_local
 
 _SYNCS = 8  # at once: the disk writes them together
 _unfinished: set[Path] = set()
+_PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial")
+_PATIENCE = 1  # seconds to wait for a lock without a word
+_ABANDONED = 24 * 60 * 60  # seconds after which the file of a writer on another host is one of a dead one
 
 
 @contextmanager
@@ -38,7 +48,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             "a folder is there, and a file is needed", where=str(path), hint="give the path of a file"
         )
     _make_folder(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = _beside(path)
     alone = _unfinished.isdisjoint(path.parents)
     try:
         yield partial
@@ -59,8 +69,8 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     `locked` around it.
     """
     _make_folder(folder.parent)
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    sweep(folder.parent, folder.name)
+    partial = _beside(folder)
     partial.mkdir()
     _unfinished.add(partial)
     try:
@@ -75,6 +85,53 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     sync(folder.parent)
+
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what dead writers left half-written in a folder, never what a living one writes.
+
+    Args:
+        folder: where to look, not in the folders within it; it need not be there.
+        name: of the file or folder that was written; any where None.
+    """
+    for path in folder.glob(f".{glob.escape(name)}.*.partial" if name is not None else ".*.partial"):
+        if _is_abandoned(path):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Return where to write what is to be at a path."""
+    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.partial")
+
+
+def _is_abandoned(path: Path) -> bool:
+    found = _PARTIAL.fullmatch(path.name)
+    if found is not None and found["host"] == _host():
+        return not _is_alive(int(found["pid"]))
+    try:
+        return time.time() - path.stat().st_mtime > _ABANDONED
+    except FileNotFoundError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # of another user
+    return True
+
+
+@functools.cache
+def _host() -> str:
+    """Return what tells apart where process numbers mean different things: the host, and the container on it."""
+    try:
+        container = f"-{Path('/proc/self/ns/pid').stat().st_ino:x}"
+    except OSError:  # no Linux
+        container = ""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) + container
 
 
 def link(source: Path, target: Path) -> None:
@@ -100,18 +157,34 @@ def gives_links(folder: Path) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold ``path`` for this process alone, so that two runs never write one place at once."""
+    """Hold ``path`` for this process alone, so that two runs never write one place at once.
+
+    The lock goes with the process that holds it, however that ends. Who waits is told who holds it.
+    """
     _make_folder(path.parent)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    path = path.resolve()  # two spellings of a path are one place
+    lock, holder = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
+    held = FileLock(lock)
     try:
-        lock.acquire(blocking=False)
+        held.acquire(timeout=_PATIENCE)
     except Timeout:
-        warnings.warn(f"{path} is in use by another process; waiting for it", stacklevel=3)
-        lock.acquire()
+        warnings.warn(f"{path} is in use by {_holder(holder)}; waiting for it", stacklevel=3)
+        held.acquire()
     try:
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
         yield
     finally:
-        lock.release()
+        holder.unlink(missing_ok=True)
+        held.release()
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock, in words."""
+    try:
+        return path.read_text(encoding="utf-8") or "another process"
+    except OSError:  # it has just got the lock, or lets go of it
+        return "another process"
 
 
 def write_text(path: Path, text: str) -> None:

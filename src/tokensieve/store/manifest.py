@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import json
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import locked, read_json, write_json
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
@@ -130,6 +131,14 @@ def is_complete(folder: Path) -> bool:
     return has_manifest(folder) and open_manifest(folder).complete
 
 
+def ensure_manifest(folder: Path, about: Mapping[str, Any]) -> None:
+    """Give a folder a manifest without files, where it has none."""
+    if not has_manifest(folder):
+        with locked(folder / _NAME):
+            if not has_manifest(folder):  # another process may have been faster
+                write_manifest(folder, {}, about)
+
+
 def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping[str, Any] | None = None) -> None:
     """Write the manifest of a folder, atomically.
 
@@ -145,9 +154,45 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
 
 
 def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
-    """Add files to the manifest of a folder. Hold `atomic.locked` around it where others may do so too."""
-    manifest = open_manifest(folder)
-    write_manifest(folder, {**manifest.files, **files}, manifest.about)
+    """Add files to the manifest of a folder, to which other processes may add at the same time."""
+    with locked(folder / _NAME):
+        manifest = open_manifest(folder)
+        # By name, so that the order in which shards were done does not show.
+        write_manifest(folder, dict(sorted({**manifest.files, **files}.items())), manifest.about)
+
+
+class Recorder:
+    """Adds files to the manifest of a folder now and then, and at the end of the block.
+
+    Writing a manifest for each of a million files would take longer than the files. What a kill prevents is recorded by
+    `adopt`.
+
+    Args:
+        folder: the folder, which has a manifest.
+        seconds: between two writes at least.
+    """
+
+    def __init__(self, folder: Path, seconds: float = 5) -> None:
+        self._folder, self._seconds = folder, seconds
+        self._files: dict[str, FileRecord] = {}
+        self._written_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, files: Mapping[str, FileRecord]) -> None:
+        """Take files, and write the manifest where the last time is long enough ago."""
+        self._files |= files
+        if time.monotonic() - self._written_at >= self._seconds:
+            self._write()
+
+    def _write(self) -> None:
+        if self._files:
+            record(self._folder, self._files)
+        self._files, self._written_at = {}, time.monotonic()
 
 
 def adopt(folder: Path, pattern: str) -> None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
 
-from tokensieve.measure.engines import Done, OnTokens, ShardWorker
+from tokensieve.errors import TokensieveError
+from tokensieve.measure.engines import Done, MakeWorker, OnTokens
+from tokensieve.measure.settings import MeasureSettings, RaySettings
 
 
-def run(
-    make: Callable[[], AbstractContextManager[ShardWorker]], shards: Sequence[int], on_tokens: OnTokens
-) -> Iterator[Done]:
+def check(settings: MeasureSettings) -> None:
+    """Refuse settings of another engine."""
+    if settings.ray != RaySettings():
+        raise TokensieveError(
+            "the engine 'local' has one worker in this process, and 'ray' in the recipe says nothing to it",
+            where="recipe: measure.ray",
+            hint="measure.engine: ray",
+        )
+
+
+def run(make: MakeWorker, shards: Sequence[int], settings: MeasureSettings, on_tokens: OnTokens) -> Iterator[Done]:
     """Do every shard; see `Engine`."""
     with make() as worker:
         for shard in shards:

@@ -1,0 +1,75 @@
+"""The command line in processes of their own, over many small shards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tokensieve.demo.dataset import write
+
+MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
+# Small shards, so that there are many; the command line itself is the user's.
+SCRIPT = """
+import sys
+from tokensieve.data import prepare
+prepare.SHARD_TOKENS = 4000
+from tokensieve.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory) -> Path:
+    """Return a file with conversations, for a dozen shards and more."""
+    folder = tmp_path_factory.mktemp("data")
+    write(0, folder)
+    return folder / "pool.jsonl"
+
+
+@pytest.fixture(scope="session")
+def script(tmp_path_factory) -> Path:
+    """Return a script that is the command line over small shards."""
+    path = tmp_path_factory.mktemp("script") / "small_shards.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+@pytest.fixture
+def start(pool, script) -> Callable[..., subprocess.Popen[str]]:
+    """Return a function that starts a command into an output folder, by a launcher where one is given."""
+
+    def begin(command: str, output: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        arguments = [
+            command, f"output={output}", f"data.files=[{pool}]", f"models.base={MODEL}", "method=loss", "controls=[]",
+            "measure.statistics=[entropy]", "measure.token_budget=512", "train=null",
+        ]  # fmt: skip
+        path = os.pathsep.join(filter(None, sys.path))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
+        return subprocess.Popen(
+            [sys.executable, *launcher, str(script), *arguments, *more],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    return begin
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Return what a process that must succeed says on the error stream."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def contents(root: Path, *folders: str) -> dict[Path, bytes]:
+    """Return the bytes of everything that a run leaves in folders, but for locks."""
+    found = sorted(path for folder in folders for path in (root / folder).rglob("*") if path.is_file())
+    return {path.relative_to(root): path.read_bytes() for path in found if path.suffix != ".lock"}

@@ -1,0 +1,122 @@
+"""Measuring by several processes: whatever starts them and kills them, the result has the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+import psutil
+import pytest
+from conftest import contents, ended
+
+LAUNCHERS = {
+    "torchrun": ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"),
+    "accelerate": (
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        "3",
+        "--main_process_port",
+        "0",
+    ),
+}
+RAY = ("--engine", "ray", "--workers", "2")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """What one process leaves, statistics and selection."""
+    return {}
+
+
+@pytest.fixture
+def whole(expected, start, tmp_path):
+    """Return what one process leaves in the store and as its selection."""
+    if not expected:
+        ended(start("select", tmp_path / "whole/run"))
+        expected.update(contents(tmp_path / "whole", "store/statistics", "run/arms"))
+    return expected
+
+
+def same(root, whole, start) -> None:
+    """Check that what processes measured in a folder is what one measures, to the byte, and selects the same."""
+    left = list((root / "store").rglob("*.partial")), list((root / "store").rglob("*.holder"))
+    assert left == ([], [])
+    before = {path: path.stat().st_mtime_ns for path in (root / "store/statistics").rglob("shard-*.arrow")}
+    ended(start("select", root / "run"))
+    assert contents(root, "store/statistics", "run/arms") == whole
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was measured twice"
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launched_processes_measure_the_same_bytes(launcher, whole, start, tmp_path):
+    errors = ended(start("measure", tmp_path / "run", launcher=LAUNCHERS[launcher]))
+    assert "measure base, shards 0/" in errors
+    assert "measure base, shards 1/" in errors
+    measured = {path.relative_to(tmp_path) for path in (tmp_path / "store/statistics").rglob("shard-*.arrow")}
+    assert measured == {path for path in whole if path.match("statistics/*/*/shard-*.arrow")}
+    assert len(measured) >= 20
+    same(tmp_path, whole, start)
+
+
+def test_shares_by_hand_with_another_number_at_the_next_attempt(whole, start, tmp_path):
+    killed = start("measure", tmp_path / "run", "--shard", "1/3")
+    while len(list((tmp_path / "store/statistics").glob("*/*/shard-*.arrow"))) < 3:
+        assert killed.poll() is None
+        time.sleep(0.002)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    together = [start("measure", tmp_path / "run", "--shard", f"{number}/2") for number in range(2)]
+    for one in together:
+        ended(one)
+    same(tmp_path, whole, start)
+
+
+def test_ray_measures_the_same_bytes(whole, start, tmp_path):
+    ended(start("measure", tmp_path / "run", *RAY))
+    same(tmp_path, whole, start)
+
+
+def test_a_run_on_ray_has_its_error_as_one(start, tmp_path):
+    process = start("measure", tmp_path / "run", *RAY, "--gpus-per-worker", "1")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert "error: the cluster has 0 GPUs" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_needs_everything_is_refused_for_a_share(start, tmp_path):
+    process = start("select", tmp_path / "run", launcher=LAUNCHERS["torchrun"])
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "this command runs in one process, and WORLD_SIZE=2 says that there are others" in errors
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("trial", range(int(os.environ.get("SOAK_TRIALS", "1"))))
+@pytest.mark.parametrize(
+    "victim", ["worker", *(pytest.param(one, marks=pytest.mark.slow) for one in ("driver", "raylet"))]
+)
+def test_kills_under_ray_lose_nothing(victim, trial, whole, start, tmp_path):
+    chance = random.Random(f"{victim} {trial}")
+    process = start("measure", tmp_path / "run", *RAY)
+    while len(list((tmp_path / "store/statistics").glob("*/*/shard-*.arrow"))) < 2 + chance.randrange(8):
+        assert process.poll() is None
+        time.sleep(0.002)
+    family = psutil.Process(process.pid).children(recursive=True)
+    if victim == "driver":
+        os.kill(process.pid, signal.SIGKILL)
+    else:
+        wanted = "ray::_Holder" if victim == "worker" else "raylet/raylet"
+        chosen = [one for one in family if wanted in " ".join(one.cmdline())]
+        chance.choice(chosen).kill()
+    _, errors = process.communicate(timeout=180)
+    assert "Traceback" not in errors
+    if victim == "worker":
+        assert process.returncode == 0, errors
+    psutil.wait_procs(family, timeout=60)
+    ended(start("measure", tmp_path / "run"))
+    same(tmp_path, whole, start)

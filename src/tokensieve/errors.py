@@ -1,8 +1,11 @@
-"""The one error that tokensieve raises for input it cannot use, and the search for near names."""
+"""The one error that tokensieve raises for input it cannot use, also for what the system refuses, and near names."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -28,3 +31,41 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the nearest known name, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{near[0]}'?" if near else ""
+
+
+_AGAIN = "run the same command again: what is done is kept"
+_HINTS = {
+    errno.ENOSPC: f"free some room, and {_AGAIN}",
+    errno.EDQUOT: f"free some of your quota, and {_AGAIN}",
+    errno.EFBIG: f"raise the limit (`ulimit -f`), and {_AGAIN}",
+    errno.EMFILE: f"raise the limit (`ulimit -n`), and {_AGAIN}",
+    errno.ENFILE: f"close other programs, and {_AGAIN}",
+    errno.EACCES: "give another output and store, or change who may read and write there",
+    errno.EPERM: "give another output and store, or change who may read and write there",
+    errno.EROFS: "give an output and a store that can be written to",
+    errno.EIO: f"the disk or its connection fails; copy what is there, and {_AGAIN}",
+    errno.ENOENT: f"it was there before: restore it, or {_AGAIN}",
+}
+# Rust and C++ libraries tell the number of the system's error in their message alone.
+_NUMBER = re.compile(r"\b(?:code: |errno |os error )(\d+)")
+
+
+def refused_by_system(error: Exception) -> TokensieveError | None:
+    """Return what the operating system refused as an error for the user; None where it is another kind of error.
+
+    Args:
+        error: an ``OSError``, or the error of a library that wraps one, such as that of safetensors or PyTorch.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and (found := _NUMBER.search(str(error))):
+        number = int(found[1])
+    elif number is None and "inline_container.cc" in str(
+        error
+    ):  # PyTorch, which does not say what kept it from writing
+        number = errno.ENOSPC
+    if number is None or number not in _HINTS:
+        return None
+    file = getattr(error, "filename", None)
+    return TokensieveError(
+        f"the system refuses: {os.strerror(number)}", where=os.fsdecode(file) if file else "", hint=_HINTS[number]
+    )

@@ -17,7 +17,7 @@ from tokensieve.cli.exchange import export, import_, lm_eval
 from tokensieve.cli.marks import ceiling, mark
 from tokensieve.cli.stages import demo, evaluate, measure, plan, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, refused_by_system
 
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.
 
@@ -108,6 +108,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        if (refused := refused_by_system(error)) is None:
+            raise
+        print(f"error: {refused}", file=sys.stderr)
+        raise SystemExit(2) from None
     finally:
         warnings.showwarning = show_warning
 

@@ -51,7 +51,7 @@ def test_the_version_is_printed(capsys):
 
 RECIPE, RUN, RUNS, FILES = ["recipe.yaml", "seed=1"], ["runs/a"], ["runs/a", "runs/b"], ["a.jsonl", "b.jsonl"]
 GIVEN: dict[str, list[str]] = {
-    **dict.fromkeys(("run", "measure", "select", "train", "evaluate", "search", "ceiling"), RECIPE),
+    **dict.fromkeys(("run", "plan", "measure", "select", "train", "evaluate", "search", "ceiling"), RECIPE),
     **dict.fromkeys(("report", "serve", "compare"), RUNS),
     **dict.fromkeys(("show", "export", "lm-eval"), RUN),
     "demo": [],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from harness import Row, finish, interleaved, middle, parser, ratios
-from measure import NAIVE_BATCH, least_operations, matrix_product_rate, naive, random_examples
+from measure import NAIVE_BATCH, least_operations, naive, random_examples
 from training_step import steps_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head
@@ -23,6 +23,7 @@ from trl.trainer.utils import add_fused_lm_head
 from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, StatisticSpec
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
+from tokensieve.pipeline.hardware import product_rates
 
 SHAPES: dict[str, dict[str, Any]] = {
     "Llama-3.2-1B": {
@@ -89,8 +90,7 @@ def measuring(name: str, shape: dict[str, Any], count: int, device: str, runs: i
     plain, tapped = interleaved(lambda: ours(LOSS), lambda: ours(LOSS, ATTENTION), runs)
     add_fused_lm_head(model)
     fused, again = interleaved(lambda: fused_head(model, examples), lambda: ours(LOSS), runs)
-    size = 8192 if device == "cuda" else 512
-    limit = least_operations(model, examples) / matrix_product_rate(torch.bfloat16, device, size)
+    limit = least_operations(model, examples) / max(product_rates(torch.bfloat16, torch.device(device), 30))
     tokens = len(examples.input_ids)
     share = limit / statistics.median(fast)
     speeds = [f"{tokens / statistics.median(spent):,.0f}" for spent in (slow, fused, fast)]

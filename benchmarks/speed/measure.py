@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import Row, interleaved, ratios, seconds
+from harness import Row, interleaved, ratios
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -31,6 +31,7 @@ from tokensieve.data.tokenize import load_encoder
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
+from tokensieve.pipeline.hardware import product_rates
 from tokensieve.select.labels import select_labels
 
 NAIVE_BATCH = 6
@@ -97,12 +98,6 @@ def naive(model: Any, examples: Examples) -> Float32:
     return out
 
 
-def matrix_product_rate(dtype: torch.dtype, device: str = "cpu", size: int = 1024) -> float:
-    """Return the floating-point operations a second of a large matrix product, the best of several."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return 2 * size**3 / min(seconds(lambda: torch.mm(a, b)) for _ in range(30))
-
-
 def least_operations(model: Any, examples: Examples) -> float:
     """Return the operations of the matrix products that no way of measuring can do without."""
     head = model.get_output_embeddings().weight
@@ -131,7 +126,7 @@ def compare(model: Any, examples: Examples, dtype: str, runs: int, baseline: Any
     naive_seconds, our_seconds = interleaved(slow, fast, runs)
     tokens = len(examples.input_ids)
     difference = float(np.abs(found["naive"] - found["ours"]).max())
-    limit = least_operations(model, examples) / matrix_product_rate(getattr(torch, dtype))
+    limit = least_operations(model, examples) / max(product_rates(getattr(torch, dtype), torch.device("cpu"), 30))
     share = limit / statistics.median(our_seconds)
     rates = {
         name: [round(tokens / s) for s in values]

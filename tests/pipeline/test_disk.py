@@ -55,6 +55,12 @@ def test_models_that_are_made_are_in_the_store_alone(pool):
     assert now == dataclasses.replace(before, store=before.store + WEIGHTS)
 
 
+def test_each_fold_measures_the_whole_pool_and_what_is_joined_is_kept_too(pool):
+    one = {"models.reference": "{warm_up: {}}", "method": "token-cleaning"}
+    single, folded = room(pool, **one), room(pool, **{**one, "models.reference": "{warm_up: {folds: 4}}"})
+    assert folded.store - single.store == 4 * 1000 * 4
+
+
 def test_the_model_of_a_schedule_that_trains_is_shared_with_the_store(pool):
     found = room(pool, "train.lora=null", "seeds=[0, 1]", method="self-evolving")
     assert (found.output, found.models) == (39 * 1000 * (2 + 2 + 1), 6 * WEIGHTS)

@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tokensieve.report.as_json import results_json
+from tokensieve.report.cells import duration, in_bytes
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, MARKS, result_table
@@ -134,3 +135,19 @@ def test_types_of_marks_have_a_table_of_their_own(judged, count):
     for text in (" ".join(shown(judged, 80).split()), notebook, page):
         assert MARKS in text
         assert "kind <1>" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.01, "<0.1 s"), (0.42, "0.42 s"), (9.96, "10 s"), (42, "42 s"), (600, "10 min"), (9000, "2.5 h")],
+)
+def test_a_time_has_the_unit_that_suits_it(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(12, "0.0 kB"), (1234, "1.2 kB"), (999_000, "999 kB"), (2 * 10**9, "2.0 GB"), (99_700_000, "100 MB")],
+)
+def test_a_number_of_bytes_has_the_unit_that_suits_it(count, text):
+    assert in_bytes(int(count)) == text

@@ -15,7 +15,7 @@ from tokensieve.cli.common import positionals_first
 from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
 from tokensieve.cli.marks import ceiling, mark
-from tokensieve.cli.stages import demo, evaluate, measure, run, search, select, train
+from tokensieve.cli.stages import demo, evaluate, measure, plan, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError, refused_by_system
 
@@ -24,6 +24,7 @@ _USAGE = """Choose, token by token, what a language model is fine-tuned on.
 Examples:
   tokensieve demo                                    run everything on embedded data
   tokensieve inspect train.jsonl --tokenizer MODEL   show which tokens would be trained
+  tokensieve plan recipe.yaml --hardware 8xH100      estimate time, memory and disk
   tokensieve run recipe.yaml                         score, select, train, evaluate, report
   tokensieve run recipe.yaml method.fraction=0.5 output=runs/half
   tokensieve recipes token-cleaning > recipe.yaml    start from a recipe that comes with tokensieve
@@ -49,7 +50,7 @@ def completion(shell: Annotated[Shell, tyro.conf.Positional], /) -> None:
     """
     from tokensieve.pipeline.recipe_keys import override_keys
 
-    staged = [name_of(command) for command in (run, measure, select, train, evaluate, search, ceiling)]
+    staged = [name_of(command) for command in (run, plan, measure, select, train, evaluate, search, ceiling)]
     print(completion_script(shell, main, staged, override_keys()))
 
 
@@ -57,6 +58,7 @@ COMMANDS = (
     run,
     demo,
     inspect,
+    plan,
     measure,
     select,
     train,

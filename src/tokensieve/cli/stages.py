@@ -62,6 +62,39 @@ def run(
     _stage("report", (*arguments, *workers_given), as_json, dry_run)
 
 
+def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json = False) -> None:
+    """Estimate the tokens, FLOPs, time, memory and disk of each stage of a run, and say what does not fit.
+
+    The data is tokenised into the store, where a run finds it. Of the models only configurations are read, no weights.
+
+    For example:
+      tokensieve plan recipe.yaml
+      tokensieve plan recipe.yaml --hardware 8xH100
+      tokensieve plan recipe.yaml train.lora=null --hardware A100-80GB --json
+
+    Args:
+        arguments: the recipe and overrides.
+        hardware: `this` machine, which is measured, or [N x] the name of a GPU, such as 8xH100.
+        as_json: print JSON, times in seconds, memory and disk in bytes.
+    """
+    recipe = given_recipe(arguments)
+    quiet()
+    from tokensieve.pipeline.forecast import forecast
+    from tokensieve.progress import StageProgress
+
+    found = forecast(recipe, hardware, StageProgress())
+    if as_json:
+        print_json(found.to_json())
+        return
+    from tokensieve.report.terminal.runs import output_console, print_line, print_table
+
+    console = output_console()
+    print_table(found.table(), console)
+    console.print()
+    for line in found.lines:
+        print_line(console, line)
+
+
 def measure(
     arguments: Overrides = (),
     /,

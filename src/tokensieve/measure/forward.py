@@ -72,13 +72,8 @@ class Forward:
         return next(self._model.parameters()).device
 
     def needed_lengths(self, examples: Examples) -> Int64:
-        """Return int64 ``[examples]``, how many tokens of each must pass through the model; 0 for nothing to measure.
-
-        The logits need the tokens before the last trainable one, every other part of a pass all tokens.
-        """
-        positions = np.where(examples.labels != IGNORE_INDEX, np.arange(len(examples.labels)), -1)
-        last: NDArray[Any] = np.maximum.reduceat(positions, examples.cu_seqlens[:-1]) - examples.cu_seqlens[:-1]
-        return np.where(last > 0, examples.lengths if self._taps else last, 0)
+        """Return `needed_lengths` for the statistics of this pass."""
+        return needed_lengths(examples, bool(self._taps))
 
     @torch.inference_mode()
     def statistics(self, sequences: Sequence[NDArray], targets: Sequence[NDArray]) -> list[dict[str, Float32]]:
@@ -153,6 +148,19 @@ class Forward:
                 f"the model {tuple(expected.shape)}",
                 hint="this architecture is not supported; please report it",
             )
+
+
+def needed_lengths(examples: Examples, whole: bool) -> Int64:
+    """Return int64 ``[examples]``, how many tokens of each must pass through a model; 0 for nothing to measure.
+
+    Args:
+        examples: a shard.
+        whole: whether all tokens must pass, as for every part of a pass but the logits, which need the tokens before
+            the last trainable one.
+    """
+    positions = np.where(examples.labels != IGNORE_INDEX, np.arange(len(examples.labels)), -1)
+    last: NDArray[Any] = np.maximum.reduceat(positions, examples.cu_seqlens[:-1]) - examples.cu_seqlens[:-1]
+    return np.where(last > 0, examples.lengths if whole else last, 0)
 
 
 def measure_examples(

@@ -6,16 +6,14 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from tokensieve.models.loading import check_adapter, check_weights, load_config, local_folder
+from tokensieve.models.loading import check_adapter, check_weights, dtype_of, local_folder
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 
 
 def model_identity(model: ModelSettings) -> dict[str, Any]:
     """Return what a model's statistics depend on: weights, adapter and precision, not the path."""
-    config = load_config(model)
-    dtype = str(config.dtype or "float32").removeprefix("torch.") if model.dtype == "auto" else model.dtype
-    return {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype}
+    return {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype_of(model)}
 
 
 def same_model(one: ModelSettings, other: ModelSettings) -> bool:

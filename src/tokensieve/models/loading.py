@@ -84,6 +84,11 @@ def load_config(model: ModelSettings) -> Any:
     return _whole_config(model).get_text_config()
 
 
+def dtype_of(model: ModelSettings) -> str:
+    """Return the name of the precision that a model computes in, such as ``bfloat16``."""
+    return str(load_config(model).dtype or "float32").removeprefix("torch.") if model.dtype == "auto" else model.dtype
+
+
 def model_without_weights(model: ModelSettings) -> Any:
     """Return a causal language model as its configuration describes it, on the meta device, without its adapter.
 
@@ -102,6 +107,21 @@ def model_without_weights(model: ModelSettings) -> Any:
             where=str(local_folder(model.path, model.revision, weights=False)),
             hint="give a model that transformers loads as AutoModelForCausalLM",
         ) from error
+
+
+def random_model(model: ModelSettings, device: torch.device) -> Any:
+    """Return a causal language model as its configuration describes it, with random weights and without its adapter.
+
+    Raises:
+        TokensieveError: as `load_config`.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(), device:
+        made: Any = AutoModelForCausalLM.from_config(
+            _whole_config(model), dtype=getattr(torch, dtype_of(model)), trust_remote_code=model.trust_remote_code
+        )
+    return made.eval().requires_grad_(False)
 
 
 def _whole_config(model: ModelSettings) -> Any:
@@ -126,7 +146,9 @@ def _whole_config(model: ModelSettings) -> Any:
         ) from error
 
 
-def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longest: int) -> None:
+def check_model(
+    model: ModelSettings, largest_id: int, largest_id_at: str, longest: int, *, weights: bool = True
+) -> None:
     """Check what can be known about a model and the data without loading weights.
 
     Args:
@@ -134,6 +156,7 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
         largest_id: largest token id of the data.
         largest_id_at: the row that holds it.
         longest: tokens of the longest example.
+        weights: whether a folder must have weights.
 
     Raises:
         TokensieveError: a token id beyond the embedding, examples longer than the context, a folder
@@ -141,7 +164,7 @@ def check_model(model: ModelSettings, largest_id: int, largest_id_at: str, longe
     """
     config = load_config(model)
     folder = Path(model.path).expanduser()
-    if folder.is_dir():
+    if weights and folder.is_dir():
         check_weights(folder)
     if largest_id >= config.vocab_size:
         raise TokensieveError(

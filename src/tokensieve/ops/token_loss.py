@@ -77,6 +77,18 @@ LOGIT_STATISTICS = tuple(_STATISTICS)
 _BLOCK = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
 
 
+def block_bytes(device_type: str, vocabulary: int, itemsize: int) -> int:
+    """Return the bytes of one block of logits, as the head gives them and in float32.
+
+    Args:
+        device_type: such as ``cpu``.
+        vocabulary: number of logits of a row.
+        itemsize: bytes of a logit as the head gives it.
+    """
+    rows, columns = _BLOCK.get(device_type, _BLOCK["cpu"])
+    return rows * min(columns, vocabulary) * (itemsize + 4)
+
+
 def token_statistics(
     hidden: Tensor, logits: Logits, targets: Tensor, names: Iterable[str], vocabulary: int
 ) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokensieve.containers import Role
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError
 from tokensieve.models.loading import local_folder
@@ -61,13 +62,26 @@ def room_needed(plan: Plan, examples: ExampleStore, weights: int, until: str = "
         weights: bytes of the base.
         until: last stage of the run; one that ends with ``measure`` selects and trains for no arm.
     """
-    recipe, tokens, seeds = plan.recipe, examples.counts.tokens, len(plan.recipe.training_seeds)
+    recipe, seeds = plan.recipe, len(plan.recipe.training_seeds)
     arms = plan.arms if until != "measure" else ()
-    selections = sum(seeds if arm.by_seed else 1 for arm in arms)
-    cleaned = tokens * selections * (_BYTES_A_TOKEN + (_BYTES_OF_JSON if recipe.select.jsonl else 0))
+    cleaned = cleaned_bytes(plan, examples.counts.tokens) if arms else 0
     trained = len(arms) * seeds if recipe.train is not None else 0
     store = _before_arms(plan, examples, weights, [plan.train] if trained else [])
-    return Room(store, cleaned, _model(plan.train, weights) * trained)
+    return Room(store, cleaned, model_bytes(plan.train, weights) * trained)
+
+
+def cleaned_bytes(plan: Plan, tokens: int) -> int:
+    """Return the bytes of scores, decisions and cleaned data of all selections of so many tokens."""
+    seeds = len(plan.recipe.training_seeds)
+    selections = sum(seeds if arm.by_seed else 1 for arm in plan.arms)
+    return tokens * selections * (_BYTES_A_TOKEN + (_BYTES_OF_JSON if plan.recipe.select.jsonl else 0))
+
+
+def statistics_bytes(plan: Plan, role: Role, tokens: int) -> int:
+    """Return the bytes of the statistics of a role over so many tokens; of folds all, and what is joined of them."""
+    warm_up = plan.recipe.models[role].warm_up
+    copies = warm_up.folds + 1 if warm_up is not None and warm_up.folds > 1 else 1
+    return 4 * tokens * len(plan.statistics[role]) * copies
 
 
 def search_room(plan: Plan, search: SearchPlan, examples: ExampleStore, weights: int) -> Room:
@@ -86,19 +100,19 @@ def search_room(plan: Plan, search: SearchPlan, examples: ExampleStore, weights:
         examples.counts.tokens * _BYTES_A_TOKEN * sum(one.candidates * (2 + one.seeds) for one in search.every_rung)
     )
     placed = sum(one.candidates * 3 * one.seeds for one in search.every_rung)
-    model = _model(plan.train, weights)
+    model = model_bytes(plan.train, weights)
     store = _before_arms(plan, examples, weights, [plan.train])
     return Room(store, cleaned, model * search.trainings, model * (placed - search.trainings))
 
 
 def _before_arms(plan: Plan, examples: ExampleStore, weights: int, arms: Sequence[TrainSettings]) -> int:
     """Return the bytes of statistics, of models that are made to score with, and of what passes, with the arms'."""
-    statistics = 4 * examples.counts.tokens * sum(len(specs) for specs in plan.statistics.values())
+    statistics = sum(statistics_bytes(plan, role, examples.counts.tokens) for role in plan.statistics)
     models = plan.recipe.models.values()
     warm_ups = [
         train_settings(plan.train, one.warm_up.train) for one in models if one.warm_up for _ in range(one.warm_up.folds)
     ]
-    made = sum(_model(settings, weights) for settings in warm_ups)
+    made = sum(model_bytes(settings, weights) for settings in warm_ups)
     # Full training writes, for the time of a checkpoint, Adam's two moments and the weights again.
     full = any(settings.lora is None for settings in (*warm_ups, *arms))
     return statistics + made + (4 * weights if full else weights // 4)
@@ -126,7 +140,7 @@ def check_search_disk(plan: Plan, search: SearchPlan, examples: ExampleStore) ->
 
 def search_disk_line(plan: Plan, search: SearchPlan, examples: ExampleStore) -> str:
     """Return what a search needs at most and what is free, for a dry run; arguments as for `search_room`."""
-    needs = _by_folder(plan, search_room(plan, search, examples, _weights(plan)))
+    needs = bytes_by_folder(plan, search_room(plan, search, examples, _weights(plan)))
     told = (
         f"about {need / 1e9:.1f} GB at most in {folder}, where {shutil.disk_usage(folder).free / 1e9:.1f} GB are free"
         for folder, need in needs.items()
@@ -135,7 +149,7 @@ def search_disk_line(plan: Plan, search: SearchPlan, examples: ExampleStore) -> 
 
 
 def _check(plan: Plan, room: Room, what: str, way_out: str) -> None:
-    for folder, need in _by_folder(plan, room).items():
+    for folder, need in bytes_by_folder(plan, room).items():
         free = shutil.disk_usage(folder).free
         if need > free:
             raise TokensieveError(
@@ -145,7 +159,8 @@ def _check(plan: Plan, room: Room, what: str, way_out: str) -> None:
             )
 
 
-def _by_folder(plan: Plan, room: Room) -> Mapping[Path, int]:
+def bytes_by_folder(plan: Plan, room: Room) -> Mapping[Path, int]:
+    """Return the bytes that each disk gets of the store and the run folder, by a folder of it that exists."""
     store, output = _existing(plan.recipe.store_folder), _existing(Path(plan.recipe.output))
     one_disk = store.stat().st_dev == output.stat().st_dev
     return room.by_folder(store, output, one_disk, one_disk and gives_links(store))
@@ -157,7 +172,7 @@ def _weights(plan: Plan) -> int:
     return sum(path.stat().st_size for path in base.glob("*.safetensors"))
 
 
-def _model(settings: TrainSettings, weights: int) -> int:
+def model_bytes(settings: TrainSettings, weights: int) -> int:
     """Return the bytes of a trained model; those of an adapter are next to none."""
     return weights if settings.lora is None or settings.merge_adapter else 0
 

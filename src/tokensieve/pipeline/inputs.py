@@ -57,13 +57,14 @@ class Inputs:
         return self.evaluation.held_out
 
 
-def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report") -> Inputs:
+def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report", *, weights: bool = True) -> Inputs:
     """Tokenise the data of a plan, and check what can be known of its models without their weights.
 
     Args:
         plan: what to prepare for.
         progress: where progress and warnings are shown.
         until: last stage that is carried out; the disk has to hold what is written up to there.
+        weights: whether weights of the models and room for what a run writes must be here.
 
     Raises:
         TokensieveError: the first thing that would make the run fail.
@@ -116,11 +117,12 @@ def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report") -
     }
     checked: set[Role] = {"base", *plan.statistics}
     for role in checked & models.keys():
-        _check_role(recipe, role, models[role], plan.base, encoder, examples)
+        _check_role(recipe, role, models[role], plan.base, encoder, examples, weights)
         _check_layers(plan.statistics.get(role, ()), models[role])
     check_adapters(recipe, plan.base)
     plan = dataclasses.replace(plan, recipe=recipe)
-    check_disk(plan, examples, until)
+    if weights:
+        check_disk(plan, examples, until)
     return Inputs(plan, encoder, examples, evaluation, warm_ups, models)
 
 
@@ -192,14 +194,20 @@ def with_max_length(data: DataSettings, base: ModelSettings | None) -> DataSetti
 
 
 def _check_role(
-    recipe: Recipe, role: Role, model: ModelSettings, base: ModelSettings, encoder: Encoder, examples: ExampleStore
+    recipe: Recipe,
+    role: Role,
+    model: ModelSettings,
+    base: ModelSettings,
+    encoder: Encoder,
+    examples: ExampleStore,
+    weights: bool,
 ) -> None:
     folder = local_folder(model.path, model.revision, weights=False)
     if model.path != base.path and (folder / "tokenizer_config.json").is_file():
         check_same_ids(recipe.data, encoder, str(folder), on_error=BadRows(recipe.data))
     counts = examples.counts
     try:
-        check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"])
+        check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"], weights=weights)
     except TokensieveError as error:
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
 

@@ -107,3 +107,32 @@ def figure_cell(figure: Estimate | None, text: Callable[[float], str]) -> Cell:
     if figure.low is None or figure.high is None:
         return Cell(text(figure.value))
     return Cell(text(figure.value), f"{text(figure.low).removesuffix(' %')} to {text(figure.high)}")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the unit that suits it.
+
+    >>> duration(0.01), duration(0.4), duration(42), duration(600), duration(9000)
+    ('<0.1 s', '0.4 s', '42 s', '10 min', '2.5 h')
+    """
+    if seconds < 0.1:
+        return "<0.1 s"
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+_UNITS = (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
+
+
+def in_bytes(count: int) -> str:
+    """Return a number of bytes in the unit that suits it.
+
+    >>> in_bytes(1234), in_bytes(56_789_000), in_bytes(80_000_000_000)
+    ('1.2 kB', '57 MB', '80 GB')
+    """
+    unit, size = next((one for one in _UNITS if count >= one[1]), _UNITS[-1])
+    value = count / size
+    return f"{value:.1f} {unit}" if value < 9.95 else f"{value:,.0f} {unit}"

@@ -38,8 +38,6 @@ def check_adapter_fits(base: ModelSettings, lora: LoraSettings | None, section: 
     """
     if lora is None or lora.target_modules == "all-linear":
         return
-    from peft import inject_adapter_in_model
-
     where = f"recipe: {section}.lora.target_modules"
     model = model_without_weights(base)
     names = [name for name, _ in model.named_modules()]
@@ -52,10 +50,26 @@ def check_adapter_fits(base: ModelSettings, lora: LoraSettings | None, section: 
                 hint=f"one of: {', '.join(last_parts)}; or all-linear",
             )
     try:
-        inject_adapter_in_model(lora_config(lora), model, low_cpu_mem_usage=True)
+        with_adapter(model, lora)
     except ValueError as error:
         raise TokensieveError(
             f"the adapter does not fit the base model: {str(error).splitlines()[0]}",
             where=where,
             hint=f"layers of the model: {', '.join(last_parts)}; or all-linear",
         ) from error
+
+
+def adapter_parameters(base: ModelSettings, lora: LoraSettings | None) -> int | None:
+    """Return the number of parameters of an adapter, counted without weights; None where all weights are trained."""
+    if lora is None:
+        return None
+    model = with_adapter(model_without_weights(base).requires_grad_(False), lora)
+    return sum(one.numel() for one in model.parameters() if one.requires_grad)
+
+
+def with_adapter(model: Any, lora: LoraSettings) -> Any:
+    """Put a new adapter on a model, in place, and return it; one without weights stays so."""
+    from peft import inject_adapter_in_model
+
+    no_weights = next(model.parameters()).is_meta
+    return inject_adapter_in_model(lora_config(lora), model, low_cpu_mem_usage=no_weights)

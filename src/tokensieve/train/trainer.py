@@ -131,10 +131,40 @@ def fit(
     Raises:
         TokensieveError: an adapter that fits no layer of the model.
     """
+    from tokensieve.train.checkpoints import last_complete, remove_broken
+    from tokensieve.train.token_selection import TokenSelectionTrainer
+
+    trainer = make_trainer(
+        model, setup, data_files, checkpoints, _progress(on_step), method=method, turn_end_ids=turn_end_ids, adapt=adapt
+    )
+    remove_broken(checkpoints, unrecorded=True)
+    last = last_complete(checkpoints)
+    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
+    if isinstance(trainer, TokenSelectionTrainer):
+        record["selection"] = dataclasses.asdict(trainer.counts)
+    return Fitted(trainer.model, record, float(result.training_loss))
+
+
+def make_trainer(
+    model: Any,
+    setup: TrainingSetup,
+    data_files: list[Path],
+    checkpoints: Path,
+    callback: Any,
+    *,
+    method: Method | None = None,
+    turn_end_ids: Sequence[int] = (),
+    adapt: bool,
+) -> Any:
+    """Return the trainer of a loaded model, ready to train; ``callback`` is a `transformers.TrainerCallback`.
+
+    Other arguments and errors are those of `fit`.
+    """
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
-    from tokensieve.train.checkpoints import CompleteCheckpoints, last_complete, remove_broken
+    from tokensieve.train.checkpoints import CompleteCheckpoints
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
     settings = setup.settings
@@ -150,7 +180,7 @@ def fit(
         "train_dataset": read_rows(data_files, () if method is None else readable_columns(method)),
         "processing_class": _with_pad_token(setup.tokenizer),
         "peft_config": lora_config(settings.lora) if adapt else None,
-        "callbacks": [_progress(on_step)],
+        "callbacks": [callback],
     }
     try:
         if method is None:
@@ -167,13 +197,7 @@ def fit(
             hint="change the arguments that it names in the recipe's `train`",
         ) from error
     trainer.remove_callback(PrinterCallback)
-    remove_broken(checkpoints, unrecorded=True)
-    last = last_complete(checkpoints)
-    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
-    if isinstance(trainer, TokenSelectionTrainer):
-        record["selection"] = dataclasses.asdict(trainer.counts)
-    return Fitted(trainer.model, record, float(result.training_loss))
+    return trainer
 
 
 def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:

@@ -157,6 +157,11 @@ class Schedule:
     def refined_role(self, method: Method) -> Role | None:
         """Return the role whose model `refine` makes; None where there is none."""
 
+    def refinements(self, method: Method) -> list[int]:
+        """Return how many examples each round of `refine` adds to the data of the model; empty without rounds."""
+        del method
+        return []
+
     def refine(self, method: Method, workbench: Workbench) -> ModelSettings:
         """Make the model of `refined_role`."""
         raise NotImplementedError(f"the schedule '{self.name}' refines no model")

@@ -71,6 +71,11 @@ class RefinedReference(Schedule):
         """Return the role whose model is made again."""
         return _refining(method).refines
 
+    def refinements(self, method: Method) -> list[int]:
+        """Return how many examples each round adds."""
+        refining = _refining(method)
+        return [refining.added] * refining.rounds
+
     def refine(self, method: Method, workbench: Workbench) -> ModelSettings:
         """Make the model from its own data, then again with what each round adds to it."""
         refining, shards = _refining(method), workbench.examples.shards

@@ -39,6 +39,15 @@ from tokensieve.train.trainer import TrainingSetup, make_trainer
 ATTENTION = StatisticSpec("attention_to_prompt")
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """The counter sees its own thread alone, and measuring takes one for each core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @contextlib.contextmanager
 def counted() -> Iterator[FlopCounterMode]:
     """Count operations; torch's table has neither the fused attention of a CPU nor products that add in place."""

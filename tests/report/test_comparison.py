@@ -52,6 +52,7 @@ def runs(demo) -> tuple[Path, Path]:
         write_json(first / "arms" / arm / "evaluation.json", found)
     _keep_as_many_at_random(first)
     recipe = {"output": "a", "method": {"name": "token-cleaning", "fraction": 0.6}, "train": {"lora": {"r": 8}}}
+    recipe |= {"data": {}, "models": {}, "controls": [], "select": {}}
     (first / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     shutil.copytree(first, second)
     (second / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output": "b", "train": {"lora": {"r": 16}}}))

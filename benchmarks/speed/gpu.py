@@ -23,7 +23,7 @@ from trl.trainer.utils import add_fused_lm_head
 from tokensieve.containers import IGNORE_INDEX, LOSS, Examples, StatisticSpec
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
-from tokensieve.pipeline.hardware import product_rates
+from tokensieve.pipeline.forecast.hardware import product_rates
 
 SHAPES: dict[str, dict[str, Any]] = {
     "Llama-3.2-1B": {

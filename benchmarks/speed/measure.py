@@ -31,7 +31,7 @@ from tokensieve.data.tokenize import load_encoder
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.ops.ragged import offsets
-from tokensieve.pipeline.hardware import product_rates
+from tokensieve.pipeline.forecast.hardware import product_rates
 from tokensieve.select.labels import select_labels
 
 NAIVE_BATCH = 6

@@ -20,7 +20,7 @@ from measure import SHAPE_15M
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from tokensieve.cli.common import quiet
-from tokensieve.pipeline.forecast import Forecast, forecast
+from tokensieve.pipeline.forecast.forecast import Forecast, forecast
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
 from tokensieve.progress import StageProgress

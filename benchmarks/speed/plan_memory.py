@@ -29,7 +29,7 @@ from tokensieve.cli.common import quiet
 from tokensieve.models.loading import random_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import model_size
-from tokensieve.pipeline.memory import training_bytes
+from tokensieve.pipeline.forecast.memory import training_bytes
 from tokensieve.train.adapter import adapter_parameters
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, LoraSettings, TrainSettings
 from tokensieve.train.trainer import TrainingSetup, make_trainer

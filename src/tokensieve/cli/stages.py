@@ -79,7 +79,7 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json 
     """
     recipe = given_recipe(arguments)
     quiet()
-    from tokensieve.pipeline.forecast import forecast
+    from tokensieve.pipeline.forecast.forecast import forecast
     from tokensieve.progress import StageProgress
 
     found = forecast(recipe, hardware, StageProgress())

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokensieve.pipeline.disk import bytes_by_folder, room_needed
-from tokensieve.pipeline.estimate import Estimates
-from tokensieve.pipeline.hardware import Hardware
+from tokensieve.pipeline.forecast.estimate import Estimates
+from tokensieve.pipeline.forecast.hardware import Hardware
+from tokensieve.pipeline.forecast.rates import Training
+from tokensieve.pipeline.forecast.work import Stage
 from tokensieve.pipeline.inputs import Inputs
-from tokensieve.pipeline.rates import Training
-from tokensieve.pipeline.work import Stage
 from tokensieve.report.cells import in_bytes
 
 

@@ -25,7 +25,7 @@ from tokensieve.measure.batching import plan_batches, run_batches
 from tokensieve.measure.forward import Forward, measure_examples
 from tokensieve.measure.statistics import source_of
 from tokensieve.models.size import ModelSize
-from tokensieve.pipeline.flops import (
+from tokensieve.pipeline.forecast.flops import (
     Lengths,
     Passed,
     attention_statistic_flops,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokensieve.pipeline.rates import Training
+from tokensieve.pipeline.forecast.rates import Training
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import model_size, size_of
 from tokensieve.ops.ragged import offsets
-from tokensieve.pipeline.flops import (
+from tokensieve.pipeline.forecast.flops import (
     Lengths,
     Passed,
     attention_statistic_flops,
@@ -31,7 +31,7 @@ from tokensieve.pipeline.flops import (
     trained_tokens,
     training_flops,
 )
-from tokensieve.pipeline.memory import measuring_bytes, training_bytes
+from tokensieve.pipeline.forecast.memory import measuring_bytes, training_bytes
 from tokensieve.train.adapter import adapter_parameters, with_adapter
 from tokensieve.train.settings import LoraSettings, TrainSettings
 from tokensieve.train.trainer import TrainingSetup, make_trainer
@@ -54,6 +54,12 @@ def counted() -> Iterator[FlopCounterMode]:
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
         yield counter
+
+
+def operations(counter: FlopCounterMode) -> int:
+    """Return what was counted, without the table of positions: older versions of transformers make it by a product."""
+    counts = counter.get_flop_counts().items()
+    return counter.get_total_flops() - sum(sum(of.values()) for name, of in counts if name.endswith("rotary_emb"))
 
 
 def examples(lengths: list[int], trainable: list[int], vocabulary: int = 300) -> Examples:
@@ -81,7 +87,7 @@ def test_measuring_takes_as_many_operations_as_torch_counts(tiny_model_folder, a
     with Forward(model, [LOSS]) as forward, counted() as counter:
         measure_shard(forward, SHARD, budget, lambda _: None)
     found = forward_flops(size_of(model, "float32"), measured_tokens(Lengths.of([SHARD]), budget, False))
-    assert found == counter.get_total_flops()
+    assert found == operations(counter)
 
 
 def test_attention_statistics_add_the_scores_of_one_layer(tiny_model_folder):
@@ -92,7 +98,7 @@ def test_attention_statistics_add_the_scores_of_one_layer(tiny_model_folder):
     passed = replace(measured_tokens(Lengths.of([SHARD]), 1024, True), predicted=0)
     # The product with one column of indicators, and what the tap leaves out of padding, are small.
     found = forward_flops(size, passed) + attention_statistic_flops(size, passed)
-    assert found == pytest.approx(counter.get_total_flops(), rel=0.05)
+    assert found == pytest.approx(operations(counter), rel=0.05)
     assert found > forward_flops(size, passed)
 
 
@@ -105,7 +111,7 @@ def test_an_adapter_that_is_not_merged_adds_its_own_products(tiny_model_folder):
     with Forward(adapted, [LOSS]) as forward, counted() as counter:
         measure_shard(forward, SHARD, 1024, lambda _: None)
     passed = measured_tokens(Lengths.of([SHARD]), 1024, False)
-    assert forward_flops(size, passed, adapter_parameters(settings, lora) or 0) == counter.get_total_flops()
+    assert forward_flops(size, passed, adapter_parameters(settings, lora) or 0) == operations(counter)
 
 
 LORA = LoraSettings(r=8, dropout=0.0)
@@ -141,7 +147,7 @@ def test_answers_take_a_pass_over_the_prompt_and_one_a_token(tiny_model_folder):
     with counted() as counter, torch.inference_mode():
         model.generate(prompts, max_new_tokens=9, do_sample=False, attention_mask=torch.ones_like(prompts))
     found = generation_flops(size_of(model, "float32"), [30] * 4, 8)
-    assert found == pytest.approx(counter.get_total_flops(), rel=0.1)
+    assert found == pytest.approx(operations(counter), rel=0.1)
 
 
 def test_parameters_are_counted_by_kind_and_each_once(tiny_model_folder):

@@ -12,8 +12,8 @@ from typing import Any
 
 from tokensieve.models.loading import dtype_of, pick_device
 from tokensieve.pipeline.candidates import is_automatic
-from tokensieve.pipeline.estimate import Estimates
-from tokensieve.pipeline.hardware import (
+from tokensieve.pipeline.forecast.estimate import Estimates
+from tokensieve.pipeline.forecast.hardware import (
     MEASURING_SHARE,
     THIS,
     TRAINING_SHARE,
@@ -21,12 +21,12 @@ from tokensieve.pipeline.hardware import (
     named_hardware,
     this_machine,
 )
+from tokensieve.pipeline.forecast.lacks import Lack, disk_lacks, memory_lacks
+from tokensieve.pipeline.forecast.rates import SharesOfRate, TimedHere
+from tokensieve.pipeline.forecast.work import Stage, Work
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
-from tokensieve.pipeline.lacks import Lack, disk_lacks, memory_lacks
 from tokensieve.pipeline.plan import make_plan
-from tokensieve.pipeline.rates import SharesOfRate, TimedHere
 from tokensieve.pipeline.recipe import Recipe
-from tokensieve.pipeline.work import Stage, Work
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import Cell, Column, ResultTable, duration, in_bytes
 

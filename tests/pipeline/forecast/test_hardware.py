@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tokensieve.errors import TokensieveError
-from tokensieve.pipeline.hardware import DATA_SHEETS, THIS, named_hardware, product_rates, this_machine
+from tokensieve.pipeline.forecast.hardware import DATA_SHEETS, THIS, named_hardware, product_rates, this_machine
 
 
 @pytest.mark.parametrize(

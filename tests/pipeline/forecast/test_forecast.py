@@ -13,16 +13,16 @@ from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
 from tokensieve.models.size import model_size
-from tokensieve.pipeline import forecast as module
-from tokensieve.pipeline import lacks, rates, timed_passes
 from tokensieve.pipeline import stages as pipeline
-from tokensieve.pipeline.flops import Lengths, forward_flops, measured_tokens, trained_tokens, training_flops
-from tokensieve.pipeline.forecast import Forecast, forecast
-from tokensieve.pipeline.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardware
+from tokensieve.pipeline.forecast import forecast as module
+from tokensieve.pipeline.forecast import lacks, rates, timed_passes
+from tokensieve.pipeline.forecast.flops import Lengths, forward_flops, measured_tokens, trained_tokens, training_flops
+from tokensieve.pipeline.forecast.forecast import Forecast, forecast
+from tokensieve.pipeline.forecast.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardware
+from tokensieve.pipeline.forecast.timed_passes import TrainingRate
 from tokensieve.pipeline.inputs import prepare_inputs
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
-from tokensieve.pipeline.timed_passes import TrainingRate
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import in_bytes
 from tokensieve.train import trainer
@@ -316,7 +316,7 @@ def test_trainings_of_the_same_steps_are_timed_once(estimated, monkeypatch):
 
 
 def test_a_model_that_is_too_large_for_short_runs_has_shares_of_the_rate(estimated, monkeypatch):
-    monkeypatch.setattr("tokensieve.pipeline.rates._LONGEST", 0.0)
+    monkeypatch.setattr("tokensieve.pipeline.forecast.rates._LONGEST", 0.0)
     found = estimated(hardware="This")
     *_, last = found.lines
     assert "is too large for short runs" in last

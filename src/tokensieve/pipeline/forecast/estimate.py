@@ -26,7 +26,7 @@ from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import ModelSize, model_size
 from tokensieve.ops.rules import TopExamples
 from tokensieve.pipeline.disk import cleaned_bytes, model_bytes, statistics_bytes
-from tokensieve.pipeline.flops import (
+from tokensieve.pipeline.forecast.flops import (
     Lengths,
     Passed,
     attention_statistic_flops,
@@ -38,14 +38,14 @@ from tokensieve.pipeline.flops import (
     trained_tokens,
     training_flops,
 )
-from tokensieve.pipeline.hardware import Hardware
+from tokensieve.pipeline.forecast.hardware import Hardware
+from tokensieve.pipeline.forecast.memory import generating_bytes, measuring_bytes, training_bytes
+from tokensieve.pipeline.forecast.rates import Rates, Training
+from tokensieve.pipeline.forecast.work import Stage, Work
 from tokensieve.pipeline.inputs import Inputs
-from tokensieve.pipeline.memory import generating_bytes, measuring_bytes, training_bytes
 from tokensieve.pipeline.plan import Arm
-from tokensieve.pipeline.rates import Rates, Training
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.pipeline.warm_up import pick_examples
-from tokensieve.pipeline.work import Stage, Work
 from tokensieve.train.adapter import adapter_parameters
 from tokensieve.train.settings import LoraSettings, TrainSettings, WarmUp, sft_config
 from tokensieve.train.steps import optimizer_steps, packed_rows

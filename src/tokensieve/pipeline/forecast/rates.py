@@ -14,9 +14,9 @@ from tokensieve.measure.statistics import of_a_pass
 from tokensieve.models.loading import pick_device, random_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import ModelSize
-from tokensieve.pipeline.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardware
+from tokensieve.pipeline.forecast.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardware
+from tokensieve.pipeline.forecast.timed_passes import TrainingRate, measuring_rate, seconds_a_token, training_rate
 from tokensieve.pipeline.inputs import Inputs
-from tokensieve.pipeline.timed_passes import TrainingRate, measuring_rate, seconds_a_token, training_rate
 from tokensieve.train.adapter import adapter_parameters, with_adapter
 from tokensieve.train.settings import LoraSettings, TrainSettings
 from tokensieve.train.trainer import TrainingSetup

@@ -1,0 +1,1 @@
+"""`tokensieve plan`: what a run will take, before it takes it."""

@@ -82,9 +82,7 @@ def main() -> None:
     print(f"| a shard | {spread(overhead, 'ms', 1000)} |")
     print(f"| a run with two workers: start, imports, end | {spread(fixed, 's')} |")
     print(f"| processor time of the driver in that | {spread(processor, 's')} |")
-    print(
-        f"| {WORKERS} workers with shards of {WAIT * 1000:.0f} ms, share of {WORKERS} times one | {spread(scaling, '')} |"
-    )
+    print(f"| {WORKERS} workers with shards of {WAIT * 1000:.0f} ms, share of {WORKERS}x | {spread(scaling, '')} |")
 
 
 @contextmanager

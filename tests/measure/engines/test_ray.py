@@ -181,7 +181,8 @@ def test_a_cluster_of_its_own_leaves_nothing_behind(tmp_path):
         assert "[0, 1]" in done.stdout, done.stderr
         assert list(home.iterdir()) == []
         assert list(temporary.iterdir()) == []
-        assert done.stderr == ""
+        told = [line for line in done.stderr.splitlines() if "/dev/shm" not in line]  # a small one is worth a warning
+        assert told == []
     finally:
         temporary.rmdir()
     assert not [

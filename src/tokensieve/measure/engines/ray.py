@@ -31,6 +31,8 @@ _STARTUP = 1800
 """Seconds in which a worker must have loaded its model."""
 _PATIENCE = 10
 """Seconds in which a cluster must answer."""
+_OBJECTS = 100 * 2**20
+"""Bytes for what workers of this machine exchange, which is the numbers of shards; Ray would take a third of all."""
 _WHERE = "recipe: measure.ray"
 
 
@@ -80,7 +82,11 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
                 )
             yield ray
             return
-        where: dict[str, Any] = {"include_dashboard": False, "_temp_dir": folder}
+        where: dict[str, Any] = {
+            "include_dashboard": False,
+            "object_store_memory": _OBJECTS,
+            "_temp_dir": folder,
+        }
         try:
             _check_answers(settings.address)
             ray.init(

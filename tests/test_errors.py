@@ -89,7 +89,7 @@ def test_what_the_system_refuses_has_file_and_hint(number):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("code: 7 of 9"), OSError("no number"), ConnectionResetError(104, "x"), KeyError(28)]
+    "error", [ValueError("exit code: 2"), OSError("no number"), ConnectionResetError(104, "x"), KeyError(28)]
 )
 def test_other_errors_stay_what_they_are(error):
     assert refused_by_system(error) is None

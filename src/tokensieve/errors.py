@@ -47,7 +47,7 @@ _HINTS = {
     errno.ENOENT: f"it was there before: restore it, or {_AGAIN}",
 }
 # Rust and C++ libraries tell the number of the system's error in their message alone.
-_NUMBER = re.compile(r"\b(?:code: |errno |os error )(\d+)")
+_NUMBER = re.compile(r"\b(?:Os \{ code: |errno |os error )(\d+)")
 
 
 def refused_by_system(error: Exception) -> TokensieveError | None:

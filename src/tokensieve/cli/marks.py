@@ -52,12 +52,9 @@ def ceiling(
     if as_json:
         print_json(found.to_json())
         return
-    from tokensieve.report.terminal.runs import output_console, print_line, print_table
+    from tokensieve.report.terminal.runs import print_answer
 
-    console = output_console()
-    print_table(found.table(), console)
-    console.print()
-    print_line(console, found.sentence)
+    print_answer(found.table(), [found.sentence])
 
 
 def mark(

@@ -86,13 +86,9 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json 
     if as_json:
         print_json(found.to_json())
         return
-    from tokensieve.report.terminal.runs import output_console, print_line, print_table
+    from tokensieve.report.terminal.runs import print_answer
 
-    console = output_console()
-    print_table(found.table(), console)
-    console.print()
-    for line in found.lines:
-        print_line(console, line)
+    print_answer(found.table(), found.lines)
 
 
 def measure(

@@ -30,7 +30,7 @@ class Worker:
 
     def do(self, shard, on_tokens):
         with (self._folder / "log").open("a") as log:
-            log.write(f"{shard} {os.getpid()}\n")
+            log.write(f"{shard} {os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')!r}\n")
         for what, act in (("killed", self._kill), ("stopped", self._stop), ("broken", self._break)):
             if (mark := self._folder / f"{what}-{shard}").exists():
                 act(mark, shard)
@@ -88,7 +88,9 @@ def test_workers_do_every_shard_once_and_the_driver_is_told(do, tmp_path):
     assert sorted(do(range(9), tokens.append)) == list(range(9))
     assert sorted(begun(tmp_path)) == list(range(9))
     assert sorted(tokens) == [shard * 10 for shard in range(9)]
-    processes = {line.split()[1] for line in (tmp_path / "log").read_text().splitlines()}
+    lines = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert {devices for *_, devices in lines} == {"''"}, "a worker without GPUs sees those of others"
+    processes = {pid for _, pid, _ in lines}
     assert len(processes) == 2
     assert str(os.getpid()) not in processes
 

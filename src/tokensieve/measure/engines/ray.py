@@ -72,6 +72,7 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
     """
     with _environment(settings.address is None), tempfile.TemporaryDirectory(prefix="ray-") as folder:
         import ray
+        from ray.exceptions import RayError
 
         if ray.is_initialized():  # by whoever called; theirs to end
             if settings.address is not None:
@@ -95,7 +96,7 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
                 logging_level=logging.ERROR,
                 **({} if settings.address else where),
             )
-        except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, RayError) as error:
             raise TokensieveError(
                 f"no Ray cluster can be reached: {str(error).splitlines()[0]}",
                 where=f"{_WHERE}.address",
@@ -110,7 +111,7 @@ def _cluster(settings: RaySettings) -> Iterator[Any]:
 @contextmanager
 def _environment(own_cluster: bool) -> Iterator[None]:
     """Tell Ray what it reads from the environment, and leave the environment as it was."""
-    given = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    given = {"RAY_USAGE_STATS_ENABLED": "0"}
     if own_cluster and not any(name.startswith("RAY_AUTH_") for name in os.environ):
         given["RAY_AUTH_TOKEN"] = _token()
     before = {name: os.environ.get(name) for name in (*given, "RAY_AUTH_MODE")}  # Ray sets the mode by itself
@@ -166,15 +167,18 @@ class _Holder:
     Args:
         make: makes the worker.
         folder: the driver's current one, to which paths are relative.
+        has_gpu: whether Ray has given it one.
     """
 
-    def __init__(self, make: MakeWorker, folder: str) -> None:
-        self._make, self._folder = make, folder
+    def __init__(self, make: MakeWorker, folder: str, has_gpu: bool) -> None:
+        self._make, self._folder, self._has_gpu = make, folder, has_gpu
 
     def open(self) -> _Failed | None:
         """Make the worker."""
         try:
             os.chdir(self._folder)
+            if not self._has_gpu:  # Ray leaves those of others visible
+                os.environ["CUDA_VISIBLE_DEVICES"] = ""
             self._worker = self._make().__enter__()
         except FileNotFoundError as error:
             return _Failed(
@@ -241,7 +245,7 @@ class _Crew:
         # Without GPUs the workers share the cores: Ray gives each as many threads as it has CPUs.
         cpus = 1 if gpus else max(1, int(has.get("CPU", 1)) // max(self._size, nodes))
         self._holder = ray.remote(_Holder).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
-        self._make = make
+        self._make, self._has_gpu = make, bool(gpus)
         self._posts: dict[Any, _Post] = {}
 
     def do(self, shards: Sequence[int]) -> Iterator[Done]:
@@ -280,7 +284,7 @@ class _Crew:
             self._ray.kill(post.actor)
 
     def _hire_for(self, shard: int) -> None:
-        actor = self._holder.remote(self._make, os.getcwd())
+        actor = self._holder.remote(self._make, os.getcwd(), self._has_gpu)
         self._posts[actor.open.remote()] = _Post(actor, shard, time.monotonic() + _STARTUP)
 
     def _give(self, actor: Any, shard: int) -> None:

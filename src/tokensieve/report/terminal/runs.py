@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +67,15 @@ def print_footnotes(footnotes: Sequence[str], console: Console) -> None:
     for text in filter(None, footnotes):
         console.print()
         print_line(console, text)
+
+
+def print_answer(table: ResultTable, lines: Iterable[str]) -> None:
+    """Print a table to the output, and below it the lines that say what it means."""
+    console = output_console()
+    print_table(table, console)
+    console.print()
+    for line in lines:
+        print_line(console, line)
 
 
 def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:

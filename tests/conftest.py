@@ -16,6 +16,8 @@ from hypothesis import settings
 from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from tokensieve.demo.dataset import write
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test needs a network
 # A shell's background jobs ignore interrupts, and so do the processes that they start, which some tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,6 +39,14 @@ def load_benchmark() -> Callable[[str], ModuleType]:
             return importlib.import_module(name)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def demo_pool(tmp_path_factory) -> Path:
+    """Return a file with the 1,400 conversations of the demo."""
+    folder = tmp_path_factory.mktemp("data")
+    write(0, folder)
+    return folder / "pool.jsonl"
 
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"]

@@ -10,21 +10,13 @@ import pytest
 from trained_examples import MODEL
 
 from tokensieve.data import prepare
-from tokensieve.demo.dataset import write
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.view import load_run
 
 
 @pytest.fixture(scope="session")
-def pool(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write(0, folder)
-    return folder / "pool.jsonl"
-
-
-@pytest.fixture(scope="session")
-def make_run(pool) -> Callable[..., Path]:
+def make_run(demo_pool) -> Callable[..., Path]:
     """Return a function that selects over 40 rows in shards of about 300 tokens."""
 
     def make(output: Path, *overrides: str) -> Path:
@@ -32,7 +24,7 @@ def make_run(pool) -> Callable[..., Path]:
             None,
             [
                 f"output={output}",
-                f"data.files=[{pool}]",
+                f"data.files=[{demo_pool}]",
                 "data.limit=40",
                 "data.max_length=256",
                 f"models.base={MODEL}",

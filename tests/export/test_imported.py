@@ -309,9 +309,9 @@ def test_examples_alike_are_taken_in_their_order(make_run, tmp_path, write_rows)
 
 
 @pytest.fixture
-def answers(run, pool) -> dict[int, str]:
+def answers(run, demo_pool) -> dict[int, str]:
     """Return the answers of rows that have one, by the number of the row."""
-    rows = [json.loads(line)["messages"] for line in pool.read_text().splitlines()[:40]]
+    rows = [json.loads(line)["messages"] for line in demo_pool.read_text().splitlines()[:40]]
     return {number: turns[1]["content"] for number, turns in enumerate(rows) if len(turns) == 2}
 
 

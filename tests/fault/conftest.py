@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tokensieve.demo.dataset import write
-
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 # Small shards, so that there are many; the command line itself is the user's.
 SCRIPT = """
@@ -24,14 +22,6 @@ main(sys.argv[1:])
 
 
 @pytest.fixture(scope="session")
-def pool(tmp_path_factory) -> Path:
-    """Return a file with conversations, for a dozen shards and more."""
-    folder = tmp_path_factory.mktemp("data")
-    write(0, folder)
-    return folder / "pool.jsonl"
-
-
-@pytest.fixture(scope="session")
 def script(tmp_path_factory) -> Path:
     """Return a script that is the command line over small shards."""
     path = tmp_path_factory.mktemp("script") / "small_shards.py"
@@ -40,13 +30,13 @@ def script(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def start(pool, script) -> Callable[..., subprocess.Popen[str]]:
+def start(demo_pool, script) -> Callable[..., subprocess.Popen[str]]:
     """Return a function that starts a command into an output folder, by a launcher where one is given."""
 
     def begin(command: str, output: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         arguments = [
-            command, f"output={output}", f"data.files=[{pool}]", f"models.base={MODEL}", "method=loss", "controls=[]",
-            "measure.statistics=[entropy]", "measure.token_budget=512", "train=null",
+            command, f"output={output}", f"data.files=[{demo_pool}]", f"models.base={MODEL}", "method=loss",
+            "controls=[]", "measure.statistics=[entropy]", "measure.token_budget=512", "train=null",
         ]  # fmt: skip
         path = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}

@@ -50,16 +50,3 @@ def start(demo_pool, script) -> Callable[..., subprocess.Popen[str]]:
         )
 
     return begin
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    """Return what a process that must succeed says on the error stream."""
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    return errors
-
-
-def contents(root: Path, *folders: str) -> dict[Path, bytes]:
-    """Return the bytes of everything that a run leaves in folders, but for locks."""
-    found = sorted(path for folder in folders for path in (root / folder).rglob("*") if path.is_file())
-    return {path.relative_to(root): path.read_bytes() for path in found if path.suffix != ".lock"}

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from conftest import contents, ended
+from processes import contents, ended
 
 
 def test_a_killed_measurement_goes_on_and_ends_byte_identical(start, tmp_path):

@@ -9,7 +9,7 @@ import time
 
 import psutil
 import pytest
-from conftest import contents, ended
+from processes import contents, ended
 
 LAUNCHERS = {
     "torchrun": ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"),

@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tokensieve.errors import TokensieveError
 from tokensieve.store import atomic
@@ -148,6 +149,28 @@ def test_a_lock_lets_in_one_at_a_time_and_says_who_holds_it(tmp_path, monkeypatc
         message,
     )
     assert not list(tmp_path.rglob("*.holder"))
+
+
+def test_who_waits_is_told_who_holds_the_lock_even_where_they_have_just_got_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.01)
+    lock = FileLock(tmp_path / ".a.lock", thread_local=False)
+    said = []
+
+    def say(message, **_):
+        said.append(message)
+        lock.release()
+
+    def sign():
+        time.sleep(0.1)
+        (tmp_path / ".a.holder").write_text("process 7 on elsewhere", encoding="utf-8")
+
+    monkeypatch.setattr(atomic.warnings, "warn", say)
+    lock.acquire()
+    holder = threading.Thread(target=sign)
+    holder.start()
+    with locked(tmp_path / "a"):
+        assert said == [f"{tmp_path / 'a'} is in use by process 7 on elsewhere; waiting for it"]
+    holder.join()
 
 
 def test_a_lock_is_taken_over_from_the_dead_and_not_held_through_another_spelling(tmp_path):

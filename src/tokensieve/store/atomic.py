@@ -165,11 +165,13 @@ def locked(path: Path) -> Iterator[None]:
     path = path.resolve()  # two spellings of a path are one place
     lock, holder = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
     held = FileLock(lock)
-    try:
-        held.acquire(timeout=_PATIENCE)
-    except Timeout:
-        warnings.warn(f"{path} is in use by {_holder(holder)}; waiting for it", stacklevel=3)
-        held.acquire()
+    while not held.is_locked:
+        try:
+            held.acquire(timeout=_PATIENCE)
+        except Timeout:
+            if who := _holder(holder):
+                warnings.warn(f"{path} is in use by {who}; waiting for it", stacklevel=3)
+                held.acquire()
     try:
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
@@ -180,10 +182,12 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _holder(path: Path) -> str:
-    """Return who holds a lock, in words."""
+    """Return who holds a lock, in words; nothing while they have just got it, or let go of it."""
     try:
-        return path.read_text(encoding="utf-8") or "another process"
-    except OSError:  # it has just got the lock, or lets go of it
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError:
         return "another process"
 
 

@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tokensieve.measure.engines import Done, get_engine
-from tokensieve.measure.settings import MeasureSettings, RaySettings
+from tokensieve.engines import Done, start_engine
+from tokensieve.engines.settings import EngineSettings
 
 WAIT, WORKERS = 0.05, 8
 
@@ -42,14 +42,13 @@ def make(seconds: float) -> Any:
     yield Worker(seconds)
 
 
-def timed(engine: str, workers: int, shards: int, seconds: float) -> tuple[float, float]:
+def timed(workers: int, shards: int, seconds: float) -> tuple[float, float]:
     """Return seconds from start to end, and from the first shard done to the last."""
-    ray = RaySettings(workers=workers) if engine == "ray" else RaySettings()
-    settings = MeasureSettings(engine=engine, ray=ray)
     start = time.perf_counter()
     first = None
-    for _ in get_engine(engine)(partial(make, seconds), range(shards), settings, lambda _: None):
-        first = first or time.perf_counter()
+    with start_engine(EngineSettings("ray", workers=workers)) as engine:
+        for _ in engine.map(partial(make, seconds), range(shards), lambda _: None):
+            first = first or time.perf_counter()
     end = time.perf_counter()
     return end - start, end - (first or end)
 
@@ -70,14 +69,14 @@ def main() -> None:
     fixed, overhead, processor, scaling = [], [], [], []
     for _ in range(options.runs):
         before = os.times()
-        whole, _ = timed("ray", 2, 2, 0)
+        whole, _ = timed(2, 2, 0)
         after = os.times()
         fixed.append(whole)
         processor.append(sum(after[:4]) - sum(before[:4]))
-        overhead.append(timed("ray", 1, options.shards, 0)[1] / (options.shards - 1))
+        overhead.append(timed(1, options.shards, 0)[1] / (options.shards - 1))
         alone = options.shards * WAIT
         with eight_places():
-            scaling.append(alone / WORKERS / timed("ray", WORKERS, options.shards, WAIT)[1])
+            scaling.append(alone / WORKERS / timed(WORKERS, options.shards, WAIT)[1])
     print("| Ray, beside the work | |\n|---|---|")
     print(f"| a shard | {spread(overhead, 'ms', 1000)} |")
     print(f"| a run with two workers: start, imports, end | {spread(fixed, 's')} |")

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from tokensieve.containers import IGNORE_INDEX, LOSS, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.engines.local import Local
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import measure as module
 from tokensieve.measure import worker
-from tokensieve.measure.engines import local
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.measure import measure
 from tokensieve.measure.measurement import Measurement, file_name
@@ -38,7 +38,7 @@ CPU = "cpu"
 
 def run(examples: ExampleStore, model: ModelSettings, store: Path, budget: int = 512, names=NAMES) -> Measurement:
     settings, specs = MeasureSettings(token_budget=budget), [StatisticSpec(name) for name in names]
-    return measure(examples, model, specs, settings, store, ModelPool(CPU), lambda _: None)
+    return measure(examples, model, specs, settings, store, ModelPool(CPU), Local(), lambda _: None)
 
 
 def plain(examples: ExampleStore, folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, np.ndarray]:
@@ -88,7 +88,14 @@ def test_attention_equals_that_of_the_eager_implementation(name, layer, model_fo
     ]
     settings = MeasureSettings(token_budget=300)
     measured = measure(
-        examples, ModelSettings(str(folder)), [*specs, LOSS], settings, tmp_path, ModelPool(CPU), lambda _: None
+        examples,
+        ModelSettings(str(folder)),
+        [*specs, LOSS],
+        settings,
+        tmp_path,
+        ModelPool(CPU),
+        Local(),
+        lambda _: None,
     )
     np.testing.assert_allclose(measured.read(LOSS, 0), plain(examples, folder)["loss"], rtol=1e-5, atol=2e-5)
     model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
@@ -111,7 +118,7 @@ def test_a_layer_that_the_model_does_not_have_is_named(layer, model_folder, exam
     spec = StatisticSpec.of("attention_to_prompt", {"layer": layer})
     model, settings = ModelSettings(str(model_folder("llama"))), MeasureSettings()
     with pytest.raises(TokensieveError, match=f"there is no layer {layer}: the model has 2"):
-        measure(example_store([5]), model, [spec], settings, tmp_path, ModelPool(CPU), lambda _: None)
+        measure(example_store([5]), model, [spec], settings, tmp_path, ModelPool(CPU), Local(), lambda _: None)
 
 
 def test_relevance_is_that_of_the_ids(tmp_path, tiny_model_folder, tiny_encoder, write_jsonl):
@@ -124,7 +131,9 @@ def test_relevance_is_that_of_the_ids(tmp_path, tiny_model_folder, tiny_encoder,
     folder = tiny_model_folder("llama")
     spec = StatisticSpec.of("relevance", {"vector": "hidden", "domain_words": ("apples",)})
     settings = MeasureSettings()
-    measured = measure(examples, ModelSettings(str(folder)), [spec], settings, tmp_path, ModelPool(CPU), lambda _: None)
+    measured = measure(
+        examples, ModelSettings(str(folder)), [spec], settings, tmp_path, ModelPool(CPU), Local(), lambda _: None
+    )
     ids = words_to_ids(tiny_encoder.tokenizer, ["apples"])
     table = relevance_table(AutoModelForCausalLM.from_pretrained(folder), ids, "hidden", 400)
     shard, found = examples.read(0), measured.read(spec, 0)
@@ -214,9 +223,11 @@ def test_base_and_adapter_share_one_loaded_base(model_folder, example_store, tmp
     adapted = ModelSettings(str(folder), str(tmp_path / "adapter"))
     losses = {}
     for key, model in (("base", bare), ("reference", adapted)):
-        losses[key] = read(measure(examples, model, [LOSS], settings, tmp_path / "s", pool, lambda _: None), "loss")
+        losses[key] = read(
+            measure(examples, model, [LOSS], settings, tmp_path / "s", pool, Local(), lambda _: None), "loss"
+        )
     assert len(loads) == 1
-    again = read(measure(examples, bare, [LOSS], settings, tmp_path / "t", pool, lambda _: None), "loss")
+    again = read(measure(examples, bare, [LOSS], settings, tmp_path / "t", pool, Local(), lambda _: None), "loss")
     np.testing.assert_array_equal(again, losses["base"])  # nothing of the adapter is left in the weights
     with pool.use(adapted) as apart, Forward(apart, [LOSS]) as forward:
         shard = examples.read(0)
@@ -377,20 +388,21 @@ def test_a_worker_of_other_versions_measures_nothing(model_folder, example_store
 def test_tokens_are_told_once_also_those_of_shards_that_were_there(model_folder, example_store, tmp_path):
     model, examples = ModelSettings(str(model_folder("llama"))), example_store(ODD_LENGTHS, shards=3)
     settings, told = MeasureSettings(token_budget=512), []
-    done = measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
+    done = measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), Local(), told.append)
     assert sum(told) == sum(ODD_LENGTHS)
     (done.folder / file_name(LOSS, 1)).unlink()
     told.clear()
-    measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), told.append)
+    measure(examples, model, [LOSS], settings, tmp_path, ModelPool(CPU), Local(), told.append)
     assert sum(told) == sum(ODD_LENGTHS)
     assert len(told) > 1
 
 
 def test_an_engine_that_leaves_out_a_shard_is_an_error(model_folder, example_store, tmp_path, monkeypatch):
-    def lazy(make, shards, settings, on_tokens):
-        return local.run(make, shards[:-1], settings, on_tokens)
+    class Lazy(Local):
+        def map(self, make, shards, on_tokens):
+            return super().map(make, shards[:-1], on_tokens)
 
-    monkeypatch.setattr(module, "get_engine", lambda _: lazy)
+    monkeypatch.setattr("test_measure.Local", Lazy)
     with pytest.raises(TokensieveError, match=r"left out 1 of 3 shards: \[2\]"):
         run(example_store(ODD_LENGTHS, shards=3), ModelSettings(str(model_folder("llama"))), tmp_path)
 

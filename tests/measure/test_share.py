@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.containers import LOSS
+from tokensieve.engines.local import Local
 from tokensieve.errors import TokensieveError
 from tokensieve.measure import worker
 from tokensieve.measure.measure import measure, tokens_of
@@ -78,7 +79,7 @@ def measured(model_folder, example_store, tmp_path):
 
     def run(store, share=ALL, told=lambda _: None):
         settings = MeasureSettings(token_budget=64)
-        return measure(examples, model, [LOSS], settings, tmp_path / store, ModelPool("cpu"), told, share)
+        return measure(examples, model, [LOSS], settings, tmp_path / store, ModelPool("cpu"), Local(), told, share)
 
     return run
 

@@ -170,7 +170,7 @@ def test_an_adapter_and_a_tokenizer_elsewhere(dry):
         ("train.learning_rat=1", "did you mean 'learning_rate'?"),
         ("models.unsafe={warm_up: {train: {learning_rat: 1}}}", "did you mean 'learning_rate'?"),
         ("measure.statistics=[los]", "did you mean 'loss'?"),
-        ("measure.engine=locall", "unknown engine 'locall'; did you mean 'local'?"),
+        ("engine=locall", "unknown engine 'locall'; did you mean 'local'?"),
         ("evaluate.tasks=[hellaswagg]", "did you mean 'hellaswag'?"),
         ("evaluate.held_out=nowhere.jsonl", "no such file"),
         ("models.reference=./nowhere", "no such model folder"),

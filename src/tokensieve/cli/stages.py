@@ -51,7 +51,7 @@ def run(
 
     Args:
         arguments: the recipe and overrides.
-        engine: where shards are measured, `local` or `ray`, in place of the recipe's.
+        engine: where work on shards runs, `local` or `ray`, in place of the recipe's.
         address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
         workers: of Ray, how many hold the model at once.
         gpus_per_worker: of Ray, GPUs of each.
@@ -116,7 +116,7 @@ def measure(
     Args:
         arguments: the recipe and overrides.
         shard: measure share I of N alone, counted from 0.
-        engine: where shards are measured, `local` or `ray`, in place of the recipe's.
+        engine: where work on shards runs, `local` or `ray`, in place of the recipe's.
         address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
         workers: of Ray, how many hold the model at once.
         gpus_per_worker: of Ray, GPUs of each.
@@ -229,12 +229,12 @@ def _engine_overrides(
     engine: str | None, address: str | None, workers: int | None, gpus_per_worker: float | None
 ) -> list[str]:
     given = {
-        "engine": engine,
-        "ray.address": address,
-        "ray.workers": workers,
-        "ray.gpus_per_worker": gpus_per_worker,
+        "name": engine,
+        "address": address,
+        "workers": workers,
+        "gpus_per_worker": gpus_per_worker,
     }
-    return [f"measure.{key}={value}" for key, value in given.items() if value is not None]
+    return [f"engine.{key}={value}" for key, value in given.items() if value is not None]
 
 
 def _stage(

@@ -5,7 +5,7 @@ the model, and the name of a statistic is followed by a digest of its options wh
 measured again.
 
 This is the driver: it hashes weights and keeps the manifest. The shards are measured by workers (`measure.worker`),
-which an engine (`measure.engines`) runs. A driver that measures everything holds the lock of the folder; those that
+which an engine (`engines`) runs. A driver that measures everything holds the lock of the folder; those that
 measure a share each (`measure.share`) write side by side, and take the lock of the manifest alone.
 """
 
@@ -19,8 +19,8 @@ from typing import Any
 
 from tokensieve.containers import StatisticSpec
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.engines import Engine, OnTokens
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.engines import OnTokens, get_engine
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.measure.share import ALL, Share
@@ -46,6 +46,7 @@ def measure(
     settings: MeasureSettings,
     store: Path,
     pool: ModelPool,
+    engine: Engine,
     on_tokens: OnTokens,
     share: Share = ALL,
 ) -> Measurement:
@@ -55,9 +56,10 @@ def measure(
         examples: what to measure over.
         model: what to measure with.
         specs: which statistics, of `measure.statistics.MEASURABLE`.
-        settings: batches, device and engine.
+        settings: batches and device.
         store: folder shared by runs.
         pool: where models are loaded.
+        engine: maps workers over the shards.
         on_tokens: told the number of tokens after each batch, also of shards that were there already.
         share: which of the shards; others may measure the rest at the same time.
 
@@ -83,12 +85,12 @@ def measure(
             job = Job(measurement, model, lacking, settings, versions)
             done = set()
             with Recorder(measurement.folder) as recorder:
-                for one in get_engine(settings.engine)(partial(Worker, job, pool), todo, settings, on_tokens):
+                for one in engine.map(partial(Worker, job, pool), todo, on_tokens):
                     recorder.add(one.files)
                     done.add(one.shard)
             if left := sorted(set(todo) - done):
                 raise TokensieveError(
-                    f"the engine '{settings.engine}' left out {len(left)} of {len(todo)} shards: {left[:10]}",
+                    f"the engine left out {len(left)} of {len(todo)} shards: {left[:10]}",
                     where=str(measurement.folder),
                     hint="run the same command again: what is measured is kept",
                 )

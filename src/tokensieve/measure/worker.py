@@ -1,6 +1,6 @@
 """What measures shards: a job that is plain data, and the worker that does it shard by shard.
 
-An engine (`measure.engines`) maps the worker over the numbers of shards, in this process or in others. The driver
+An engine (`engines`) maps the worker over the numbers of shards, in this process or in others. The driver
 (`measure.measure`) does what is done once: it hashes the weights and keeps the manifest.
 """
 
@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, StatisticSpec, check_finite
-from tokensieve.measure.engines import Done, OnTokens
+from tokensieve.engines import Done, OnTokens
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.measure.measurement import Measurement, file_name
 from tokensieve.measure.settings import MeasureSettings

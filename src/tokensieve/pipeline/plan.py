@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokensieve.containers import Role, Scope, StatisticSpec
+from tokensieve.engines import check_engine
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.engines import check_engine
 from tokensieve.measure.statistics import check_measurable
 from tokensieve.methods import get_method
 from tokensieve.methods._base import FractionMethod, Method
@@ -130,7 +130,7 @@ def make_plan(recipe: Recipe) -> Plan:
     for arm in arms:
         _check_rule(recipe, arm)
         _check_training(recipe, arm)
-    check_engine(recipe.measure)
+    check_engine(recipe.engine)
     refined: dict[Role, Arm] = {
         role: arm for arm in arms if (role := arm.schedule.refined_role(arm.method)) is not None
     }

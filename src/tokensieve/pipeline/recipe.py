@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from tokensieve import yaml12
 from tokensieve.containers import Role
 from tokensieve.data.settings import DataSettings
+from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
@@ -119,6 +120,7 @@ class Recipe:
         seed: of training, of random choices and of the random control.
         seeds: several in place of `seed`, such as `[0, 1, 2]`: every arm is trained and evaluated with each, and the
             random control drawn with each; results are means with intervals over seeds. All else takes the first.
+        engine: where the stages run that map over shards.
         measure: how statistics are measured.
         select: how scores become labels.
         train: how to fine-tune; `null` ends the run with the cleaned data.
@@ -135,6 +137,7 @@ class Recipe:
     store: Folder | None = None
     seed: Seed = 0
     seeds: Annotated[tuple[Seed, ...], BeforeValidator(_listed_seeds)] = ()
+    engine: Annotated[EngineSettings, bare("name")] = field(default_factory=EngineSettings)
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     select: SelectSettings = field(default_factory=SelectSettings)
     train: Train | None = field(default_factory=TrainSettings)

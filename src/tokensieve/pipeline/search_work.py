@@ -91,7 +91,7 @@ class SearchWork:
     @property
     def made_from(self) -> dict[str, Any]:
         """What the results depend on, as JSON values."""
-        left_out = ("output", "store", "method", "controls", "report", "measure", "seeds")
+        left_out = ("output", "store", "method", "controls", "report", "engine", "measure", "seeds")
         values = recipe_values(measured_alone(self.recipe))
         values = {key: value for key, value in values.items() if key not in left_out}
         return fingerprint.jsonable(

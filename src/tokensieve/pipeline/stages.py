@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.containers import Role
+from tokensieve.engines import Engine, start_engine
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.measure.measurement import Measurement
@@ -31,7 +32,7 @@ from tokensieve.store.paths import check_folder_path
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
-_FREE_TO_CHANGE = ("evaluate", "report", "measure", "store", "search")
+_FREE_TO_CHANGE = ("evaluate", "report", "engine", "measure", "store", "search")
 
 
 def run(
@@ -71,9 +72,9 @@ def run(
         reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
         if training.warning and reached:
             progress.note(f"warning: {training.warning}")
-    with locked(folder.path) if share.is_all else nullcontext():
+    with locked(folder.path) if share.is_all else nullcontext(), start_engine(recipe.engine) as engine:
         check_folder(plan)  # another process may have written to it since
-        stages = _Stages(recipe, inputs, folder, progress, share)
+        stages = _Stages(recipe, inputs, folder, progress, engine, share)
         stages.measure()
         for stage in STAGES[1 : STAGES.index(until) + 1]:
             getattr(stages, stage)()
@@ -100,7 +101,7 @@ def _check_share(share: Share, plan: Plan, until: str) -> None:
             f"'{arm.name}' trains models.{role} on what is measured in the round before, and a share is not enough "
             "for that",
             where="--shard",
-            hint="one process, with measure.engine=ray for several workers",
+            hint="one process, with engine=ray for several workers",
         )
 
 
@@ -179,6 +180,7 @@ class _Stages:
         inputs: data and models of the run.
         folder: the run folder, held by this process alone.
         progress: where progress is shown.
+        engine: maps workers over shards.
         share: which shards are measured here.
 
     Raises:
@@ -186,7 +188,13 @@ class _Stages:
     """
 
     def __init__(
-        self, recipe: Recipe, inputs: Inputs, folder: RunFolder, progress: StageProgress, share: Share
+        self,
+        recipe: Recipe,
+        inputs: Inputs,
+        folder: RunFolder,
+        progress: StageProgress,
+        engine: Engine,
+        share: Share,
     ) -> None:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
@@ -196,7 +204,7 @@ class _Stages:
         )
         state = folder.state() if goes_on and folder.state_file.is_file() else None
         self._bench = RunWorkbench(
-            inputs, progress, state.seconds if state else {}, state.tokens if state else {}, share
+            inputs, progress, engine, state.seconds if state else {}, state.tokens if state else {}, share
         )
         if not goes_on:
             self._write_recipe()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
+from tokensieve.engines import Engine
 from tokensieve.evaluate.held_out import held_out_loss
 from tokensieve.measure.folds import cut_parts, join_parts
 from tokensieve.measure.measure import locate, measure, tokens_of
@@ -61,6 +62,7 @@ class RunWorkbench:
     Args:
         inputs: data and models of the run.
         progress: where progress is shown.
+        engine: maps workers over shards.
         seconds: what each stage took so far; goes on here.
         tokens: how many went through each stage so far; goes on here.
         share: which shards are measured here.
@@ -75,11 +77,13 @@ class RunWorkbench:
         self,
         inputs: Inputs,
         progress: StageProgress,
+        engine: Engine,
         seconds: Mapping[str, float],
         tokens: Mapping[str, int],
         share: Share = ALL,
     ) -> None:
         self.inputs, self.progress, self.share = inputs, progress, share
+        self._engine = engine
         self._device_name = share.device_name(self.plan.recipe.measure.device)
         self.device = pick_device(self._device_name)
         self.pool = ModelPool(self._device_name)
@@ -185,7 +189,17 @@ class RunWorkbench:
         examples, recipe = examples or self.examples, self.plan.recipe
         tokens, done = tokens_of(examples, self.share), locate(examples, model, recipe.store_folder).complete(specs)
         with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
-            return measure(examples, model, specs, recipe.measure, recipe.store_folder, self.pool, advance, self.share)
+            return measure(
+                examples,
+                model,
+                specs,
+                recipe.measure,
+                recipe.store_folder,
+                self.pool,
+                self._engine,
+                advance,
+                self.share,
+            )
 
     def measure_folds(
         self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]

@@ -44,7 +44,7 @@ class Forecast:
         hardware: what it runs on.
         stages: in the order of a run.
         lacks: what does not fit.
-        engine: value of `measure.engine` to take.
+        engine: value of `engine` to take.
         advice: how to use the devices, in words.
         notes: what is not counted.
         basis: what the times rest on, in words.

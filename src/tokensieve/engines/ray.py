@@ -17,13 +17,13 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from tokensieve.engines import Done, Engine, MakeWorker, OnTokens
+from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.engines import Done, MakeWorker, OnTokens
-from tokensieve.measure.settings import MeasureSettings, RaySettings
 
 _ATTEMPTS = 3
 """Workers that may die or run out of time over a shard before it ends the run."""
@@ -33,28 +33,49 @@ _PATIENCE = 10
 """Seconds in which a cluster must answer."""
 _OBJECTS = 100 * 2**20
 """Bytes for what workers of this machine exchange, which is the numbers of shards; Ray would take a third of all."""
-_WHERE = "recipe: measure.ray"
+_WHERE = "recipe: engine"
 
 
-def check(settings: MeasureSettings) -> None:
+def check(settings: EngineSettings) -> None:
     """Refuse an installation without Ray."""
     if importlib.util.find_spec("ray") is None:
         raise TokensieveError(
             "the engine 'ray' needs Ray, which is not installed",
-            where="recipe: measure.engine",
+            where="recipe: engine",
             hint="pip install 'tokensieve[ray]', on every machine of the cluster",
         )
 
 
-def run(make: MakeWorker, shards: Sequence[int], settings: MeasureSettings, on_tokens: OnTokens) -> Iterator[Done]:
-    """Do every shard; see `Engine`.
+@contextmanager
+def start(settings: EngineSettings) -> Iterator[Engine]:
+    """Give the engine; see `engines.start_engine`."""
+    with ExitStack() as stack:
+        yield _Ray(settings, stack)
 
-    Raises:
-        TokensieveError: a cluster that cannot be reached or lacks what a worker needs, the first error of a worker, or
-            a shard that no worker finished.
+
+class _Ray:
+    """Connects to a cluster at the first map, and stays connected.
+
+    Args:
+        settings: which cluster, and how many workers.
+        stack: ends the connection.
     """
-    with _cluster(settings.ray) as ray:
-        crew = _Crew(ray, make, settings.ray, len(shards))
+
+    def __init__(self, settings: EngineSettings, stack: ExitStack) -> None:
+        self._settings, self._stack = settings, stack
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        return self._stack.enter_context(_cluster(self._settings))
+
+    def map(self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens) -> Iterator[Done]:
+        """Yield each shard as it is done; see `Engine`.
+
+        Raises:
+            TokensieveError: a cluster that cannot be reached or lacks what a worker needs, the first error of a worker,
+                or a shard that no worker finished.
+        """
+        crew = _Crew(self._library, make, self._settings, len(shards))
         try:
             for done in crew.do(shards):
                 on_tokens(done.tokens)
@@ -64,7 +85,7 @@ def run(make: MakeWorker, shards: Sequence[int], settings: MeasureSettings, on_t
 
 
 @contextmanager
-def _cluster(settings: RaySettings) -> Iterator[Any]:
+def _cluster(settings: EngineSettings) -> Iterator[Any]:
     """Give Ray, connected to a cluster: that of the address, or one on this machine that ends with the block.
 
     Nothing is left behind in the folder of the user: logs lie in a folder that ends with the block, no usage is
@@ -157,7 +178,7 @@ class _Failed:
         raise TokensieveError(
             f"a worker failed on shard {shard}: {self.what}",
             where=_WHERE,
-            hint="run with measure.engine=local to see the complete error",
+            hint="run with engine=local to see the complete error",
         )
 
 
@@ -227,7 +248,7 @@ class _Crew:
         TokensieveError: the cluster lacks what one worker needs.
     """
 
-    def __init__(self, ray: Any, make: MakeWorker, settings: RaySettings, shards: int) -> None:
+    def __init__(self, ray: Any, make: MakeWorker, settings: EngineSettings, shards: int) -> None:
         self._ray, self._settings = ray, settings
         has = ray.cluster_resources()
         gpus = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(has.get("GPU", 0) > 0)
@@ -297,7 +318,7 @@ class _Crew:
             raise TokensieveError(
                 f"{_ATTEMPTS} workers in a row did not finish shard {post.shard}: {why}",
                 where=_WHERE,
-                hint="give workers more memory or time (measure.ray.deadline), or smaller batches "
+                hint="give workers more memory or time (engine.deadline), or smaller batches "
                 "(measure.token_budget); what is measured is kept",
             )
         self._hire_for(post.shard)

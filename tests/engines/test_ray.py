@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tokensieve.engines import Done, check_engine, start_engine
+from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.engines import Done, check_engine, get_engine
-from tokensieve.measure.settings import MeasureSettings, RaySettings
 
 ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")  # those of Ray
@@ -73,8 +73,8 @@ def do(cluster, tmp_path):
     """Return a function that does shards with workers, and the log that these write."""
 
     def run(shards, tokens=lambda _: None, **settings):
-        settings = MeasureSettings(engine="ray", ray=RaySettings(**{"workers": 2, **settings}))
-        return [one.shard for one in get_engine("ray")(partial(make, tmp_path), shards, settings, tokens)]
+        with start_engine(EngineSettings(**{"name": "ray", "workers": 2, **settings})) as engine:
+            return [one.shard for one in engine.map(partial(make, tmp_path), shards, tokens)]
 
     return run
 
@@ -152,11 +152,11 @@ def test_an_address_beside_a_connection_is_refused(do):
 def test_a_cluster_that_does_not_answer_is_one_error(tmp_path):
     code = """
         from pathlib import Path
-        from tokensieve.measure.engines import get_engine
-        from tokensieve.measure.settings import MeasureSettings, RaySettings
-        settings = MeasureSettings(engine="ray", ray=RaySettings(address="127.0.0.1:1"))
+        from tokensieve.engines import start_engine
+        from tokensieve.engines.settings import EngineSettings
         try:
-            list(get_engine("ray")(None, [0], settings, print))
+            with start_engine(EngineSettings("ray", address="127.0.0.1:1")) as engine:
+                list(engine.map(None, [0], print))
         except Exception as error:
             print(type(error).__name__, error)
     """
@@ -170,10 +170,11 @@ def test_a_cluster_of_its_own_leaves_nothing_behind(tmp_path):
         from functools import partial
         from pathlib import Path
         from test_ray import make
-        from tokensieve.measure.engines import get_engine
-        from tokensieve.measure.settings import MeasureSettings, RaySettings
-        settings = MeasureSettings(engine="ray", ray=RaySettings(workers=1))
-        print([one.shard for one in get_engine("ray")(partial(make, Path(sys.argv[1])), [0, 1], settings, print)])
+        from tokensieve.engines import start_engine
+        from tokensieve.engines.settings import EngineSettings
+        with start_engine(EngineSettings("ray", workers=1)) as engine:
+            print([one.shard for one in engine.map(partial(make, Path(sys.argv[1])), [0, 1], print)])
+            print([one.shard for one in engine.map(partial(make, Path(sys.argv[1])), [2], print)])
     """
     home, temporary = tmp_path / "home", Path(tmp_path.root, "tmp") / f"t{os.getpid()}"
     home.mkdir()
@@ -181,6 +182,7 @@ def test_a_cluster_of_its_own_leaves_nothing_behind(tmp_path):
     try:
         done = python(code, tmp_path, HOME=str(home), TMPDIR=str(temporary))
         assert "[0, 1]" in done.stdout, done.stderr
+        assert "[2]" in done.stdout, "a second map"
         assert list(home.iterdir()) == []
         assert list(temporary.iterdir()) == []
         told = [line for line in done.stderr.splitlines() if "/dev/shm" not in line]  # a small one is worth a warning
@@ -195,13 +197,13 @@ def test_a_cluster_of_its_own_leaves_nothing_behind(tmp_path):
 def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(TokensieveError, match="needs Ray, which is not installed") as error:
-        check_engine(MeasureSettings(engine="ray"))
+        check_engine(EngineSettings("ray"))
     assert "tokensieve[ray]" in error.value.hint
 
 
 def test_settings_of_ray_say_nothing_to_another_engine():
-    with pytest.raises(TokensieveError, match="'ray' in the recipe says nothing to it"):
-        check_engine(MeasureSettings(ray=RaySettings(workers=2)))
+    with pytest.raises(TokensieveError, match="workers in the recipe says nothing to it"):
+        check_engine(EngineSettings(workers=2))
 
 
 def is_stopped(pid: int) -> bool:

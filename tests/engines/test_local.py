@@ -4,9 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
+from tokensieve.engines import Done, start_engine
+from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.engines import Done, get_engine
-from tokensieve.measure.settings import MeasureSettings
 
 
 class Worker:
@@ -28,7 +28,8 @@ def test_one_worker_does_every_shard_and_reports_its_tokens():
         yield Worker()
         made.append("closed")
 
-    done = list(get_engine("local")(make, [4, 0, 2], MeasureSettings(), tokens.append))
+    with start_engine(EngineSettings()) as engine:
+        done = list(engine.map(make, [4, 0, 2], tokens.append))
     assert [one.shard for one in done] == [4, 0, 2]
     assert tokens == [one.tokens for one in done] == [40, 0, 20]
     assert made == ["open", "closed"]
@@ -45,12 +46,12 @@ def test_the_first_error_ends_it():
             left.append("closed")
 
     done = []
-    with pytest.raises(TokensieveError, match="shard 3 is broken"):
-        done.extend(get_engine("local")(make, [1, 3, 2], MeasureSettings(), lambda _: None))
+    with start_engine(EngineSettings()) as engine, pytest.raises(TokensieveError, match="shard 3 is broken"):
+        done.extend(engine.map(make, [1, 3, 2], lambda _: None))
     assert left == ["closed"]
 
 
 def test_an_unknown_engine_is_named():
     with pytest.raises(TokensieveError, match="unknown engine 'locall'; did you mean 'local'") as error:
-        get_engine("locall")
+        start_engine(EngineSettings("locall"))
     assert error.value.hint == "one of: local, ray"

@@ -1,0 +1,97 @@
+"""Where work on shards runs: one module per engine, found by its name.
+
+``engine: NAME`` in a recipe asks for the module ``NAME`` of this folder, which has two functions: ``start`` takes the
+settings and gives an `Engine` for as long as its block lasts, and ``check`` takes the settings and raises
+``TokensieveError`` where the engine cannot run with them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tokensieve.engines.settings import EngineSettings
+from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.store.checksum import FileRecord
+
+OnTokens = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A shard that is done.
+
+    Attributes:
+        shard: its number.
+        tokens: how many it has.
+        files: what was written for it, with checksums, for the manifest of the driver; empty where it was complete
+            already.
+        value: what the driver is to learn of it beside that; small, as it travels between processes.
+    """
+
+    shard: int
+    tokens: int
+    files: Mapping[str, FileRecord]
+    value: Any = None
+
+
+class ShardWorker(Protocol):
+    """What an engine needs of a worker."""
+
+    def do(self, shard: int, on_tokens: OnTokens) -> Done:
+        """Do a shard, and tell ``on_tokens`` of its tokens on the way. Doing it twice is doing it once."""
+        ...
+
+
+MakeWorker = Callable[[], AbstractContextManager[ShardWorker]]
+
+
+class Engine(Protocol):
+    """Maps workers over shards, one map after the other."""
+
+    def map(self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens) -> Iterator[Done]:
+        """Yield a `Done` for each shard, in any order.
+
+        Args:
+            make: makes a worker; it can be sent to other processes, and called as often as there are to be workers.
+            shards: their numbers.
+            on_tokens: told of tokens as they are done, by the worker where that runs in this process, else by the
+                engine at each `Done`.
+
+        Raises:
+            TokensieveError: the first error of a worker.
+        """
+        ...
+
+
+def start_engine(settings: EngineSettings) -> AbstractContextManager[Engine]:
+    """Give an engine for as long as the block lasts. What it needs is started at the first map.
+
+    Raises:
+        TokensieveError: there is no such engine.
+    """
+    return _module(settings.name).start(settings)
+
+
+def check_engine(settings: EngineSettings) -> None:
+    """Refuse an engine that does not exist or that cannot run here with its settings.
+
+    Raises:
+        TokensieveError: why not.
+    """
+    _module(settings.name).check(settings)
+
+
+def _module(name: str) -> Any:
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "settings")
+    if name not in names:
+        raise TokensieveError(
+            f"unknown engine '{name}'{did_you_mean(name, names)}",
+            where="recipe: engine",
+            hint=f"one of: {', '.join(names)}",
+        )
+    return importlib.import_module(f"{__name__}.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -9,7 +10,11 @@ import time
 
 import psutil
 import pytest
+import torch
 from processes import contents, ended
+from safetensors.torch import load_file
+
+from tokensieve.store.atomic import read_json
 
 LAUNCHERS = {
     "torchrun": ("-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"),
@@ -23,6 +28,7 @@ LAUNCHERS = {
         "0",
     ),
 }
+LAUNCHERS["two"] = tuple("2" if part == "3" else part for part in LAUNCHERS["accelerate"])
 RAY = ("--engine", "ray", "--workers", "2")
 
 
@@ -51,7 +57,7 @@ def same(root, whole, start) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was measured twice"
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
 def test_launched_processes_measure_the_same_bytes(launcher, whole, start, tmp_path):
     errors = ended(start("measure", tmp_path / "run", launcher=LAUNCHERS[launcher]))
     assert "measure base, shards 0/" in errors
@@ -94,6 +100,46 @@ def test_what_needs_everything_is_refused_for_a_share(start, tmp_path):
     assert process.returncode != 0
     assert "this command runs in one process, and WORLD_SIZE=2 says that there are others" in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_launched_processes_train_one_model(start, tmp_path):
+    """Two processes with micro-batches of four rows train what one does with eight, and one process goes on."""
+
+    def command(name, place, rows, launcher=()):
+        train = {"max_steps": 2, "learning_rate": 1.0, "optim": "sgd", "per_device_train_batch_size": rows}
+        train |= {"gradient_accumulation_steps": 1, "lora": {"dropout": 0.0}}
+        return start(
+            name,
+            tmp_path / place / "run",
+            f"train={json.dumps(train)}",
+            "data.limit=64",
+            "controls=[dft]",
+            launcher=launcher,
+        )
+
+    early = command("train", "two", 4, LAUNCHERS["two"])
+    _, errors = early.communicate(timeout=120)
+    assert early.returncode != 0
+    assert "'loss' has no selection yet, and several processes only train" in errors
+    ended(command("select", "two", 4))
+    measured = read_json(tmp_path / "two/run/run.json")["statistics"]
+    said = ended(command("train", "two", 4, LAUNCHERS["two"]))
+    assert said.count("train loss: 2 optimizer steps") == 1, "the main process alone shows progress"
+    assert read_json(tmp_path / "two/run/run.json")["statistics"] == measured
+    assert not list(tmp_path.rglob("*.partial"))
+    ended(command("train", "one", 8))
+    for arm in ("loss", "dft"):
+        path = f"run/arms/{arm}/model/adapter_model.safetensors"
+        one, two = (load_file(tmp_path / place / path) for place in ("one", "two"))
+        assert one.keys() == two.keys()
+        moved = [name for name, value in one.items() if "lora_B" in name and value.abs().max() > 1e-4]
+        assert moved
+        for name, value in one.items():
+            torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-6)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("two/run/arms/*/model/*")}
+    ended(command("run", "two", 4))
+    assert (tmp_path / "two/run/report.html").is_file()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.parametrize("trial", range(int(os.environ.get("SOAK_TRIALS", "1"))))

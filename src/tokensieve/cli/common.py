@@ -55,7 +55,7 @@ def refuse_launched() -> None:
         raise TokensieveError(
             f"this command runs in one process, and WORLD_SIZE={os.environ['WORLD_SIZE']} says that there are others",
             where="torchrun, accelerate launch",
-            hint="launch `measure` in several processes, and start the rest as `tokensieve COMMAND RECIPE`",
+            hint="launch `measure` and `train` in several processes, and start the rest as `tokensieve COMMAND RECIPE`",
         )
 
 

@@ -138,8 +138,11 @@ def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
 def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
     """Fine-tune the base on the selection of the method and of each control.
 
+    Several processes train together where `accelerate launch` starts them, once everything is selected.
+
     For example:
       tokensieve train recipe.yaml
+      accelerate launch --num_processes 8 -m tokensieve train recipe.yaml
       tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16 output=runs/r16
     """
     _stage("train", arguments, as_json)
@@ -241,10 +244,12 @@ def _stage(
     until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False, shard: str | None = None
 ) -> None:
     share = ALL
-    if until != "measure" or shard is not None:
+    if until not in ("measure", "train") or shard is not None:
         refuse_launched()
-    if until == "measure":
-        share = parse_share(shard) if shard is not None else launched_share(os.environ)
+    else:
+        share = launched_share(os.environ)
+    if shard is not None:
+        share = parse_share(shard)
     recipe = given_recipe(arguments)
     quiet()
     if dry_run:

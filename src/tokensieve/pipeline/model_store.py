@@ -19,9 +19,10 @@ from tokensieve.methods import package_of
 from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity
 from tokensieve.store import checksum, fingerprint
-from tokensieve.store.atomic import atomic_folder, link, locked
+from tokensieve.store.atomic import atomic_folder, link
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
+from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import TrainingSetup
 
@@ -31,7 +32,12 @@ MODEL, ROUNDS = "model", "rounds"
 """The parts of a model's folder that its manifest records, and that `place` puts elsewhere."""
 
 
-def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, bool]:
+def make_once(
+    store: Path,
+    identity: Mapping[str, Any],
+    make: Callable[[Path], Mapping[str, Any]],
+    processes: Processes = ALONE,
+) -> tuple[Path, bool]:
     """Return the folder of a model in the store, and whether it was made now: once, by one process at a time.
 
     Args:
@@ -39,24 +45,32 @@ def make_once(store: Path, identity: Mapping[str, Any], make: Callable[[Path], M
         identity: what the model is made from, as JSON values.
         make: writes ``model/``, and ``rounds/`` where there are any, into the folder; returns what else the manifest is
             to say. A folder that a killed attempt began is given to it as it is.
+        processes: those that make it together; each calls this.
     """
     folder = store / "models" / fingerprint.of_value(identity)[:16]
-    if is_complete(folder):
+    if processes.agree(is_complete(folder)):
         return folder, False
-    with locked(folder):
-        if is_complete(folder):  # another process has made it
+    with processes.locked(folder):
+        if processes.agree(is_complete(folder)):  # another run has made it
             return folder, False
-        if has_manifest(folder):  # a file was deleted
+        if processes.is_main and has_manifest(folder):  # a file was deleted
             shutil.rmtree(folder)
         about = make(folder)
-        files = {
-            path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
-            for part in (MODEL, ROUNDS)
-            for path in sorted((folder / part).rglob("*"))
-            if path.is_file()
-        }
-        write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})
+        if processes.is_main:
+            _record(folder, identity, about)
+        processes.wait()
     return folder, True
+
+
+def _record(folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write the manifest of a model that is made."""
+    files = {
+        path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
+        for part in (MODEL, ROUNDS)
+        for path in sorted((folder / part).rglob("*"))
+        if path.is_file()
+    }
+    write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})
 
 
 def place(folder: Path, output: Path, part: str = MODEL) -> None:
@@ -84,7 +98,12 @@ def settings_identity(settings: TrainSettings) -> dict[str, Any]:
 
 
 def training_identity(
-    setup: TrainingSetup, encoder: Encoder, files: Sequence[Path], method: Method | None, turn_end_ids: Sequence[int]
+    setup: TrainingSetup,
+    encoder: Encoder,
+    files: Sequence[Path],
+    method: Method | None,
+    turn_end_ids: Sequence[int],
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Return all that the result of a training depends on; no name of a file or folder is in it.
 
@@ -94,6 +113,7 @@ def training_identity(
         files: the data.
         method: selects or weights tokens as the model trains; None trains on every label.
         turn_end_ids: what ``method`` keeps whatever its score.
+        processes: those that train together: each has micro-batches of its own.
     """
     identity: dict[str, Any] = {
         "layout": LAYOUT,
@@ -106,6 +126,8 @@ def training_identity(
         "device": setup.device.type,
         "versions": fingerprint.versions(),
     }
+    if processes.count > 1:
+        identity["processes"] = processes.count
     if method is not None:
         parameters, package = dataclasses.asdict(method), package_of(method.name)
         identity["method"] = {"name": method.name, "parameters": parameters, "package": package}

@@ -15,6 +15,7 @@ from tokensieve.evaluate.evaluate import evaluate_model
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.share import ALL, Share
 from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import pick_device
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
 from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once
@@ -29,6 +30,7 @@ from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
 from tokensieve.store.paths import check_folder_path
+from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
@@ -50,7 +52,8 @@ def run(
         progress: where progress and warnings are shown; True for the error stream, or the output of a notebook, False
             for nowhere. Warnings are on the page in any case.
         warnings: what came out before, and is to stand with the warnings of the run.
-        share: which shards are measured here, where several processes measure; then `measure` is the last stage.
+        share: which of several processes this is; `measure` is then the only stage, each with its share of the shards,
+            or `train`, all of them together.
 
     Returns:
         The run folder.
@@ -67,6 +70,8 @@ def run(
     plan = make_plan(recipe)
     _check_share(share, plan, until)
     check_folder(plan)
+    if until == "train" and not share.is_all:
+        return _train_together(plan, progress, Processes(share.number, share.of), share)
     inputs = prepare_inputs(plan, progress, until)
     for training in planned_trainings(inputs):
         reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
@@ -85,13 +90,17 @@ def _check_share(share: Share, plan: Plan, until: str) -> None:
     """Refuse what several processes cannot do, as none waits for the others.
 
     Raises:
-        TokensieveError: a stage behind measuring, or a model that is made from what is measured before.
+        TokensieveError: a stage that one process carries out, a model that is made from what is measured before, or
+            a training before the selection.
     """
     if share.is_all:
         return
+    if until == "train":
+        _check_selected(plan)
+        return
     if until != "measure":
         raise TokensieveError(
-            f"a share of the shards can be measured, and '{until}' needs all of them",
+            f"several processes can measure and train, and '{until}' runs in one",
             where="--shard",
             hint="measure in all processes, and then go on in one: tokensieve run RECIPE",
         )
@@ -103,6 +112,37 @@ def _check_share(share: Share, plan: Plan, until: str) -> None:
             where="--shard",
             hint="one process, with engine=ray for several workers",
         )
+
+
+def _check_selected(plan: Plan) -> None:
+    """Refuse a training by several processes of what one has not selected yet.
+
+    Raises:
+        TokensieveError: an arm without a selection.
+    """
+    folder, seeds = RunFolder(Path(plan.recipe.output)), plan.recipe.training_seeds
+    if plan.recipe.train is None:
+        return
+    for arm in plan.arms:
+        for name, own, _ in replicates(arm.name, folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
+            if not own.selected:
+                raise TokensieveError(
+                    f"'{name}' has no selection yet, and several processes only train",
+                    where=str(folder.path),
+                    hint="in one process: tokensieve select RECIPE; then launch `tokensieve train RECIPE` again",
+                )
+
+
+def _train_together(plan: Plan, progress: StageProgress, processes: Processes, share: Share) -> Path:
+    """Train every arm in several processes; the main one of them holds the run folder, and shows progress."""
+    if not processes.is_main:
+        progress = StageProgress(shown=False)
+    folder, recipe = RunFolder(Path(plan.recipe.output)), plan.recipe
+    inputs = prepare_inputs(plan, progress, "train")
+    device = pick_device(share.device_name(recipe.measure.device))
+    with processes.connected(device), processes.locked(folder.path), start_engine(recipe.engine) as engine:
+        _Stages(recipe, inputs, folder, progress, engine, share, processes).train()
+    return folder.path
 
 
 def check_folder(plan: Plan) -> None:
@@ -182,6 +222,7 @@ class _Stages:
         progress: where progress is shown.
         engine: maps workers over shards.
         share: which shards are measured here.
+        processes: those that train together.
 
     Raises:
         TokensieveError: the folder holds selections of other data.
@@ -194,7 +235,8 @@ class _Stages:
         folder: RunFolder,
         progress: StageProgress,
         engine: Engine,
-        share: Share,
+        share: Share = ALL,
+        processes: Processes = ALONE,
     ) -> None:
         self._recipe, self._inputs, self._plan, self._folder = recipe, inputs, inputs.plan, folder
         for arm in folder.selected_arms():
@@ -203,8 +245,9 @@ class _Stages:
             folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
         )
         state = folder.state() if goes_on and folder.state_file.is_file() else None
+        self._measured = state.statistics if state else {}
         self._bench = RunWorkbench(
-            inputs, progress, engine, state.seconds if state else {}, state.tokens if state else {}, share
+            inputs, progress, engine, state.seconds if state else {}, state.tokens if state else {}, share, processes
         )
         if not goes_on:
             self._write_recipe()
@@ -264,7 +307,7 @@ class _Stages:
             return
         self._bench.free_models()
         for one in self._trainings():
-            if not one.folder.trained:
+            if not self._bench.processes.agree(one.folder.trained):
                 self._bench.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
         self._write_state()
 
@@ -366,10 +409,12 @@ class _Stages:
 
     def _write_state(self) -> None:
         bench = self._bench
+        if not bench.processes.is_main:
+            return
         state = RunState(
             name=self._folder.path.name,
             examples=str(bench.examples.folder),
-            statistics={role: str(one.folder) for role, one in bench.measurements.items()},
+            statistics={**self._measured, **{role: str(one.folder) for role, one in bench.measurements.items()}},
             arms=[arm.name for arm in self._plan.arms],
             method=self._plan.leader.name,
             seconds=bench.seconds,

@@ -46,6 +46,7 @@ from tokensieve.select.streaming import LoadStatistics
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.store.manifest import is_complete, open_manifest
+from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.record import last_step, read_record
 from tokensieve.train.record import tokens_of as tokens_of_training
 from tokensieve.train.schedules._base import Added, Job, Schedule
@@ -66,6 +67,7 @@ class RunWorkbench:
         seconds: what each stage took so far; goes on here.
         tokens: how many went through each stage so far; goes on here.
         share: which shards are measured here.
+        processes: those that train together.
 
     Attributes:
         models: the models that exist, by role; those that are made join them.
@@ -81,8 +83,9 @@ class RunWorkbench:
         seconds: Mapping[str, float],
         tokens: Mapping[str, int],
         share: Share = ALL,
+        processes: Processes = ALONE,
     ) -> None:
-        self.inputs, self.progress, self.share = inputs, progress, share
+        self.inputs, self.progress, self.share, self.processes = inputs, progress, share, processes
         self._engine = engine
         self._device_name = share.device_name(self.plan.recipe.measure.device)
         self.device = pick_device(self._device_name)
@@ -302,13 +305,16 @@ class RunWorkbench:
             TokensieveError: data, or a model in the store, that is damaged.
         """
         files, setup = data_files(data), dataclasses.replace(self.training, seed=seed)
-        identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids)
+        identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids, self.processes)
 
         def make(folder: Path) -> dict[str, Any]:
             self.train(description, files, folder / MODEL, setup, method)
             return {}
 
-        place(self._made(description, identity, make), output)
+        folder = self._made(description, identity, make)
+        if self.processes.is_main:
+            place(folder, output)
+        self.processes.wait()
 
     def train_rounds(self, schedule: Schedule, job: Job, identity: SelectionIdentity, selected: bool) -> None:
         """Put rounds and model of an arm that trains as it selects into its folder: those of the store, or new ones.
@@ -341,7 +347,7 @@ class RunWorkbench:
 
     def _made(self, description: str, identity: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> Path:
         """Return the folder in the store of what is made from an identity, and say where it was there already."""
-        folder, made = make_once(self.plan.recipe.store_folder, identity, make)
+        folder, made = make_once(self.plan.recipe.store_folder, identity, make, self.processes)
         if not made:
             self.progress.note(f"{description}: the model in {folder} is made from the same, and is reused")
         return folder
@@ -358,7 +364,7 @@ class RunWorkbench:
             setup: how to train.
             method: selects or weights tokens as the model trains; None trains on every label.
         """
-        if read_record(output) is not None:
+        if self.processes.agree(read_record(output)) is not None:
             return
         with self.timed(description, False), self.steps(description) as on_step:
             train(
@@ -368,6 +374,7 @@ class RunWorkbench:
                 on_step=on_step,
                 method=method,
                 turn_end_ids=self._turn_end_ids,
+                processes=self.processes,
             )
         record = read_record(output)
         if record is not None and (tokens := tokens_of_training(record)) is not None:

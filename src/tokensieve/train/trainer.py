@@ -20,8 +20,8 @@ from tokensieve.methods._base import Method
 from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.progress import ProgressCallback
-from tokensieve.store.atomic import atomic_folder
 from tokensieve.train.adapter import lora_config
+from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.record import write_record
 from tokensieve.train.rows import read_rows
 from tokensieve.train.settings import TrainSettings, sft_config
@@ -60,6 +60,7 @@ def train(
     on_step: OnStep,
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
+    processes: Processes = ALONE,
 ) -> ModelSettings:
     """Fine-tune the base and write it; go on from the last complete checkpoint of an interrupted attempt.
 
@@ -71,6 +72,7 @@ def train(
         on_step: called before the first optimizer step and after each.
         method: selects or weights tokens as the model trains; None trains on every label.
         turn_end_ids: ids that end an assistant turn, which ``method`` keeps whatever their score.
+        processes: those that train together; each calls this.
 
     Returns:
         The fine-tuned model.
@@ -81,12 +83,21 @@ def train(
     checkpoints = checkpoints_of(output)
     model = load_model(setup.base, setup.device).requires_grad_(True)
     fitted = fit(
-        model, setup, data_files, checkpoints, on_step=on_step, method=method, turn_end_ids=turn_end_ids, adapt=True
+        model,
+        setup,
+        data_files,
+        checkpoints,
+        on_step=on_step,
+        method=method,
+        turn_end_ids=turn_end_ids,
+        adapt=True,
+        processes=processes,
     )
-    with atomic_folder(output) as partial:
-        write_model(fitted.model, setup.tokenizer, setup.settings, partial)
-        write_record(partial, fitted.record)
-    shutil.rmtree(checkpoints, ignore_errors=True)
+    with processes.writing(output) as partial:
+        if partial is not None:
+            write_model(fitted.model, setup.tokenizer, setup.settings, partial, fitted.weights)
+            write_record(partial, fitted.record)
+            shutil.rmtree(checkpoints, ignore_errors=True)
     return trained_model(setup.base, setup.settings, output)
 
 
@@ -98,11 +109,14 @@ class Fitted:
         model: the model, wrapped by PEFT where it has an adapter.
         record: ``metrics``, ``log`` (the loss curve) and, where tokens were selected in training, ``selection``.
         loss: mean training loss.
+        weights: those of the model by name, where several processes trained it: gathered, and complete in the main
+            process alone; None where the model has them itself.
     """
 
     model: Any
     record: dict[str, Any]
     loss: float
+    weights: dict[str, Any] | None = None
 
 
 def fit(
@@ -115,6 +129,7 @@ def fit(
     method: Method | None = None,
     turn_end_ids: Sequence[int] = (),
     adapt: bool,
+    processes: Processes = ALONE,
 ) -> Fitted:
     """Train a loaded model in place, with an optimizer and a learning-rate schedule of its own.
 
@@ -127,6 +142,7 @@ def fit(
         method: as for `train`.
         turn_end_ids: as for `train`.
         adapt: put the adapter of the settings on the model first; False where the model has it already.
+        processes: as for `train`.
 
     Raises:
         TokensieveError: an adapter that fits no layer of the model.
@@ -137,13 +153,18 @@ def fit(
     trainer = make_trainer(
         model, setup, data_files, checkpoints, _progress(on_step), method=method, turn_end_ids=turn_end_ids, adapt=adapt
     )
-    remove_broken(checkpoints, unrecorded=True)
-    last = last_complete(checkpoints)
+    if processes.is_main:
+        remove_broken(checkpoints, unrecorded=True)
+    last = processes.agree(last_complete(checkpoints))
     result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
-    return Fitted(trainer.model, record, float(result.training_loss))
+    if processes.count == 1:
+        return Fitted(trainer.model, record, float(result.training_loss))
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
+    return Fitted(model, record, float(result.training_loss), weights)
 
 
 def make_trainer(
@@ -200,9 +221,19 @@ def make_trainer(
     return trainer
 
 
-def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:
-    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged afterwards."""
-    model.save_pretrained(folder)
+def write_model(
+    model: Any, tokenizer: Any, settings: TrainSettings, folder: Path, weights: dict[str, Any] | None = None
+) -> None:
+    """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged afterwards.
+
+    Args:
+        model: the model.
+        tokenizer: written beside it.
+        settings: whether it has an adapter.
+        folder: gets all of it.
+        weights: as in `Fitted`.
+    """
+    model.save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     if settings.lora and settings.merge_adapter:
         model.merge_and_unload().save_pretrained(folder / "merged")

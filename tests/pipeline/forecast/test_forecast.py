@@ -123,9 +123,9 @@ def test_the_engine_follows_from_the_devices(estimated, hardware, engine, says):
     found = estimated(hardware=hardware)
     assert found.engine == engine
     assert says in found.advice
-    assert ("trains the exported data" in found.advice) == (hardware != "H100")
+    assert ("-m tokensieve train" in found.advice) == (hardware != "H100")
     assert f"engine: {engine}, {found.advice}" in found.lines
-    assert "trains the exported data" not in estimated("train=null", hardware=hardware).advice
+    assert "-m tokensieve train" not in estimated("train=null", hardware=hardware).advice
 
 
 def test_the_last_line_says_what_the_times_rest_on(estimated):
@@ -249,7 +249,7 @@ def test_a_stage_that_does_not_fit_into_memory_is_named_with_a_way_out(
     training = [lack for lack in found.lacks if "train" in lack.what]
     assert [lack.what for lack in training] == ["train entropy, train full"]
     assert training[0].need == stage(found, "train full").work.memory > training[0].has == 90_000
-    for hint in (*hints, "export the data and train with `accelerate launch`"):
+    for hint in (*hints, "`accelerate launch -m tokensieve train`"):
         assert hint in training[0].hint
     for hint in not_hints:
         assert hint not in training[0].hint

@@ -162,7 +162,7 @@ def _engine(hardware: Hardware, stages: Sequence[Stage]) -> tuple[str, str]:
     trained = sum(one.seconds for one in stages if one.training is not None)
     training = (
         f"; training in `tokensieve run` uses one device: {duration(trained)} in all, about "
-        f"{duration(trained / devices)} if `accelerate launch` trains the exported data on all of them"
+        f"{duration(trained / devices)} if `accelerate launch -m tokensieve train` uses them all"
         if trained
         else ""
     )

@@ -90,7 +90,7 @@ def _of_training(estimates: Estimates, hardware: Hardware, stage: Stage) -> str:
     fsdp = "FSDP"
     if (left := hardware.usable - activations) > 0:
         fsdp += f" over {math.ceil(states / left)} devices or more"
-    sharded = f"{fsdp} (export the data and train with `accelerate launch`)"
+    sharded = f"{fsdp} (`accelerate launch -m tokensieve train`)"
     return "; or ".join(filter(None, (", then ".join(told) and f"set {', then '.join(told)}", sharded)))
 
 

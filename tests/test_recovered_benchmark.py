@@ -28,6 +28,21 @@ def test_a_method_that_decides_by_itself_gets_no_fraction(recovered):
     assert by_itself == ["span-ratio"]
 
 
+def test_arms_join_the_true_mask_which_is_selected_once(recovered, monkeypatch, tmp_path):
+    stages = []
+    view = SimpleNamespace(rows=[SimpleNamespace(name="marked", selection=SimpleNamespace(share=0.45678))])
+    monkeypatch.setattr(recovered, "recipe_of", lambda *_, controls, **__: controls)
+    monkeypatch.setattr(recovered, "run", lambda controls, until="report": stages.append((until, controls)))
+    monkeypatch.setattr(recovered, "load_run", lambda _: view)
+    setting = recovered.Setting(tmp_path / "base", 256, 3, ({"name": "rho-1"},), (), tmp_path)
+    recovered.carry_out(tmp_path / "pool", setting, "clean")
+    everything = ("report", "[full, random, {name: rho-1, fraction: 0.4568}]")
+    assert stages == [("select", "[full, random]"), everything]
+    monkeypatch.setattr(ArmFolder, "selected", True)
+    recovered.carry_out(tmp_path / "pool", setting, "clean")
+    assert stages[2:] == [everything], "controls can join a run, and not leave it"
+
+
 @pytest.fixture
 def view_of(tmp_path):
     """A view of a run with these mean held-out losses, of three seeds and 60 examples."""

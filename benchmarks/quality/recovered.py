@@ -32,6 +32,7 @@ from tokensieve.methods import all_methods
 from tokensieve.methods._base import FractionMethod
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
+from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.outcomes import Outcomes, paired_outcomes, read_outcomes, recovered_gain
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
@@ -106,7 +107,8 @@ def carry_out(pool: Path, setting: Setting, reference: str) -> RunView:
     recipe = functools.partial(
         recipe_of, pool, setting.base, reference, output, setting.seeds, max_length=setting.max_length
     )
-    run(recipe(controls=f"[{first}]"), "select")
+    if not RunFolder(output).arm(ORACLE).selected:  # controls can join a run, and not leave it
+        run(recipe(controls=f"[{first}]"), "select")
     oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
     assert oracle is not None
     ranked = (one | _share_of(one["name"], round(oracle.share, 4)) for one in setting.methods)

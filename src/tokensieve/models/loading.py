@@ -11,6 +11,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_json
+from tokensieve.store.mirror import fetched
 
 _WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json"]
 _OTHER_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
@@ -28,7 +29,7 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
         TokensieveError: neither a folder nor something that the Hub gives.
     """
     if (folder := _folder_here(path)) is not None:
-        return folder
+        return fetched(folder) if weights else folder
     from huggingface_hub import snapshot_download
 
     patterns = _OTHER_PATTERNS + (_WEIGHT_PATTERNS if weights else [])

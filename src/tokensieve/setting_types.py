@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
 
-from tokensieve.errors import TokensieveError
-from tokensieve.places import WRITABLE, is_url, place, remote_of
+from tokensieve.outputs import output_place
+from tokensieve.places import is_url, told
 
 known_keys_only = with_config(ConfigDict(extra="forbid"))
 """Decorates a dataclass of settings: a key that it does not have is an error."""
@@ -54,15 +54,7 @@ def absolute(source: str) -> str:
 
 def _folder(folder: str) -> str:
     """Return an absolute path, or the plain form of the URL of a folder in an object store."""
-    if not is_url(folder) and "://" not in folder:
-        return str(Path(os.path.expanduser(folder)).absolute())
-    remote = remote_of(place(folder)) if is_url(folder) else None
-    if remote is None or remote.scheme not in WRITABLE or not remote.key:
-        raise TokensieveError(
-            f"'{folder}' is no folder that a run can be written to",
-            hint=f"give a local folder, or {' or '.join(f'{scheme}://BUCKET/FOLDER' for scheme in WRITABLE)}",
-        )
-    return remote.url
+    return told(output_place(os.path.expanduser(folder)).absolute())
 
 
 one_or_more = BeforeValidator(_listed)

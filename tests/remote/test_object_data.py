@@ -138,6 +138,11 @@ def test_a_store_that_breaks_off_is_one_error(server, bucket):
         rows_of(f"s3://{bucket}/rows.jsonl")
 
 
+def test_a_hub_that_does_not_answer_is_one_error():
+    with pytest.raises(TokensieveError, match=r"object store .*\n  at: hf://datasets/you/absent/rows.jsonl"):
+        rows_of("hf://datasets/you/absent/rows.jsonl")
+
+
 def test_rows_of_the_hub_come_through_its_file_system(tmp_path, monkeypatch):
     import huggingface_hub
     from fsspec.implementations.dirfs import DirFileSystem

@@ -169,9 +169,10 @@ def test_a_run_that_is_killed_in_the_middle_of_an_upload_goes_on(server, bucket,
     ("output", "message"),
     [
         ("s3://nobody/runs/a", "there is no bucket 'nobody'"),
-        ("s3://bucket-alone", "no folder that a run can be written to"),
-        ("hf://datasets/you/yours", "no folder that a run can be written to"),
-        ("ftp://host/runs/a", "no folder that a run can be written to"),
+        ("s3://bucket-alone", "nothing that can be written to"),
+        ("hf://datasets/you/yours", "nothing that can be written to"),
+        ("s3://bucket/.hidden/a", "nothing that can be written to"),
+        ("ftp://host/runs/a", "nothing that can be written to"),
     ],
 )
 def test_an_output_that_cannot_be_is_one_error(bucket, data, output, message, tmp_path, monkeypatch, capfd):
@@ -210,6 +211,23 @@ def test_a_store_that_does_not_answer_is_one_error(bucket, data, capfd, monkeypa
     assert "AWS_ENDPOINT_URL" in said
     assert time.monotonic() - before < 30
     remote._file_system.cache_clear()
+
+
+def test_a_model_in_an_object_store_is_refused(bucket, data, tmp_path, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", *recipe(str(tmp_path / "a"), data, **{"models.base": f"s3://{bucket}/model"})])
+    assert (
+        f"models are read from folders of this machine and from the Hub\n  at: s3://{bucket}/model"
+        in capfd.readouterr().err
+    )
+
+
+def test_the_demo_is_refused_before_it_writes_data(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "--output", "s3://bucket/demo"])
+    assert "'s3://bucket/demo' is a URL" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_same_code_writes_to_google_cloud_storage(server, bucket, use_scratch, monkeypatch):

@@ -10,7 +10,8 @@ import tyro
 from tokensieve.cli.common import Json, pairs, print_json, quiet, refuse_launched
 from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
-from tokensieve.places import place, told
+from tokensieve.outputs import output_place
+from tokensieve.places import told
 
 
 def ceiling(
@@ -93,7 +94,7 @@ def mark(
         files=data, form=form or "auto", columns=pairs(columns, "--columns", "OLD=NEW", "QUESTION=question")
     )
     found = rows_to_mark(settings, rows, seed) if corrected is None else rows_with_corrections(settings, corrected)
-    output = place(output)
+    output = output_place(output)
     write_rows(found, output)
     if as_json:
         print_json({"file": str(output), "rows": len(found)})

@@ -13,6 +13,7 @@ import tyro
 from tokensieve.cli.common import Json, pairs, print_json, quiet
 from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
+from tokensieve.outputs import output_place
 from tokensieve.places import place, told
 
 
@@ -189,7 +190,7 @@ def report(
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
-    path = place(output or view.run_folder.page)
+    path = output_place(output or view.run_folder.page)
     write_page(view, path, examples)
     print_json({"page": str(path)}) if as_json else print(told(path))
 

@@ -10,7 +10,8 @@ from tokensieve.export._base import Facts, Snippet
 from tokensieve.export.arm import ArmData, open_arm
 from tokensieve.export.settings import TargetName
 from tokensieve.export.targets import TARGETS
-from tokensieve.places import place, remote_of
+from tokensieve.outputs import output_place
+from tokensieve.places import remote_of
 from tokensieve.runs.card import dataset_card
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
@@ -59,7 +60,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
             where="--to",
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
-    folder = place(output or view.run_folder.export(data.name, to)).absolute()
+    folder = output_place(output or view.run_folder.export(data.name, to)).absolute()
     recipe, selection = view.run_folder.recipe(), view.folders[data.name].selection()
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
     identity = {

@@ -49,6 +49,12 @@ def _folder_here(path: str) -> Path | None:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    if "://" in path:
+        raise TokensieveError(
+            "models are read from folders of this machine and from the Hub",
+            where=path,
+            hint="copy the model here first",
+        )
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise TokensieveError(
             "no such model folder", where=path, hint="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"

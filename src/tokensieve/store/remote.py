@@ -33,12 +33,12 @@ _CREDENTIALS = {
     "hf": "HF_TOKEN, or `hf auth login`",
 }
 _ADDRESS = {"s3": "AWS_ENDPOINT_URL and AWS_REGION", "gs": "the network", "hf": "HF_ENDPOINT"}
-_REFUSED = re.compile(
-    r"ACCESS_DENIED|INVALID_ACCESS_KEY|SIGNATURE|UNRECOGNIZED_CLIENT|TOKEN|HTTP response code: 40[13]|"
-    r"UNAUTHENTICATED|PERMISSION_DENIED|credential",
-    re.IGNORECASE,
-)
 _NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|Bucket '[^']*' not found")
+_NO_ANSWER = re.compile(r"NETWORK_CONNECTION|REQUEST_TIMEOUT|curlCode|UNAVAILABLE|Couldn't resolve host|CURL error")
+_REFUSED = re.compile(
+    r"ACCESS_DENIED|INVALID_ACCESS_KEY_ID|SIGNATURE|CLIENT_TOKEN_ID|UNRECOGNIZED_CLIENT|(EXPIRED|INVALID)_?TOKEN|"
+    r"HTTP status 40[13]|UNAUTHENTICATED|PERMISSION_DENIED|OAuth2|40[13] Client Error"
+)
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def open_stream(path: Path) -> pa.NativeFile:
 def open_file(path: Path) -> pa.NativeFile:
     """Open a file of this machine or of a store, to be read here and there; errors as for `open_stream`."""
     if remote_of(path) is None:
-        return pa.memory_map(str(path))
+        return pa.OSFile(str(path))
     return _opened(path, lambda store, name: store.open_input_file(name))
 
 
@@ -250,7 +250,7 @@ def _explanation(remote: Remote, error: Exception) -> TokensieveError:
     text = (str(error).partition(" (Request ID")[0].strip() or type(error).__name__).splitlines()[0]
     if _NO_BUCKET.search(text):
         return _no_bucket(remote)
-    if "NETWORK_CONNECTION" in text or "curlCode" in text or "timeout" in text.lower():
+    if _NO_ANSWER.search(text):
         return TokensieveError(
             f"the object store cannot be reached: {text}",
             where=remote.url,

@@ -207,9 +207,18 @@ def test_a_worker_that_listed_nothing_finds_manifest_and_shard(server, bucket, u
     write_manifest(folder, {"shard-00000.arrow": shard(folder / "shard-00000.arrow")})
     use_scratch("worker")
     folder = place(f"s3://{bucket}/examples/1")
-    assert fetched(folder / "manifest.json").is_file()
-    assert fetched(folder / "shard-00000.arrow").is_file()
+    assert open_manifest(folder).column("shard-00000.arrow", "loss").tolist() == [0, 1]
+    assert not is_there(folder / "absent.arrow")
     assert not fetched(folder / "absent.arrow").exists()
+
+
+def test_a_worker_fetches_what_another_one_has_only_begun_to_fetch(server, bucket):
+    for name in ("config.json", "model.safetensors"):
+        server.put(f"{bucket}/model/{name}", b"{}")
+    folder = place(f"s3://{bucket}/model")
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    assert sorted(path.name for path in fetched(folder).iterdir()) == ["config.json", "model.safetensors"]
 
 
 def test_a_damaged_copy_is_fetched_again_and_a_damaged_object_refused(server, bucket):
@@ -290,7 +299,6 @@ def test_half_fetched_files_of_dead_processes_are_swept(server, bucket):
 
 
 def test_a_bucket_that_is_not_there_is_one_error(server, bucket):
-    for act in (sync, lambda path: write_text(path, "")):
+    for act in (sync, is_there, lambda path: write_text(path, "")):
         with pytest.raises(TokensieveError, match=r"no bucket 'nobody'\n  at: s3://nobody"):
             act(place("s3://nobody/run"))
-    assert not is_there(place("s3://nobody/run"))

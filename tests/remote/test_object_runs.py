@@ -110,7 +110,7 @@ def test_a_run_has_the_bytes_of_a_local_one_and_is_carried_out_once(
     main(["export", output, "--to", "trl", "--output", f"s3://{bucket}/exported"])
     assert capfd.readouterr().out.splitlines()[0] == f"s3://{bucket}/exported"
     assert {"exported/README.md", "exported/export.json"} < set(server.names(bucket, "exported"))
-    main(["plan", *recipe(output, data), "--json"])
+    main(["plan", *recipe(output, data), "--hardware", "H100", "--json"])
     assert [path.name for path in tmp_path.iterdir() if ":" in path.name] == []
 
 

@@ -76,7 +76,7 @@ def _renewed(own: Path, text: pa.Buffer) -> Iterator[None]:
         while not released.wait(EXPIRES / _RENEWALS):
             try:
                 remote.put(text, own)
-            except TokensieveError:
+            except (TokensieveError, OSError):
                 continue  # what the store does not take now it may take the next time
 
     renewal = threading.Thread(target=renew, daemon=True)

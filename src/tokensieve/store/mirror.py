@@ -27,6 +27,7 @@ _SETTLED = 5  # seconds
 UNFINISHED = ".partial"
 """The object in a folder that is being written: until it is gone, nothing of the folder counts."""
 _elsewhere: dict[Path, Stamp] = {}  # what a listing told of and was not fetched
+_listed: set[Path] = set()  # what this process listed
 _lock = threading.Lock()
 
 
@@ -55,6 +56,7 @@ def sync(path: Path) -> None:
         for file in _known(path):
             del _elsewhere[file]
         _elsewhere.update(lacking)
+        _listed.add(path)
     for folder in {file.parent for file in lacking}:
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
@@ -62,8 +64,16 @@ def sync(path: Path) -> None:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a file is there, on this machine or in the store."""
-    return path.is_file() or path in _elsewhere
+    """Whether a file is there, on this machine or in the store.
+
+    Raises:
+        TokensieveError: the store refuses, or does not answer.
+    """
+    if path in _elsewhere or path.is_file():
+        return True
+    if is_mirrored(path) and not _is_listed(path):  # a worker's process begins without a listing
+        sync(path.parent)
+    return path in _elsewhere or path.is_file()
 
 
 def files_in(folder: Path, pattern: str) -> list[Path]:
@@ -80,11 +90,9 @@ def fetched(path: Path) -> Path:
     """
     if not is_mirrored(path) or path.is_file():
         return path
-    inside = _known(path)
-    if not inside and not path.exists():  # in a worker's process, which has listed nothing
+    if not _is_listed(path):
         sync(path)
-        inside = _known(path)
-    _get_all(inside)
+    _get_all(_known(path))
     return path
 
 
@@ -142,7 +150,11 @@ def _known(path: Path) -> list[Path]:
     """Return the files at or below a path that a listing told of and that were not fetched."""
     if path in _elsewhere or path.is_file():
         return [path] if path in _elsewhere else []
-    return [one for one in list(_elsewhere) if one == path or path in one.parents]
+    return [one for one in list(_elsewhere) if str(one).startswith(f"{path}/")]
+
+
+def _is_listed(path: Path) -> bool:
+    return any(one in _listed for one in (path, *path.parents))
 
 
 def _publish(partial: Path, path: Path) -> None:

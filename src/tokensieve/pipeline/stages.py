@@ -122,9 +122,10 @@ def _check_selected(plan: Plan) -> None:
     Raises:
         TokensieveError: an arm without a selection.
     """
-    folder, seeds = RunFolder(Path(plan.recipe.output)), plan.recipe.training_seeds
+    folder, seeds = RunFolder(plan.recipe.output_folder), plan.recipe.training_seeds
     if plan.recipe.train is None:
         return
+    sync(folder.path)
     for arm in plan.arms:
         for name, own, _ in replicates(arm.name, folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
             if not own.selected:
@@ -139,7 +140,7 @@ def _train_together(plan: Plan, progress: StageProgress, processes: Processes, s
     """Train every arm in several processes; the main one of them holds the run folder, and shows progress."""
     if not processes.is_main:
         progress = StageProgress(shown=False)
-    folder, recipe = RunFolder(Path(plan.recipe.output)), plan.recipe
+    folder, recipe = RunFolder(plan.recipe.output_folder), plan.recipe
     inputs = prepare_inputs(plan, progress, "train")
     device = pick_device(share.device_name(recipe.measure.device))
     with processes.connected(device), processes.locked(folder.path), start_engine(recipe.engine) as engine:

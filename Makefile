@@ -6,7 +6,7 @@ LOWEST := .venv-lowest/bin
 SHARED ?= ../shared
 # transformers 5.5 makes the tokenizer of a folder with vocab.json and merges.txt in a way that tokenizers deprecated.
 OLD_WARNINGS := -W "ignore:Deprecated in 0.9.0:DeprecationWarning"
-TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline select store train \
+TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline remote select store train \
     test_cli.py test_progress.py)
 
 .PHONY: demo test test-lowest slow soak check fix docs bench bench-quality bench-quality-grid vendor dist try-dist walk-tutorial release clean

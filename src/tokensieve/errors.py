@@ -8,6 +8,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from tokensieve.places import told
+
 
 class TokensieveError(ValueError):
     """Input that cannot be used: what is wrong, where, and how to fix it.
@@ -21,7 +23,7 @@ class TokensieveError(ValueError):
     """
 
     def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
-        self.what, self.where, self.hint = what, where, hint
+        self.what, self.where, self.hint = what, where, hint = told(what), told(where), told(hint)
         super().__init__(
             "\n".join(part for part in (what, where and f"  at: {where}", hint and f"  hint: {hint}") if part)
         )

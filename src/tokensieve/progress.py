@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Column
 from rich.text import Text
 
+from tokensieve.places import told
+
 _ROOM_FOR_A_BAR = 60  # columns; on a narrower terminal the words need them
 
 
@@ -99,11 +101,11 @@ class StageProgress:
 
     def note(self, text: str) -> None:
         """Print one line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(told(text), markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a warning, and keep it for the page."""
-        self.warnings.append(text)
+        self.warnings.append(told(text))
         self.note(f"warning: {text}")
 
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
 
-from tokensieve.errors import TokensieveError
+from tokensieve.outputs import output_place
+from tokensieve.places import is_url, told
 
 known_keys_only = with_config(ConfigDict(extra="forbid"))
 """Decorates a dataclass of settings: a key that it does not have is an error."""
@@ -44,18 +45,16 @@ def _listed(value: Any) -> Any:
 
 
 def absolute(source: str) -> str:
-    """Return an absolute path where something is there or a glob could be; a Hub id stays as it is."""
+    """Return an absolute path where something is there or a glob could be; a URL or a Hub id stays as it is."""
+    if is_url(source):
+        return source
     path = os.path.expanduser(source)
     return str(Path(path).absolute()) if os.path.exists(path) or glob.has_magic(source) else source
 
 
-def _local_folder(folder: str) -> str:
-    if "://" in folder:
-        raise TokensieveError(
-            f"'{folder}' is an address, and a folder of this machine is needed",
-            hint="give a local folder, and copy what is in it afterwards",
-        )
-    return str(Path(os.path.expanduser(folder)).absolute())
+def _folder(folder: str) -> str:
+    """Return an absolute path, or the plain form of the URL of a folder in an object store."""
+    return told(output_place(os.path.expanduser(folder)).absolute())
 
 
 one_or_more = BeforeValidator(_listed)
@@ -68,8 +67,8 @@ MethodChoice = Annotated[dict[str, Any], bare("name")]
 """Name and hyper-parameters of a method, or the name alone."""
 Names = Annotated[tuple[str, ...], one_or_more]
 Source = Annotated[str, AfterValidator(absolute)]
-"""A path, which the recipe that a run writes gives from the root, or a Hub id."""
-Folder = Annotated[str, AfterValidator(_local_folder)]
+"""A path, which the recipe that a run writes gives from the root, a URL, or a Hub id."""
+Folder = Annotated[str, AfterValidator(_folder)]
 
 _KINDS = {
     "string_type": "text",

@@ -125,7 +125,7 @@ def test_a_recipe_can_come_from_the_command_line_alone():
         ("seed: abc", r"seed is 'abc', it must be a whole number\n  at: .*recipe\.yaml:13: seed"),
         ("measure: {device: [1]}", r"measure\.device is \[1\], it must be text\n  at: .*:13: measure\.device"),
         ("models: {base: m, ref: m}", r"a key is given twice: .*models.*\n  at: .*recipe\.yaml:13\n  hint: leave one"),
-        ("store: s3://b/store", r"'s3://b/store' is an address.*\n  at: .*recipe\.yaml:13: store"),
+        ("store: s3://b", r"'s3://b' is nothing that can be.*\n  at: .*recipe\.yaml:13: store"),
         ("select: [", r"not YAML: .*\n  at: .*recipe\.yaml:1[34]"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_fault_names_its_line(recipe_file, line, message):
             "models.reference.warm_up.train.lora.rank=3",
             r"unknown key 'rank'\n  at: command line, .*: models\.reference\.warm_up\.train\.lora\.rank",
         ),
-        ("output=gs://b/runs", r"'gs://b/runs' is an address, and a folder.*\n  at: command line, output=gs://b/runs"),
+        ("output=ftp://b/runs", r"'ftp://b/runs' is nothing that can be.*\n  at: command line, output=ftp://b/runs"),
         ("train.lora.target_modules=[5]", r"target_modules\.0 is 5, it must be text\n"),
         ("train.lora.target_modules=5", r"target_modules is 5, it must be text or a list\n"),
         ("outptu=x", "^unknown key 'outptu'; did you mean 'output'"),

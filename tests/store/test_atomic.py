@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store import atomic
+from tokensieve.store import atomic, processes
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked, read_json, write_json, write_text
 
 
@@ -67,7 +67,7 @@ def test_an_error_leaves_the_old_folder_alone_and_nothing_beside_it(tmp_path):
 def test_what_a_killed_attempt_left_is_removed(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = atomic._beside(tmp_path / "a")
+    left = processes.beside(tmp_path / "a")
     left = left.with_name(left.name.replace(f".{os.getpid()}.", f".{dead.pid}."))
     left.mkdir()
     (left / "half.txt").write_text("half")
@@ -204,7 +204,7 @@ def test_a_lock_is_taken_over_from_the_dead_and_not_held_through_another_spellin
 def test_half_written_files_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    host = atomic._beside(tmp_path / "x").name.split(".")[2]
+    host = processes.beside(tmp_path / "x").name.split(".")[2]
     names = {
         f".a.arrow.{host}.{dead.pid}.0123abcd.partial": False,
         f".b.{host}.{dead.pid}.0123abcd.partial": False,
@@ -218,7 +218,7 @@ def test_half_written_files_of_the_dead_are_swept_and_those_of_the_living_stay(t
         (tmp_path / name).mkdir() if name.startswith(".b") else (tmp_path / name).touch()
     a_week_ago = time.time() - 7 * 24 * 60 * 60
     os.utime(tmp_path / f".old.elsewhere.{dead.pid}.0123abcd.partial", (a_week_ago, a_week_ago))
-    atomic.sweep(tmp_path)
+    processes.sweep(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {name for name, stays in names.items() if stays}
 
 

@@ -18,6 +18,7 @@ from tokensieve.cli.marks import ceiling, mark
 from tokensieve.cli.stages import demo, evaluate, measure, plan, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError, refused_by_system
+from tokensieve.places import told
 
 _USAGE = """Choose, token by token, what a language model is fine-tuned on.
 
@@ -119,4 +120,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """Print a warning without the source line that raised it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(told(f"warning: {message}"), file=sys.stderr)

@@ -13,13 +13,14 @@ import tyro
 
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.share import launched_share
+from tokensieve.places import told
 
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(told(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def positionals_first(command: Callable[..., None], arguments: Sequence[str]) -> list[str]:

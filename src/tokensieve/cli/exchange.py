@@ -11,6 +11,7 @@ import tyro
 from tokensieve.cli.common import Json, print_json, quiet
 from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
+from tokensieve.places import place, told
 
 
 def export(
@@ -46,9 +47,9 @@ def export(
 
     exported = export_arm(run, to, arm, output)
     if not as_json:
-        print(exported.folder)
+        print(told(exported.folder))
         for snippet in exported.snippets:
-            print(f"\n# for {snippet.where}:\n{snippet.text}", end="")
+            print(told(f"\n# for {snippet.where}:\n{snippet.text}"), end="")
         for note in exported.notes:
             print(f"\nnote: {note}", end="")
         print()
@@ -92,7 +93,9 @@ def import_(
     from tokensieve.pipeline.imported import import_arm
     from tokensieve.pipeline.imported_spans import import_spans
     from tokensieve.runs.folder import RunFolder
+    from tokensieve.store.mirror import fetched
 
+    run, file = place(run), fetched(place(file))
     if spans and fraction is not None:
         raise TokensieveError("spans have no fraction", where="--fraction", hint="leave out --fraction or --spans")
     arm = import_spans(run, file, name) if spans else import_arm(run, file, name, fraction)
@@ -102,9 +105,9 @@ def import_(
         return
     if selection.examples_absent:
         print(f"note: {selection.examples_absent:,} examples are not in the file, so none of their tokens are kept")
-    print(f"{name}: {selection.kept:,} of {selection.trainable:,} tokens kept\n{arm.folder}")
+    print(f"{name}: {selection.kept:,} of {selection.trainable:,} tokens kept\n{told(arm.folder)}")
     if (folder := RunFolder(run)).recipe()["train"] is not None:
-        print(f"to train and evaluate it beside the other arms: tokensieve run {folder.recipe_file}")
+        print(f"to train and evaluate it beside the other arms: tokensieve run {told(folder.recipe_file)}")
 
 
 def lm_eval(
@@ -131,7 +134,8 @@ def lm_eval(
     from tokensieve.pipeline.recipe import load_recipe
     from tokensieve.runs.folder import RunFolder
 
-    file, command = write_recipe_task(load_recipe(RunFolder(run).recipe_file, []), output, name)
+    recipe = load_recipe(RunFolder(place(run)).recipe_file, [])
+    file, command = write_recipe_task(recipe, output, name)
     if as_json:
         print_json({"file": str(file), "command": command})
     else:

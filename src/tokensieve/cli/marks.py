@@ -10,6 +10,8 @@ import tyro
 from tokensieve.cli.common import Json, pairs, print_json, quiet, refuse_launched
 from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
+from tokensieve.outputs import output_place
+from tokensieve.places import told
 
 
 def ceiling(
@@ -92,18 +94,19 @@ def mark(
         files=data, form=form or "auto", columns=pairs(columns, "--columns", "OLD=NEW", "QUESTION=question")
     )
     found = rows_to_mark(settings, rows, seed) if corrected is None else rows_with_corrections(settings, corrected)
+    output = output_place(output)
     write_rows(found, output)
     if as_json:
         print_json({"file": str(output), "rows": len(found)})
         return
-    print(output)
+    print(told(output))
     if corrected is None:
         print(
             f"{len(found):,} rows. For each bad part of an answer, add [START, END] or [START, END, TYPE] to its "
             "`spans`: the number of its first character from 0, and of the first one behind it, such as\n"
             '  "spans": [[0, 4], [10, 17, "wrong"]]\n'
             "Leave [] where nothing is bad. In place of spans, a row may have `corrected`, the corrected answer.\n"
-            f"Then: tokensieve ceiling RECIPE data={output}"
+            f"Then: tokensieve ceiling RECIPE data={told(output)}"
         )
     else:
         print(f"{len(found):,} rows with spans of what their corrected answers change")

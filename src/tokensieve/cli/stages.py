@@ -12,6 +12,7 @@ import tyro
 from tokensieve.cli.common import Json, print_json, quiet, refuse_launched
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.share import ALL, launched_share, parse_share
+from tokensieve.places import told
 
 if TYPE_CHECKING:
     from tokensieve.pipeline.recipe import Recipe
@@ -266,7 +267,7 @@ def _stage(
     elif as_json:
         print_json({"run": str(folder), "shards": str(share)})
     else:
-        print(f"{folder}: shards {share} are measured")
+        print(f"{told(folder)}: shards {share} are measured")
 
 
 def given_recipe(arguments: Sequence[str]) -> Recipe:
@@ -317,4 +318,4 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
 
     print_results(view, output_console())
     if until == "report":
-        print(f"page: {page}")
+        print(f"page: {told(page)}")

@@ -13,6 +13,8 @@ import tyro
 from tokensieve.cli.common import Json, pairs, print_json, quiet
 from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
+from tokensieve.outputs import output_place
+from tokensieve.places import place, told
 
 
 def inspect(
@@ -188,9 +190,9 @@ def report(
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
-    path = output or view.run_folder.page
+    path = output_place(output or view.run_folder.page)
     write_page(view, path, examples)
-    print_json({"page": str(path)}) if as_json else print(path)
+    print_json({"page": str(path)}) if as_json else print(told(path))
 
 
 def serve(
@@ -274,7 +276,7 @@ def compare(
     """
     from tokensieve.report.analysis.comparison import compare_runs
 
-    found = compare_runs(runs)
+    found = compare_runs([place(run) for run in runs])
     if as_json:
         print_json(found.to_json())
         return

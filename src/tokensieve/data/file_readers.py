@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from tokensieve.errors import TokensieveError
+from tokensieve.store.remote import open_file, open_stream, size_of
 
 FORMATS = (".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".csv")
-COMPRESSED = (".gz", ".zst")
+_CODECS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSED = tuple(_CODECS)
 _ROWS_AT_ONCE = 1000
 _LONGEST_FIELD = 2**31 - 1  # of CSV; Python's own limit of 128 KiB is less than a long document
 OnError = Callable[[TokensieveError], None]
@@ -42,7 +42,7 @@ def file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
     Raises:
         TokensieveError: an empty file, one of unknown format, or one that is not what its name says.
     """
-    if path.stat().st_size == 0:
+    if size_of(path) == 0:
         raise TokensieveError("the file is empty", where=str(path), hint="write it again, or leave it out")
     suffix = format_of(path)
     try:
@@ -51,7 +51,7 @@ def file_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, An
         count = 0
         for count, item in enumerate(reader(path, on_error), start=1):  # noqa: B007
             yield item
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
         raise TokensieveError(
             f"cannot read the file: {error}", where=str(path), hint="text must be UTF-8; an archive may be cut short"
         ) from error
@@ -160,7 +160,7 @@ def _parquet_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str
     import pyarrow.parquet as pq
 
     def batches() -> Iterator[Any]:
-        with pq.ParquetFile(path) as file:
+        with open_file(path) as source, pq.ParquetFile(source) as file:
             yield from file.iter_batches(batch_size=_ROWS_AT_ONCE)
 
     return _batch_rows(path, batches(), "a Parquet file")
@@ -170,7 +170,7 @@ def _arrow_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, 
     import pyarrow as pa
 
     def batches() -> Iterator[Any]:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+        with open_file(path) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
                 for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
@@ -217,12 +217,10 @@ def format_of(path: Path) -> str:
 
 
 def _open_text(path: Path) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    if path.suffix.lower() == ".zst":
-        import pyarrow as pa
+    import pyarrow as pa
 
+    stream: Any = open_stream(path)
+    if (codec := _CODECS.get(path.suffix.lower())) is not None:
         # pyarrow reads every frame and refuses a file that was cut short
-        stream: Any = pa.input_stream(str(path), compression="zstd")
-        return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+        stream = pa.CompressedInputStream(stream, codec)
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")

@@ -56,7 +56,7 @@ class FileSettings(ReadSettings):
     """An entry of `files` that is read in a way of its own: where a key is not given, as the other entries.
 
     Attributes:
-        path: file, glob, folder or Hub id.
+        path: file, glob or folder, local or by URL, or Hub id.
     """
 
     path: Source
@@ -87,8 +87,9 @@ class DataSettings:
 
     Attributes:
         files: files (JSON, JSONL, Parquet, CSV; also .gz and .zst), globs, folders of such files, a
-            folder of `datasets.save_to_disk`, or the id of a data set on the Hugging Face Hub; for one that is
-            read in a way of its own, a mapping such as `{path: FILE, columns: {question: prompt}, limit: 100}`.
+            folder of `datasets.save_to_disk`, or the id of a data set on the Hugging Face Hub; all but the last may
+            be URLs (`s3://`, `gs://`, `hf://`); for one that is read in a way of its own, a mapping such as
+            `{path: FILE, columns: {question: prompt}, limit: 100}`.
         form: how rows are written; `auto` recognises it from their columns.
         columns: new name of each column to rename, such as `{question: prompt}`.
         ignore: columns to leave out although they change what a row means, such as `[images]` to train on the text

@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 from tokensieve.data.datasets_private import is_cached
 from tokensieve.data.file_readers import COMPRESSED, FORMATS, BadRowError, OnError, file_rows, format_of, without_gaps
 from tokensieve.data.forms import Form
+from tokensieve.data.objects import SAVED, matching_objects, saved_data_set
 from tokensieve.data.roles import with_roles
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
+from tokensieve.places import is_url, place, remote_of, told
 from tokensieve.store import fingerprint
 from tokensieve.store.manifest import is_manifest
+from tokensieve.store.remote import stamp_of
 
 Item = TypeVar("Item")
 
@@ -91,10 +94,11 @@ def source_fingerprint(settings: DataSettings) -> str:
 
 
 def source_stamps(settings: DataSettings) -> dict[Path, tuple[int, int, int]]:
-    """Return size, time of the last change and inode of each local file: one of them changes when a file does."""
-    files = [path for entry in settings.entries for path in _local_files(entry)]
-    stats = {path: path.stat() for path in files}
-    return {path: (one.st_size, one.st_mtime_ns, one.st_ino) for path, one in stats.items()}
+    """Return size, time of the last change and inode of each file: one of them changes when a file does.
+
+    An object of a store has no inode.
+    """
+    return {path: _file_stamp(path) for entry in settings.entries for path in _files(entry)}
 
 
 def check_unchanged(settings: DataSettings, stamps: Mapping[Path, tuple[int, int, int]]) -> None:
@@ -113,22 +117,31 @@ def check_unchanged(settings: DataSettings, stamps: Mapping[Path, tuple[int, int
             )
 
 
-def _local_files(entry: FileSettings) -> list[Path]:
+def _file_stamp(path: Path) -> tuple[int, int, int]:
+    if remote_of(path) is not None:
+        stamp = stamp_of(path)
+        return (stamp.size, stamp.seconds, 0) if stamp else (-1, 0, 0)
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def _files(entry: FileSettings) -> list[Path]:
     if _is_hub_id(entry.path):
         return []
-    return _saved_files(entry.path) if _is_saved_dataset(entry.path) else _expand(entry.path)
+    folder = _saved_folder(entry.path)
+    return _expand(entry.path) if folder is None else _saved_files(folder)
 
 
-def _saved_files(source: str) -> list[Path]:
-    return sorted(Path(source).expanduser().rglob("*.arrow"))
+def _saved_files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.arrow"))
 
 
 def _content_fingerprint(entry: FileSettings) -> Any:
     source = entry.path
     if _is_hub_id(source):
         return [source, entry.name, entry.split, _load_hub(entry)._fingerprint]
-    if _is_saved_dataset(source):
-        return [entry.split, fingerprint.of_files(_saved_files(source))]
+    if (folder := _saved_folder(source)) is not None:
+        return [entry.split, fingerprint.of_files(_saved_files(folder))]
     return fingerprint.of_files(_expand(source))
 
 
@@ -145,11 +158,14 @@ def _entry_rows(entry: FileSettings, on_error: OnError) -> Iterator[tuple[str, s
     source = entry.path
     if _is_hub_id(source):
         yield from ((source, *row) for row in _dataset_rows(_load_hub(entry), source))
-    elif _is_saved_dataset(source):
-        yield from ((source, *row) for row in _dataset_rows(_load_saved(source, entry.split), source))
+    elif (folder := _saved_folder(source)) is not None:
+        yield from ((source, *row) for row in _dataset_rows(_load_saved(folder, entry.split), source))
     else:
         for path in _expand(source):
-            yield from ((str(path), *row) for row in _reported(file_rows(path, on_error), on_error))
+            rows = _reported(file_rows(path, on_error), on_error)
+            if remote_of(path) is not None:
+                rows = ((told(where), data) for where, data in rows)
+            yield from ((told(path), *row) for row in rows)
 
 
 def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
@@ -172,17 +188,16 @@ def _expand(source: str) -> list[Path]:
         TokensieveError: nothing there, or no file of a known format.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        files = (p for p in path.rglob("*") if format_of(p) in FORMATS and not _hidden(p, path))
+    found, is_folder = matching_objects(source) if is_url(source) else _matching(path)
+    if is_folder:
+        files = (p for p in found if format_of(p) in FORMATS and not _hidden(p, place(path)))
         found = sorted(p for p in files if not is_manifest(p))
         if not found:
             raise TokensieveError("no data files in this folder", where=source, hint=f"files of {', '.join(FORMATS)}")
         return found
-    found = [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True))
     if not found:
-        raise TokensieveError(
-            "no such file, folder or glob", where=source, hint=f"paths are relative to the current folder, {Path.cwd()}"
-        )
+        here = "check the URL" if is_url(source) else f"paths are relative to the current folder, {Path.cwd()}"
+        raise TokensieveError("no such file, folder or glob", where=source, hint=here)
     for file in found:
         if format_of(file) not in FORMATS:
             raise TokensieveError(
@@ -193,6 +208,13 @@ def _expand(source: str) -> list[Path]:
     return found
 
 
+def _matching(path: Path) -> tuple[list[Path], bool]:
+    """Return the files at a local path, folder or glob, and whether it is a folder."""
+    if path.is_dir():
+        return list(path.rglob("*")), True
+    return [path] if path.exists() else sorted(Path(p) for p in glob.glob(str(path), recursive=True)), False
+
+
 def _hidden(path: Path, root: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(root).parts)
 
@@ -200,14 +222,17 @@ def _hidden(path: Path, root: Path) -> bool:
 def _is_hub_id(source: str) -> bool:
     """A Hub id is `name` or `owner/name`, is no file here and has no data file's ending."""
     path = Path(source).expanduser()
-    if path.exists() or glob.has_magic(source) or format_of(path) in FORMATS:
+    if is_url(source) or path.exists() or glob.has_magic(source) or format_of(path) in FORMATS:
         return False
     return not source.startswith((".", "/", "~")) and source.count("/") == 1
 
 
-def _is_saved_dataset(source: str) -> bool:
-    path = Path(source).expanduser()
-    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+def _saved_folder(source: str) -> Path | None:
+    """Return the folder of a saved data set, where a source is one; what a store has of it is fetched."""
+    if is_url(source):
+        return saved_data_set(source)
+    folder = Path(source).expanduser()
+    return folder if any((folder / name).is_file() for name in SAVED) else None
 
 
 def _load_hub(entry: FileSettings) -> Any:
@@ -223,21 +248,21 @@ def _load_hub(entry: FileSettings) -> Any:
         ) from error
 
 
-def _load_saved(source: str, split: str | None) -> Any:
+def _load_saved(folder: Path, split: str | None) -> Any:
     import datasets
 
     try:
-        loaded = datasets.load_from_disk(str(Path(source).expanduser()))
+        loaded = datasets.load_from_disk(str(folder))
     except Exception as error:
         raise TokensieveError(
             f"not a data set that `datasets` can read: {error}",
-            where=source,
+            where=str(folder),
             hint="save it again with `save_to_disk`, or give Parquet files",
         ) from error
     if isinstance(loaded, datasets.DatasetDict):
         if split not in loaded:
             raise TokensieveError(
-                f"no split '{split}'", where=source, hint=f"data.split: one of {', '.join(map(str, loaded))}"
+                f"no split '{split}'", where=str(folder), hint=f"data.split: one of {', '.join(map(str, loaded))}"
             )
         return loaded[split]
     return loaded

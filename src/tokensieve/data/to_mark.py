@@ -17,6 +17,7 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError
 from tokensieve.store.atomic import write_text
+from tokensieve.store.mirror import sync
 
 _TURNS = ("messages", "conversations", "completion")
 
@@ -87,6 +88,7 @@ def write_rows(rows: list[dict[str, Any]], output: Path) -> None:
     Raises:
         TokensieveError: the file exists.
     """
+    sync(output)
     if output.exists():
         raise TokensieveError(
             "the file exists, and may hold marks", where=str(output), hint="give another --output, or delete it"

@@ -14,6 +14,7 @@ from tokensieve.pipeline.stages import run
 from tokensieve.report.terminal.runs import output_console, print_results
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
+from tokensieve.store.paths import check_local
 
 _HERE = Path(__file__).parent
 
@@ -29,8 +30,9 @@ def run_demo(output: Path, seed: int) -> tuple[Path, float]:
         The run folder, and the elapsed seconds.
 
     Raises:
-        TokensieveError: the output folder has other content.
+        TokensieveError: the output folder has other content, or is one of an object store.
     """
+    check_local(output, "--output")
     start = time.perf_counter()
     data = output.with_name(f"{output.name}-data-{seed}")
     if not data.is_dir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tokensieve.errors import TokensieveError
+from tokensieve.store.mirror import fetched
 
 
 def check_push(repo: str) -> None:
@@ -52,7 +53,10 @@ def push(folder: Path, repo: str) -> str:
     try:
         address = api.create_repo(repo, repo_type="dataset", private=True, exist_ok=True)
         api.upload_folder(
-            repo_id=address.repo_id, repo_type="dataset", folder_path=folder, commit_message="Upload with tokensieve"
+            repo_id=address.repo_id,
+            repo_type="dataset",
+            folder_path=fetched(folder),
+            commit_message="Upload with tokensieve",
         )
     except _failures() as error:
         raise _refused(repo, error) from error

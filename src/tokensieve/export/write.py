@@ -10,11 +10,14 @@ from tokensieve.export._base import Facts, Snippet
 from tokensieve.export.arm import ArmData, open_arm
 from tokensieve.export.settings import TargetName
 from tokensieve.export.targets import TARGETS
+from tokensieve.outputs import output_place
+from tokensieve.places import remote_of
 from tokensieve.runs.card import dataset_card
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
 
+_COPY = "where the trainer cannot read from the object store, copy the export to its machine and give the paths there"
 _LAYOUT = 1  # of the files of an export; raised when they change
 
 
@@ -57,7 +60,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
             where="--to",
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
-    folder = (output or view.run_folder.export(data.name, to)).absolute()
+    folder = output_place(output or view.run_folder.export(data.name, to)).absolute()
     recipe, selection = view.run_folder.recipe(), view.folders[data.name].selection()
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
     identity = {
@@ -79,7 +82,8 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
                 write_text(partial / "README.md", card)
                 write_json(partial / "export.json", {**identity, "notes": list(notes)})
         notes = read_json(manifest)["notes"]
-    return Export(folder, target.config(facts), tuple(note for note in (*notes, data.note, target.note) if note))
+    notes = [*notes, data.note, target.note, _COPY if remote_of(folder) is not None else ""]
+    return Export(folder, target.config(facts), tuple(filter(None, notes)))
 
 
 def _facts(view: RunView, data: ArmData, model: str, folder: Path) -> Facts:

@@ -30,13 +30,17 @@ from tokensieve.models.identity import model_identity
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import locked, sweep
+from tokensieve.store.atomic import locked
 from tokensieve.store.manifest import Recorder, adopt, ensure_manifest, open_manifest
+from tokensieve.store.mirror import sync
+from tokensieve.store.processes import sweep
 
 
 def locate(examples: ExampleStore, model: ModelSettings, store: Path) -> Measurement:
     """Return where the statistics of a model over examples are, or will be."""
-    return _locate(examples, model_identity(model), store)
+    found = _locate(examples, model_identity(model), store)
+    sync(found.folder)
+    return found
 
 
 def measure(
@@ -71,6 +75,8 @@ def measure(
         check_measurable(spec.name, "measure")
     identity = model_identity(model)
     measurement = _locate(examples, identity, store)
+    if not share.is_all:
+        sync(measurement.folder)
     with locked(measurement.folder) if share.is_all else nullcontext():
         ensure_manifest(measurement.folder, _about(measurement, model, identity))
         adopt(measurement.folder, "*/shard-*.arrow")
@@ -94,6 +100,8 @@ def measure(
                     where=str(measurement.folder),
                     hint="run the same command again: what is measured is kept",
                 )
+    if not share.is_all:
+        sync(measurement.folder)  # what others measured meanwhile
     return measurement
 
 

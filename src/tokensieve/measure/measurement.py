@@ -10,6 +10,7 @@ from tokensieve.containers import Examples, Float32, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, open_manifest
+from tokensieve.store.mirror import is_there
 from tokensieve.store.shards import record_of, shard_name, write_shard
 
 
@@ -35,7 +36,7 @@ class Measurement:
     def unrecorded(self, specs: Sequence[StatisticSpec], number: int) -> dict[str, FileRecord]:
         """Return what the driver is to record of statistics that another worker wrote, by path within the folder."""
         names = [file_name(spec, number) for spec in specs]
-        return {name: record_of(self.folder / name) for name in names if (self.folder / name).is_file()}
+        return {name: record_of(self.folder / name) for name in names if is_there(self.folder / name)}
 
     def read(self, spec: StatisticSpec, number: int) -> Float32:
         """Return float32 ``[tokens]`` of one statistic and shard; 0 where a token is not trainable."""

@@ -11,6 +11,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_json
+from tokensieve.store.mirror import fetched
 
 _WEIGHT_PATTERNS = ["*.safetensors", "*.safetensors.index.json"]
 _OTHER_PATTERNS = ["*.json", "*.jinja", "*.txt", "*.model", "*.py"]
@@ -28,7 +29,7 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
         TokensieveError: neither a folder nor something that the Hub gives.
     """
     if (folder := _folder_here(path)) is not None:
-        return folder
+        return fetched(folder) if weights else folder
     from huggingface_hub import snapshot_download
 
     patterns = _OTHER_PATTERNS + (_WEIGHT_PATTERNS if weights else [])
@@ -48,6 +49,12 @@ def _folder_here(path: str) -> Path | None:
     folder = Path(path).expanduser()
     if folder.is_dir():
         return folder
+    if "://" in path:
+        raise TokensieveError(
+            "models are read from folders of this machine and from the Hub",
+            where=path,
+            hint="copy the model here first",
+        )
     if path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise TokensieveError(
             "no such model folder", where=path, hint="check the path; a Hub id is NAME/MODEL, without a leading ./ or /"

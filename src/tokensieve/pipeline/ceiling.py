@@ -23,6 +23,7 @@ from tokensieve.pipeline.dry_run import dry_run
 from tokensieve.pipeline.judged import measures_set_up
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.stages import run
+from tokensieve.places import told
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import Column, ResultTable, figure_cell, in_unit, signed
 from tokensieve.report.difference_table import difference_cell
@@ -194,7 +195,7 @@ def _mask_recipe(recipe: Recipe, measure: str | None, worth: float) -> Recipe:
         method={"name": "marked"},
         controls=({"name": "full"}, {"name": "random"}, {"name": "marked", "keep": "marked"}),
         models={"base": recipe.models["base"]} if "base" in recipe.models else {},
-        store=str(recipe.store_folder),
+        store=told(recipe.store_folder),
         seed=0,
         seeds=seeds,
         measure=dataclasses.replace(recipe.measure, statistics=()),

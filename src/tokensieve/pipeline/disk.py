@@ -161,7 +161,7 @@ def _check(plan: Plan, room: Room, what: str, way_out: str) -> None:
 
 def bytes_by_folder(plan: Plan, room: Room) -> Mapping[Path, int]:
     """Return the bytes that each disk gets of the store and the run folder, by a folder of it that exists."""
-    store, output = _existing(plan.recipe.store_folder), _existing(Path(plan.recipe.output))
+    store, output = _existing(plan.recipe.store_folder), _existing(plan.recipe.output_folder)
     one_disk = store.stat().st_dev == output.stat().st_dev
     return room.by_folder(store, output, one_disk, one_disk and gives_links(store))
 

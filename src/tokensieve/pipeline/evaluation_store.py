@@ -13,6 +13,7 @@ from typing import Any
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked
+from tokensieve.store.mirror import fetched
 
 Evaluated = tuple[Mapping[str, Any], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Results, and by name the rows behind them."""
@@ -35,6 +36,6 @@ def evaluate_once(store: Path, identity: Mapping[str, Any], arm: ArmFolder, eval
             with atomic_folder(folder) as partial:
                 ArmFolder(partial).write_evaluation({**identity, **results}, rows)
     kept = ArmFolder(folder).evaluation_file
-    for source in (*(path for path in sorted(folder.iterdir()) if path != kept), kept):
+    for source in (*(path for path in sorted(fetched(folder).iterdir()) if path != kept), kept):
         with atomic_file(arm.path / source.name) as partial:
             shutil.copyfile(source, partial)

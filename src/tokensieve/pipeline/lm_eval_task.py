@@ -12,6 +12,7 @@ from tokensieve.pipeline.inputs import recipe_encoder, recipe_questions, with_ma
 from tokensieve.pipeline.plan import base_model
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.runs.folder import RunFolder
+from tokensieve.store.mirror import fetched, sync
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import trained_model
 
@@ -35,8 +36,9 @@ def write_recipe_task(recipe: Recipe, output: Path, name: str) -> tuple[Path, st
     recipe = dataclasses.replace(recipe, data=with_max_length(recipe.data, base))
     encoder = recipe_encoder(recipe, base)
     path = write_task(recipe_questions(recipe, encoder), encoder, match, output, name)
-    folder = RunFolder(Path(recipe.output)).arm(recipe.method["name"]).model
-    model = trained_model(base, recipe.train or TrainSettings(), folder) if folder.is_dir() else base
+    folder = RunFolder(recipe.output_folder).arm(recipe.method["name"]).model
+    sync(folder)
+    model = trained_model(base, recipe.train or TrainSettings(), fetched(folder)) if folder.is_dir() else base
     given = {"pretrained": model.path, "peft": model.adapter, "revision": model.revision, "add_bos_token": "False"}
     arguments = shlex.quote(",".join(f"{key}={value}" for key, value in given.items() if value))
     return path, f"lm_eval --model hf --model_args {arguments} --tasks {name} --include_path {shlex.quote(str(output))}"

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from tokensieve.methods import package_of
 from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity
 from tokensieve.store import checksum, fingerprint
-from tokensieve.store.atomic import atomic_folder, link
+from tokensieve.store.atomic import atomic_folder, link, remove
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
+from tokensieve.store.mirror import fetched, sync
 from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import TrainingSetup
@@ -48,13 +48,15 @@ def make_once(
         processes: those that make it together; each calls this.
     """
     folder = store / "models" / fingerprint.of_value(identity)[:16]
+    if processes.is_main:
+        sync(folder)
     if processes.agree(is_complete(folder)):
         return folder, False
     with processes.locked(folder):
         if processes.agree(is_complete(folder)):  # another run has made it
             return folder, False
         if processes.is_main and has_manifest(folder):  # a file was deleted
-            shutil.rmtree(folder)
+            remove(folder)
         about = make(folder)
         if processes.is_main:
             _record(folder, identity, about)
@@ -67,7 +69,7 @@ def _record(folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any])
     files = {
         path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
         for part in (MODEL, ROUNDS)
-        for path in sorted((folder / part).rglob("*"))
+        for path in sorted(fetched(folder / part).rglob("*"))
         if path.is_file()
     }
     write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})

@@ -20,6 +20,7 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
+from tokensieve.places import place
 from tokensieve.search.settings import SearchSettings
 from tokensieve.setting_types import (
     Folder,
@@ -33,6 +34,7 @@ from tokensieve.setting_types import (
     what_it_must_be,
     without_empty_sections,
 )
+from tokensieve.store.mirror import fetched
 from tokensieve.train.settings import Train, TrainSettings, WarmUp
 
 _BOTH_SEEDS = TokensieveError(
@@ -108,15 +110,16 @@ class Recipe:
     """Everything that a run does.
 
     Attributes:
-        output: folder of the run.
+        output: folder of the run: a local one, or one of an object store, such as `s3://bucket/runs/a` or
+            `gs://bucket/runs/a`.
         data: the rows to clean.
         models: the model of each role: `base`, `reference`.
         method: name and hyper-parameters of the method (see `tokensieve methods`).
         controls: methods to compare with. `random` keeps as many tokens as the method, or draws as many examples or
             tokens of each batch; it is left out where the method keeps every token. Other controls take the method's
             fraction, and keep their own scope and rounding. More can be added at the end when the run is finished.
-        store: folder of tokenised data and statistics, shared by runs; `store` beside `output` when not
-            given.
+        store: folder of tokenised data and statistics, shared by runs, local or of an object store; `store` beside
+            `output` when not given.
         seed: of training, of random choices and of the random control.
         seeds: several in place of `seed`, such as `[0, 1, 2]`: every arm is trained and evaluated with each, and the
             random control drawn with each; results are means with intervals over seeds. All else takes the first.
@@ -164,9 +167,14 @@ class Recipe:
         return self.seeds or (self.seed,)
 
     @property
+    def output_folder(self) -> Path:
+        """Folder of the run, on this machine."""
+        return place(self.output)
+
+    @property
     def store_folder(self) -> Path:
-        """Folder of tokenised data and statistics."""
-        return Path(self.store) if self.store else Path(self.output).parent / "store"
+        """Folder of tokenised data and statistics, on this machine."""
+        return place(self.store) if self.store else self.output_folder.parent / "store"
 
 
 def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recipe:
@@ -182,7 +190,8 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recip
         TokensieveError: no such file, text that is not YAML, an unknown key (with its line), a value of
             a wrong type, or a required key that is missing.
     """
-    values, lines = read_recipe(Path(path)) if path else ({}, {})
+    path = fetched(place(path)) if path else None
+    values, lines = read_recipe(path) if path else ({}, {})
     values = {"controls": ["full", "random"], **values}
     overridden = {override.partition("=")[0] for override in overrides}
     for one, other in (("seed", "seeds"), ("seeds", "seed")):

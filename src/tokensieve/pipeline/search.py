@@ -28,6 +28,7 @@ from tokensieve.pipeline.recipe import Recipe
 from tokensieve.pipeline.search_rows import search_rows
 from tokensieve.pipeline.search_work import SearchWork, in_minutes, measured_alone
 from tokensieve.pipeline.stages import run as run_recipe
+from tokensieve.places import told
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.outcomes import MEASURES, Measure
@@ -136,7 +137,7 @@ def prepare_search(recipe: Recipe, progress: StageProgress) -> SearchWork:
     first, *others = ({**choice, **fraction_of(choice, recipe.search.fractions[0])} for choice in methods.values())
     everything = dataclasses.replace(
         measured_alone(recipe),
-        output=str(RunFolder(Path(recipe.output)).search / "statistics"),
+        output=told(RunFolder(recipe.output_folder).search / "statistics"),
         method=first,
         controls=tuple(others),
     )

@@ -21,6 +21,7 @@ from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
 from tokensieve.pipeline.search_rows import SearchRows
 from tokensieve.pipeline.stages import run as run_recipe
 from tokensieve.pipeline.trainings import planned_trainings
+from tokensieve.places import told
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.outcomes import MEASURES, Measure
@@ -58,7 +59,7 @@ class SearchWork:
     @property
     def folder(self) -> Path:
         """Holds the table and the probes."""
-        return RunFolder(Path(self.recipe.output)).search
+        return RunFolder(self.recipe.output_folder).search
 
     @property
     def file(self) -> Path:
@@ -171,7 +172,7 @@ class SearchWork:
         train = self.recipe.train
         return dataclasses.replace(
             measured_alone(self.recipe),
-            output=str(folder),
+            output=told(folder),
             method=dict(method),
             controls=(),
             models={role: _as_it_is_made(settings, self.recipe) for role, settings in self.recipe.models.items()},
@@ -215,7 +216,7 @@ def measured_alone(recipe: Recipe) -> Recipe:
     alone: dict[str, Any] = {section: getattr(evaluate, section), "batch_size": evaluate.batch_size}
     if section == "unwanted":  # whose texts follow held-out prompts
         alone["held_out"] = evaluate.held_out
-    return dataclasses.replace(recipe, store=str(recipe.store_folder), evaluate=EvaluateSettings(**alone))
+    return dataclasses.replace(recipe, store=told(recipe.store_folder), evaluate=EvaluateSettings(**alone))
 
 
 def _as_it_is_made(settings: RoleSettings, recipe: Recipe) -> RoleSettings:

@@ -24,11 +24,13 @@ from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
+from tokensieve.places import told
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
+from tokensieve.store.mirror import sync
 from tokensieve.store.paths import check_folder_path
 from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.trainer import trained_model
@@ -66,7 +68,7 @@ def run(
     progress.warnings.clear()  # those of another run
     for warning in warnings:
         progress.warn(warning)
-    folder = RunFolder(Path(recipe.output))
+    folder = RunFolder(recipe.output_folder)
     plan = make_plan(recipe)
     _check_share(share, plan, until)
     check_folder(plan)
@@ -120,9 +122,10 @@ def _check_selected(plan: Plan) -> None:
     Raises:
         TokensieveError: an arm without a selection.
     """
-    folder, seeds = RunFolder(Path(plan.recipe.output)), plan.recipe.training_seeds
+    folder, seeds = RunFolder(plan.recipe.output_folder), plan.recipe.training_seeds
     if plan.recipe.train is None:
         return
+    sync(folder.path)
     for arm in plan.arms:
         for name, own, _ in replicates(arm.name, folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
             if not own.selected:
@@ -137,7 +140,7 @@ def _train_together(plan: Plan, progress: StageProgress, processes: Processes, s
     """Train every arm in several processes; the main one of them holds the run folder, and shows progress."""
     if not processes.is_main:
         progress = StageProgress(shown=False)
-    folder, recipe = RunFolder(Path(plan.recipe.output)), plan.recipe
+    folder, recipe = RunFolder(plan.recipe.output_folder), plan.recipe
     inputs = prepare_inputs(plan, progress, "train")
     device = pick_device(share.device_name(recipe.measure.device))
     with processes.connected(device), processes.locked(folder.path), start_engine(recipe.engine) as engine:
@@ -157,7 +160,8 @@ def check_folder(plan: Plan) -> None:
             was imported.
     """
     recipe = plan.recipe
-    folder = RunFolder(Path(recipe.output))
+    folder = RunFolder(recipe.output_folder)
+    sync(folder.path)
     check_folder_path(folder.path, "recipe: output")
     check_folder_path(recipe.store_folder, "recipe: store")
     if not folder.recipe_file.is_file():
@@ -413,8 +417,8 @@ class _Stages:
             return
         state = RunState(
             name=self._folder.path.name,
-            examples=str(bench.examples.folder),
-            statistics={**self._measured, **{role: str(one.folder) for role, one in bench.measurements.items()}},
+            examples=told(bench.examples.folder),
+            statistics={**self._measured, **{role: told(one.folder) for role, one in bench.measurements.items()}},
             arms=[arm.name for arm in self._plan.arms],
             method=self._plan.leader.name,
             seconds=bench.seconds,

@@ -32,6 +32,7 @@ from tokensieve import yaml12
 from tokensieve.errors import TokensieveError
 from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
+from tokensieve.store.mirror import fetched, is_there
 from tokensieve.train.record import read_record
 
 _RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
@@ -179,10 +180,10 @@ class ArmFolder:
             TokensieveError: a line that is not a JSON object.
         """
         path = self._details_file(what)
-        if not path.is_file():
+        if not is_there(path):
             return None
         try:
-            rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            rows = [json.loads(line) for line in fetched(path).read_text("utf-8").splitlines()]
         except ValueError as error:
             raise TokensieveError(f"not JSON lines: {error}", where=str(path), hint=self.evaluate_again) from error
         if not all(isinstance(row, dict) for row in rows):

@@ -16,11 +16,13 @@ from tokensieve.data.example_store import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
+from tokensieve.places import place
 from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.runs.results import Row, read_rows
 from tokensieve.select.selection import Selection
 from tokensieve.select.streaming import kept_name, read_selection
 from tokensieve.store.manifest import Manifest, open_manifest
+from tokensieve.store.mirror import sync
 from tokensieve.store.shards import HINT, shard_name
 
 
@@ -279,9 +281,15 @@ def load_run(folder: Path) -> RunView:
         TokensieveError: a folder that holds no run, one whose tokens are not selected yet, or an arm that was selected
             from other examples than those of the run.
     """
+    folder = place(folder)
+    sync(folder)
     run = RunFolder(folder)
     state = run.state()
-    store = open_examples(folder / state.examples)
+    examples = folder / place(state.examples)
+    statistics = {role: folder / place(path) for role, path in state.statistics.items()}
+    for one in {examples, *statistics.values()}:
+        sync(one)
+    store = open_examples(examples)
     own = [name for name in state.arms if name != state.method]
     arms = [*own, *(name for name in run.imported_arms() if name not in state.arms), state.method]
     try:
@@ -301,7 +309,7 @@ def load_run(folder: Path) -> RunView:
         state.method,
         rows,
         store,
-        {role: folder / path for role, path in state.statistics.items()},
+        statistics,
         state.seconds,
         state.versions,
         {name: run.arm(name) for name in arms},

@@ -1,39 +1,36 @@
 """Files that appear whole or not at all: write beside, fsync, rename.
 
 What is written beside carries the host, the process and a random number in its name, so that two writers never share
-it, and `sweep` can tell what a dead one left. Within an unfinished folder (`atomic_folder`) files are not forced to the
-disk one by one: the folder gets its name when all of them are on the disk.
+it, and `processes.sweep` can tell what a dead one left. Within an unfinished folder (`atomic_folder`) files are not
+forced to the disk one by one: the folder gets its name when all of them are on the disk. What stands for an object of a
+store (`store.mirror`) is put there before it gets its name here.
 """
 
 from __future__ import annotations
 
-import functools
-import glob
 import json
 import os
-import re
-import secrets
 import shutil
-import socket
 import tempfile
-import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from tokensieve.errors import TokensieveError
+from tokensieve.places import remote_of, told
+from tokensieve.store import mirror
+from tokensieve.store.claims import claimed
 from tokensieve.store.paths import check_folder_path, check_local
+from tokensieve.store.processes import beside, holder, sweep
 
 _SYNCS = 8  # at once: the disk writes them together
 _unfinished: set[Path] = set()
-_PARTIAL = re.compile(r"\..+\.(?P<host>[^.]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial")
 _PATIENCE = 1  # seconds to wait for a lock without a word
-_ABANDONED = 24 * 60 * 60  # seconds after which the file of a writer on another host is one of a dead one
 
 
 @contextmanager
@@ -48,12 +45,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
             "a folder is there, and a file is needed", where=str(path), hint="give the path of a file"
         )
     _make_folder(path.parent)
-    partial = _beside(path)
+    partial = beside(path)
     alone = _unfinished.isdisjoint(path.parents)
     try:
         yield partial
         if alone:
             sync(partial)
+            mirror.publish(partial, path)
         partial.replace(path)
         if alone:
             sync(path.parent)
@@ -70,81 +68,49 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """
     _make_folder(folder.parent)
     sweep(folder.parent, folder.name)
-    partial = _beside(folder)
+    partial = beside(folder)
     partial.mkdir()
     _unfinished.add(partial)
     try:
         yield partial
+        with ThreadPoolExecutor(_SYNCS) as pool:
+            list(pool.map(sync, [*partial.rglob("*"), partial]))
+        if _unfinished.isdisjoint(folder.parents):
+            mirror.publish_folder(partial, folder)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     finally:
         _unfinished.discard(partial)
-    with ThreadPoolExecutor(_SYNCS) as pool:
-        list(pool.map(sync, [*partial.rglob("*"), partial]))
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
     sync(folder.parent)
 
 
-def sweep(folder: Path, name: str | None = None) -> None:
-    """Remove what dead writers left half-written in a folder, never what a living one writes.
-
-    Args:
-        folder: where to look, not in the folders within it; it need not be there.
-        name: of the file or folder that was written; any where None.
-    """
-    for path in folder.glob(f".{glob.escape(name)}.*.partial" if name is not None else ".*.partial"):
-        if _is_abandoned(path):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _beside(path: Path) -> Path:
-    """Return where to write what is to be at a path."""
-    return path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}.partial")
-
-
-def _is_abandoned(path: Path) -> bool:
-    found = _PARTIAL.fullmatch(path.name)
-    if found is not None and found["host"] == _host():
-        return not _is_alive(int(found["pid"]))
-    try:
-        return time.time() - path.stat().st_mtime > _ABANDONED
-    except FileNotFoundError:
-        return False
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # of another user
-    return True
-
-
-@functools.cache
-def _host() -> str:
-    """Return what tells apart where process numbers mean different things: the host, and the container on it."""
-    try:
-        container = f"-{Path('/proc/self/ns/pid').stat().st_ino:x}"
-    except OSError:  # no Linux
-        container = ""
-    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname()) + container
+def remove(path: Path) -> None:
+    """Remove a file or a folder, which may be gone already."""
+    mirror.remove(path)
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def link(source: Path, target: Path) -> None:
-    """Let a file stand in a second place: a hard link, or a copy where the file system gives none."""
+    """Let a file stand in a second place: a hard link, or a copy where the file system gives none.
+
+    Files that stand for objects are copied, as each has the time of its own object.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        if remote_of(source) or remote_of(target):
+            raise OSError
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
 def gives_links(folder: Path) -> bool:
-    """Whether the file system of a folder gives hard links, tried in the folder itself."""
+    """Whether the files of a folder can be linked (`link`), tried in the folder itself."""
+    if remote_of(folder):
+        return False
     with tempfile.TemporaryDirectory(dir=folder) as tried:
         there = Path(tried) / "there"
         there.touch()
@@ -159,25 +125,31 @@ def gives_links(folder: Path) -> bool:
 def locked(path: Path) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once.
 
-    The lock goes with the process that holds it, however that ends. Who waits is told who holds it.
+    The lock goes with the process that holds it, however that ends; that of a store of objects some time after it
+    (`store.claims`). Who waits is told who holds it. What stands for objects is then here as the store has it.
     """
     _make_folder(path.parent)
     path = path.resolve()  # two spellings of a path are one place
-    lock, holder = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
+    lock, note = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
+
+    def wait_for(who: str) -> None:
+        warnings.warn(f"{told(path)} is in use by {who}; waiting for it", stacklevel=4)
+
     held = FileLock(lock)
     while not held.is_locked:
         try:
             held.acquire(timeout=_PATIENCE)
         except Timeout:
-            if who := _holder(holder):
-                warnings.warn(f"{path} is in use by {who}; waiting for it", stacklevel=3)
+            if who := _holder(note):
+                wait_for(who)
                 held.acquire()
     try:
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}", encoding="utf-8")
-        yield
+        note.write_text(holder(), encoding="utf-8")
+        with claimed(path, wait_for) if mirror.is_mirrored(path) else nullcontext():
+            mirror.sync(path)
+            yield
     finally:
-        holder.unlink(missing_ok=True)
+        note.unlink(missing_ok=True)
         held.release()
 
 
@@ -204,7 +176,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(mirror.fetched(path).read_text(encoding="utf-8"))
 
 
 def read_object(path: Path, missing: str, hint: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.errors import TokensieveError
+from tokensieve.store.remote import open_stream
 
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -27,11 +28,11 @@ def of_value(value: Any) -> str:
 
 
 def of_files(files: Iterable[Path]) -> str:
-    """Return the fingerprint of the files' contents, in the order given."""
+    """Return the fingerprint of the contents of files and objects, in the order given."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+        with open_stream(path) as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())  # type: ignore[arg-type]
     return digest.hexdigest()
 
 

@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
-from tokensieve.store.atomic import locked, read_json, write_json
+from tokensieve.store.atomic import locked, read_json, remove, write_json
 from tokensieve.store.checksum import FileRecord
+from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, refetched
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
@@ -49,7 +50,7 @@ class Manifest:
 
     def has(self, name: str) -> bool:
         """Whether a file is recorded and there."""
-        return name in self.files and (self.folder / name).is_file()
+        return name in self.files and is_there(self.folder / name)
 
     @property
     def complete(self) -> bool:
@@ -74,13 +75,18 @@ class Manifest:
         path = self.folder / name
         if not self.has(name):
             raise TokensieveError("a file is missing", where=str(path), hint=AGAIN)
-        stat = path.stat()
-        key = (path, self.files[name].xxh3_128, stat.st_mtime_ns, stat.st_size)
+        wanted = self.files[name].xxh3_128
+        stat = fetched(path).stat()
+        key = (path, wanted, stat.st_mtime_ns, stat.st_size)
         data = mapped(path)
         with _lock:
             if key in _verified:
                 return data
-        if checksum.of_bytes(data) != self.files[name].xxh3_128:
+        whole = checksum.of_bytes(data) == wanted
+        if not whole and is_mirrored(path):  # perhaps the copy alone is damaged
+            data = mapped(refetched(path))
+            whole = checksum.of_bytes(data) == wanted
+        if not whole:
             raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=HINT)
         with _lock:
             _verified.add(key)
@@ -97,7 +103,7 @@ class Manifest:
             TokensieveError: a file that is missing, damaged, or there and not recorded.
         """
         names = [name for name in self.files if name.startswith(f"{folder}/")]
-        found = {path.relative_to(self.folder).as_posix() for path in (self.folder / folder).glob("[!.]*")}
+        found = {path.relative_to(self.folder).as_posix() for path in files_in(self.folder / folder, "[!.]*")}
         if extra := sorted(found.difference(names)):
             raise TokensieveError(
                 "a file that the manifest of its folder does not know",
@@ -198,14 +204,15 @@ class Recorder:
 def adopt(folder: Path, pattern: str) -> None:
     """Record whole files that match and that a killed run did not get to record; remove those that cannot be read."""
     known, found = open_manifest(folder).files, {}
-    for path in sorted(folder.glob(pattern)):
+    for path in files_in(folder, pattern):
         name = path.relative_to(folder).as_posix()
         if name in known:
             continue
+        fetched(path)  # a store that fails says nothing about the file
         try:
             found[name] = record_of(path)
         except TokensieveError:
-            path.unlink()
+            remove(path)
     if found:
         record(folder, found)
 
@@ -218,7 +225,7 @@ def open_manifest(folder: Path) -> Manifest:
     """
     path = folder / _NAME
     try:
-        stat = path.stat()
+        stat = fetched(path).stat()
     except FileNotFoundError as error:
         raise TokensieveError(
             "this folder lacks its manifest: it was not finished, or an earlier version of tokensieve wrote it",

@@ -24,7 +24,7 @@ def check_local(path: str | Path, where: str = "") -> None:
     Raises:
         TokensieveError: a URL.
     """
-    text = str(path)
+    text = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])", r"\1://", str(path))  # `Path` made one slash of two
     if any(map(_SCHEME.fullmatch, text.split("/"))):
         raise TokensieveError(
             f"'{text}' is a URL, and only folders and files of this machine can be used here",

@@ -20,6 +20,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file
 from tokensieve.store.checksum import FileRecord
+from tokensieve.store.mirror import fetched
 
 AGAIN = "run the same command again (`tokensieve run RECIPE`, or `tokensieve import` for an imported arm)"
 """What to do about a file that is missing: what a command finds missing, it makes again."""
@@ -87,6 +88,7 @@ def mapped(path: Path) -> pa.Buffer:
         TokensieveError: a file that cannot be read.
     """
     try:
+        fetched(path)
         # An empty file cannot be mapped.
         return pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
     except OSError as error:
@@ -133,7 +135,7 @@ def read_shard(path: Path, data: pa.Buffer | None = None) -> tuple[Int64, dict[s
 
 def column_names(path: Path) -> list[str]:
     """Return the names of the columns of a Parquet file that `write_parquet` wrote."""
-    return pq.read_schema(path).names
+    return pq.read_schema(fetched(path)).names
 
 
 def _record_batch(cu_seqlens: Int64, ragged: Mapping[str, NDArray], scalars: Mapping[str, NDArray]) -> pa.RecordBatch:

@@ -12,6 +12,7 @@ import numpy as np
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
+from tokensieve.places import told
 from tokensieve.report.as_json import row_json
 from tokensieve.report.differences import ComparedRow, Difference, control_differences, differences
 from tokensieve.runs.outcomes import MEASURES
@@ -111,7 +112,7 @@ def _labels(folders: Sequence[Path]) -> dict[str, Path]:
         )
     names = [folder.resolve().name for folder in folders]
     return {
-        name if names.count(name) == 1 else str(folder): folder for name, folder in zip(names, folders, strict=True)
+        name if names.count(name) == 1 else told(folder): folder for name, folder in zip(names, folders, strict=True)
     }
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from tokensieve.containers import Int64
 from tokensieve.ops.rules import check_range
+from tokensieve.outputs import output_place
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
 from tokensieve.report.cells import number, percent, spelled
@@ -96,7 +97,7 @@ def write_page(view: RunView, path: str | Path, examples: int) -> None:
         TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
     """
     check_range("examples", examples, 0, math.inf, whole=True)
-    write_text(Path(path), Report(view, examples).render())
+    write_text(output_place(path), Report(view, examples).render())
 
 
 def _policy(style: str, scripts: Sequence[str], connect: str) -> str:

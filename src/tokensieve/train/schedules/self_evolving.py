@@ -32,7 +32,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward, measure_shard
 from tokensieve.methods._base import Method
 from tokensieve.methods.self_evolving import SelfEvolving
-from tokensieve.models.loading import load_model
+from tokensieve.models.loading import load_model, local_folder
 from tokensieve.progress import ProgressCallback
 from tokensieve.select.cleaned import cleaned_rows, data_files, write_data
 from tokensieve.select.streaming import (
@@ -41,7 +41,7 @@ from tokensieve.select.streaming import (
     all_tied,
     refuse_ties,
 )
-from tokensieve.store.atomic import atomic_folder, read_json, write_json
+from tokensieve.store.atomic import atomic_folder, read_json, remove, write_json
 from tokensieve.store.manifest import write_manifest
 from tokensieve.store.shards import write_shard
 from tokensieve.train.record import last_step, read_record, write_record
@@ -133,7 +133,7 @@ class _Rounds:
             part = read_part(self._examples, self._job.load, starts, *parts[number])
             model = self._round(number, part, parts[number][0], model, rounds)
             if number and setup.settings.lora is None:
-                shutil.rmtree(rounds / str(number - 1) / "model", ignore_errors=True)
+                remove(rounds / str(number - 1) / "model")
         records = [read_record(rounds / str(number)) or {} for number in range(len(parts))]
         log, before = [], 0
         for number, one in enumerate(records):
@@ -145,7 +145,7 @@ class _Rounds:
         for left in rounds.glob(".*"):  # of a round that was killed after its folder was whole
             shutil.rmtree(left, ignore_errors=True)
         if setup.settings.lora is None:
-            shutil.rmtree(rounds / str(len(parts) - 1) / "model", ignore_errors=True)
+            remove(rounds / str(len(parts) - 1) / "model")
 
     def _round(self, number: int, part: Part, first: int, model: Any, rounds: Path) -> Any:
         """Score a part, train on what is kept of it and write both down; return the trained model."""
@@ -234,7 +234,7 @@ class _Rounds:
             return loaded.requires_grad_(True)
         from peft import PeftModel
 
-        return PeftModel.from_pretrained(loaded, model.adapter, is_trainable=True)
+        return PeftModel.from_pretrained(loaded, local_folder(model.adapter, weights=True), is_trainable=True)
 
 
 def _subsets(method: Method) -> int:

@@ -7,8 +7,9 @@ import pytest
 
 from tokensieve.data.settings import DataSettings
 from tokensieve.evaluate.corrected import read_corrected
-from tokensieve.evaluate.evaluate import EvaluationData, evaluate_model
+from tokensieve.evaluate.evaluate import EvaluationData, evaluate_model, needs_model
 from tokensieve.evaluate.exact_match import read_questions
+from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings, HeldOutSettings, UnwantedSettings
 from tokensieve.evaluate.unwanted import read_unwanted
 from tokensieve.runs.folder import ArmFolder
@@ -39,7 +40,9 @@ def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model
     stages = _Stages()
     store = make_store(rows)
     data = EvaluationData(store, questions)
-    figures, details = evaluate_model(make_model("llama"), encoder, settings, data, 512, stages)
+    model = make_model("llama")
+    losses = held_out_losses(model, store, 512, lambda _: None)
+    figures, details = evaluate_model(model, encoder, settings, data, 512, stages, losses)
     assert list(figures) == ["held_out", "exact_match"]
     assert set(figures["held_out"]) == {"loss", "perplexity", "tokens", "examples", "low", "high"}
     assert set(figures["exact_match"]) == {"score", "correct", "examples", "low", "high", "truncated"}
@@ -50,8 +53,7 @@ def test_figures_in_the_shape_that_the_report_reads(rows, make_store, make_model
     assert [row["rows"] for row in losses] == list(range(6))
     mean = sum(row["losses"] for row in losses) / sum(row["tokens"] for row in losses)
     assert mean == pytest.approx(figures["held_out"]["loss"], rel=1e-12)
-    tokens = store.counts.tokens
-    assert stages.done == {"held-out loss": (tokens, tokens, "tokens"), "exact match": (6, 6, "prompts")}
+    assert stages.done == {"exact match": (6, 6, "prompts")}
 
 
 def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path, make_store, make_model, encoder):
@@ -68,7 +70,9 @@ def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path
     )
     settings = EvaluateSettings(exact_match=ExactMatchSettings((str(rows),), 4), unwanted=unwanted)
     stages = _Stages()
-    found, details = evaluate_model(make_model("llama"), encoder, settings, data, 512, stages)
+    model = make_model("llama")
+    losses = held_out_losses(model, data.held_out, 512, lambda _: None)
+    found, details = evaluate_model(model, encoder, settings, data, 512, stages, losses)
     assert all(done == total for done, total, _ in stages.done.values())
     assert found.keys() == MEASURES.keys()
     arm = ArmFolder(tmp_path / "arm")
@@ -79,6 +83,14 @@ def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path
         assert outcomes is not None, name
         assert outcomes.means[0] == pytest.approx(found[name][measure.value])
         assert measure.data in (None, *data.fingerprints)
+
+
+def test_a_model_is_loaded_here_for_what_no_engine_measures(rows, encoder):
+    questions = tuple(read_questions(DataSettings((str(rows),)), encoder))
+    assert not needs_model(EvaluateSettings(), EvaluationData(questions=questions))
+    asked = EvaluateSettings(exact_match=ExactMatchSettings((str(rows),), 4))
+    assert needs_model(asked, EvaluationData(questions=questions))
+    assert needs_model(EvaluateSettings(tasks=("a",)), EvaluationData())
 
 
 def test_what_is_not_asked_for_is_left_out(make_model, encoder):

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.containers import IGNORE_INDEX, Statistics
+from tokensieve.engines import local
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
@@ -168,7 +169,7 @@ def test_the_same_files_whatever_works_side_by_side(at_once, monkeypatch, tmp_pa
             tmp_path / name,
         )
         files.append({path.name: path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*"))})
-        monkeypatch.setattr(streaming, "workers", lambda: at_once)
+        monkeypatch.setattr(local, "threads", lambda: at_once)
     assert files[0] == files[1]
     assert len(files[0]) == 5  # a shard and its decisions share a name; and the manifest
 

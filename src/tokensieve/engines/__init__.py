@@ -10,8 +10,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from tokensieve.engines.settings import EngineSettings
@@ -53,7 +54,9 @@ MakeWorker = Callable[[], AbstractContextManager[ShardWorker]]
 class Engine(Protocol):
     """Maps workers over shards, one map after the other."""
 
-    def map(self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens) -> Iterator[Done]:
+    def map(
+        self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens, *, holds_model: bool = True
+    ) -> Iterator[Done]:
         """Yield a `Done` for each shard, in any order.
 
         Args:
@@ -61,11 +64,47 @@ class Engine(Protocol):
             shards: their numbers.
             on_tokens: told of tokens as they are done, by the worker where that runs in this process, else by the
                 engine at each `Done`.
+            holds_model: whether a worker holds a model. One that holds none takes no GPU, and may be called from
+                several threads at once.
 
         Raises:
             TokensieveError: the first error of a worker.
         """
         ...
+
+
+class _Plain:
+    """A worker that holds nothing but what its work is made from."""
+
+    def __init__(self, work: Callable[[int], Done]) -> None:
+        self._work = work
+
+    def do(self, shard: int, on_tokens: OnTokens) -> Done:
+        done = self._work(shard)
+        on_tokens(done.tokens)
+        return done
+
+
+def _plain(work: Callable[[int], Done]) -> AbstractContextManager[ShardWorker]:
+    return nullcontext(_Plain(work))
+
+
+def each(engine: Engine, work: Callable[[int], Done], shards: int) -> Iterator[Done]:
+    """Yield the result of work without a model for each of so many shards, in any order.
+
+    Args:
+        engine: where it runs.
+        work: does a shard, in any process and several threads at once: plain data, or a function of such.
+        shards: how many there are.
+
+    Raises:
+        TokensieveError: the first error of the work.
+    """
+    return engine.map(partial(_plain, work), range(shards), _unseen, holds_model=False)
+
+
+def _unseen(_: int) -> None:
+    """Show no progress."""
 
 
 def start_engine(settings: EngineSettings) -> AbstractContextManager[Engine]:

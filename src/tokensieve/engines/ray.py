@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import logging
 import os
 import secrets
 import socket
 import tempfile
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ _STARTUP = 1800
 """Seconds in which a worker must have loaded its model."""
 _PATIENCE = 10
 """Seconds in which a cluster must answer."""
+_PLAIN_WORKERS = 8
+"""Workers without a model on each machine at most: beyond it the disk is the limit."""
 _OBJECTS = 100 * 2**20
 """Bytes for what workers of this machine exchange, which is the numbers of shards; Ray would take a third of all."""
 _WHERE = "recipe: engine"
@@ -68,14 +71,18 @@ class _Ray:
     def _library(self) -> Any:
         return self._stack.enter_context(_cluster(self._settings))
 
-    def map(self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens) -> Iterator[Done]:
+    def map(
+        self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens, *, holds_model: bool = True
+    ) -> Iterator[Done]:
         """Yield each shard as it is done; see `Engine`.
 
         Raises:
             TokensieveError: a cluster that cannot be reached or lacks what a worker needs, the first error of a worker,
                 or a shard that no worker finished.
         """
-        crew = _Crew(self._library, make, self._settings, len(shards))
+        if not shards:
+            return
+        crew = _Crew(self._library, make, self._settings, len(shards), holds_model)
         try:
             for done in crew.do(shards):
                 on_tokens(done.tokens)
@@ -243,17 +250,20 @@ class _Crew:
         make: makes a worker.
         settings: how many, and how long they may take.
         shards: how many there are to do.
+        holds_model: whether a worker holds a model. Without one it takes no GPU, and no more than one CPU.
 
     Raises:
         TokensieveError: the cluster lacks what one worker needs.
     """
 
-    def __init__(self, ray: Any, make: MakeWorker, settings: EngineSettings, shards: int) -> None:
+    def __init__(self, ray: Any, make: MakeWorker, settings: EngineSettings, shards: int, holds_model: bool) -> None:
         self._ray, self._settings = ray, settings
         has = ray.cluster_resources()
         gpus = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(has.get("GPU", 0) > 0)
         nodes = sum(node["Alive"] for node in ray.nodes())
         most = int(has.get("GPU", 0) // gpus) if gpus else nodes
+        if not holds_model:
+            gpus, most = 0.0, min(int(has.get("CPU", 0)), _PLAIN_WORKERS * nodes)
         self._size = min(settings.workers or most, shards)
         kind, each = ("GPU", gpus) if gpus else ("CPU", 1)
         if not self._size or each * self._size > has.get(kind, 0):
@@ -264,16 +274,16 @@ class _Crew:
                 hint="fewer workers, or a smaller gpus_per_worker; a worker without a GPU has gpus_per_worker: 0",
             )
         # Without GPUs the workers share the cores: Ray gives each as many threads as it has CPUs.
-        cpus = 1 if gpus else max(1, int(has.get("CPU", 1)) // max(self._size, nodes))
+        cpus = 1 if gpus or not holds_model else max(1, int(has.get("CPU", 1)) // max(self._size, nodes))
         self._holder = ray.remote(_Holder).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
         self._make, self._has_gpu = make, bool(gpus)
         self._posts: dict[Any, _Post] = {}
 
     def do(self, shards: Sequence[int]) -> Iterator[Done]:
         """Yield each shard as it is done."""
-        left, lost = deque(shards), dict.fromkeys(shards, 0)
-        for _ in range(self._size):
-            self._hire_for(left.popleft())
+        left, lost = iter(shards), Counter[int]()
+        for shard in itertools.islice(left, self._size):
+            self._hire_for(shard)
         while self._posts:
             ends = min(post.ends for post in self._posts.values())
             ready, _ = self._ray.wait(list(self._posts), timeout=max(0.0, ends - time.monotonic()))
@@ -295,8 +305,8 @@ class _Crew:
                 elif found is None:  # it is there
                     self._give(post.actor, post.shard)
                 else:
-                    if left:
-                        self._give(post.actor, left.popleft())
+                    if (following := next(left, None)) is not None:
+                        self._give(post.actor, following)
                     yield found
 
     def dismiss(self) -> None:
@@ -311,7 +321,7 @@ class _Crew:
     def _give(self, actor: Any, shard: int) -> None:
         self._posts[actor.do.remote(shard)] = _Post(actor, shard, time.monotonic() + self._settings.deadline)
 
-    def _replace(self, post: _Post, lost: dict[int, int], why: str) -> None:
+    def _replace(self, post: _Post, lost: Counter[int], why: str) -> None:
         """Hire another worker for the shard of one that is lost."""
         lost[post.shard] += 1
         if lost[post.shard] == _ATTEMPTS:

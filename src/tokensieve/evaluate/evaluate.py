@@ -13,7 +13,7 @@ from tokensieve.data.tokenize import Encoder
 from tokensieve.evaluate.corrected import Corrected, corrected_losses
 from tokensieve.evaluate.exact_match import Question, exact_match
 from tokensieve.evaluate.harness import run_tasks
-from tokensieve.evaluate.held_out import held_out_losses
+from tokensieve.evaluate.held_out import ExampleLosses, held_out_losses
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.evaluate.unwanted import Unwanted
 from tokensieve.evaluate.unwanted_results import stopping, unwanted_answers
@@ -48,6 +48,12 @@ class EvaluationData:
         return {**found, "questions": fingerprint.of_value(questions) if questions else None}
 
 
+def needs_model(settings: EvaluateSettings, data: EvaluationData) -> bool:
+    """Whether `evaluate_model` does anything with the model."""
+    asked = data.questions and settings.exact_match, data.unwanted and settings.unwanted, data.corrected, settings.tasks
+    return any(map(bool, asked))
+
+
 def evaluate_model(
     model: Any,
     encoder: Encoder,
@@ -55,16 +61,18 @@ def evaluate_model(
     data: EvaluationData,
     token_budget: int,
     stage: Stage,
+    held_out: ExampleLosses | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """Evaluate a loaded model.
 
     Args:
-        model: a loaded `transformers` model.
+        model: a loaded `transformers` model; anything where it is not needed (`needs_model`).
         encoder: tokenizer and chat template.
         settings: what to measure.
         data: what to measure on.
         token_budget: tokens of one batch of the loss at most.
         stage: shows progress.
+        held_out: its losses on the held-out data, which an engine measures (`held_out.held_out_losses_on`).
 
     Returns:
         A section for each measure (`runs.outcomes.MEASURES`), such as ``held_out`` (fields of `HeldOut`), and ``tasks``
@@ -72,14 +80,12 @@ def evaluate_model(
         as ``predictions`` (of `exact_match`) and ``held_out`` (fields of `ExampleLosses`). All ready for JSON.
 
     Raises:
-        TokensieveError: what `held_out_loss`, `exact_match` or `run_tasks` refuses.
+        TokensieveError: what `held_out_losses`, `exact_match` or `run_tasks` refuses.
     """
     figures: dict[str, Any] = {}
     details: dict[str, list[dict[str, Any]]] = {}
-    if (held_out := data.held_out) is not None:
-        with stage("held-out loss", held_out.counts.tokens, "tokens") as advance:
-            losses = held_out_losses(model, held_out, token_budget, advance, str(held_out.folder))
-        figures["held_out"], details["held_out"] = asdict(losses.mean()), losses.by_example()
+    if held_out is not None:
+        figures["held_out"], details["held_out"] = asdict(held_out.mean()), held_out.by_example()
     if data.questions and settings.exact_match is not None:
         with stage("exact match", len(data.questions), "prompts") as advance:
             match, details["predictions"] = exact_match(

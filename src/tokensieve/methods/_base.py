@@ -7,9 +7,9 @@ Besides token scores (`score`), a method can return reasons to drop a token (`re
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,31 @@ from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
 
 Corpus = Callable[[], Iterable[Statistics]]
 """Returns a new iterator over the statistics of every shard of a data set."""
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class MappedCorpus(Protocol):
+    """A corpus whose shards need not come to this process: what is computed of each is."""
+
+    def __call__(self) -> Iterable[Statistics]:
+        """Return a new iterator over the statistics of every shard."""
+        ...
+
+    def map(self, work: Callable[[Statistics], Result]) -> Iterator[Result]:
+        """Yield the result for each shard, in any order."""
+        ...
+
+
+def over(corpus: Corpus, work: Callable[[Statistics], Result]) -> Iterator[Result]:
+    """Yield a result for each shard of a data set, in any order, computed where the shard is.
+
+    Args:
+        corpus: the data set.
+        work: a function of the statistics of a shard, at the top of its module; its results are merged by the caller,
+            and are small.
+    """
+    return corpus.map(work) if isinstance(corpus, MappedCorpus) else map(work, corpus())
 
 
 @dataclass(frozen=True)
@@ -79,7 +104,7 @@ class Method(ABC):
     def fit(self, corpus: Corpus) -> Self:
         """Return the method with the values that it derives from the complete data set; by default, itself.
 
-        A method that was not fitted derives them from the statistics that it scores.
+        A method that was not fitted derives them from the statistics that it scores. `over` passes over the shards.
         """
         del corpus
         return self

@@ -8,12 +8,15 @@ a batch that is hard overall.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache, partial, reduce
 from typing import ClassVar, Self
 
 import numpy as np
 
-from tokensieve.containers import Bool, Float32, Needs, Statistics
-from tokensieve.methods._base import Corpus, WeightMethod
+from tokensieve.containers import Bool, Float32, Int64, Needs, Statistics
+from tokensieve.methods._base import Corpus, WeightMethod, over
+from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
+from tokensieve.ops.ragged import order_keys
 from tokensieve.ops.rules import check_range
 
 _SMALLEST_TAU = 1e-6  # in a batch whose median loss is 0, hard tokens get the floor as weight
@@ -47,9 +50,26 @@ class Talr(WeightMethod):
         return frozenset({("current", "loss")})
 
     def fit(self, corpus: Corpus) -> Self:
-        """Return the method with tau set to the median loss of the data set, which replaces the batch offline."""
-        losses = [part.get("current", "loss")[part.trainable] for part in corpus()] if self.tau is None else []
-        return replace(self, tau=_median(np.concatenate(losses))) if losses else self
+        """Return the method with tau set to the median loss of the data set, which replaces the batch offline.
+
+        The median is exact: passes over the shards count the losses by the bits of their keys (`ops.cutoff`).
+        """
+        if self.tau is not None:
+            return self
+        upper: Int64 | None = None
+        for found in over(corpus, _upper):
+            upper = found if upper is None else upper + found
+        if upper is None:
+            return self
+        count = int(upper.sum())
+        middle = {count // 2 + 1, (count + 1) // 2} if count else set()
+
+        @cache
+        def lower(bucket: int) -> Int64:
+            return reduce(np.add, over(corpus, partial(_lower, bucket)))
+
+        values = [find_cutoff(upper, lower, place).value for place in sorted(middle)]
+        return replace(self, tau=_median(np.array(values, dtype=np.float32)))
 
     def score(self, statistics: Statistics) -> Float32:
         """Return float32 ``[tokens]`` in [floor, 1], the weight."""
@@ -61,6 +81,18 @@ class Talr(WeightMethod):
         """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
         del progress
         return np.where(kept, self.score(statistics), np.float32(0))
+
+
+def _losses(statistics: Statistics) -> Float32:
+    return statistics.get("current", "loss")[statistics.trainable]
+
+
+def _upper(statistics: Statistics) -> Int64:
+    return count_upper(order_keys(_losses(statistics)))
+
+
+def _lower(bucket: int, statistics: Statistics) -> Int64:
+    return count_lower(order_keys(_losses(statistics)), bucket)
 
 
 def _median(losses: Float32) -> float:

@@ -19,9 +19,9 @@ of the example for every token. It carries no information, so the code drops tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Bool, Float32, Int64, Needs, Statistics, UInt8
 from tokensieve.errors import TokensieveError
-from tokensieve.methods._base import Corpus, Method
+from tokensieve.methods._base import Corpus, Method, over
 from tokensieve.ops.ragged import offsets, order_keys, segment_counts
 from tokensieve.ops.rules import Threshold, check_choice, check_range
 
@@ -240,14 +240,15 @@ def _multi_otsu(corpus: Corpus) -> NDArray[np.floating] | None:
     They equal ``skimage.filters.threshold_multiotsu`` on all trainable tokens, with only one shard in memory: one pass
     finds the range, another the histogram.
     """
-    ranges = [(part.min(), part.max()) for part in _relevance(corpus) if len(part)]
-    if not ranges:
+    ends: tuple[Any, Any] | None = None  # float32, as the edges of the bins are
+    for found in over(corpus, _ends):
+        if found is not None:
+            ends = (min(ends[0], found[0]), max(ends[1], found[1])) if ends is not None else found
+    if ends is None:
         return None
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
     counts, edges = np.zeros(_BINS, dtype=np.int64), np.zeros(_BINS + 1, dtype=np.float32)
-    for part in _relevance(corpus):
-        found, edges = np.histogram(part, _BINS, (low, high))
-        counts += found
+    for one in over(corpus, partial(_histogram, ends)):
+        counts, edges = counts + one[0], one[1]
     if np.count_nonzero(counts) < _CLASSES:
         return None
     centers = (edges[:-1] + edges[1:]) / 2
@@ -263,7 +264,17 @@ def _cuts(counts: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(threshold_multiotsu(classes=_CLASSES, hist=(share, np.arange(len(counts)))).tolist())
 
 
-def _relevance(corpus: Corpus) -> Iterator[Float32]:
-    """Yield float32 ``[trainable tokens]`` of each shard."""
-    for statistics in corpus():
-        yield statistics.get("base", "relevance")[statistics.trainable]
+def _ends(statistics: Statistics) -> tuple[Any, Any] | None:
+    """Return the lowest and the highest relevance of a shard, None where it has no trainable token."""
+    values = _relevance(statistics)
+    return (values.min(), values.max()) if len(values) else None
+
+
+def _histogram(ends: tuple[Any, Any], statistics: Statistics) -> tuple[Int64, Float32]:
+    """Return int64 ``[bins]`` and the edges of the bins, ``[bins + 1]``, of a shard's relevance."""
+    return np.histogram(_relevance(statistics), _BINS, ends)
+
+
+def _relevance(statistics: Statistics) -> Float32:
+    """Return float32 ``[trainable tokens]`` of a shard."""
+    return statistics.get("base", "relevance")[statistics.trainable]

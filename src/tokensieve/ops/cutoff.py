@@ -20,6 +20,7 @@ from tokensieve.containers import Bool, Float32, Int64
 from tokensieve.ops.ragged import key_values
 
 _BUCKETS = 1 << 16
+_MERGED, _PARTS = 1 << 20, 1 << 12  # values and parts that wait to be merged
 _DEVIATIONS, _FURTHER = 5, 8  # one bracket in a million misses
 
 
@@ -71,10 +72,11 @@ class Tally:
 
     @classmethod
     def total(cls, parts: Sequence[Tally]) -> Tally:
-        """Return the tally of the values of all parts, of which there is at least one."""
-        values, places = np.unique(np.concatenate([part.values for part in parts]), return_inverse=True)
+        """Return the tally of the values of all parts."""
+        every = [np.zeros(0, dtype=np.float32), *(part.values for part in parts)]
+        values, places = np.unique(np.concatenate(every), return_inverse=True)
         counts = np.zeros(len(values), dtype=np.int64)
-        np.add.at(counts, places, np.concatenate([part.counts for part in parts]))
+        np.add.at(counts, places, np.concatenate([np.zeros(0, dtype=np.int64), *(part.counts for part in parts)]))
         return cls(sum(part.above for part in parts), values, counts)
 
     def count(self, value: float) -> int:
@@ -88,6 +90,42 @@ class Tally:
             return None
         place, above = bucket_of(self.counts, rest)
         return Cutoff(float(self.values[place]), rest - above)
+
+
+class TallySum:
+    """The tally of any number of parts, which keeps no part, in memory that does not grow with their number.
+
+    Args:
+        most: distinct values to hold at most. A sum that would need more gives up, and knows nothing.
+    """
+
+    def __init__(self, most: int = 1 << 21) -> None:
+        self._most, self._total, self._pending, self._size = most, Tally.total([]), list[Tally](), 0
+        self._gave_up = False
+
+    def add(self, part: Tally) -> bool:
+        """Add a part; return False where this is of no use any more."""
+        self._pending.append(part)
+        self._size += len(part.values)
+        if self._size > max(_MERGED, len(self._total.values)) or len(self._pending) > _PARTS:
+            self._merge()
+        return not self._gave_up
+
+    def count(self, value: float) -> int:
+        """Return how often a value of the bracket occurs; 0 of a sum that gave up."""
+        self._merge()
+        return 0 if self._gave_up else self._total.count(value)
+
+    def cutoff(self, count: int) -> Cutoff | None:
+        """Return the cut-off that keeps exactly ``count`` values; None where it is not known."""
+        self._merge()
+        return None if self._gave_up else self._total.cutoff(count)
+
+    def _merge(self) -> None:
+        if self._pending:
+            self._total = Tally.total([self._total, *self._pending])
+            self._pending, self._size = [], 0
+            self._gave_up |= len(self._total.values) > self._most
 
 
 def bracket(sample: Float32, count: int, total: int) -> tuple[float, float]:

@@ -21,6 +21,7 @@ from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.select.cleaned import write_cleaned, write_training
+from tokensieve.select.corpus import EngineCorpus
 from tokensieve.select.marked_tokens import marked_tokens
 from tokensieve.select.selection import Selection, SelectionIdentity
 from tokensieve.select.streaming import MODELS_DIFFER, read_selection, refuse_ties
@@ -98,7 +99,7 @@ class ArmSelection:
         parts = (folder.scores, folder.cleaned, *((folder.training,) if arm.selects_in_training else ()))
         if found is not None and all(map(is_complete, parts)):
             return found
-        method = method.fit(lambda: (statistics for statistics, _ in loader))
+        method = method.fit(EngineCorpus(loader.read, bench.examples.shards, bench.engine))
         job = dataclasses.replace(job, method=method)
         examples = bench.examples
 
@@ -126,13 +127,15 @@ class ArmSelection:
         if (marks := marked_tokens(examples, folder.scores)) is not None:
             selection = dataclasses.replace(selection, marks=dataclasses.asdict(marks))
         with atomic_folder(folder.cleaned) as cleaned, bench.stage(f"write {arm.name}", None, "examples") as advance:
-            written = write_cleaned(examples, folder.scores, cleaned, jsonl=bench.plan.recipe.select.jsonl)
+            jsonl = bench.plan.recipe.select.jsonl
+            written = write_cleaned(examples, folder.scores, cleaned, jsonl=jsonl, engine=bench.engine)
             selection = dataclasses.replace(selection, examples_written=written)
             write_text(cleaned / "README.md", cleaned_card(recipe_values(bench.plan.recipe), selection))
             advance(written)
         if arm.selects_in_training:
             with atomic_folder(folder.training) as training:
-                write_training(examples, lambda number: self._training_columns(method, loader, number), training)
+                columns = _TrainingColumns(method, arm.online, loader, folder.scores)
+                write_training(examples, columns, training, bench.engine)
         selection.write(folder.selection_file)
         return folder.selection()
 
@@ -168,15 +171,31 @@ class ArmSelection:
         assert self.kept is not None
         return TopCount(self.kept)
 
-    def _training_columns(self, method: Method, loader: Loader, number: int) -> dict[str, NDArray[Any]]:
-        """Return the per-token columns of a shard that the trainer needs beside ids and labels."""
-        statistics, _ = loader.read(number)
-        if self.arm.online:
+
+@dataclass(frozen=True)
+class _TrainingColumns:
+    """The per-token columns of a shard that the trainer needs beside ids and labels.
+
+    Attributes:
+        method: of the arm, fitted.
+        online: whether it selects or weights as the model trains.
+        loader: reads its statistics.
+        scores: folder of its decisions.
+    """
+
+    method: Method
+    online: bool
+    loader: Loader
+    scores: Path
+
+    def __call__(self, number: int) -> dict[str, NDArray[Any]]:
+        statistics, _ = self.loader.read(number)
+        if self.online:
             return {f"{role}.{name}": value for (role, name), value in statistics.values.items() if role != "current"}
-        _, kept = read_selection(self.folder.scores, number)
+        _, kept = read_selection(self.scores, number)
         columns: dict[str, NDArray[Any]] = {"kept": kept.astype("int8")}
-        if method.online:  # measured with a fixed model: nothing changes during the training
-            return {**columns, "weights": method.weights(statistics, kept, 0.0)}
+        if self.method.online:  # measured with a fixed model: nothing changes during the training
+            return {**columns, "weights": self.method.weights(statistics, kept, 0.0)}
         return {**columns, **{f"{role}.{name}": value for (role, name), value in statistics.values.items()}}
 
 

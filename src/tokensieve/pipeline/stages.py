@@ -11,7 +11,7 @@ from typing import Any
 from tokensieve.containers import Role
 from tokensieve.engines import Engine, start_engine
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.evaluate import evaluate_model
+from tokensieve.evaluate.evaluate import evaluate_model, needs_model
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.share import ALL, Share
 from tokensieve.models.identity import model_identity
@@ -403,8 +403,11 @@ class _Stages:
             return bench.stage(f"evaluate {name}: {description}", total, unit)
 
         def evaluated() -> Evaluated:
-            with bench.timed(f"evaluate {name}", False), bench.pool.use(model) as loaded:
-                return evaluate_model(loaded, inputs.encoder, settings, inputs.evaluation, bench.token_budget, stage)
+            data = inputs.evaluation
+            with bench.timed(f"evaluate {name}", False):
+                losses = bench.held_out_losses(model, f"evaluate {name}: held-out loss")
+                with bench.pool.use(model) if needs_model(settings, data) else nullcontext() as loaded:
+                    return evaluate_model(loaded, inputs.encoder, settings, data, bench.token_budget, stage, losses)
 
         evaluate_once(self._plan.recipe.store_folder, identity, arm, evaluated)
 

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from tokensieve.containers import Role, Statistics, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.engines import Engine
-from tokensieve.evaluate.held_out import held_out_loss
+from tokensieve.evaluate.held_out import ExampleLosses, held_out_loss, held_out_losses_on
 from tokensieve.measure.folds import cut_parts, join_parts
 from tokensieve.measure.measure import locate, measure, tokens_of
 from tokensieve.measure.measurement import Measurement
@@ -73,6 +74,7 @@ class RunWorkbench:
         models: the models that exist, by role; those that are made join them.
         measurements: the statistics that are measured, by role of the recipe.
         pool: where models are loaded.
+        engine: maps workers over shards.
     """
 
     def __init__(
@@ -86,7 +88,7 @@ class RunWorkbench:
         processes: Processes = ALONE,
     ) -> None:
         self.inputs, self.progress, self.share, self.processes = inputs, progress, share, processes
-        self._engine = engine
+        self.engine = engine
         self._device_name = share.device_name(self.plan.recipe.measure.device)
         self.device = pick_device(self._device_name)
         self.pool = ModelPool(self._device_name)
@@ -134,6 +136,14 @@ class RunWorkbench:
                 return held_out_loss(model, held_out, self.token_budget, advance).loss
 
         return loss
+
+    def held_out_losses(self, model: ModelSettings, description: str) -> ExampleLosses | None:
+        """Measure the losses of a model on held-out data, on the engine; None where there is none."""
+        held_out = self.inputs.held_out
+        if held_out is None:
+            return None
+        with self.stage(description, held_out.counts.tokens, "tokens") as advance:
+            return held_out_losses_on(self.engine, model, held_out, self.plan.recipe.measure, self.pool, advance)
 
     def stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
         """Show the progress of something that takes long."""
@@ -199,7 +209,7 @@ class RunWorkbench:
                 recipe.measure,
                 recipe.store_folder,
                 self.pool,
-                self._engine,
+                self.engine,
                 advance,
                 self.share,
             )
@@ -229,11 +239,14 @@ class RunWorkbench:
         arm = next(arm for arm in self.plan.arms if arm.method == method)
         specs = [one.spec for one in arm.reads if one.source == role]
         measured = self.measure(role, model, specs, label)
-        return Loader(self.inputs, arm.reads, {**self.measurements, role: measured}).read
+        return self._loader(arm.reads, {**self.measurements, role: measured}).read
 
     def loader(self, arm: Arm) -> Loader:
         """Return what reads the statistics of an arm."""
-        return Loader(self.inputs, arm.reads, self.measurements)
+        return self._loader(arm.reads, self.measurements)
+
+    def _loader(self, reads: Sequence[Reading], measurements: Measurements) -> Loader:
+        return Loader(self.examples, tuple(reads), measurements, self.plan.recipe.select.keep_turn_end)
 
     def make_model(self, role: Role, rounds: Sequence[Added] = (), fold: int = 0) -> ModelSettings:
         """Fine-tune the base on the warm-up data of a role, once for the same base, data and settings.
@@ -273,7 +286,7 @@ class RunWorkbench:
                 write_json(folder / "added.json", {"rounds": [dataclasses.asdict(one) for one in rounds]})
             for name, (source, subset) in parts.items():
                 with atomic_folder(folder / name) as partial:
-                    write_subset(source, subset, partial)
+                    write_subset(source, subset, partial, self.engine)
             files = [path for name in parts for path in data_files(folder / name)]
             description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
             if warm_up.folds > 1:
@@ -386,33 +399,31 @@ class RunWorkbench:
         return tuple(self.inputs.encoder.turn_end_ids) if self.plan.recipe.select.keep_turn_end else ()
 
 
+@dataclass(frozen=True, eq=False)
 class Loader:
-    """Reads the statistics of a method, shard by shard.
+    """Reads the statistics of a method, shard by shard: plain data, so that any process can.
 
-    Args:
-        inputs: data of the run.
+    Attributes:
+        examples: the pool.
         reads: what the method reads.
         measurements: where the statistics are.
+        keep_turn_end: whether the ends of turns are kept whatever their score.
     """
 
-    def __init__(self, inputs: Inputs, reads: Sequence[Reading], measurements: Measurements) -> None:
-        self._inputs, self._reads, self._measurements = inputs, reads, measurements
+    examples: ExampleStore
+    reads: Sequence[Reading]
+    measurements: Measurements
+    keep_turn_end: bool
 
     def identities(self) -> dict[str, str]:
         """Return the identity of each statistic that is read, by ``role.statistic``."""
-        return {f"{one.role}.{one.spec.name}": self._measurements[one.source].folder.name for one in self._reads}
+        return {f"{one.role}.{one.spec.name}": self.measurements[one.source].folder.name for one in self.reads}
 
     def read(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
         """Return one shard's statistics and the source rows of its examples."""
-        examples = self._inputs.examples
-        shard = examples.read(number)
-        values = {
-            (one.role, one.spec.name): self._measurements[one.source].read(one.spec, number) for one in self._reads
-        }
-        statistics = examples.statistics(shard, values, int(examples.starts[number]))
-        if not self._inputs.plan.recipe.select.keep_turn_end:
+        shard = self.examples.read(number)
+        values = {(one.role, one.spec.name): self.measurements[one.source].read(one.spec, number) for one in self.reads}
+        statistics = self.examples.statistics(shard, values, int(self.examples.starts[number]))
+        if not self.keep_turn_end:
             statistics = dataclasses.replace(statistics, turn_end=None)
         return statistics, shard.rows
-
-    def __iter__(self) -> Iterator[tuple[Statistics, NDArray[np.int64]]]:
-        return (self.read(number) for number in range(self._inputs.examples.shards))

@@ -19,8 +19,9 @@ from tokensieve.methods._base import Method
 from tokensieve.places import place
 from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.runs.results import Row, read_rows
+from tokensieve.select.passes import kept_name
 from tokensieve.select.selection import Selection
-from tokensieve.select.streaming import kept_name, read_selection
+from tokensieve.select.streaming import read_selection
 from tokensieve.store.manifest import Manifest, open_manifest
 from tokensieve.store.mirror import sync
 from tokensieve.store.shards import HINT, shard_name

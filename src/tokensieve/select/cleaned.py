@@ -3,25 +3,30 @@
 ``data/train-00000-of-000NN.parquet``, and the same as JSON lines in ``jsonl/train.jsonl`` when asked, with
 ``input_ids`` int32, ``attention_mask`` int8, ``labels`` int32 (unshifted, -100 = dropped or prompt) and
 ``assistant_masks`` int8 (1 = trained). Both labels and masks, since trainers differ in which they keep.
-Shards are written side by side; ``manifest.json`` has the rows and the checksum of each file.
+An engine (`engines`) maps over the shards. JSON lines of a shard lie in a file of their own until those of all shards
+before it are in the common file, which therefore has the order of the shards, whoever is done first.
+``manifest.json`` has the rows and the checksum of each file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.engines import Done, Engine, each
+from tokensieve.engines.local import LOCAL
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import keep_segments, offsets, segment_any
-from tokensieve.select.streaming import in_order, read_selection, workers
+from tokensieve.select.streaming import read_selection
 from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file
 from tokensieve.store.checksum import FileRecord
@@ -29,12 +34,14 @@ from tokensieve.store.json_lines import json_lines
 from tokensieve.store.manifest import open_manifest, write_manifest
 from tokensieve.store.shards import write_parquet
 
-_DATA, _JSON_LINES = "data", "jsonl/train.jsonl"
+_DATA, _JSON_LINES, _LINES = "data", "jsonl/train.jsonl", "lines"
 Rows = tuple[Int64, Mapping[str, NDArray[Any]]]
 """Offsets, int64 ``[examples + 1]``, and flat columns, ``[tokens]`` each."""
+RowsOf = Callable[[int], Rows]
+"""Shard number to the rows of a data set; plain data, since any process may call it."""
 
 
-def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: bool) -> int:
+def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: bool, engine: Engine = LOCAL) -> int:
     """Write the selected tokens of every example as a data set.
 
     Args:
@@ -43,6 +50,7 @@ def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: 
         folder: gets ``data/train-*.parquet``, and ``jsonl/train.jsonl`` when ``jsonl``: apart, so that
             `datasets.load_dataset` finds one format in a folder.
         jsonl: also write JSON lines.
+        engine: maps over the shards.
 
     Returns:
         Number of examples written. Those of which nothing is kept are left out: a trainer that packs
@@ -51,56 +59,79 @@ def write_cleaned(examples: ExampleStore, scores: Path, folder: Path, *, jsonl: 
     Raises:
         TokensieveError: the selection keeps no token at all.
     """
-
-    def rows(number: int) -> Rows:
-        return cleaned_rows(examples.read(number), read_selection(scores, number)[1])
-
-    return write_data(folder, rows, examples.shards, jsonl=jsonl)
+    return write_data(folder, _Selected(examples, scores), examples.shards, jsonl=jsonl, engine=engine)
 
 
-def write_subset(examples: ExampleStore, picked: Bool, folder: Path) -> int:
+def write_subset(examples: ExampleStore, picked: Bool, folder: Path, engine: Engine = LOCAL) -> int:
     """Write some examples with all their trainable tokens as a data set.
 
     Args:
         examples: the tokens.
         picked: bool ``[examples]``, True for the examples to write.
         folder: gets ``data/train-*.parquet``.
+        engine: maps over the shards.
 
     Returns:
         Number of examples written.
     """
-
-    def rows(number: int) -> Rows:
-        shard, (start, stop) = examples.read(number), examples.first_examples[number : number + 2]
-        return cleaned_rows(shard, (shard.labels != IGNORE_INDEX) & np.repeat(picked[start:stop], shard.lengths))
-
-    return write_data(folder, rows, examples.shards)
+    return write_data(folder, _Subset(examples, picked), examples.shards, engine=engine)
 
 
-def write_training(examples: ExampleStore, columns: Callable[[int], Mapping[str, NDArray[Any]]], folder: Path) -> None:
+def write_training(
+    examples: ExampleStore,
+    columns: Callable[[int], Mapping[str, NDArray[Any]]],
+    folder: Path,
+    engine: Engine = LOCAL,
+) -> None:
     """Write every example with all its labels and further values, for a trainer that selects as it trains.
 
     Args:
         examples: the tokens.
-        columns: gives ``[tokens]`` arrays of a shard, by name.
+        columns: gives ``[tokens]`` arrays of a shard, by name, in any process.
         folder: gets ``data/train-*.parquet``, one file a shard.
+        engine: maps over the shards.
     """
-
-    def rows(number: int) -> Rows:
-        shard = examples.read(number)
-        return shard.cu_seqlens, {"input_ids": shard.input_ids, "labels": shard.labels, **columns(number)}
-
-    write_data(folder, rows, examples.shards)
+    write_data(folder, _WithColumns(examples, columns), examples.shards, engine=engine)
 
 
-def write_data(folder: Path, rows: Callable[[int], Rows], shards: int, *, jsonl: bool = False) -> int:
+@dataclass(frozen=True)
+class _Selected:
+    examples: ExampleStore
+    scores: Path
+
+    def __call__(self, number: int) -> Rows:
+        return cleaned_rows(self.examples.read(number), read_selection(self.scores, number)[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _Subset:
+    examples: ExampleStore
+    picked: Bool
+
+    def __call__(self, number: int) -> Rows:
+        shard, (start, stop) = self.examples.read(number), self.examples.first_examples[number : number + 2]
+        return cleaned_rows(shard, (shard.labels != IGNORE_INDEX) & np.repeat(self.picked[start:stop], shard.lengths))
+
+
+@dataclass(frozen=True)
+class _WithColumns:
+    examples: ExampleStore
+    columns: Callable[[int], Mapping[str, NDArray[Any]]]
+
+    def __call__(self, number: int) -> Rows:
+        shard = self.examples.read(number)
+        return shard.cu_seqlens, {"input_ids": shard.input_ids, "labels": shard.labels, **self.columns(number)}
+
+
+def write_data(folder: Path, rows: RowsOf, shards: int, *, jsonl: bool = False, engine: Engine = LOCAL) -> int:
     """Write a data set with its manifest; shards without rows get no file, since `datasets` refuses them.
 
     Args:
         folder: gets ``data/train-*.parquet``, ``manifest.json``, and ``jsonl/train.jsonl`` when ``jsonl``.
-        rows: gives the rows of a shard; called from several threads.
+        rows: gives the rows of a shard.
         shards: how many there are.
         jsonl: also write JSON lines.
+        engine: maps over the shards.
 
     Returns:
         Number of examples written.
@@ -108,34 +139,75 @@ def write_data(folder: Path, rows: Callable[[int], Rows], shards: int, *, jsonl:
     Raises:
         TokensieveError: no shard has a row.
     """
-
-    def work(number: int) -> tuple[str, FileRecord | None, bytes]:
-        cu_seqlens, columns = rows(number)
-        name = f"{_DATA}/train-{number:05d}-of-{shards:05d}.parquet"
-        if len(cu_seqlens) == 1:
-            return name, None, b""
-        return (
-            name,
-            write_parquet(folder / name, cu_seqlens, columns),
-            json_lines(cu_seqlens, columns) if jsonl else b"",
-        )
-
     files: dict[str, FileRecord] = {}
     with ExitStack() as stack:
-        text = stack.enter_context(_text_file(folder / _JSON_LINES)) if jsonl else None
-        pool = stack.enter_context(ThreadPoolExecutor(workers()))
-        for name, record, lines in in_order(pool, work, shards):
-            if record is not None:
-                files[name] = record
+        text = stack.enter_context(_JoinedLines(folder)) if jsonl else None
+        for done in each(engine, _Write(folder, rows, shards, jsonl), shards):
+            files.update(done.files)
             if text is not None:
-                text.write(lines)
+                text.add(done.shard)
     if not files:
         raise TokensieveError("the selection keeps no token", hint="raise the fraction, or lower the threshold")
     examples, tokens = (sum(getattr(one, what) for one in files.values()) for what in ("rows", "tokens"))
+    # In the order of the shards, also beyond five digits.
+    files = dict(sorted(files.items(), key=lambda one: (len(one[0]), one[0])))
     if jsonl:
         files[_JSON_LINES] = FileRecord(examples, tokens, checksum.of_file(folder / _JSON_LINES))
     write_manifest(folder, files)
     return examples
+
+
+@dataclass(frozen=True)
+class _Write:
+    """Writes the rows of a shard, and its JSON lines into a file of their own, which is there without rows too."""
+
+    folder: Path
+    rows: RowsOf
+    shards: int
+    jsonl: bool
+
+    def __call__(self, number: int) -> Done:
+        cu_seqlens, columns = self.rows(number)
+        if self.jsonl:
+            with atomic_file(_lines_path(self.folder, number)) as partial:
+                partial.write_bytes(json_lines(cu_seqlens, columns))
+        if len(cu_seqlens) == 1:
+            return Done(number, 0, {})
+        name = f"{_DATA}/train-{number:05d}-of-{self.shards:05d}.parquet"
+        record = write_parquet(self.folder / name, cu_seqlens, columns)
+        return Done(number, record.tokens, {name: record})
+
+
+class _JoinedLines:
+    """Joins the JSON lines of all shards, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._waiting, self._next = folder, set[int](), 0
+
+    def __enter__(self) -> Self:
+        self._stack = ExitStack()
+        partial = self._stack.enter_context(atomic_file(self._folder / _JSON_LINES))
+        self._handle = self._stack.enter_context(partial.open("wb"))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+        shutil.rmtree(self._folder / _LINES, ignore_errors=True)
+
+    def add(self, number: int) -> None:
+        """Take the lines of a shard, and of those behind it that wait for them."""
+        self._waiting.add(number)
+        while self._next in self._waiting:
+            self._waiting.remove(self._next)
+            path = _lines_path(self._folder, self._next)
+            with path.open("rb") as lines:
+                shutil.copyfileobj(lines, self._handle, 1 << 24)
+            path.unlink()
+            self._next += 1
+
+
+def _lines_path(folder: Path, number: int) -> Path:
+    return folder / _LINES / f"{number}.jsonl"
 
 
 def data_files(folder: Path) -> list[Path]:
@@ -177,9 +249,3 @@ def cleaned_rows(
 def examples_with_kept(shard: Examples, kept: Bool) -> Int64:
     """Return int64, the numbers in the shard of the examples that keep a token."""
     return np.flatnonzero(segment_any(kept, shard.cu_seqlens))
-
-
-@contextmanager
-def _text_file(path: Path) -> Iterator[BinaryIO]:
-    with atomic_file(path) as partial, partial.open("wb") as handle:
-        yield handle

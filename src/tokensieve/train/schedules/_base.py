@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.engines import Engine
 from tokensieve.methods._base import Method
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import Rule
@@ -60,6 +61,11 @@ class Workbench(Protocol):
     @property
     def training(self) -> TrainingSetup:
         """What every training of the run shares."""
+        ...
+
+    @property
+    def engine(self) -> Engine:
+        """Where work on shards runs."""
         ...
 
     @property
@@ -185,7 +191,8 @@ class Schedule:
         Returns:
             The counts of `select_shards`.
         """
-        return select_shards(job.method, job.rule, job.load, job.workbench.examples.shards, folder, stage)
+        bench = job.workbench
+        return select_shards(job.method, job.rule, job.load, bench.examples.shards, folder, stage, bench.engine)
 
     def round_records(self, job: Job) -> list[dict[str, Any]]:
         """Return what each round selected, for the record of the selection; empty without rounds."""

@@ -62,8 +62,9 @@ def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"text": f"never {n}"}) + "\n" for n in range(4)))
     held_out, unwanted = DataSettings((str(rows),)), UnwantedSettings((str(texts),), ("e",), 4)
+    store = make_store(rows)
     data = EvaluationData(
-        make_store(rows),
+        store,
         tuple(read_questions(held_out, encoder)),
         read_unwanted(DataSettings((str(texts),)), held_out, encoder),
         read_corrected(DataSettings((str(corrected),)), encoder),
@@ -71,7 +72,7 @@ def test_every_measure_has_its_section_and_its_results_by_example(rows, tmp_path
     settings = EvaluateSettings(exact_match=ExactMatchSettings((str(rows),), 4), unwanted=unwanted)
     stages = _Stages()
     model = make_model("llama")
-    losses = held_out_losses(model, data.held_out, 512, lambda _: None)
+    losses = held_out_losses(model, store, 512, lambda _: None)
     found, details = evaluate_model(model, encoder, settings, data, 512, stages, losses)
     assert all(done == total for done, total, _ in stages.done.values())
     assert found.keys() == MEASURES.keys()

@@ -17,6 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tokensieve.containers import StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.engines import Engine, OnTokens
@@ -83,20 +85,20 @@ def measure(
         lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
         versions = _check_versions(measurement, bool(lacking))
         mine = share.shards(examples.shards)
-        todo = [number for number in mine if measurement.missing(lacking, number)]
-        on_tokens(sum(_tokens(examples, number) for number in set(mine).difference(todo)))
+        todo = measurement.lacking(lacking, mine)
+        on_tokens(tokens_of(examples, share) - sum(_tokens(examples, number) for number in todo))
         if todo:
             for spec in lacking:
                 sweep(measurement.folder / spec.key)
             job = Job(measurement, model, lacking, settings, versions)
-            done = set()
+            left = np.isin(np.arange(examples.shards), todo)
             with Recorder(measurement.folder) as recorder:
                 for one in engine.map(partial(Worker, job, pool), todo, on_tokens):
                     recorder.add(one.files)
-                    done.add(one.shard)
-            if left := sorted(set(todo) - done):
+                    left[one.shard] = False
+            if left.any():
                 raise TokensieveError(
-                    f"the engine left out {len(left)} of {len(todo)} shards: {left[:10]}",
+                    f"the engine left out {left.sum()} of {len(todo)} shards: {np.flatnonzero(left)[:10].tolist()}",
                     where=str(measurement.folder),
                     hint="run the same command again: what is measured is kept",
                 )

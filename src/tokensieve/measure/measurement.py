@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,14 @@ class Measurement:
         manifest = open_manifest(self.folder)
         return [spec for spec in specs if not manifest.has(file_name(spec, number))]
 
+    def lacking(self, specs: Sequence[StatisticSpec], numbers: Iterable[int]) -> list[int]:
+        """Return the shards, of those with these numbers, that lack a statistic, by one listing for each of them."""
+        if not has_manifest(self.folder):
+            return list(numbers)
+        manifest = open_manifest(self.folder)
+        there = [(spec, manifest.present(spec.key)) for spec in specs]
+        return [number for number in numbers if any(file_name(spec, number) not in found for spec, found in there)]
+
     def unrecorded(self, specs: Sequence[StatisticSpec], number: int) -> dict[str, FileRecord]:
         """Return what the driver is to record of statistics that another worker wrote, by path within the folder."""
         names = [file_name(spec, number) for spec in specs]
@@ -49,7 +57,7 @@ class Measurement:
 
     def complete(self, specs: Sequence[StatisticSpec]) -> bool:
         """Whether every shard has all these statistics."""
-        return not any(self.missing(specs, number) for number in range(self.examples.shards))
+        return not self.lacking(specs, range(self.examples.shards))
 
 
 def file_name(spec: StatisticSpec, number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 import xxhash
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """What a manifest says of a file.
 
@@ -28,6 +29,14 @@ class FileRecord:
 def of_bytes(data: bytes | pa.Buffer) -> str:
     """Return the checksum of bytes, or of what holds some."""
     return xxhash.xxh3_128_hexdigest(data)
+
+
+def of_parts(parts: Iterable[bytes]) -> str:
+    """Return the checksum of bytes that come in parts."""
+    whole = xxhash.xxh3_128()
+    for part in parts:
+        whole.update(part)
+    return whole.hexdigest()
 
 
 def short(data: bytes) -> int:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
-from tokensieve.store.atomic import locked, read_json, remove, write_json
+from tokensieve.store.atomic import atomic_file, locked, read_json, remove
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, refetched
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
@@ -30,6 +31,9 @@ LAYOUT = 4
 """Of everything in a store and below an arm; raised when files change so that they can no longer be read."""
 _NAME = "manifest.json"
 _OWN = ("layout", "files", "xxh3_128")
+_NO_FILES = '\n  "files": {}'
+_RECORD = frozenset(one.name for one in fields(FileRecord))
+_SHARE = 20  # of the time, one part at most goes into writing a manifest that grows
 _verified: set[tuple[Path, str, int, int]] = set()
 _lock = threading.Lock()
 
@@ -52,10 +56,26 @@ class Manifest:
         """Whether a file is recorded and there."""
         return name in self.files and is_there(self.folder / name)
 
+    def present(self, folder: str) -> set[str]:
+        """Return the files right in a folder within this one that are recorded and there, by one listing.
+
+        Args:
+            folder: path within this one; ``.`` is this one.
+        """
+        if is_mirrored(self.folder / folder):  # its listing is in memory
+            return {name for name in self.files if (os.path.dirname(name) or ".") == folder and self.has(name)}
+        try:
+            with os.scandir(self.folder / folder) as listing:
+                names = {entry.name for entry in listing if entry.is_file()}
+        except (FileNotFoundError, NotADirectoryError):
+            return set()
+        return {path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files}
+
     @property
     def complete(self) -> bool:
         """Whether every file that is recorded is there."""
-        return all(map(self.has, self.files))
+        folders = {os.path.dirname(name) or "." for name in self.files}
+        return sum(len(self.present(folder)) for folder in folders) == len(self.files)
 
     def path(self, name: str) -> Path:
         """Return the path of a file after its checksum was verified, once for as long as the file does not change.
@@ -153,9 +173,17 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
         files: what is in it, by path within the folder.
         about: what else to say, as JSON values.
     """
-    value = {"layout": LAYOUT, **(about or {}), "files": {name: asdict(record) for name, record in files.items()}}
-    value["xxh3_128"] = _own_checksum(value)
-    write_json(folder / _NAME, value)
+    value = {"layout": LAYOUT, **(about or {}), "files": {}}
+    text = json.dumps({**value, "xxh3_128": _own_checksum(value, files)}, indent=2, ensure_ascii=False)
+    before, after = text.split(_NO_FILES, 1)  # a million records are never one text
+    with atomic_file(folder / _NAME) as partial, partial.open("w", encoding="utf-8") as handle:
+        handle.write(before + (_NO_FILES[:-1] if files else _NO_FILES))
+        for place, (name, one) in enumerate(files.items()):
+            handle.write(
+                f'{"," if place else ""}\n    {json.dumps(name, ensure_ascii=False)}: {{\n      "rows": {one.rows},\n'
+                f'      "tokens": {one.tokens},\n      "xxh3_128": "{one.xxh3_128}"\n    }}'
+            )
+        handle.write(("\n  }" if files else "") + after + "\n")
     _parse.cache_clear()
 
 
@@ -170,8 +198,8 @@ def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
 class Recorder:
     """Adds files to the manifest of a folder now and then, and at the end of the block.
 
-    Writing a manifest for each of a million files would take longer than the files. What a kill prevents is recorded by
-    `adopt`.
+    Writing a manifest for each of a million files would take longer than the files, and the more files there are, the
+    longer one takes: the next then waits longer too. What a kill prevents is recorded by `adopt`.
 
     Args:
         folder: the folder, which has a manifest.
@@ -181,7 +209,7 @@ class Recorder:
     def __init__(self, folder: Path, seconds: float = 5) -> None:
         self._folder, self._seconds = folder, seconds
         self._files: dict[str, FileRecord] = {}
-        self._written_at = time.monotonic()
+        self._written_at, self._took = time.monotonic(), 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -192,13 +220,15 @@ class Recorder:
     def add(self, files: Mapping[str, FileRecord]) -> None:
         """Take files, and write the manifest where the last time is long enough ago."""
         self._files |= files
-        if time.monotonic() - self._written_at >= self._seconds:
+        if time.monotonic() - self._written_at >= max(self._seconds, _SHARE * self._took):
             self._write()
 
     def _write(self) -> None:
+        start = time.monotonic()
         if self._files:
             record(self._folder, self._files)
         self._files, self._written_at = {}, time.monotonic()
+        self._took = self._written_at - start
 
 
 def adopt(folder: Path, pattern: str) -> None:
@@ -264,22 +294,46 @@ def check_store(store: Path) -> None:
 def _parse(path: Path, *_stat: int) -> Manifest:
     """Read a manifest; the arguments behind the path change when the file does."""
     try:
-        value = json.loads(path.read_bytes())
-        layout, given = value.get("layout"), value.pop("xxh3_128", None)
+        value = json.loads(path.read_bytes(), object_hook=_record_where_it_is_one)
+        layout, given, files = value.get("layout"), value.pop("xxh3_128", None), value.pop("files", None)
     except (ValueError, AttributeError) as error:
         raise _damaged(path) from error
-    if given is not None and given != _own_checksum(value):
+    known = isinstance(files, dict) and all(isinstance(one, FileRecord) for one in files.values())
+    if given is not None and known and given != _own_checksum(value, files):
         raise _damaged(path)
     check_layout(layout, path.parent)
-    if given is None:
+    if given is None or not known:
         raise _damaged(path)
-    files = {name: FileRecord(**one) for name, one in value["files"].items()}
     return Manifest(path.parent, files, {name: one for name, one in value.items() if name not in _OWN})
+
+
+def _record_where_it_is_one(value: dict[str, Any]) -> Any:
+    """Return what a manifest says of a file as such, as it is read: a dictionary takes six times the memory."""
+    return FileRecord(**value) if value.keys() == _RECORD else value
 
 
 def _damaged(path: Path) -> TokensieveError:
     return TokensieveError("the manifest of this folder is damaged", where=str(path), hint=HINT)
 
 
-def _own_checksum(value: Mapping[str, Any]) -> str:
-    return checksum.of_bytes(json.dumps(value, sort_keys=True).encode())
+def _own_checksum(value: Mapping[str, Any], files: Mapping[str, FileRecord]) -> str:
+    """Return the checksum of a manifest: of its values and records as JSON, with every key in order."""
+    return checksum.of_parts(text.encode() for text in _in_order(value, files))
+
+
+def _in_order(value: Mapping[str, Any], files: Mapping[str, FileRecord]) -> Iterator[str]:
+    opening = "{"
+    for key in sorted({*value, "files"}):
+        yield f"{opening}{json.dumps(key)}: "
+        opening = ", "
+        if key != "files":
+            yield json.dumps(value[key], sort_keys=True)
+            continue
+        for place, name in enumerate(sorted(files)):
+            one = files[name]
+            yield (
+                f"{', ' if place else '{'}{json.dumps(name)}: "
+                f'{{"rows": {one.rows}, "tokens": {one.tokens}, "xxh3_128": "{one.xxh3_128}"}}'
+            )
+        yield "}" if files else "{}"
+    yield "}"

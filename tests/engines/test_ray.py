@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tokensieve.engines import Done, check_engine, start_engine
+from tokensieve.engines import Done, check_engine, each, start_engine
 from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
 
@@ -142,6 +142,23 @@ def test_more_workers_than_fit_are_refused(do):
     with pytest.raises(TokensieveError, match="the cluster has 2 CPUs, too few for 3 workers with 1 each"):
         do(range(4), workers=3)
     assert sorted(do(range(2), workers=3)) == [0, 1], "two shards take two workers"
+
+
+def test_work_without_a_model_takes_no_gpu_whatever_a_worker_with_one_takes(cluster):
+    settings = EngineSettings("ray", gpus_per_worker=1)
+    with start_engine(settings) as engine:
+        done = list(each(engine, square, 5))
+        assert list(each(engine, square, 0)) == []
+        again = list(each(engine, square, 3))
+    processes = {one.value[2] for one in done}
+    assert {one.value[2] for one in again} <= processes, "the next map has the same processes"
+    assert sorted(one.value[0] for one in done) == [0, 1, 4, 9, 16]
+    assert {one.value[1] for one in done} == {""}
+    assert 1 <= len(processes) <= 2, "one a processor"
+
+
+def square(shard: int) -> Done:
+    return Done(shard, 1, {}, (shard**2, os.environ["CUDA_VISIBLE_DEVICES"], os.getpid()))
 
 
 def test_an_address_beside_a_connection_is_refused(do):

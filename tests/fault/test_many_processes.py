@@ -86,6 +86,21 @@ def test_ray_measures_the_same_bytes(whole, start, tmp_path):
     same(tmp_path, whole, start)
 
 
+def test_a_run_on_ray_leaves_the_same_bytes(demo_pool, start, tmp_path):
+    """Fit a threshold and decide by it alone, rank over the data set, clean, and evaluate."""
+    more = (
+        "method=xtf", "controls=[random]", "select.jsonl=true", f"evaluate.held_out.files=[{demo_pool}]",
+    )  # fmt: skip
+    for name, engine in (("local", ()), ("ray", RAY)):
+        ended(start("run", tmp_path / name / "run", *more, *engine))
+    found = [contents(tmp_path / name, "store/statistics", "run/arms") for name in ("local", "ray")]
+    assert found[0].keys() == found[1].keys()
+    assert [str(path) for path in found[0] if found[0][path] != found[1][path]] == []
+    written = {path.name for path in found[0]}
+    assert {"train.jsonl", "evaluation.json", "selection.json"} <= written
+    assert sum(path.parent.name == "kept" for path in found[0]) >= 20
+
+
 def test_a_run_on_ray_has_its_error_as_one(start, tmp_path):
     process = start("measure", tmp_path / "run", *RAY, "--gpus-per-worker", "1")
     _, errors = process.communicate(timeout=120)

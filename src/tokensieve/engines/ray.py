@@ -66,6 +66,7 @@ class _Ray:
 
     def __init__(self, settings: EngineSettings, stack: ExitStack) -> None:
         self._settings, self._stack = settings, stack
+        self._idle: list[Any] = []  # workers without a model, for the next map: a process takes seconds to start
 
     @functools.cached_property
     def _library(self) -> Any:
@@ -82,7 +83,9 @@ class _Ray:
         """
         if not shards:
             return
-        crew = _Crew(self._library, make, self._settings, len(shards), holds_model)
+        if holds_model:
+            self._idle.clear()  # what they hold of the machines is needed
+        crew = _Crew(self._library, make, self._settings, len(shards), None if holds_model else self._idle)
         try:
             for done in crew.do(shards):
                 on_tokens(done.tokens)
@@ -193,21 +196,20 @@ class _Holder:
     """Holds a worker in a process of its own; a Ray actor.
 
     Args:
-        make: makes the worker.
         folder: the driver's current one, to which paths are relative.
         has_gpu: whether Ray has given it one.
     """
 
-    def __init__(self, make: MakeWorker, folder: str, has_gpu: bool) -> None:
-        self._make, self._folder, self._has_gpu = make, folder, has_gpu
+    def __init__(self, folder: str, has_gpu: bool) -> None:
+        self._folder, self._has_gpu = folder, has_gpu
 
-    def open(self) -> _Failed | None:
-        """Make the worker."""
+    def open(self, make: MakeWorker) -> _Failed | None:
+        """Make the worker, in the place of an earlier one."""
         try:
             os.chdir(self._folder)
             if not self._has_gpu:  # Ray leaves those of others visible
                 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-            self._worker = self._make().__enter__()
+            self._worker = make().__enter__()
         except FileNotFoundError as error:
             return _Failed(
                 f"a worker does not find {error.filename}, which the driver has",
@@ -250,19 +252,22 @@ class _Crew:
         make: makes a worker.
         settings: how many, and how long they may take.
         shards: how many there are to do.
-        holds_model: whether a worker holds a model. Without one it takes no GPU, and no more than one CPU.
+        idle: workers that hold no model, to begin with and to leave behind; None where workers hold one. One without a
+            model takes no GPU, and no more than one CPU.
 
     Raises:
         TokensieveError: the cluster lacks what one worker needs.
     """
 
-    def __init__(self, ray: Any, make: MakeWorker, settings: EngineSettings, shards: int, holds_model: bool) -> None:
-        self._ray, self._settings = ray, settings
+    def __init__(
+        self, ray: Any, make: MakeWorker, settings: EngineSettings, shards: int, idle: list[Any] | None
+    ) -> None:
+        self._ray, self._settings, self._idle = ray, settings, idle
         has = ray.cluster_resources()
         gpus = settings.gpus_per_worker if settings.gpus_per_worker is not None else float(has.get("GPU", 0) > 0)
         nodes = sum(node["Alive"] for node in ray.nodes())
         most = int(has.get("GPU", 0) // gpus) if gpus else nodes
-        if not holds_model:
+        if idle is not None:
             gpus, most = 0.0, min(int(has.get("CPU", 0)), _PLAIN_WORKERS * nodes)
         self._size = min(settings.workers or most, shards)
         kind, each = ("GPU", gpus) if gpus else ("CPU", 1)
@@ -274,7 +279,7 @@ class _Crew:
                 hint="fewer workers, or a smaller gpus_per_worker; a worker without a GPU has gpus_per_worker: 0",
             )
         # Without GPUs the workers share the cores: Ray gives each as many threads as it has CPUs.
-        cpus = 1 if gpus or not holds_model else max(1, int(has.get("CPU", 1)) // max(self._size, nodes))
+        cpus = 1 if gpus or idle is not None else max(1, int(has.get("CPU", 1)) // max(self._size, nodes))
         self._holder = ray.remote(_Holder).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0)
         self._make, self._has_gpu = make, bool(gpus)
         self._posts: dict[Any, _Post] = {}
@@ -307,6 +312,8 @@ class _Crew:
                 else:
                     if (following := next(left, None)) is not None:
                         self._give(post.actor, following)
+                    elif self._idle is not None:
+                        self._idle.append(post.actor)
                     yield found
 
     def dismiss(self) -> None:
@@ -315,8 +322,8 @@ class _Crew:
             self._ray.kill(post.actor)
 
     def _hire_for(self, shard: int) -> None:
-        actor = self._holder.remote(self._make, os.getcwd(), self._has_gpu)
-        self._posts[actor.open.remote()] = _Post(actor, shard, time.monotonic() + _STARTUP)
+        actor = self._idle.pop() if self._idle else self._holder.remote(os.getcwd(), self._has_gpu)
+        self._posts[actor.open.remote(self._make)] = _Post(actor, shard, time.monotonic() + _STARTUP)
 
     def _give(self, actor: Any, shard: int) -> None:
         self._posts[actor.do.remote(shard)] = _Post(actor, shard, time.monotonic() + self._settings.deadline)

@@ -71,13 +71,13 @@ class Score:
         method: what scores.
         load: reads one shard's statistics.
         folder: gets the scores.
-        varied: whether a shard was seen whose scores differ, so that no other needs a look.
+        told: the first shard that was seen whose scores differ, so that no other needs a look.
     """
 
     method: Method
     load: LoadStatistics
     folder: Path
-    varied: bool = field(default=False, init=False)
+    told: int | None = field(default=None, init=False)
 
     def __call__(self, number: int) -> tuple[Statistics, Float32, FileRecord, tuple[float, ...]]:
         """Return statistics, scores, the record of the file, and lowest and highest score of the free tokens.
@@ -94,14 +94,15 @@ class Score:
         if (reasons := self.method.reasons(statistics)) is not None:
             columns["reasons"] = reasons
         record = write_shard(self.folder / shard_name(number), statistics.cu_seqlens, columns, {"row": rows})
-        return statistics, scores, record, self._ends(scores, statistics)
+        return statistics, scores, record, self._ends(number, scores, statistics)
 
-    def _ends(self, scores: Float32, statistics: Statistics) -> tuple[float, ...]:
-        if self.varied:  # the first shard almost always tells
+    def _ends(self, number: int, scores: Float32, statistics: Statistics) -> tuple[float, ...]:
+        if self.told not in (None, number):  # the first shard almost always tells
             return ()
         ranked = scores[statistics.trainable & ~forced_tokens(statistics)]
         found = (float(ranked.min()), float(ranked.max())) if len(ranked) else ()
-        self.varied = len(set(found)) > 1
+        if len(set(found)) > 1:
+            self.told = number
         return found
 
 

@@ -201,7 +201,7 @@ class _JoinedLines:
             self._waiting.remove(self._next)
             path = _lines_path(self._folder, self._next)
             with path.open("rb") as lines:
-                shutil.copyfileobj(lines, self._handle, 1 << 24)
+                shutil.copyfileobj(lines, self._handle, 1 << 20)
             path.unlink()
             self._next += 1
 

@@ -17,7 +17,7 @@ class EngineSettings:
         address: of a Ray cluster, such as `auto` or `ray://HOST:10001`. When not given, Ray is started on this machine
             for as long as the run takes.
         workers: how many processes of Ray work at once. When not given, as many as there are GPUs for, or, without
-            GPUs, one for each machine.
+            GPUs, one for each machine. Work without a model takes a core a process, on up to eight of each machine.
         gpus_per_worker: GPUs of a worker that holds a model. When not given, one where the cluster has any.
         deadline: seconds after which a shard is taken from a worker that has not finished it, and given to a new one.
     """

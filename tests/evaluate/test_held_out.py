@@ -2,14 +2,21 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from tokensieve.data import prepare
+from tokensieve.engines.local import LOCAL
 from tokensieve.errors import TokensieveError
-from tokensieve.evaluate.held_out import held_out_loss
+from tokensieve.evaluate.held_out import held_out_loss, held_out_losses, held_out_losses_on
+from tokensieve.measure.settings import MeasureSettings
+from tokensieve.models.settings import ModelSettings
 
 
 @pytest.fixture
@@ -61,3 +68,35 @@ def test_refuses_losses_that_are_not_numbers(store, make_model):
         model.get_output_embeddings().weight.fill_(np.nan)
     with pytest.raises(TokensieveError, match="held-out loss"):
         held_out_loss(model, store, 10**6, lambda _: None)
+
+
+class Backwards:
+    """An engine that is done with the last shard first."""
+
+    def map(self, make, shards, on_tokens, *, holds_model=True):
+        assert holds_model
+        with make() as worker:
+            yield from (worker.do(shard, on_tokens) for shard in reversed(shards))
+
+
+def test_an_engine_gives_the_same_bits_in_any_order(store, make_model, make_store, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "SHARD_TOKENS", 200)
+    path = tmp_path / "other.jsonl"
+    path.write_text((tmp_path / "held_out.jsonl").read_text() + '{"prompt": "1 ", "completion": "2"}\n')
+    many = make_store(path)
+    assert many.shards > 2
+    model = make_model("llama")
+
+    @contextmanager
+    def use(_):
+        yield model
+
+    pool: Any = SimpleNamespace(use=use, device=model.device)
+    settings = MeasureSettings(token_budget=300)
+    expected = held_out_losses(model, many, 300, lambda _: None)
+    for engine in (LOCAL, Backwards()):
+        done = []
+        found = held_out_losses_on(engine, ModelSettings("m"), many, settings, pool, done.append)
+        assert all(np.array_equal(vars(found)[name], vars(expected)[name]) for name in vars(expected))
+        assert found.mean() == expected.mean()
+        assert sum(done) == many.counts.tokens

@@ -8,7 +8,9 @@ import pytest
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
+from tokensieve.store import checksum
 from tokensieve.store.atomic import write_json
+from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import (
     LAYOUT,
     adopt,
@@ -187,3 +189,35 @@ def test_a_store_with_examples_of_another_layout_is_refused(tmp_path):
     with pytest.raises(TokensieveError, match=f"no known layout.*this one reads layout {LAYOUT}") as error:
         check_store(tmp_path / "store")
     assert error.value.where == str(tmp_path / "store")
+
+
+def test_what_is_there_is_known_by_one_listing_of_each_folder(folder, monkeypatch):
+    listed, scandir = [], os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: listed.append(path) or scandir(path))
+    monkeypatch.setattr("pathlib.Path.is_file", lambda _: pytest.fail("looked at a single file"))
+    manifest = open_manifest(folder)
+    (folder / "deep/extra").touch()
+    assert manifest.present("deep") == {"deep/b.arrow", "deep/c.parquet"}
+    assert manifest.present(".") == {"a.arrow"}
+    assert manifest.present("nowhere") == set()
+    listed.clear()
+    assert manifest.complete
+    assert len(listed) == 2
+    (folder / "deep/b.arrow").unlink()
+    assert not manifest.complete
+    assert manifest.present("deep") == {"deep/c.parquet"}
+
+
+@pytest.mark.parametrize("names", [(), ('ä "b".arrow', "a.arrow", "deep/c")])
+def test_a_manifest_is_the_json_of_its_values(names, tmp_path):
+    files = {name: FileRecord(place, 2**40, f"{place:032x}") for place, name in enumerate(names)}
+    about = {"settings": {"files": {}, "ö": None}, "aaa": [1, {"files": {}}]}
+    write_manifest(tmp_path, files, about)
+    written = (tmp_path / "manifest.json").read_text(encoding="utf-8")
+    value = json.loads(written)
+    assert written == json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    assert list(value) == ["layout", "settings", "aaa", "files", "xxh3_128"]
+    given = value.pop("xxh3_128")
+    assert given == checksum.of_bytes(json.dumps(value, sort_keys=True).encode())
+    assert open_manifest(tmp_path).files == files
+    assert list(open_manifest(tmp_path).files) == list(names)

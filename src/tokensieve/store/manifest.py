@@ -24,7 +24,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file, locked, read_json, remove
 from tokensieve.store.checksum import FileRecord
-from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, refetched
+from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, names_in, refetched
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
@@ -62,13 +62,7 @@ class Manifest:
         Args:
             folder: path within this one; ``.`` is this one.
         """
-        if is_mirrored(self.folder / folder):  # its listing is in memory
-            return {name for name in self.files if (os.path.dirname(name) or ".") == folder and self.has(name)}
-        try:
-            with os.scandir(self.folder / folder) as listing:
-                names = {entry.name for entry in listing if entry.is_file()}
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
+        names = names_in(self.folder / folder)
         return {path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files}
 
     @property

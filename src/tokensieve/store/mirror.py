@@ -82,6 +82,16 @@ def files_in(folder: Path, pattern: str) -> list[Path]:
     return sorted(found | {path for path in list(_elsewhere) if folder in path.parents and path.match(pattern)})
 
 
+def names_in(folder: Path) -> set[str]:
+    """Return the names of the files right in a folder, on this machine or in the store, by one listing."""
+    try:
+        with os.scandir(folder) as listing:
+            here = {entry.name for entry in listing if entry.is_file()}
+    except (FileNotFoundError, NotADirectoryError):
+        here = set()
+    return here | {path.name for path in list(_elsewhere) if path.parent == folder}
+
+
 def fetched(path: Path) -> Path:
     """Return the path of a file or a folder after all of it was fetched.
 

@@ -22,7 +22,8 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 
-ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
+WEIGHTING = ["dft", "eaft", "p-alpha", "deft", "talr"]
+ONLINE = ["rho-1", "sstoken", "profit", *WEIGHTING]
 
 
 def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistics:
@@ -71,7 +72,7 @@ def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, token
         want_kept, want_weights = by_labels[tuple(statistics.labels)]
         assert np.array_equal(decided, want_kept)
         np.testing.assert_allclose(weights_, want_weights, rtol=1e-4, atol=1e-5)
-    if name not in ("dft", "eaft", "talr"):
+    if name not in WEIGHTING:
         assert 0 < trainer.counts.kept < trainer.counts.trainable
     else:
         factors = np.concatenate([weights_[statistics.trainable] for statistics, _, weights_ in trainer.seen])

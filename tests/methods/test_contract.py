@@ -95,6 +95,10 @@ OUT_OF_RANGE = {
     "types": 3,
     "margin": "none",
     "switch": 0.6,
+    "low": -0.1,
+    "high": 0.9,
+    "per": "row",
+    "epsilon": -0.1,
 }
 ANY_VALUE = {"seed"}
 

@@ -22,7 +22,7 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 
-WEIGHTING = ["dft", "eaft", "p-alpha", "deft", "talr"]
+WEIGHTING = ["dft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr"]
 ONLINE = ["rho-1", "sstoken", "profit", *WEIGHTING]
 
 
@@ -53,7 +53,7 @@ def examples_of(statistics: Statistics) -> list[Statistics]:
 def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, tokenizer, tmp_path):
     method, data = method_of(name), make_rows()
     current = load(base, 2)
-    models = {"reference": load(base, 1), "history": load(base, 3), "current": current}
+    models = {"base": load(base, 4), "reference": load(base, 1), "history": load(base, 3), "current": current}
     trainer = trainer_for(
         base, tokenizer, tmp_path, method, data, models, current,
         learning_rate=0.0, per_device_train_batch_size=1, gradient_accumulation_steps=8,

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import docstring_parser
 
 from tokensieve import cli, yaml12
+from tokensieve.measure.statistics import source_of
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import in_words
@@ -65,8 +66,8 @@ def methods_page() -> str:
         "",
         "Higher scores are kept. `loss_m` is the loss of model `m` at the predicted token, in nats; `current` is the",
         "model in training. Extra passes are forward passes over the data set in addition to training, one for each",
-        "model that does not change; `toss-pro` makes one more in each round. Parity lists the files in",
-        "`tests/golden/` that compare with values from published code.",
+        "model that does not change, and one more for the answers without their prompts; `toss-pro` makes one more in",
+        "each round. Parity lists the files in `tests/golden/` that compare with values from published code.",
         "",
         "| name | keeps | default rule | selects | needs | extra passes | parity |",
         "|---|---|---|---|---|---|---|",
@@ -237,8 +238,8 @@ def _needs(method: Method) -> str:
 
 
 def _passes(method: Method) -> int:
-    """Return how many models are run over the data set besides the one in training."""
-    return len({role for role, _ in method.needs} - {"current"})
+    """Return how often models are run over the data set besides the one in training."""
+    return len({(role, source_of(name) == "answers") for role, name in method.needs if role != "current"})
 
 
 def _when(method: Method) -> str:

@@ -99,6 +99,8 @@ OUT_OF_RANGE = {
     "high": 0.9,
     "per": "row",
     "epsilon": -0.1,
+    "informative": 0,
+    "threshold": -1.0,
 }
 ANY_VALUE = {"seed"}
 

@@ -117,7 +117,8 @@ def test_a_random_control_says_what_it_keeps_as_many_of(dry, method, random):
 
 
 @pytest.mark.parametrize(
-    "method", ["dft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr", "full", "{name: loss, fraction: 1.0}"]
+    "method",
+    ["dft", "asft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr", "full", "{name: loss, fraction: 1.0}"],
 )
 def test_a_random_control_of_everything_is_left_out_and_why(dry, method):
     printed = dry(f"method={method}", "controls=[random]")

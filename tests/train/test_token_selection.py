@@ -22,7 +22,7 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 
-WEIGHTING = ["dft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr"]
+WEIGHTING = ["dft", "asft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr"]
 ONLINE = ["rho-1", "sstoken", "profit", *WEIGHTING]
 
 
@@ -148,7 +148,7 @@ def test_a_column_of_weights_is_honoured(base, tokenizer, tmp_path):
         np.testing.assert_allclose(used[a:b], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sstoken", "eaft", "rho-1"])
+@pytest.mark.parametrize("name", ["sstoken", "eaft", "rho-1", "asft"])
 def test_lora_with_gradient_checkpointing_and_bfloat16(name, base, tokenizer, tmp_path):
     from peft import LoraConfig
 

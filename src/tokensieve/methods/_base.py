@@ -134,6 +134,14 @@ class Method(ABC):
         return None
 
     @property
+    def anchor(self) -> float:
+        """Factor of the divergence of the model in training from the base that each kept token adds to the loss.
+
+        The divergence is ``KL(base || current)`` of the predictive distributions at the token, in nats.
+        """
+        return 0.0
+
+    @property
     def weighted(self) -> bool:
         """Whether the method defines its own `weights`."""
         return type(self).weights is not Method.weights

@@ -33,6 +33,8 @@ class Method(ABC):
         formula: the score, in the notation of ``tokensieve methods``.
         paper: title, venue and arXiv number; empty for controls.
         differences: differences between the paper, the authors' code and this method; empty if there are none.
+        assumes: what must be at hand beside the pool: ``clean`` rows (or a model made from such), ``harmful`` rows,
+            ``preferences`` among answers, ``marks`` in the data, or ``nothing``.
         reason_names: the meaning of bits 0, 1, ... of `reasons`.
         divide_by: divisor of the weighted loss of an optimizer step: its number of ``kept`` tokens, or of all
             ``trainable`` tokens.
@@ -45,6 +47,7 @@ class Method(ABC):
     formula: ClassVar[str]
     paper: ClassVar[str] = ""
     differences: ClassVar[str] = ""
+    assumes: ClassVar[Literal["clean", "harmful", "preferences", "marks", "nothing"]] = "nothing"
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
     schedule: ClassVar[str] = "once"

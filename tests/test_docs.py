@@ -6,6 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from tokensieve.methods import all_methods
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -65,3 +67,18 @@ def test_the_map_of_the_contributor_has_every_folder():
     folders = {path.name for path in inside if path.name != "__pycache__"}
     assert set(re.findall(r"`(\w+)/`", rows)) == folders
     assert all((ROOT / "src/tokensieve" / name).is_file() for name in re.findall(r"`(\w+\.py)`", rows))
+
+
+def test_the_methods_page_says_of_each_method_what_it_assumes_and_whether_it_beat_random():
+    page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    groups = re.split(r"^\*\*(.+)\*\*$", page.partition("\n## ")[0], flags=re.MULTILINE)[1:]
+    found = {
+        name: (title.split()[0], cells.split(" | ")[-1])
+        for title, table in zip(groups[::2], groups[1::2], strict=True)
+        for name, cells in re.findall(r"^\| \[`([\w-]+)`\](.*) \|$", table, re.MULTILINE)
+    }
+    assert found.keys() == all_methods().keys()
+    assert found["span-ratio"] == ("Clean", "yes")
+    assert found["self-evolving"] == ("Nothing", "no")
+    assert found["forgetting"] == ("Clean", "-")
+    assert (found["toss-pro"][0], found["marked"][0]) == ("Harmful", "Marks")

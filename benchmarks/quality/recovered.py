@@ -44,6 +44,7 @@ METHODS: tuple[dict[str, Any], ...] = (
     {"name": "rho-1"},
     {"name": "self-evolving"},
     {"name": "sstoken"},
+    {"name": "t-shirt"},
     {"name": "loss", "keep": "top"},
     {"name": "loss", "keep": "bottom"},
     {"name": "entropy", "keep": "top"},

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from trained_examples import MODEL
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
@@ -153,6 +154,12 @@ def test_an_arm_that_chooses_while_the_model_trains_is_refused(make_run, tmp_pat
     assert "arm 'sstoken' selects tokens while the model trains" in printed
     assert "models.current" in printed
     assert not (online / "exports").exists()
+
+
+def test_an_anchor_that_no_file_can_say_is_refused(make_run, tmp_path):
+    run = make_run(tmp_path / "anchored", "method=asft", f"models.current={MODEL}", "controls=[]")
+    with pytest.raises(TokensieveError, match="held near the base while it trains"):
+        export_arm(run, "parquet", "asft")
 
 
 def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_path, capsys):

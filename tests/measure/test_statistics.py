@@ -22,6 +22,7 @@ def test_every_statistic_is_of_one_family():
     [
         ("entropy_top20", True, True, True),
         ("attention_received", True, True, True),
+        ("loss_without_prompt", True, True, False),
         ("relevance", True, False, False),
         ("diversity", False, False, True),
         ("surprise", False, False, False),

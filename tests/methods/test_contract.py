@@ -95,6 +95,12 @@ OUT_OF_RANGE = {
     "types": 3,
     "margin": "none",
     "switch": 0.6,
+    "low": -0.1,
+    "high": 0.9,
+    "per": "row",
+    "epsilon": -0.1,
+    "informative": 0,
+    "threshold": -1.0,
 }
 ANY_VALUE = {"seed"}
 

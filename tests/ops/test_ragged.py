@@ -17,6 +17,7 @@ from tokensieve.ops.ragged import (
     segment_counts,
     segment_extremes,
     segment_ids,
+    segment_means,
 )
 
 LENGTHS = st.lists(st.integers(0, 5), max_size=8)
@@ -122,3 +123,18 @@ def test_kept_segments_are_those_of_a_loop(lengths, data):
     chosen = np.array(data.draw(st.lists(st.booleans(), min_size=len(lengths), max_size=len(lengths))), dtype=bool)
     expected = [v for a, b, yes in zip(cu_seqlens, cu_seqlens[1:], chosen, strict=False) if yes for v in range(a, b)]
     assert keep_segments(values, cu_seqlens, chosen).tolist() == expected
+
+
+@given(LENGTHS, st.data())
+def test_means_are_those_of_a_loop(lengths, data):
+    cu_seqlens = offsets(lengths)
+    size = int(cu_seqlens[-1])
+    values = data.draw(hnp.arrays(np.float32, size, elements=st.floats(-9, 9, width=32)))
+    mask = data.draw(hnp.arrays(np.bool_, size))
+    expected = []
+    for a, b in pairwise(cu_seqlens.tolist()):
+        masked = [float(values[t]) for t in range(a, b) if mask[t]]
+        expected += [sum(masked) / len(masked) if masked else 0.0] * (b - a)
+    found = segment_means(values, mask, cu_seqlens)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)

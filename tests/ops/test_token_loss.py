@@ -14,6 +14,7 @@ def reference(hidden, weight, targets):
     return {
         "loss": -log_p.gather(-1, targets[:, None])[:, 0],
         "entropy": -(log_p.exp() * log_p).sum(-1),
+        "concentration": log_p.exp().square().sum(-1),
         "entropy_top20": torch.distributions.Categorical(logits=log_p.topk(min(20, log_p.shape[1])).values).entropy(),
         "top1": (log_p.gather(-1, targets[:, None])[:, 0] >= log_p.amax(-1)).double(),
     }
@@ -64,6 +65,7 @@ def test_tokens_that_a_head_masks_with_minus_infinity_do_not_spoil_the_entropy()
     found = token_statistics(logits, some, torch.tensor([1]), LOGIT_STATISTICS, 3)
     torch.testing.assert_close(found["entropy"], torch.tensor([2.0]).log())
     torch.testing.assert_close(found["loss"], torch.tensor([2.0]).log())
+    torch.testing.assert_close(found["concentration"], torch.tensor([0.5]))
 
 
 @pytest.mark.usefixtures("columns")
@@ -77,6 +79,7 @@ def test_large_logits_do_not_overflow():
     found = token_statistics(torch.tensor([[1e4, -1e4]]), some, torch.tensor([0]), LOGIT_STATISTICS, 2)
     assert found["loss"].item() == 0
     assert found["entropy"].item() == 0
+    assert found["concentration"].item() == 1
 
 
 @pytest.mark.usefixtures("columns")
@@ -86,3 +89,4 @@ def test_a_maximum_that_comes_late_rescales_what_was_summed(logits):
     log_p = torch.tensor([logits], dtype=torch.float64).log_softmax(-1)
     torch.testing.assert_close(found["loss"].double(), -log_p[:, 1])
     torch.testing.assert_close(found["entropy"].double(), -(log_p.exp() * log_p.clamp(min=-1e300)).sum(-1))
+    torch.testing.assert_close(found["concentration"].double(), log_p.exp().square().sum(-1))

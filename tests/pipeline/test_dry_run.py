@@ -116,7 +116,10 @@ def test_a_random_control_says_what_it_keeps_as_many_of(dry, method, random):
     assert f"arm random: {random}\n" in dry(f"method={method}", *more)
 
 
-@pytest.mark.parametrize("method", ["dft", "eaft", "talr", "full", "{name: loss, fraction: 1.0}"])
+@pytest.mark.parametrize(
+    "method",
+    ["dft", "asft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr", "full", "{name: loss, fraction: 1.0}"],
+)
 def test_a_random_control_of_everything_is_left_out_and_why(dry, method):
     printed = dry(f"method={method}", "controls=[random]")
     assert "every trainable token; no random control, which would keep every token too and be a second full" in printed

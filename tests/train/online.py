@@ -31,8 +31,8 @@ def make_rows(lengths=tuple(LENGTHS), seed=0) -> Dataset:
 
 
 def method_of(name: str, **parameters: Any) -> Method:
-    parameters = {"current": "current", **parameters} if name == "rho-1" else parameters
-    return get_method(name, **({"probability": 0.03, **parameters} if name == "profit" else parameters))
+    defaults = {"rho-1": {"current": "current"}, "profit": {"probability": 0.03}, "psft": {"history": "base"}}
+    return get_method(name, **{**defaults.get(name, {}), **parameters})
 
 
 def load(base, seed: int | None = None) -> Any:

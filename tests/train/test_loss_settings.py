@@ -172,6 +172,22 @@ def test_the_trainer_refuses_as_the_recipe_does(base, tokenizer, tmp_path):
         trainer_for(base, tokenizer, tmp_path, "full", data, loss_type="dft")
 
 
+@pytest.mark.parametrize(("size", "steps"), [(8, 1), (2, 4)])
+def test_dft_is_the_dft_of_trl(size, steps, base, tokenizer, tmp_path):
+    """Loss and step of the method `dft` are those of TRL's own `loss_type`, which weights the tokens by itself."""
+    batches: dict[str, Any] = {"per_device_train_batch_size": size, "gradient_accumulation_steps": steps}
+    found = {}
+    for method, loss_type in (("dft", "nll"), ("full", "dft"), ("full", "nll")):
+        folder = tmp_path / f"{method}-{loss_type}"
+        trainer = trainer_for(base, tokenizer, folder, method, loss_type=loss_type, **batches)
+        found[method, loss_type] = (trainer.train().training_loss, weights(trainer))
+    ours, theirs, plain = found.values()
+    assert ours[0] == pytest.approx(theirs[0], abs=1e-6)
+    for key, value in theirs[1].items():
+        torch.testing.assert_close(ours[1][key], value, rtol=0, atol=1e-6)
+    assert abs(plain[0] - theirs[0]) > 0.1
+
+
 def test_parallelism_over_sequences_is_refused():
     split = SimpleNamespace(cp_enabled=False, sp_enabled=True)
     with pytest.raises(TokensieveError, match="splits them"):

@@ -22,7 +22,8 @@ from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.ops.ragged import offsets
 
-ONLINE = ["rho-1", "sstoken", "dft", "eaft", "profit", "talr"]
+WEIGHTING = ["dft", "asft", "eaft", "p-alpha", "deft", "iw-sft", "psft", "talr"]
+ONLINE = ["rho-1", "sstoken", "profit", *WEIGHTING]
 
 
 def measured(method: Method, data: Dataset, models: dict[str, Any]) -> Statistics:
@@ -52,7 +53,7 @@ def examples_of(statistics: Statistics) -> list[Statistics]:
 def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, tokenizer, tmp_path):
     method, data = method_of(name), make_rows()
     current = load(base, 2)
-    models = {"reference": load(base, 1), "history": load(base, 3), "current": current}
+    models = {"base": load(base, 4), "reference": load(base, 1), "history": load(base, 3), "current": current}
     trainer = trainer_for(
         base, tokenizer, tmp_path, method, data, models, current,
         learning_rate=0.0, per_device_train_batch_size=1, gradient_accumulation_steps=8,
@@ -71,7 +72,7 @@ def test_online_with_a_frozen_model_is_offline_token_for_token(name, base, token
         want_kept, want_weights = by_labels[tuple(statistics.labels)]
         assert np.array_equal(decided, want_kept)
         np.testing.assert_allclose(weights_, want_weights, rtol=1e-4, atol=1e-5)
-    if name not in ("dft", "eaft", "talr"):
+    if name not in WEIGHTING:
         assert 0 < trainer.counts.kept < trainer.counts.trainable
     else:
         factors = np.concatenate([weights_[statistics.trainable] for statistics, _, weights_ in trainer.seen])
@@ -147,7 +148,7 @@ def test_a_column_of_weights_is_honoured(base, tokenizer, tmp_path):
         np.testing.assert_allclose(used[a:b], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["sstoken", "eaft", "rho-1"])
+@pytest.mark.parametrize("name", ["sstoken", "eaft", "rho-1", "asft"])
 def test_lora_with_gradient_checkpointing_and_bfloat16(name, base, tokenizer, tmp_path):
     from peft import LoraConfig
 

@@ -91,6 +91,12 @@ def open_arm(view: RunView, name: str) -> ArmData:
             hint="train it with `tokensieve train`, or with TokenSelectionTrainer in your own script; "
             f"`python -c 'import tokensieve; help(tokensieve.TokenSelectionTrainer)'` explains it{fixed}",
         )
+    if method is not None and method.anchor:
+        raise TokensieveError(
+            f"arm '{name}' is held near the base while it trains, which no file can say",
+            where=str(arm.path),
+            hint="train it with `tokensieve train`, or export an arm of the method dft",
+        )
     note = ""
     if method is not None and method.divide_by == "trainable":
         note = (

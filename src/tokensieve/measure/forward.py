@@ -47,6 +47,7 @@ class Forward:
                 hint=f"one or more of: {', '.join(filter(of_a_pass, MEASURABLE))}",
             )
         self._names = [spec.name for spec in specs if source_of(spec.name) == "logits"]
+        self._of_answers = [spec.key for spec in specs if source_of(spec.name) == "answers"]
         self._taps = Taps(model, specs)
         self._head = Head(model)
         self._thread = threading.local()
@@ -84,10 +85,35 @@ class Forward:
             targets: positions whose tokens are predicted, each at least 1 and at most the number of
                 tokens of its sequence less one.
         """
+        found: list[dict[str, Float32]] = [{} for _ in sequences]
+        if self._names or self._taps:
+            found = self._in_context(sequences, targets, self._names, bool(self._taps))
+        if self._of_answers:
+            for values, losses in zip(found, self._without_prompt(sequences, targets), strict=True):
+                values |= dict.fromkeys(self._of_answers, losses)
+        return found
+
+    def _without_prompt(self, sequences: Sequence[NDArray], targets: Sequence[NDArray]) -> list[Float32]:
+        """Return, for each sequence, the losses of its targets where each answer stands alone (`answers_alone`)."""
+        answers, numbers = answers_alone(sequences, targets)
+        losses: list[Float32] = [np.empty(0, dtype=np.float32)] * len(answers)
+        # Answers are of other lengths than the examples: together, they may be padded to more tokens.
+        budget = sum(map(len, sequences))
+        for batch in plan_batches(np.array([len(answer) for answer in answers]), budget):
+            part = [answers[number] for number in batch]
+            measured = self._in_context(part, [np.arange(1, len(answer)) for answer in part], ["loss"], False)
+            for number, values in zip(batch, measured, strict=True):
+                losses[number] = values["loss"]
+        return [np.concatenate([losses[number] for number in of_one]) for of_one in numbers]
+
+    def _in_context(
+        self, sequences: Sequence[NDArray], targets: Sequence[NDArray], names: Sequence[str], tapped: bool
+    ) -> list[dict[str, Float32]]:
+        """Return what `statistics` does of one pass: statistics of the logits, and where asked those of the taps."""
         device = self.device
         # Attention is causal: no logits need anything past the last target's predecessor.
         lengths = [
-            len(sequence) if self._taps else int(positions[-1])
+            len(sequence) if tapped else int(positions[-1])
             for sequence, positions in zip(sequences, targets, strict=True)
         ]
         padded = torch.zeros(len(sequences), max(lengths), dtype=torch.long)
@@ -98,7 +124,7 @@ class Forward:
         wanted = np.concatenate([s[p] for s, p in zip(sequences, targets, strict=True)]).astype(np.int64)
         values: dict[str, Tensor] = {}
         # Right padding under causal attention needs no mask: no real token sees a later one.
-        if self._taps:
+        if tapped:
             prompt = torch.ones(padded.numel(), dtype=torch.bool, device=device)
             prompt[places] = False
             with self._taps.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
@@ -106,10 +132,10 @@ class Forward:
             values |= {key: value.flatten()[places] for key, value in found.items()}
         else:
             hidden = self._hidden(padded.to(device))
-        if self._names:
+        if names:
             hidden = hidden.reshape(-1, hidden.shape[-1])[places - 1]
             ids = torch.from_numpy(wanted).to(device)
-            values |= token_statistics(hidden, self._head.logits, ids, self._names, self._head.vocabulary)
+            values |= token_statistics(hidden, self._head.logits, ids, names, self._head.vocabulary)
         stops = np.cumsum([len(positions) for positions in targets])[:-1]
         split = {name: np.split(value.cpu().numpy(), stops) for name, value in values.items()}
         return [{name: value[row] for name, value in split.items()} for row in range(len(sequences))]
@@ -148,6 +174,30 @@ class Forward:
                 f"the model {tuple(expected.shape)}",
                 hint="this architecture is not supported; please report it",
             )
+
+
+def answers_alone(
+    sequences: Sequence[NDArray], targets: Sequence[NDArray]
+) -> tuple[list[NDArray[np.int32]], list[list[int]]]:
+    """Cut the answers out of sequences: each becomes a sequence of its own, behind the first token of its example.
+
+    An answer is a run of targets without a gap, such as one turn of a conversation. What stood before it, the answers
+    of earlier turns included, is its prompt. The first token, which most tokenizers make the begin of the sequence, is
+    what predicts the first token of the answer.
+
+    Args:
+        sequences: int32 ``[tokens]`` ids of each sequence.
+        targets: rising positions of its answers' tokens, each at least 1.
+
+    Returns:
+        The ids of every answer, and for each sequence the numbers of its answers.
+    """
+    answers, numbers = [], []
+    for sequence, positions in zip(sequences, targets, strict=True):
+        runs = np.split(positions, np.flatnonzero(np.diff(positions) > 1) + 1)
+        numbers.append(list(range(len(answers), len(answers) + len(runs))))
+        answers += [np.concatenate([sequence[:1], sequence[run]]) for run in runs]
+    return answers, numbers
 
 
 def needed_lengths(examples: Examples, whole: bool) -> Int64:

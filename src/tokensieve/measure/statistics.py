@@ -46,21 +46,23 @@ class Family:
 
     Attributes:
         names: of the statistics.
-        source: what they are read from: the ``logits``; another part of a forward ``pass``, through `tap`; the id of a
-            token alone, whatever its context, through `table` (``vocabulary``); or the examples of a training batch and
-            those that were trained on before (``batch``).
+        source: what they are read from: the ``logits``; the logits of further passes, over the ``answers`` alone;
+            another part of a forward ``pass``, through `tap`; the id of a token alone, whatever its context, through
+            `table` (``vocabulary``); or the examples of a training batch and those that were trained on before
+            (``batch``).
         tap: called with a model and specs.
         table: called with a model, tokenised examples and a spec.
     """
 
     names: tuple[str, ...]
-    source: Literal["logits", "pass", "vocabulary", "batch"]
+    source: Literal["logits", "answers", "pass", "vocabulary", "batch"]
     tap: Callable[[Any, Sequence[StatisticSpec]], Tap] | None = None
     table: Callable[[Any, ExampleStore, StatisticSpec], VocabularyTable] | None = None
 
 
 FAMILIES = (
     Family(LOGIT_STATISTICS, "logits"),
+    Family(("loss_without_prompt",), "answers"),
     Family(ATTENTION_STATISTICS, "pass", tap=AttentionTap),
     Family(("relevance",), "vocabulary", table=relevance_of_ids),
     Family(EXAMPLE_STATISTICS, "batch"),
@@ -78,8 +80,8 @@ def source_of(name: str) -> str | None:
 
 
 def of_a_pass(name: str) -> bool:
-    """Whether a statistic can be measured by one forward pass over plain token ids."""
-    return source_of(name) in ("logits", "pass")
+    """Whether a statistic can be measured by forward passes over plain token ids."""
+    return source_of(name) in ("logits", "answers", "pass")
 
 
 def in_training(name: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.containers import Bool, Float32, Int64, Needs, Rounding, Scope, Statistics, StatisticSpec, UInt8
 from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
@@ -57,6 +58,8 @@ class Method(ABC):
         formula: the score, in the notation of ``tokensieve methods``.
         paper: title, venue and arXiv number; empty for controls.
         differences: differences between the paper, the authors' code and this method; empty if there are none.
+        assumes: what must be at hand beside the pool: ``clean`` rows (or a model made from such), ``harmful`` rows,
+            ``preferences`` among answers, ``marks`` in the data, or ``nothing``.
         reason_names: the meaning of bits 0, 1, ... of `reasons`.
         divide_by: divisor of the weighted loss of an optimizer step: its number of ``kept`` tokens, or of all
             ``trainable`` tokens.
@@ -69,6 +72,7 @@ class Method(ABC):
     formula: ClassVar[str]
     paper: ClassVar[str] = ""
     differences: ClassVar[str] = ""
+    assumes: ClassVar[Literal["clean", "harmful", "preferences", "marks", "nothing"]] = "nothing"
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
     schedule: ClassVar[str] = "once"
@@ -158,6 +162,14 @@ class Method(ABC):
         return None
 
     @property
+    def anchor(self) -> float:
+        """Factor of the divergence of the model in training from the base that each kept token adds to the loss.
+
+        The divergence is ``KL(base || current)`` of the predictive distributions at the token, in nats.
+        """
+        return 0.0
+
+    @property
     def weighted(self) -> bool:
         """Whether the method defines its own `weights`."""
         return type(self).weights is not Method.weights
@@ -219,9 +231,50 @@ class StatisticMethod(FractionMethod):
 
 @dataclass(frozen=True)
 class WeightMethod(Method):
-    """A method that keeps every trainable token and weights its loss."""
+    """A method that keeps every trainable token and weights its loss by the score."""
 
     @property
     def rule(self) -> TopFraction:
         """Keep everything."""
         return TopFraction(1.0)
+
+    def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
+        """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
+        del progress
+        return np.where(kept, self.score(statistics), np.float32(0))
+
+
+@dataclass(frozen=True)
+class PowerMethod(WeightMethod):
+    """A `WeightMethod` whose weight is a power of something between 0 and 1, without a gradient through it.
+
+    With the probability ``p`` of the token, the gradient is that of the loss ``(1 - p ** a) / a`` (arXiv 2510.00526,
+    equation of the family): plain fine-tuning for ``a`` near 0, and DFT for 1.
+    """
+
+    @abstractmethod
+    def share(self, statistics: Statistics) -> NDArray[np.floating]:
+        """Return floats ``[tokens]`` in [0, 1], what is raised to the `exponent`."""
+
+    @abstractmethod
+    def exponent(self, statistics: Statistics) -> float | Float32:
+        """Return the exponent, at least 0, of all tokens or of each."""
+
+    def score(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [0, 1], the weight."""
+        return (self.share(statistics) ** self.exponent(statistics)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ProbabilityPowerMethod(PowerMethod):
+    """A `PowerMethod` of the probability that the model in training gives the token."""
+
+    @property
+    def needs(self) -> Needs:
+        """The loss of the model in training."""
+        return frozenset({("current", "loss")})
+
+    def share(self, statistics: Statistics) -> NDArray[np.floating]:
+        """Return float64 ``[tokens]``, the probability of each token."""
+        # In float32, a power of a very small probability would be a power of 0.
+        return np.exp(-statistics.get("current", "loss").astype(np.float64))

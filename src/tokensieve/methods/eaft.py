@@ -13,13 +13,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from tokensieve.containers import Bool, Float32, Needs, Statistics
-from tokensieve.methods._base import WeightMethod
+from tokensieve.containers import Float32, Needs, Statistics
+from tokensieve.methods._base import PowerMethod
 from tokensieve.ops.rules import check_range
 
 
 @dataclass(frozen=True)
-class Eaft(WeightMethod):
+class Eaft(PowerMethod):
     """Weight each token by the normalised entropy of the 20 most likely tokens.
 
     Attributes:
@@ -41,12 +41,11 @@ class Eaft(WeightMethod):
         """The entropy of the 20 most likely tokens of the model in training."""
         return frozenset({("current", "entropy_top20")})
 
-    def score(self, statistics: Statistics) -> Float32:
-        """Return float32 ``[tokens]`` in [0, 1], the weight."""
-        share = np.clip(statistics.get("current", "entropy_top20") / np.float32(math.log(20)), 0, 1)
-        return (share**self.alpha).astype(np.float32)
+    def share(self, statistics: Statistics) -> Float32:
+        """Return float32 ``[tokens]`` in [0, 1], the normalised entropy."""
+        return np.clip(statistics.get("current", "entropy_top20") / np.float32(math.log(20)), 0, 1)
 
-    def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
-        """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
-        del progress
-        return np.where(kept, self.score(statistics), np.float32(0))
+    def exponent(self, statistics: Statistics) -> float:
+        """Return alpha."""
+        del statistics
+        return self.alpha

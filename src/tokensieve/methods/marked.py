@@ -29,6 +29,7 @@ class Marked(Method):
     name: ClassVar[str] = "marked"
     summary: ClassVar[str] = "tokens that the data does not mark as bad"
     formula: ClassVar[str] = "1 where no mark covers the token, else 0; or the opposite"
+    assumes = "marks"
 
     types: tuple[str, ...] = ()
     keep: Literal["unmarked", "marked"] = "unmarked"

@@ -27,6 +27,7 @@ class Rho1(FractionMethod):
     name: ClassVar[str] = "rho-1"
     summary: ClassVar[str] = "tokens that a reference predicts better, ranked within each example or training batch"
     formula: ClassVar[str] = "loss_current - loss_reference"
+    assumes = "clean"
     paper: ClassVar[str] = "Rho-1, NeurIPS 2024, arXiv 2404.07965"
 
     scope: Scope = "example"

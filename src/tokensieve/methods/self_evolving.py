@@ -27,6 +27,7 @@ class SelfEvolving(TokenCleaning):
     name: ClassVar[str] = "self-evolving"
     summary: ClassVar[str] = "as token-cleaning, subset by subset, with the model in training as the reference"
     formula: ClassVar[str] = "loss_base - loss_reference(subset)"
+    assumes = "nothing"
     paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
     schedule: ClassVar[str] = "self-evolving"
 

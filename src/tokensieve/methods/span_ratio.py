@@ -37,6 +37,7 @@ class SpanRatio(Method):
     name: ClassVar[str] = "span-ratio"
     summary: ClassVar[str] = "tokens outside of spans that the pool explains better than clean rows do"
     formula: ClassVar[str] = "-log odds of noise given the answer's loss_reference - loss_pool - margin"
+    assumes = "clean"
 
     margin: float = 0.25
     switch: float = 0.01

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from tokensieve.containers import Bool, Float32, Int64, Needs, Statistics
+from tokensieve.containers import Float32, Int64, Needs, Statistics
 from tokensieve.methods._base import Corpus, WeightMethod, over
 from tokensieve.ops.cutoff import count_lower, count_upper, find_cutoff
 from tokensieve.ops.ragged import order_keys
@@ -76,11 +76,6 @@ class Talr(WeightMethod):
         loss = statistics.get("current", "loss")
         tau = self.tau or _median(loss[statistics.trainable])
         return np.maximum(np.exp(-loss / np.float32(tau)), np.float32(self.floor))
-
-    def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
-        """Return float32 ``[tokens]``: the score of kept tokens, 0 elsewhere."""
-        del progress
-        return np.where(kept, self.score(statistics), np.float32(0))
 
 
 def _losses(statistics: Statistics) -> Float32:

@@ -23,6 +23,7 @@ class TokenCleaning(FractionMethod):
     name: ClassVar[str] = "token-cleaning"
     summary: ClassVar[str] = "tokens that a reference model predicts better than the base"
     formula: ClassVar[str] = "loss_base - loss_reference"
+    assumes = "clean"
     paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
 
     @property

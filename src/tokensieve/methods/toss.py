@@ -30,6 +30,7 @@ class Toss(Method):
     name: ClassVar[str] = "toss"
     summary: ClassVar[str] = "tokens that a safety-degraded model does not predict better than a useful one"
     formula: ClassVar[str] = "loss_unsafe - loss_utility"
+    assumes = "harmful"
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
     differences: ClassVar[str] = "The paper drops 10 %, the authors' script 20 %; the default here is 10 %."
     divide_by: ClassVar[Literal["kept", "trainable"]] = "trainable"

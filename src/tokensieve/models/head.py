@@ -51,6 +51,10 @@ class Head:
         head.module, head.forward = whole, whole.forward
         return head
 
+    def whole_logits(self, hidden: Tensor) -> Tensor:
+        """Return the logits of the whole vocabulary, ``[rows, vocabulary]``, through which gradients flow."""
+        return self._finish(self.forward(hidden))
+
     def logits(self, hidden: Tensor, columns: slice, out: Tensor) -> Tensor:
         """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
         if type(self.module) is not nn.Linear:  # an adapter on the head: its own code must run

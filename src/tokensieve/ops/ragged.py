@@ -104,3 +104,13 @@ def segment_extremes(values: Float32, mask: Bool, cu_seqlens: Int64) -> tuple[Fl
             found[filled] = reduce.reduceat(np.where(mask, values, np.float32(neutral)), starts)
         extremes.append(np.repeat(np.where(np.isfinite(found), found, np.float32(0)), lengths))
     return extremes[0], extremes[1]
+
+
+def segment_means(values: Float32, mask: Bool, cu_seqlens: Int64) -> Float32:
+    """Return float32 ``[tokens]``: the mean of the masked values of each position's segment, summed in float64.
+
+    Segments without a masked position give 0.
+    """
+    sums = _reduce_segments(np.add, np.where(mask, values, np.float32(0)), cu_seqlens, np.float64)
+    means = sums / np.maximum(segment_counts(mask, cu_seqlens), 1)
+    return np.repeat(means.astype(np.float32), np.diff(cu_seqlens))

@@ -30,6 +30,7 @@ class _Reduced:
         top: float32 ``[n]``, the largest logit.
         total: float32 ``[n]``, the sum of ``exp(logit - top)``.
         weighted: float32 ``[n]``, the sum of ``exp(logit - top) * (logit - top)``; 0 where no statistic asks for it.
+        squared: float32 ``[n]``, the sum of ``exp(logit - top) ** 2``; 0 where no statistic asks for it.
         largest: float32 ``[n, k]``, the largest logits in descending order: as many as a statistic asks for, or all of
             a smaller vocabulary.
     """
@@ -38,6 +39,7 @@ class _Reduced:
     top: Tensor
     total: Tensor
     weighted: Tensor
+    squared: Tensor
     largest: Tensor
 
 
@@ -48,11 +50,13 @@ class _Statistic:
     Attributes:
         finish: the statistic, float32 ``[n]``.
         weighted: whether it reads `_Reduced.weighted`.
+        squared: whether it reads `_Reduced.squared`.
         largest: how many of `_Reduced.largest` it reads.
     """
 
     finish: Callable[[_Reduced], Tensor]
     weighted: bool = False
+    squared: bool = False
     largest: int = 0
 
 
@@ -66,12 +70,13 @@ def _entropy_of(logits: Tensor) -> Tensor:
 _STATISTICS = {
     "loss": _Statistic(lambda r: r.total.log() - (r.target - r.top)),
     "entropy": _Statistic(lambda r: r.total.log() - r.weighted / r.total, weighted=True),
+    "concentration": _Statistic(lambda r: r.squared / r.total.square(), squared=True),
     "top1": _Statistic(lambda r: (r.target >= r.top).float()),
     "entropy_top20": _Statistic(lambda r: _entropy_of(r.largest[:, :20]), largest=20),
 }
 
 LOGIT_STATISTICS = tuple(_STATISTICS)
-"""What one pass through the head yields: loss and entropies in nats, top1 as 0 or 1."""
+"""What one pass through the head yields: loss and entropies in nats, concentration in (0, 1], top1 as 0 or 1."""
 
 # Rows and vocabulary of a block: 8 MB of logits stay in a CPU's cache; a GPU wants large products (docs/log.md).
 _BLOCK = {"cpu": (1024, 2048), "cuda": (8192, 16384)}
@@ -103,8 +108,9 @@ def token_statistics(
 
     Returns:
         float32 ``[n]`` per name. ``loss`` is ``-log p(target)`` and ``entropy`` that of the predictive
-        distribution, both in nats; ``top1`` is 1 where no token is likelier than the target; ``entropy_top20`` is
-        the entropy of the 20 likeliest tokens, renormalised among themselves.
+        distribution, both in nats; ``concentration`` is the sum of its squared probabilities; ``top1`` is 1 where no
+        token is likelier than the target; ``entropy_top20`` is the entropy of the 20 likeliest tokens, renormalised
+        among themselves.
     """
     names = tuple(names)
     result = {name: torch.empty(len(targets), dtype=torch.float32, device=hidden.device) for name in names}
@@ -125,10 +131,11 @@ def _reduce(
 ) -> _Reduced:
     """Reduce the logits of some rows by one pass over the vocabulary, with a running maximum."""
     weigh = any(_STATISTICS[name].weighted for name in names)
+    square = any(_STATISTICS[name].squared for name in names)
     keep = max((_STATISTICS[name].largest for name in names), default=0)
     floor = torch.finfo(torch.float32).min
     top = torch.full((len(targets),), floor, device=hidden.device)
-    target, total, weighted = torch.zeros_like(top), torch.zeros_like(top), torch.zeros_like(top)
+    target, total, weighted, squared = (torch.zeros_like(top) for _ in range(4))
     largest = top.new_empty(len(targets), 0)
     for columns in blocks:
         width = columns.stop - columns.start
@@ -149,7 +156,9 @@ def _reduce(
             # 0 * -inf would be NaN where a head masks tokens with -inf
             here = probability.mul(block.clamp_(min=floor)).sum(dim=-1)
             weighted = scale * (weighted + shift * total) + here
-            total = scale * total + probability.sum(dim=-1)
         else:
-            total = scale * total + block.exp_().sum(dim=-1)
-    return _Reduced(target, top, total, weighted, largest)
+            probability = block.exp_()
+        total = scale * total + probability.sum(dim=-1)
+        if square:
+            squared = scale.square() * squared + probability.square_().sum(dim=-1)
+    return _Reduced(target, top, total, weighted, squared, largest)

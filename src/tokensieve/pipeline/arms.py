@@ -11,6 +11,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, TopCount, TopExamples, TopFraction
@@ -242,7 +243,16 @@ def _training_method(arm: Arm) -> Method | None:
     """Return what the trainer of an arm selects or weights with; None where the labels say everything.
 
     Where the weights are in the data already, it is `full`.
+
+    Raises:
+        TokensieveError: the method adds to the loss what no weights in the data say.
     """
     if not arm.selects_in_training:
         return None
+    if arm.method.anchor and not arm.online:
+        raise TokensieveError(
+            f"method '{arm.method.name}' holds what trains near the base, and models.current is a fixed model",
+            where="recipe: models.current",
+            hint="leave models.current out, or train with the method dft",
+        )
     return get_method("full") if arm.method.online and not arm.online else arm.method

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tokensieve.models.transformers_private import decoder
 from tokensieve.ops.logit_geometry import EXAMPLE_STATISTICS
 from tokensieve.ops.rules import TopExamples
 from tokensieve.train.accounting import Counts, LossAccumulator, Selected
+from tokensieve.train.anchor import Anchor
 from tokensieve.train.batches import Batch, ColumnCollator
 from tokensieve.train.checkpoints import (
     RECORD,
@@ -129,6 +131,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         self._history = MovingAverage(unwrapped, decay) if decay is not None else None
         self._saved_average: dict[str, Tensor] | None = None
         self._check()
+        self._anchor = Anchor(unwrapped, (models or {}).get("base")) if self.method.anchor else None
         self.carried = self._add_columns(models or {})
         self.data_collator: Any = ColumnCollator(self.data_collator, self.carried)
         self._example_statistics = self._make_example_statistics()
@@ -180,10 +183,17 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
             batch = Batch.of(inputs)
             frozen = self._frozen_values(batch, columns, model, inputs)
             unwrapped = self.accelerator.unwrap_model(model)
-            outputs, current = self._current.forward(model, unwrapped, arguments, batch)
+            with self._anchor.record() if self._anchor else nullcontext([]) as states:
+                outputs, current = self._current.forward(model, unwrapped, arguments, batch)
             statistics = batch.statistics({**frozen, **current}, self._turn_end_ids)
             weights, selected = self._weights(statistics, batch, columns, selected)
             log_probs = outputs.log_probs * batch.scatter(weights, outputs.log_probs)[:, 1:]
+            if self._anchor is not None:
+                places = torch.from_numpy(batch.places[selected.decided]).to(log_probs.device)
+                divergence = self._anchor.divergence(states[0], arguments, places)
+                added = torch.zeros(batch.shape, device=log_probs.device).flatten().index_put((places,), divergence)
+                # The loss is the negative of these.
+                log_probs = log_probs - self.method.anchor * added.view(batch.shape)[:, 1:]
             return dataclasses.replace(outputs, log_probs=log_probs)
 
         loss, balance, rest = self.weighted_loss(model, inputs, forward, return_outputs, num_items_in_batch)

@@ -130,6 +130,12 @@ def check_sharding(method: Method, fsdp_version: int | None, zero_stage: int | N
         TokensieveError: a moving average of weights that are flattened or scattered, or whole examples to be scored by
             a model whose weights no process has.
     """
+    if method.anchor and (fsdp_version is not None or zero_stage == 3):
+        raise TokensieveError(
+            f"method '{method.name}' compares with the base in every step, which sharded weights do not allow",
+            where=f"accelerate: {'fsdp_version' if fsdp_version is not None else 'zero_stage'}",
+            hint="train with data parallelism, or with the method dft",
+        )
     if method.history_decay is not None and (fsdp_version == 1 or zero_stage == 3):
         raise TokensieveError(
             "the moving average of the weights works with FSDP 2, not with FSDP 1 or DeepSpeed's ZeRO stage 3",
@@ -171,4 +177,4 @@ def readable_columns(method: Method) -> set[str]:
 def _packable(method: Method) -> bool:
     """Whether a method reads nothing but token statistics of the pass that trains."""
     own = all(role == "current" and source_of(name) == "logits" for role, name in method.needs)
-    return own and method.history_decay is None and not isinstance(method.rule, TopExamples)
+    return own and method.history_decay is None and not method.anchor and not isinstance(method.rule, TopExamples)

@@ -267,9 +267,12 @@ class Estimates:
         size, adapter = self._size(model), self._adapter(model, lora) or 0
         whole = any(source_of(spec.name) == "pass" for spec in specs)
         flops = 0.0
-        if any(of_a_pass(spec.name) for spec in specs):
+        if any(source_of(spec.name) in ("logits", "pass") for spec in specs):
             passed = measured_tokens(lengths, self._budget, whole)
             flops = forward_flops(size, passed, adapter) + (attention_statistic_flops(size, passed) if whole else 0)
+        if any(source_of(spec.name) == "answers" for spec in specs):
+            alone = Lengths(lengths.trainable, lengths.trainable, lengths.trainable)
+            flops += forward_flops(size, measured_tokens(alone, self._budget, True), adapter)
         for spec in specs:
             if not of_a_pass(spec.name):  # each id of the vocabulary is a sequence of its own
                 flops += blocks_flops(size, Passed(size.vocabulary, size.vocabulary, 0))

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from tokensieve.containers import StatisticSpec
-from tokensieve.measure.statistics import of_a_pass
+from tokensieve.measure.statistics import source_of
 from tokensieve.models.loading import pick_device, random_model
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import ModelSize
@@ -132,7 +132,7 @@ class TimedHere:
     ) -> float:
         """See `Rates`."""
         budget = self._inputs.plan.recipe.measure.batch_tokens(self._device.type)
-        of_passes = tuple(spec for spec in specs if of_a_pass(spec.name))
+        of_passes = tuple(spec for spec in specs if source_of(spec.name) in ("logits", "pass"))
         if not of_passes or self._too_large(model, size, budget, 2):
             return self._by_share.measuring(model, size, specs)
 

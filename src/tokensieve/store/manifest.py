@@ -18,6 +18,7 @@ from typing import Any, Self
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tokensieve import json_text
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
@@ -264,7 +265,7 @@ def check_store(store: Path) -> None:
 def _parse(path: Path, *_stat: int) -> Manifest:
     """Read a manifest; the arguments behind the path change when the file does."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json_text.parse(path.read_bytes())
         layout, given = value.get("layout"), value.pop("xxh3_128", None)
     except (ValueError, AttributeError) as error:
         raise _damaged(path) from error

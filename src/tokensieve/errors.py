@@ -45,19 +45,31 @@ _HINTS = {
     errno.EACCES: "give another output and store, or change who may read and write there",
     errno.EPERM: "give another output and store, or change who may read and write there",
     errno.EROFS: "give an output and a store that can be written to",
+    errno.ENAMETOOLONG: "give a shorter name: most file systems take 255 bytes",
+    errno.ELOOP: "a link leads to itself: remove it, or give the path of the file itself",
     errno.EIO: f"the disk or its connection fails; copy what is there, and {_AGAIN}",
     errno.ENOENT: f"it was there before: restore it, or {_AGAIN}",
 }
+_UNUSABLE: tuple[tuple[type[Exception], str, str, str], ...] = (
+    (RecursionError, "", "the input is nested too deep", "write it flatter"),
+    (ValueError, "null byte", "a path holds a null byte", "give a path of this machine"),
+    (RuntimeError, "home directory", "a path starts with ~ and the name of no user of this machine", "write it out"),
+    (UnicodeEncodeError, "surrogates", "a text holds half of a surrogate pair, which is no character", "replace it"),
+)
+"""What Python refuses wherever the input gets to: the kind of error, what it says, and an error for the user."""
 # Rust and C++ libraries tell the number of the system's error in their message alone.
 _NUMBER = re.compile(r"\b(?:Os \{ code: |errno |os error )(\d+)")
 
 
 def refused_by_system(error: Exception) -> TokensieveError | None:
-    """Return what the operating system refused as an error for the user; None where it is another kind of error.
+    """Return what the system or Python refused as an error for the user; None where it is another kind of error.
 
     Args:
         error: an ``OSError``, or the error of a library that wraps one, such as that of safetensors or PyTorch.
     """
+    for kind, sign, what, hint in _UNUSABLE:
+        if isinstance(error, kind) and sign in str(error):
+            return TokensieveError(what, hint=hint)
     number = error.errno if isinstance(error, OSError) else None
     if number is None and (found := _NUMBER.search(str(error))):
         number = int(found[1])

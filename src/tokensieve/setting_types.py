@@ -11,11 +11,15 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, with_config
 
+from tokensieve.errors import TokensieveError
 from tokensieve.outputs import output_place
 from tokensieve.places import is_url, told
 
 known_keys_only = with_config(ConfigDict(extra="forbid"))
 """Decorates a dataclass of settings: a key that it does not have is an error."""
+
+
+_LONGEST_NAME = 255
 
 
 class _Bare:
@@ -48,13 +52,28 @@ def absolute(source: str) -> str:
     """Return an absolute path where something is there or a glob could be; a URL or a Hub id stays as it is."""
     if is_url(source):
         return source
-    path = os.path.expanduser(source)
+    path = str(_expanded(source))
     return str(Path(path).absolute()) if os.path.exists(path) or glob.has_magic(source) else source
 
 
 def _folder(folder: str) -> str:
     """Return an absolute path, or the plain form of the URL of a folder in an object store."""
-    return told(output_place(os.path.expanduser(folder)).absolute())
+    return told(output_place(folder if is_url(folder) else str(_expanded(folder))).absolute())
+
+
+def _expanded(given: str) -> Path:
+    path = os.path.expanduser(given)
+    longest = max((len(os.fsencode(part)) for part in path.split("/")), default=0) if _is_text(path) else 0
+    if path.startswith("~") or not longest or longest > _LONGEST_NAME:
+        fault = "starts with the name of no user of this machine" if path.startswith("~") else "can name no file"
+        raise TokensieveError(
+            f"{given!r:.60} {fault}", hint=f"a name is at most {_LONGEST_NAME} bytes of text; write ~ out"
+        )
+    return Path(path)
+
+
+def _is_text(path: str) -> bool:
+    return "\0" not in path and not any("\ud800" <= char <= "\udfff" for char in path)
 
 
 one_or_more = BeforeValidator(_listed)

@@ -17,6 +17,10 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from tokensieve.errors import TokensieveError
 
+_OPEN = 0
+_MOST_VALUES = 1_000_000
+_PLAIN = "write plain values: texts in quotes, and without aliases"
+
 Lines = dict[tuple[str, ...], int]
 """The line, from 1, of each key, by the keys that lead to it."""
 
@@ -34,7 +38,9 @@ def read_with_lines(path: Path) -> tuple[Any, Lines]:
     """Return the values of a file, and the line of each key; errors as for `read`."""
     try:
         text = path.read_text(encoding="utf-8")
-        return _yaml().load(text), dict(_key_lines(_yaml().compose(text), ()))
+        return _load(text), dict(_key_lines(_yaml().compose(text), ()))
+    except _UnreadableError as error:
+        raise TokensieveError(f"not YAML: {error}", where=str(path), hint=_PLAIN) from error
     except (OSError, UnicodeDecodeError) as error:
         raise TokensieveError(f"cannot be read: {error}", where=str(path), hint="text must be UTF-8") from error
     except YAMLError as error:
@@ -55,7 +61,7 @@ def parse_value(text: str) -> Any:
         ValueError: text that is not YAML.
     """
     try:
-        return _yaml().load(text)
+        return _load(text)
     except YAMLError as error:
         raise ValueError(str(error)) from error
 
@@ -65,6 +71,40 @@ def dump(values: Any) -> str:
     written = io.StringIO()
     _yaml().dump(values, written)
     return written.getvalue()
+
+
+class _UnreadableError(ValueError):
+    """What the parser cannot make values of."""
+
+
+def _load(text: str) -> Any:
+    try:
+        _size(_yaml().compose(text), {})
+        return _yaml().load(text)
+    except RecursionError as error:
+        raise _UnreadableError("lists and mappings are nested too deep") from error
+    except _UnreadableError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:  # such as a date in month 13
+        raise _UnreadableError(f"a value is not of the type that it looks like: {error}") from error
+
+
+def _size(node: Any, known: dict[int, int]) -> int:
+    """Return how many values a node stands for, aliases spelled out.
+
+    Raises:
+        _UnreadableError: an alias within what it stands for, or aliases that multiply.
+    """
+    if id(node) not in known:
+        known[id(node)] = _OPEN
+        inner = getattr(node, "value", ())
+        items = (item for pair in inner for item in pair) if isinstance(node, MappingNode) else inner
+        known[id(node)] = 1 + sum(_size(item, known) for item in items) if not isinstance(inner, str) else 1
+    if known[id(node)] == _OPEN:
+        raise _UnreadableError("an alias stands within what it stands for")
+    if known[id(node)] > _MOST_VALUES:
+        raise _UnreadableError(f"aliases make more than {_MOST_VALUES:,} values of it")
+    return known[id(node)]
 
 
 class _Representer(SafeRepresenter):

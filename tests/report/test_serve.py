@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.html.serve import make_server
+from tokensieve.report.html.serve import Site, make_server
 from tokensieve.runs.view import load_run
 
 
@@ -106,3 +107,78 @@ def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
         served.send_signal(signal.SIGINT)
         _, errors = served.communicate()
     assert (served.returncode, errors) == (0, "")
+
+
+@pytest.fixture
+def start(monkeypatch):
+    """Return a function that serves a run, with a short patience for idle clients."""
+    from tokensieve.report.html import serve
+
+    monkeypatch.setattr(serve, "_IDLE_SECONDS", 0.3)
+    servers = []
+
+    def begin(folder):
+        server = make_server(load_run(folder), "127.0.0.1", 0)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return server
+
+    yield begin
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_client_that_says_nothing_is_let_go(start, demo_source):
+    server = start(demo_source.folder)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as idle:
+        idle.sendall(b"GET / HT")
+        assert idle.recv(10) == b""
+
+
+def test_the_page_does_not_wait_for_a_search(get, server, monkeypatch):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        begun.set()
+        go_on.wait(30)
+        return iter(())
+
+    monkeypatch.setattr(Site, "_texts", slow)
+    search = threading.Thread(target=get, args=("/search?q=zzz",))
+    search.start()
+    try:
+        assert begun.wait(10)
+        assert get("/blocks/1")[0] == 200
+        assert get("/")[0] == 200
+    finally:
+        go_on.set()
+        search.join()
+
+
+def test_a_shard_that_was_removed_is_an_error_page(start, demo):
+    server = start(demo.folder)
+    view = load_run(demo.folder)
+    for shard in view.store.folder.rglob("*.arrow"):
+        shard.unlink()
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", "/blocks/0")
+    response = connection.getresponse()
+    assert response.status == 500
+    assert b"error: a file is missing" in response.read()
+    connection.close()
+
+
+def test_the_headers_let_a_browser_do_nothing_else(server):
+    for path, wanted in (
+        ("/", "script-src 'sha256-"),
+        ("/search?q=a", "default-src 'none'"),
+        ("/blocks/0", "default-"),
+    ):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+        connection.request("GET", path)
+        policy = connection.getresponse().headers["Content-Security-Policy"]
+        assert wanted in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        connection.close()

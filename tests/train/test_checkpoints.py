@@ -163,3 +163,13 @@ def test_a_checkpoint_that_is_written_over_loses_its_record_first(base, tokenize
     with pytest.raises(KeyboardInterrupt):
         again.train()
     assert last_complete(tmp_path) is None
+
+
+@pytest.mark.parametrize("rate", [1e38, 1e30])
+def test_a_training_that_diverges_is_an_error_and_leaves_no_checkpoint(base, tokenizer, rows, tmp_path, rate):
+    arguments = {**SAVING, "learning_rate": rate, "max_grad_norm": 0.0, "warmup_steps": 0, "max_steps": 4}
+    settings = TrainSettings(lora=None, arguments=arguments)
+    setup = TrainingSetup(base, tokenizer, settings, 64, 0, CPU)
+    with pytest.raises(TokensieveError, match=r"(?s)the training diverged: .*train.learning_rate"):
+        train(setup, [rows], tmp_path / "model", on_step=lambda *_: None)
+    assert [path for path in tmp_path.iterdir() if not path.name.startswith(".")] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -97,6 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     called = next((command for command in COMMANDS if arguments[:1] == [name_of(command)]), None)
     if called is not None:
         arguments[1:] = positionals_first(called, arguments[1:])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show must not end the command
+            stream.reconfigure(errors="backslashreplace")
     show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
         app.cli(prog="tokensieve", description=_USAGE, args=arguments or ["--help"], config=())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -19,8 +20,9 @@ Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
 
 
 def print_json(value: Any) -> None:
-    """Print a value as indented JSON."""
-    print(told(json.dumps(value, indent=2, ensure_ascii=False)))
+    """Print a value as indented JSON, with escapes where the terminal shows ASCII alone."""
+    ascii_alone = not sys.stdout.encoding.lower().startswith("utf")
+    print(told(json.dumps(value, indent=2, ensure_ascii=ascii_alone)))
 
 
 def positionals_first(command: Callable[..., None], arguments: Sequence[str]) -> list[str]:

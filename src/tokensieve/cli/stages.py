@@ -277,7 +277,7 @@ def given_recipe(arguments: Sequence[str]) -> Recipe:
         TokensieveError: two recipes, or one that cannot be read.
     """
     # A folder may be named after an override, such as runs/lr=0.1.
-    recipes = [argument for argument in arguments if "=" not in argument or Path(argument).is_file()]
+    recipes = [argument for argument in arguments if "=" not in argument or os.path.isfile(argument)]
     overrides = [argument for argument in arguments if argument not in recipes]
     if len(recipes) > 1:
         raise TokensieveError(

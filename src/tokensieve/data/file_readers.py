@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tokensieve import json_text
 from tokensieve.errors import TokensieveError
 from tokensieve.store.remote import open_file, open_stream, size_of
 
@@ -73,18 +73,12 @@ def _line_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
                 continue
             where = f"{path}:{line_number}"
             try:
-                value = json.loads(line)
-            except json.JSONDecodeError as error:
-                on_error(
-                    BadRowError(
-                        f"not JSON: {error.msg} (column {error.colno})",
-                        where=where,
-                        hint="one JSON object per line",
-                        row=line,
-                    )
-                )
+                value = json_text.parse(line)
+            except json_text.JsonError as error:
+                told = BadRowError(_not_json(error), where=where, hint="one JSON object per line", row=line)
+                on_error(told)
                 continue
-            yield from _object(value, where, on_error)
+            yield from _object(value, where, on_error, json_text.may_hold_half_characters(line))
 
 
 def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -95,36 +89,50 @@ def _json_rows(path: Path, on_error: OnError) -> Iterator[tuple[str, dict[str, A
     with _open_text(path) as handle:
         text = handle.read()
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and (text.lstrip().startswith("{") or format_of(path) != ".json"):
+        value = json_text.parse(text)
+    except json_text.JsonError as error:
+        if error.what == "Extra data" and (text.lstrip().startswith("{") or format_of(path) != ".json"):
             yield from _line_rows(path, on_error)
             return
         raise TokensieveError(
-            f"not JSON: {error.msg} (column {error.colno})",
-            where=f"{path}:{error.lineno}",
+            _not_json(error),
+            where=f"{path}:{error.line}" if error.line else str(path),
             hint="an array of objects; a file with one object a line is named .jsonl",
         ) from error
+    doubtful = json_text.may_hold_half_characters(text)
     if isinstance(value, dict) and _is_list_of_objects(rows := value.get("data")):
         value = rows
     if isinstance(value, dict) and value and all(isinstance(row, dict) for row in value.values()):
         for key, row in value.items():
-            yield f"{path} key '{key}'", row
+            yield from _object(row, f"{path} key {key!r}", on_error, doubtful)
     elif isinstance(value, dict):
-        yield f"{path}:1", value
+        yield from _object(value, f"{path}:1", on_error, doubtful)
     elif isinstance(value, list):
         for number, row in enumerate(value):
-            yield from _object(row, f"{path} row {number}", on_error)
+            yield from _object(row, f"{path} row {number}", on_error, doubtful)
     else:
         raise TokensieveError(f"a JSON {type(value).__name__}, not rows", where=str(path), hint="an array of objects")
+
+
+def _not_json(error: json_text.JsonError) -> str:
+    return f"not JSON: {error.what}" + (f" (column {error.column})" if error.column else "")
 
 
 def _is_list_of_objects(value: Any) -> bool:
     return isinstance(value, list) and any(isinstance(item, dict) for item in value)
 
 
-def _object(value: Any, where: str, on_error: OnError) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(value, dict):
+def _object(value: Any, where: str, on_error: OnError, doubtful: bool) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(value, dict) and doubtful and json_text.holds_half_characters(value):
+        on_error(
+            BadRowError(
+                "a text or key has half of a surrogate pair, which is no character",
+                where=where,
+                hint="replace lone surrogates, as with text.encode(errors='replace').decode()",
+                row=value,
+            )
+        )
+    elif isinstance(value, dict):
         yield where, value
     else:
         on_error(

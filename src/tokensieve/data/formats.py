@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tokensieve import json_text
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data import columns
 from tokensieve.data.forms import Form
@@ -257,10 +257,10 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
     tools = row.get("tools") or None
     if isinstance(tools, str):
         try:
-            tools = json.loads(tools)
-        except json.JSONDecodeError as error:
+            tools = json_text.parse(tools)
+        except json_text.JsonError as error:
             raise TokensieveError(
-                f"'tools' is not JSON: {error.msg}", hint="a JSON list of schemas, one a function"
+                f"'tools' is not JSON: {error.what}", hint="a JSON list of schemas, one a function"
             ) from error
     if tools and not isinstance(tools, list):
         raise TokensieveError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokensieve import json_text
 from tokensieve.errors import TokensieveError
 
 MARKED = "marked"
@@ -54,9 +54,9 @@ def read_spans(given: Any, answer: str | Sequence[int]) -> tuple[MarkedSpan, ...
     """
     if isinstance(given, str):
         try:
-            given = json.loads(given)
-        except json.JSONDecodeError as error:
-            raise TokensieveError(f"'spans' is not JSON: {error.msg}", hint=_EXAMPLE) from error
+            given = json_text.parse(given)
+        except json_text.JsonError as error:
+            raise TokensieveError(f"'spans' is not JSON: {error.what}", hint=_EXAMPLE) from error
     if not isinstance(given, list | tuple):
         raise TokensieveError(f"'spans' must be a list of spans, not {given!r:.60}", hint=_EXAMPLE)
     joined: list[MarkedSpan] = []

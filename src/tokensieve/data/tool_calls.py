@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from tokensieve import json_text
 from tokensieve.errors import TokensieveError
 
 Messages = list[dict[str, Any]]
@@ -114,9 +115,9 @@ def _parsed(value: Any, what: str) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
+        return json_text.parse(value)
+    except json_text.JsonError as error:
         raise TokensieveError(
-            f"{what} is not JSON: {error.msg} at character {error.pos} of {value!r:.80}",
+            f"{what} is not JSON: {error.what} at character {error.column} of {value!r:.80}",
             hint=f"JSON text, such as {_CALL}",
         ) from error

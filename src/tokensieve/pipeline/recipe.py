@@ -336,7 +336,8 @@ def _written_key(error: Mapping[str, Any], values: Any) -> tuple[str, ...]:
         if is_there:
             key.append(str(part))
             values = values[part]
-    return (*key, str(error["loc"][-1])) if error["type"] == "missing" else tuple(key)
+    # A key that is no text is not in the place where pydantic says that it is.
+    return (*key, str(error["loc"][-1])) if error["type"] == "missing" or not key else tuple(key)
 
 
 def _settings_at(hint: Any, loc: Sequence[Any]) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from tokensieve import yaml12
 from tokensieve.errors import TokensieveError
+from tokensieve.pipeline.secrets import mentions_secret, refuse_secrets
 from tokensieve.setting_types import BARE
 
 
@@ -17,7 +19,8 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]
         Its values, and ``file:line`` of each key.
 
     Raises:
-        TokensieveError: no such file, text that is not YAML, a key that is given twice, or YAML that is not a mapping.
+        TokensieveError: no such file, text that is not YAML, a key that is given twice, YAML that is not a mapping, or
+            a secret.
     """
     if not path.is_file():
         raise TokensieveError("no such recipe", where=str(path), hint="tokensieve run RECIPE.yaml")
@@ -28,6 +31,7 @@ def read_recipe(path: Path) -> tuple[dict[str, Any], dict[tuple[str, ...], str]]
             where=str(path),
             hint="write keys with values, such as `output: runs/mine`; `tokensieve recipes` lists some to start from",
         )
+    refuse_secrets(values, str(path))
     return values or {}, {key: f"{path}:{line}" for key, line in lines.items()}
 
 
@@ -35,22 +39,25 @@ def override_key(values: dict[str, Any], override: str) -> dict[str, Any]:
     """Return the values with one changed as ``key.path=value`` says, the value in YAML.
 
     Raises:
-        TokensieveError: an override of another form, a value that is not YAML, or an item that a list does not have.
+        TokensieveError: an override of another form, a value that is not YAML, a secret, or an item that a list does
+            not have.
     """
     name, equals, text = override.partition("=")
     if not equals or not name:
         raise TokensieveError(
             f"'{override}' is not key=value", where="command line", hint="such as method.fraction=0.5"
         )
+    key = name.split(".")
     try:
         value = yaml12.parse_value(text)
     except ValueError as error:
         raise TokensieveError(
-            f"the value of '{name}' is not YAML: {text}",
+            f"the value of '{name}' is not YAML{'' if mentions_secret(override) else f': {text}'}",
             where="command line",
             hint="close its brackets and quotes, and quote it for the shell",
         ) from error
-    return _with_key(values, name.split("."), value, name)
+    refuse_secrets(functools.reduce(lambda inner, part: {part: inner}, reversed(key), value), "command line")
+    return _with_key(values, key, value, name)
 
 
 def _with_key(values: Any, key: list[str], value: Any, name: str) -> Any:

@@ -23,12 +23,15 @@ An arm whose method is `imported` is not in the recipe.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tokensieve import yaml12
+from pydantic import TypeAdapter, ValidationError
+
+from tokensieve import json_text, yaml12
 from tokensieve.errors import TokensieveError
 from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
@@ -37,6 +40,8 @@ from tokensieve.train.record import read_record
 
 _RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
 """What every recipe that a run writes has."""
+_FOLDER_NAME = re.compile(r"(?!\.{0,2}$)[^/\\\x00-\x1f]{1,255}")
+"""One part of a path, which cannot lead out of the folder that it stands in."""
 _AGAIN = "run the recipe of the run again: finished work is kept"
 
 
@@ -183,7 +188,7 @@ class ArmFolder:
         if not is_there(path):
             return None
         try:
-            rows = [json.loads(line) for line in fetched(path).read_text("utf-8").splitlines()]
+            rows = [json_text.parse(line) for line in fetched(path).read_text("utf-8").splitlines()]
         except ValueError as error:
             raise TokensieveError(f"not JSON lines: {error}", where=str(path), hint=self.evaluate_again) from error
         if not all(isinstance(row, dict) for row in rows):
@@ -289,17 +294,26 @@ class RunFolder:
         """Read ``run.json``.
 
         Raises:
-            TokensieveError: this folder holds no run, or a field is missing.
+            TokensieveError: this folder holds no run, a field is missing or of another type, or the name of an arm
+                could lead out of the folder.
         """
         found = read_object(self.state_file, "this folder holds no run", "give the folder of a run, such as runs/a")
         try:
-            state = RunState(**{one.name: found[one.name] for one in fields(RunState) if one.name in found})
-        except (TypeError, ValueError) as error:
+            state = TypeAdapter(RunState).validate_python(found)
+        except ValidationError as error:
+            first = error.errors()[0]
             raise TokensieveError(
-                f"a field is missing or garbled: {error}",
+                f"a field is missing or garbled: {'.'.join(map(str, first['loc']))}: {first['msg']}",
                 where=str(self.state_file),
                 hint=f"run `tokensieve run {self.recipe_file}` again",
             ) from error
+        for name in (*state.arms, state.method):
+            if not _FOLDER_NAME.fullmatch(name):
+                raise TokensieveError(
+                    f"'{name:.60}' is no name of an arm, and no run wrote it",
+                    where=str(self.state_file),
+                    hint="do not use a run folder from somebody whom you do not trust",
+                )
         return state
 
     def write_state(self, state: RunState) -> None:

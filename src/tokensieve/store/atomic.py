@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from tokensieve import json_text
 from tokensieve.errors import TokensieveError
 from tokensieve.places import remote_of, told
 from tokensieve.store import mirror
@@ -176,7 +177,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    return json.loads(mirror.fetched(path).read_text(encoding="utf-8"))
+    return json_text.parse(mirror.fetched(path).read_text(encoding="utf-8"))
 
 
 def read_object(path: Path, missing: str, hint: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing import Any, Self
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tokensieve import json_text
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
@@ -288,7 +289,7 @@ def check_store(store: Path) -> None:
 def _parse(path: Path, *_stat: int) -> Manifest:
     """Read a manifest; the arguments behind the path change when the file does."""
     try:
-        value = json.loads(path.read_bytes(), object_hook=_record_where_it_is_one)
+        value = json_text.parse(path.read_bytes(), _record_where_it_is_one)
         layout, given, files = value.get("layout"), value.pop("xxh3_128", None), value.pop("files", None)
     except (ValueError, AttributeError) as error:
         raise _damaged(path) from error

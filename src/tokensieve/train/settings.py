@@ -33,6 +33,10 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "num_train_epochs": (lambda value: value > 0, "above 0 and finite"),
     "per_device_train_batch_size": (lambda value: value >= 1, "at least 1"),
     "gradient_accumulation_steps": (lambda value: value >= 1, "at least 1"),
+    "adam_beta1": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "adam_beta2": (lambda value: 0 <= value < 1, "at least 0 and below 1"),
+    "label_smoothing_factor": (lambda value: 0 <= value <= 1, "from 0 to 1"),
+    "save_steps": (lambda value: value > 0, "above 0"),
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for num_train_epochs"),
 }
 _EVALUATED = "the trainer is given no data to evaluate on", "leave it out; evaluate.held_out measures trained models"
@@ -182,13 +186,14 @@ def check_arguments(arguments: dict[str, Any], section: str) -> None:
 
 def _check_ranges(arguments: Mapping[str, Any], section: str) -> None:
     """Refuse numbers that would train nothing, or something else than they say."""
-    for name, (holds, bounds) in _RANGES.items():
-        value = arguments.get(name)
-        if isinstance(value, int | float) and not (holds(value) and math.isfinite(value)):
+    for name, value in arguments.items():
+        holds, bounds = _RANGES.get(name, (math.isfinite, "finite"))
+        if isinstance(value, int | float) and not (math.isfinite(value) and holds(value)):
+            default = DEFAULT_ARGUMENTS.get(name)
             raise TokensieveError(
                 f"{section}.{name} is {value}, it must be {bounds}",
                 where=f"recipe: {section}.{name}",
-                hint=f"{name}: {DEFAULT_ARGUMENTS.get(name, -1)}",
+                hint="leave it out for its default" if default is None else f"{name}: {default}",
             )
 
 

@@ -7,6 +7,7 @@ labels in all accumulated batches, so accumulation does not change it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def train(
         The fine-tuned model.
 
     Raises:
-        TokensieveError: an adapter that fits no layer of the model.
+        TokensieveError: as for `fit`.
     """
     checkpoints = checkpoints_of(output)
     model = load_model(setup.base, setup.device).requires_grad_(True)
@@ -145,7 +146,8 @@ def fit(
         processes: as for `train`.
 
     Raises:
-        TokensieveError: an adapter that fits no layer of the model.
+        TokensieveError: an adapter that fits no layer of the model, or a training that diverged: the checkpoints are
+            then removed.
     """
     from tokensieve.train.checkpoints import last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
@@ -157,6 +159,7 @@ def fit(
         remove_broken(checkpoints, unrecorded=True)
     last = processes.agree(last_complete(checkpoints))
     result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    _check_finite(float(result.training_loss), trainer.model, checkpoints)
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
@@ -165,6 +168,25 @@ def fit(
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
     return Fitted(model, record, float(result.training_loss), weights)
+
+
+def _check_finite(loss: float, model: Any, checkpoints: Path) -> None:
+    """Refuse a training that diverged, and remove its checkpoints: they would go on from what is no number.
+
+    Raises:
+        TokensieveError: the mean loss, or a weight of the model that was trained, is NaN or infinite.
+    """
+    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+    bad = next((name for name, weight in trained if not bool(weight.detach().isfinite().all())), None)
+    if math.isfinite(loss) and bad is None:
+        return
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    what = f"the mean training loss is {loss}" if bad is None else f"the weight {bad} has NaN or infinite values"
+    raise TokensieveError(
+        f"the training diverged: {what}",
+        where="recipe: train",
+        hint="lower train.learning_rate, set train.max_grad_norm, or train in bf16 in place of fp16; no model was kept",
+    )
 
 
 def make_trainer(

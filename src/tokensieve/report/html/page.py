@@ -63,8 +63,6 @@ class Report:
         view = self.view
         found = payload(view, self.levels, self.summary, self.numbers, [len(block) for block in self.blocks])
         packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        scripts = [_vendored(name) for name in _VENDORED] + [_own_script()]
-        style = _asset("page.css") + _level_rules()
         selection = view.row(view.method).selection
         return (
             _environment()
@@ -78,11 +76,15 @@ class Report:
                 table=result_table(view),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
-                style=style,
-                scripts=scripts,
-                policy=_policy(style, scripts, "'self'" if remote else "'none'"),
+                style=_style(),
+                scripts=_scripts(),
+                policy=self.policy(remote=remote),
             )
         )
+
+    def policy(self, *, remote: bool) -> str:
+        """Return the content security policy of the page; it may ask where it came from for examples if ``remote``."""
+        return _policy(_style(), _scripts(), "'self'" if remote else "'none'")
 
 
 def write_page(view: RunView, path: str | Path, examples: int) -> None:
@@ -98,6 +100,14 @@ def write_page(view: RunView, path: str | Path, examples: int) -> None:
     """
     check_range("examples", examples, 0, math.inf, whole=True)
     write_text(output_place(path), Report(view, examples).render())
+
+
+def _style() -> str:
+    return _asset("page.css") + _level_rules()
+
+
+def _scripts() -> list[str]:
+    return [_vendored(name) for name in _VENDORED] + [_own_script()]
 
 
 def _policy(style: str, scripts: Sequence[str], connect: str) -> str:

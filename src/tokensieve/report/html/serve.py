@@ -26,6 +26,9 @@ from tokensieve.runs.view import RunView
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BLOCKS_KEPT = 32
+_IDLE_SECONDS = 30
+_BROKEN = HTTPStatus.INTERNAL_SERVER_ERROR
+_NOTHING = "default-src 'none'; frame-ancestors 'none'"
 _MOST_FOUND = 10_000
 
 
@@ -39,7 +42,9 @@ class Site:
     def __init__(self, view: RunView) -> None:
         self._report = Report(view, None)
         self.page = self._report.render(remote=True).encode()
+        self.policy = f"{self._report.policy(remote=True)}; frame-ancestors 'none'"
         self._lock = Lock()  # the packer caches a shard, and requests run concurrently
+        self._searching = Lock()  # one search at a time; who wants the page or a block does not wait for it
         self._block = lru_cache(_BLOCKS_KEPT)(lambda number: self._report.packer.block(self._report.blocks[number]))
 
     def block(self, number: int) -> bytes | None:
@@ -52,7 +57,7 @@ class Site:
     def search(self, query: str) -> list[int]:
         """Return the places of the first `_MOST_FOUND` examples whose text contains the query."""
         wanted = plain_text(query)
-        with self._lock:
+        with self._searching:
             return [place for place, text in self._texts() if wanted in text][:_MOST_FOUND]
 
     def _texts(self) -> Iterator[tuple[int, str]]:
@@ -104,6 +109,7 @@ def _names(host: str) -> frozenset[str] | None:
 
 def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _IDLE_SECONDS  # of a read or write on the connection: who is silent gets no thread for good
         server_version = "tokensieve"
         sys_version = ""
 
@@ -115,18 +121,24 @@ def _handler(site: Site, names: frozenset[str] | None) -> type[BaseHTTPRequestHa
             url = urlsplit(self.path)
             for pattern, answer in _ROUTES:
                 if match := re.fullmatch(pattern, url.path):
-                    found = answer(site, match.groups(), parse_qs(url.query))
+                    try:
+                        found = answer(site, match.groups(), parse_qs(url.query))
+                    except (TokensieveError, OSError) as error:  # such as a shard that was removed since
+                        self._send("text/plain; charset=utf-8", f"error: {error}\n".encode("utf-8", "replace"), _BROKEN)
+                        return
                     if found is not None:
                         self._send(*found)
                         return
             self.send_error(HTTPStatus.NOT_FOUND)
 
-        def _send(self, kind: str, content: bytes) -> None:
-            self.send_response(HTTPStatus.OK)
+        def _send(self, kind: str, content: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
+            self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
             self.send_header("X-Content-Type-Options", "nosniff")
             self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+            self.send_header("Content-Security-Policy", site.policy if kind.startswith("text/html") else _NOTHING)
+            self.send_header("Referrer-Policy", "no-referrer")
             with contextlib.suppress(ConnectionError):  # the client has disconnected
                 self.end_headers()
                 self.wfile.write(content)

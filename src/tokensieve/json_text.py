@@ -1,0 +1,60 @@
+"""JSON of others as values: whatever is wrong with a text is one kind of error."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+# Half of a surrogate pair, where the other half does not stand beside it.
+_HALF = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+
+
+class JsonError(ValueError):
+    """A text that is not JSON, or JSON that cannot be held.
+
+    Attributes:
+        what: what is wrong, without the place.
+        line: from 1; 0 where the parser does not say.
+        column: from 1; 0 likewise.
+    """
+
+    def __init__(self, what: str, line: int = 0, column: int = 0) -> None:
+        self.what, self.line, self.column = what, line, column
+        super().__init__(f"{what} (line {line}, column {column})" if line else what)
+
+
+def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Return the value of a JSON text; ``object_hook`` as for `json.loads`.
+
+    Raises:
+        JsonError: a text that is not JSON or not UTF-8, a number of more digits than Python reads, or lists and
+            objects nested deeper than Python reads.
+    """
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except json.JSONDecodeError as error:
+        raise JsonError(error.msg, error.lineno, error.colno) from error
+    except RecursionError as error:
+        raise JsonError("lists and objects are nested too deep") from error
+    except UnicodeDecodeError as error:
+        raise JsonError(f"the text is not UTF-8: {error}") from error
+    except ValueError as error:  # int() reads 4,300 digits, since more would take it quadratic time
+        raise JsonError("a number has too many digits") from error
+
+
+def may_hold_half_characters(text: str) -> bool:
+    """Whether a JSON text has what looks like a lone surrogate: a fast check, which escaped backslashes can deceive."""
+    return _HALF.search(text) is not None
+
+
+def holds_half_characters(value: Any) -> bool:
+    """Whether a text in a JSON value, or a key, has a lone surrogate, which UTF-8 cannot say."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

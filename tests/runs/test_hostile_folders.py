@@ -1,0 +1,40 @@
+"""Run folders that somebody else made: names that lead out of the folder, fields of other types, links."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tokensieve.errors import TokensieveError
+from tokensieve.runs.folder import RunFolder
+
+ALLOWED = {"name": ["x"], "examples": ["x"], "method": ["x"], "seeds": [[1]]}
+STATE = {"name": "run", "examples": "../x", "statistics": {}, "arms": ["full"], "method": "loss"}
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc", "..", ".", "", "a/b", "a\\b", "a\0b", "x" * 256, "a\nb"])
+@pytest.mark.parametrize("field", ["arms", "method"])
+def test_an_arm_whose_name_leads_out_of_the_folder_is_refused(tmp_path, name, field):
+    given = {**STATE, field: [name] if field == "arms" else name}
+    (tmp_path / "run.json").write_text(json.dumps(given))
+    with pytest.raises(TokensieveError, match="is no name of an arm, and no run wrote it"):
+        RunFolder(tmp_path).state()
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": []}, 1e999])
+@pytest.mark.parametrize("field", [*STATE, "seconds", "tokens", "versions", "seeds", "warnings"])
+def test_a_field_of_another_type_is_one_error_or_none(tmp_path, field, value):
+    (tmp_path / "run.json").write_text(json.dumps({**STATE, field: value}))
+    if value not in ALLOWED.get(field, []):
+        with pytest.raises(TokensieveError, match=r"a field is missing or garbled|is no name of an arm") as refused:
+            RunFolder(tmp_path).state()
+        assert refused.value.where == str(tmp_path / "run.json")
+    else:
+        assert getattr(RunFolder(tmp_path).state(), field) == value
+
+
+def test_what_a_run_writes_is_read_back(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({**STATE, "seconds": {"measure": 1.5}, "seeds": [3, 4]}))
+    state = RunFolder(tmp_path).state()
+    assert (state.name, list(state.seeds), dict(state.seconds)) == ("run", [3, 4], {"measure": 1.5})

@@ -52,16 +52,16 @@ def absolute(source: str) -> str:
     """Return an absolute path where something is there or a glob could be; a URL or a Hub id stays as it is."""
     if is_url(source):
         return source
-    path = str(_expanded(source))
+    path = _expanded(source)
     return str(Path(path).absolute()) if os.path.exists(path) or glob.has_magic(source) else source
 
 
 def _folder(folder: str) -> str:
     """Return an absolute path, or the plain form of the URL of a folder in an object store."""
-    return told(output_place(folder if is_url(folder) else str(_expanded(folder))).absolute())
+    return told(output_place(_expanded(folder)).absolute())
 
 
-def _expanded(given: str) -> Path:
+def _expanded(given: str) -> str:
     path = os.path.expanduser(given)
     longest = max((len(os.fsencode(part)) for part in path.split("/")), default=0) if _is_text(path) else 0
     if path.startswith("~") or not longest or longest > _LONGEST_NAME:
@@ -69,7 +69,7 @@ def _expanded(given: str) -> Path:
         raise TokensieveError(
             f"{given!r:.60} {fault}", hint=f"a name is at most {_LONGEST_NAME} bytes of text; write ~ out"
         )
-    return Path(path)
+    return path
 
 
 def _is_text(path: str) -> bool:

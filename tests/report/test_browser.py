@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from browser_tabs import Tab
 from manifests import cut_again, record_again
 
 from tokensieve.containers import Statistics
@@ -31,19 +31,6 @@ from tokensieve.store.shards import shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (extra dev)")
-    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if executable is None:
-        pytest.skip(f"needs a browser, one of: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +43,6 @@ def file(joined, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(Report(joined, 100).render(), encoding="utf-8")
     return path
-
-
-class Tab:
-    """A page that was opened, with everything that it said and asked for."""
-
-    def __init__(self, browser: Any, url: str, width: int = 1240, scheme: str = "light", hash: str = "") -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme)
-        self.page.set_default_timeout(10_000)
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(f"{url}#{hash}")
-        self.page.wait_for_selector("body.ready")
-
-    def text(self, selector: str) -> str:
-        return self.page.inner_text(selector)
-
-    def set_ratio(self, setting: int) -> None:
-        """Move the slider, and wait for what follows."""
-        self.page.eval_on_selector(
-            "#ratio", "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')); }", str(setting)
-        )
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def go_to(self, number: int) -> None:
-        """Click to an example further on, and wait until it is there."""
-        heading = f".example h3:has-text('Example {number} ')"
-        self.page.wait_for_selector(".example h3")
-        while not self.page.locator(heading).count():
-            before = self.text(".example h3")
-            self.page.click("#next")
-            self.page.wait_for_function("(h) => document.querySelector('.example h3').innerText !== h", arg=before)
-
-    def fates(self, place: int = 0) -> list[str]:
-        """Return what became of each piece of the example in view."""
-        script = """(maps, place) => [...maps[place].querySelectorAll("[data-piece]")].map(
-            (piece) => piece.classList[0])"""
-        return self.page.eval_on_selector_all(".tokens", script, place)
 
 
 @pytest.fixture

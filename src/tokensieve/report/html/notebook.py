@@ -15,6 +15,7 @@ from tokensieve.report.cells import ResultTable, percent, plain_value
 from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
 from tokensieve.report.palette import LIGHT, css
 from tokensieve.report.table import result_table
+from tokensieve.report.verdict import run_verdict
 from tokensieve.runs import view
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -113,14 +114,17 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
 
 
 def _run_html(run: RunView) -> str:
-    """Return the results of a run as a table."""
-    table = result_table(run)
+    """Return the verdict and the results of a run."""
+    table, verdict = result_table(run), run_verdict(run)
+    said = f'<div style="font-weight:600">{escape(verdict.sentence)}</div>' + "".join(
+        f'<div style="{_SMALL}">{escape(sentence)}</div>' for sentence in verdict.further
+    )
     further = "".join(
         f'<div style="{_SMALL}">{escape(heading)}</div>{_table_html(one)}' for heading, one in table.further.items()
     )
     return (
-        f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
-        f"method {escape(run.method)}</div>{_table_html(table)}{further}"
+        f'<div style="{_GROUND};overflow-x:auto">{said}<div style="{_SMALL}">{escape(run.name)}: '
+        f"{len(run):,} examples, method {escape(run.method)}</div>{_table_html(table)}{further}"
         + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
         + "</div>"
     )

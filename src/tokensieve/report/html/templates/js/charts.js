@@ -144,6 +144,33 @@ function intervals(title, rows, format) {
   }, `${title}: ${rows.map((row) => `${row.name} ${figure(row.value)}`).join(", ")}.`));
 }
 
+// The paired differences of the method from its controls in one measure, with the side that is better.
+function paired(found) {
+  const { title, unit, lower_is_better: lower } = found[0];
+  const factor = unit === "share" ? 100 : 1, names = { random: "as many random tokens", full: "full training" };
+  const rows = found.map(({ control, better, difference: one }) => ({
+    name: `minus ${names[control]}`, value: factor * one.value, low: factor * one.low, high: factor * one.high,
+    said: better === null ? "not clear" : better ? "better" : "worse",
+  }));
+  const svg = draw({
+    width: 360, height: 58 + 40 * rows.length, marginLeft: 14, marginRight: 64, marginBottom: 42, marginTop: 8,
+    x: {
+      domain: d3.extent([0, ...rows.flatMap((row) => [row.low, row.high])]), nice: true, ticks: 4, tickFormat: figure, grid: true,
+      labelAnchor: "center", labelArrow: "none", label: lower ? "← better · worse →" : "← worse · better →",
+    },
+    y: { domain: rows.map((row) => row.name), axis: null },
+    marks: [
+      Plot.ruleX([0], { stroke: "var(--ink)", strokeWidth: 1.5 }),
+      Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--accent)", strokeWidth: 4, strokeOpacity: 0.5 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--accent)", stroke: "var(--card)" }),
+      Plot.text(rows, { y: "name", frameAnchor: "right", dx: 6, text: "said", textAnchor: "start", fill: "var(--ink)", fontWeight: 600 }),
+      Plot.text(rows, { y: "name", frameAnchor: "left", dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
+    ],
+  }, `${title}, paired differences: ${rows.map((row) => `${row.name} ${figure(row.value)}, from ${figure(row.low)} to ${figure(row.high)}, ${row.said}`).join("; ")}. ${lower ? "Lower" : "Higher"} is better.`);
+  return element("figure", {}, element("figcaption", {}, `${title[0].toUpperCase()}${title.slice(1)}: difference, ${unit === "share" ? "points" : unit} `,
+    element("span", { className: "soft" }, `${lower ? "lower" : "higher"} is better`)), svg);
+}
+
 function lines(title, curves) {
   const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
   const dashes = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
@@ -155,16 +182,27 @@ function lines(title, curves) {
       // A training of one step is a point.
       Plot.dot(curve.points.length > 1 ? [] : curve.points, { x: "0", y: "1", fill: `var(--line-${i % 5})` }),
     ]).concat(Plot.text(spread(curves), {
-      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: "var(--ink)",
+      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: (d) => `var(--line-${d.colour})`, fontWeight: 600,
     })),
   }, `${title}: ${curves.map((curve) => `${curve.name} from ${figure(curve.points[0][1])} to ${figure(curve.points.at(-1)[1])}`).join(", ")}.`);
   return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
-// Spaces out the labels of curves that end close together.
+// Spaces out the labels of curves that end close together: each group of them stays centred on the ends of its curves.
 function spread(curves) {
-  const top = d3.max(curves, (curve) => d3.max(curve.points, (point) => point[1]));
-  const ends = curves.map(({ name, points }) => ({ name, x: points.at(-1)[0], y: points.at(-1)[1] })).sort((a, b) => a.y - b.y);
-  ends.forEach((end, i) => { if (i) end.y = Math.max(end.y, ends[i - 1].y + top * 0.065); });
-  return ends;
+  const [low, high] = d3.extent(curves.flatMap((curve) => curve.points.map((point) => point[1])));
+  const gap = (high - low) * 0.065;
+  const ends = curves.map(({ name, points }, colour) => ({ name, colour: colour % 5, x: points.at(-1)[0], y: points.at(-1)[1] }))
+    .sort((a, b) => a.y - b.y);
+  const groups = [];
+  for (const end of ends) {
+    let group = { ends: [end], centre: end.y };
+    const reach = ({ ends: inside, centre }, side) => centre + side * gap * (inside.length - 1) / 2;
+    while (groups.length && reach(groups.at(-1), 1) + gap > reach(group, -1)) {
+      const inside = [...groups.pop().ends, ...group.ends];
+      group = { ends: inside, centre: d3.mean(inside, (one) => one.y) };
+    }
+    groups.push(group);
+  }
+  return groups.flatMap(({ ends: inside, centre }) => inside.map((end, i) => ({ ...end, y: centre + gap * (i - (inside.length - 1) / 2) })));
 }

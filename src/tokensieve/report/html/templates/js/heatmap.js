@@ -44,7 +44,8 @@ function pieceStyle(piece, decided, other, values, scale) {
 }
 
 class HeatMap {
-  constructor(example, label) {
+  // `wanted` picks the pieces to show; all of them if it is not given.
+  constructor(example, label, wanted = () => true) {
     this.example = example;
     this.styles = [];
     const marks = example.column("mark");
@@ -55,7 +56,7 @@ class HeatMap {
       appendMarked(part, piece.text);
       return part;
     });
-    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.parts);
+    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.parts.filter((_, number) => wanted(example.pieces[number])));
   }
 
   // Changes only the pieces whose style changes: building them again at each move of the slider would be slow.

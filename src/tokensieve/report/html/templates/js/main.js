@@ -7,7 +7,8 @@ async function start() {
   const get = (id) => document.getElementById(id);
   const selection = new Selection(payload);
   const overview = new Overview(payload, selection);
-  const examples = new Examples(payload, selection, new Store(payload));
+  const store = new Store(payload);
+  const examples = new Examples(payload, selection, store);
   const drawn = new Set();
   let view = "overview";
 
@@ -31,7 +32,7 @@ async function start() {
   }
 
   function drawView() {
-    if (view === "overview" && !drawn.has(view)) overview.drawResults();
+    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); overview.drawVerdict(store); }
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
     if (view === "examples" && drawn.has(view)) examples.paint();

@@ -159,9 +159,9 @@ def test_menus_change_method_colour_and_order(open_tab, demo_source):
     tab = open_tab("examples")
     assert "token-cleaning" in tab.text(".map h4")
     assert "score" in tab.text("#scale-name")
-    assert tab.page.locator("#ramp .n8").count() == 1  # the score has negative values: a diverging scale
+    assert tab.page.locator("#ramp .p8").count() == 1  # the score has negative values: a diverging scale
     tab.page.select_option("#value", "base.loss")
-    assert tab.page.locator("#ramp .n8").count() == 0
+    assert tab.page.locator("#ramp .p8").count() == 0
     assert tab.page.locator("#ramp .s8").count() == 1
     tab.page.select_option("#value", "")
     assert not tab.page.is_visible("#ramp")
@@ -285,6 +285,38 @@ def test_the_slider_changes_only_the_pieces_whose_fate_changes(open_tab):
     assert sorted(changed) == [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
     assert "dropped" in before
     assert set(after) == {"prompt", "kept"}
+
+
+@pytest.mark.parametrize("setting", [2, 5, 9])
+def test_the_order_by_dropped_tokens_follows_the_slider(open_tab, setting):
+    tab = open_tab("examples")
+    tab.page.select_option("#arm", "rho-1")
+    tab.page.select_option("#order", "most dropped")
+    tab.page.wait_for_selector(".map h4:has-text('rho-1')")
+    heading = tab.text(".example h3")
+    tab.set_ratio(setting)
+    tab.page.wait_for_timeout(100)
+    assert tab.text(".example h3") == heading, "the example in view stays"
+    while tab.page.is_enabled("#previous"):
+        step(tab, "#previous")
+    shares = [kept_share(tab)]
+    while tab.page.is_enabled("#next"):
+        step(tab, "#next")
+        shares.append(kept_share(tab))
+    assert len(shares) == 6
+    assert shares == sorted(shares)
+
+
+def step(tab: Tab, button: str) -> None:
+    before = tab.text(".example h3")
+    tab.page.click(button)
+    tab.page.wait_for_function("(h) => document.querySelector('.example h3').innerText !== h", arg=before)
+
+
+def kept_share(tab: Tab) -> float:
+    found = re.search(r"\(([\d.]+) %\)", tab.text(".map h4"))
+    assert found is not None
+    return float(found[1])
 
 
 def test_the_slider_moves_where_no_example_matches(open_tab):

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
-from tokensieve.ops.rules import Threshold
+from tokensieve.ops.rules import Threshold, TopCount
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
 from tokensieve.report.analysis.summary import Index, Summary
 from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_share
+from tokensieve.report.causes import causes
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
 from tokensieve.report.verdict import Finding
@@ -53,9 +54,14 @@ def payload(
     scales = {name: percentile_scale(*ends) for name, ends in summary.percentiles.items()}
     return {
         "method": view.method,
-        "arms": [_arm(view, arm, levels[arm]) for arm in view.arms],
+        "arms": [_arm(view, arm, levels[arm], statistics) for arm in view.arms],
         "statistics": statistics,
         "scales": {name: {"low": s.low, "high": s.high, "signed": s.signed} for name, s in scales.items()},
+        "ranges": {
+            name: {"low": low, "high": high, "least": least, "most": most}
+            for name, (low, high) in summary.percentiles.items()
+            for least, most in [summary.extremes[name]]
+        },
         "sources": source_names(view.store.sources) or ["all"],
         "positions": POSITIONS,
         "classes": CLASSES,
@@ -105,7 +111,7 @@ def _typical(index: Index, arm: str) -> int | None:
     return int(np.lexsort((trainable, off, ~mixed, ~fits))[0])
 
 
-def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
+def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> dict[str, Any]:
     selection = view.row(arm).selection
     assert selection is not None
     sweep = levels.sweep
@@ -121,6 +127,8 @@ def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
         "scope": getattr(selection.rule, "scope", "dataset"),
         "keepTurnEnd": selection.identity.keep_turn_end,
         "reasons": list(selection.reasons),
+        "causes": causes(selection, statistics),
+        "count": selection.rule.tokens if isinstance(selection.rule, TopCount) else None,
         "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
         "recipe": recipe_of(selection),
         "ratio": ratio_parameter(selection),

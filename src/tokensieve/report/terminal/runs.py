@@ -15,7 +15,7 @@ from rich.text import Text
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.cells import Column, ResultTable, percent, plain_value
-from tokensieve.report.heatmap import value_scale
+from tokensieve.report.heatmap import percentile_scale, value_ends
 from tokensieve.report.table import result_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.report.verdict import Verdict, run_verdict
@@ -146,14 +146,15 @@ def show_example(
     example = view.example(number)
     values = example.value(arm, value)
     # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
-    scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
+    ends = value_ends(example.shard.value(arm, value), example.shard.trainable)
+    scale = percentile_scale(*ends)
     trainable, kept = example.trainable, example.kept(arm)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
     print_line(console, run_verdict(view).sentence)
     console.print()
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
-    console.print(legend(value, scale, console, marks=example.marks is not None))
+    console.print(legend(value, scale, ends, console, marks=example.marks is not None))
     console.print()
     print_tokens(
         Tokens(example.token_ids, trainable, kept, values, example.marks), view.decoder, scale, tokens, "kept", console

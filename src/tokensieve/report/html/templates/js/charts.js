@@ -44,13 +44,18 @@ function table(columns, rows) {
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
-function histogram(title, edges, counts, threshold, kept) {
+// The first and the last bar also count what lies beyond them, up to the extremes.
+function histogram(title, edges, counts, threshold, kept, { least, most }) {
   const bars = counts.flatMap(({ kept, all }, i) => [
     { x1: edges[i], x2: edges[i + 1], y1: 0, y2: kept, fate: "kept" },
     { x1: edges[i], x2: edges[i + 1], y1: kept, y2: all, fate: "dropped" },
   ]).filter((bar) => bar.y2 > bar.y1);
   const low = edges[0], high = edges.at(-1);
   const visible = threshold !== null && threshold >= low && threshold <= high;
+  const beyond = [
+    ...(least < low ? [{ x: (edges[0] + edges[1]) / 2, y: counts[0].all, sign: "≤" }] : []),
+    ...(most > high ? [{ x: (edges.at(-2) + high) / 2, y: counts.at(-1).all, sign: "≥" }] : []),
+  ];
   const rect = (fate, fill, stroke) => Plot.rect(bars.filter((bar) => bar.fate === fate), {
     x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill, stroke, strokeWidth: 0.6, insetLeft: 0.5, insetRight: 0.5,
   });
@@ -62,6 +67,7 @@ function histogram(title, edges, counts, threshold, kept) {
       rect("kept", "var(--kept)", "var(--kept)"),
       rect("dropped", "url(#hatch)", "var(--dropped)"),
       Plot.ruleY([0], { stroke: "var(--soft)" }),
+      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontWeight: 600 }),
       ...(visible ? [
         Plot.ruleX([threshold], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
         Plot.text([threshold], {
@@ -72,8 +78,9 @@ function histogram(title, edges, counts, threshold, kept) {
     ],
   }, `${title}: ${count(kept.kept)} kept and ${count(kept.all - kept.kept)} dropped tokens between ${figure(low)} and ${figure(high)}.`
     + (visible ? ` The threshold is ${figure(threshold)}.` : ""));
-  return chart(title, "", svg, ["from", "kept", "dropped"], () =>
-    counts.map(({ kept, all }, i) => [figure(edges[i]), count(kept), count(all - kept)]));
+  const note = beyond.length ? `end bars (${beyond.map((one) => one.sign).join(", ")}) hold all up to ${[least < low ? figure(least) : null, most > high ? figure(most) : null].filter(Boolean).join(" and ")}` : "";
+  return chart(title, note, svg, ["from", "kept", "dropped"], () =>
+    counts.map(({ kept, all }, i) => [i === 0 && least < low ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]));
 }
 
 function shares(title, names, counts, overall) {
@@ -105,7 +112,7 @@ function agreement(names, value) {
     x: { domain: names, label: null, axis: "top", tickSize: 0, tickRotate: -40, tickFormat: shorten },
     y: { domain: names, label: null, tickSize: 0, tickFormat: shorten },
     marks: [
-      Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--kept)", fillOpacity: (cell) => 0.5 * cell.share }),
+      Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--soft)", fillOpacity: (cell) => 0.35 * cell.share }),
       Plot.text(cells, { x: "column", y: "row", text: (cell) => cell.share.toFixed(2), fill: "var(--ink)" }),
     ],
   }, `Jaccard index of kept tokens: ${cells.filter((cell) => names.indexOf(cell.row) < names.indexOf(cell.column))
@@ -138,8 +145,8 @@ function intervals(title, rows, format) {
     x: { ticks: 4, tickFormat: format, label: null, nice: true, grid: true },
     y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },
     marks: [
-      Plot.link(rows.filter((row) => row.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--kept)", strokeWidth: 3, strokeOpacity: 0.55 }),
-      Plot.dot(rows, { y: "name", x: "value", r: 4.5, fill: "var(--kept)", stroke: "var(--card)" }),
+      Plot.link(rows.filter((row) => row.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 3, strokeOpacity: 0.4 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 4.5, fill: "var(--ink)", stroke: "var(--card)" }),
     ],
   }, `${title}: ${rows.map((row) => `${row.name} ${figure(row.value)}`).join(", ")}.`));
 }
@@ -161,8 +168,8 @@ function paired(found) {
     y: { domain: rows.map((row) => row.name), axis: null },
     marks: [
       Plot.ruleX([0], { stroke: "var(--ink)", strokeWidth: 1.5 }),
-      Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--accent)", strokeWidth: 4, strokeOpacity: 0.5 }),
-      Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--accent)", stroke: "var(--card)" }),
+      Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 4, strokeOpacity: 0.4 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--ink)", stroke: "var(--card)" }),
       Plot.text(rows, { y: "name", frameAnchor: "right", dx: 6, text: "said", textAnchor: "start", fill: "var(--ink)", fontWeight: 600 }),
       Plot.text(rows, { y: "name", frameAnchor: "left", dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
     ],

@@ -2,14 +2,16 @@
 
 const ORDERS = {
   "in order": null,
-  "most dropped": (index, arm) => (i) => index.kept[arm][i] / index.trainable[i],
-  "least dropped": (index, arm) => (i) => -index.kept[arm][i] / index.trainable[i],
+  "most dropped": (index, kept) => (i) => kept[i] / index.trainable[i],
+  "least dropped": (index, kept) => (i) => -kept[i] / index.trainable[i],
   "most disputed": (index) => (i) => -index.disputed[i],
 };
 
+const COUNTED = 2000; // examples of a served page that are counted at any setting; of more, the run's own setting counts
+
 class Examples {
   constructor(payload, selection, store) {
-    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, maps: [], turn: 0 });
+    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, maps: [], turn: 0, sorting: 0, tallies: new Map() });
     const get = (id) => document.getElementById(id);
     this.menus = { value: get("value"), other: get("other"), order: get("order"), source: get("source"), search: get("search") };
     this.order = d3.range(payload.index.rows.length);
@@ -51,16 +53,54 @@ class Examples {
   }
 
   // Sorts the examples that match search and source; keeps the current one if it is still among them.
-  arrange(stay = false) {
-    const { index } = this.payload, { order, source } = this.menus;
+  async arrange(stay = false) {
+    const { index } = this.payload, { order, source } = this.menus, turn = ++this.sorting;
+    const kept = order.value.endsWith("dropped") ? await this.keptNow(this.arm) : null;
+    if (turn !== this.sorting) return;
     const here = this.order[this.at];
     let places = this.found ?? d3.range(index.rows.length);
     if (source.value !== "") places = places.filter((i) => index.sources[i] === Number(source.value));
-    const by = ORDERS[order.value]?.(index, this.arm);
+    const by = ORDERS[order.value]?.(index, kept);
     this.order = by ? d3.sort(places, by) : places;
-    const kept = stay ? this.order.indexOf(here) : -1;
-    this.at = Math.max(0, kept);
+    this.at = Math.max(0, stay ? this.order.indexOf(here) : -1);
     return this.draw();
+  }
+
+  // Sorts again after the slider has moved, where the order depends on it; the example in view stays.
+  async follow() {
+    if (!this.menus.order.value.endsWith("dropped") || !this.order.length) return;
+    const turn = ++this.sorting, { index } = this.payload, here = this.order[this.at];
+    const kept = await this.keptNow(this.arm);
+    if (turn !== this.sorting) return;
+    this.order = d3.sort(this.order, ORDERS[this.menus.order.value](index, kept));
+    this.at = this.order.indexOf(here);
+    this.showPlace();
+  }
+
+  // Kept tokens of every example of the page, at the current setting.
+  async keptNow(arm) {
+    const { index, remote } = this.payload, setting = this.selection.setting(arm);
+    if (this.selection.isOwn(arm) || (remote && index.rows.length > COUNTED)) return index.kept[arm];
+    if (!this.tallies.has(arm)) this.tallies.set(arm, this.tally(arm));
+    return (await this.tallies.get(arm)).map((sums) => sums[setting]);
+  }
+
+  // Of every example, the number of tokens that each setting keeps.
+  async tally(arm) {
+    const settings = this.selection.arms.get(arm).sweep.values.length;
+    const found = [];
+    for (let place = 0; place < this.payload.index.rows.length; place++) {
+      const counts = new Uint32Array(settings);
+      for (const level of (await this.store.example(place)).column(`level:${arm}`)) if (level < settings) counts[level]++;
+      found.push(d3.cumsum(counts));
+    }
+    return found;
+  }
+
+  showPlace() {
+    document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
+    document.getElementById("previous").disabled = this.at <= 0;
+    document.getElementById("next").disabled = this.at >= this.order.length - 1;
   }
 
   async find() {
@@ -80,9 +120,7 @@ class Examples {
   }
 
   async draw() {
-    document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
-    document.getElementById("previous").disabled = this.at <= 0;
-    document.getElementById("next").disabled = this.at >= this.order.length - 1;
+    this.showPlace();
     if (!this.order.length) {
       this.maps = [];
       return this.area.replaceChildren(empty("No example matches. Shorten the search, or select all sources."));
@@ -160,11 +198,12 @@ class Examples {
     const legend = document.querySelector(".legend .scale"), scale = this.payload.scales[name === "score" ? `score:${arm}` : name];
     legend.hidden = !scale;
     if (!scale) return;
-    const levels = d3.range(scale.signed ? -LEVELS : 0, LEVELS + 1);
+    const { low, high, least, most } = this.payload.ranges[name === "score" ? `score:${arm}` : name];
+    const levels = d3.range(scaleLevel(scale, low), scaleLevel(scale, high) + 1); // those that values have
     document.getElementById("ramp").replaceChildren(...levels.map((level) => element("span", { className: levelClass(level, scale.signed) })));
-    document.getElementById("scale-low").textContent = `≤ ${figure(scale.low)}`;
+    document.getElementById("scale-low").textContent = `${least < low ? "≤ " : ""}${figure(low)}`;
     document.getElementById("scale-name").textContent = name;
-    document.getElementById("scale-high").textContent = `≥ ${figure(scale.high)}`;
+    document.getElementById("scale-high").textContent = `${most > high ? "≥ " : ""}${figure(high)}`;
   }
 
   pickEvent(event) {

@@ -104,8 +104,27 @@ function rankOf(example, name, token) {
   return `${count(rank)} of ${count(all)}`;
 }
 
+// What the statistics say of a token, in words.
+function causeInWords({ kind, values, words: [first, second] }, example, token, markTypes) {
+  const [a, b] = values.map((name) => example.column(`value:${name}`)[token]);
+  const short = (value) => figure(Number(value.toPrecision(3)));
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+  if (kind === "text") return first;
+  if (kind === "mark") {
+    const mark = example.column("mark")?.[token];
+    return mark ? `The data marks this token as ${markTypes[mark - 1]}.` : "The data does not mark this token.";
+  }
+  if (kind === "compare") {
+    const than = Math.abs(a - b) < 0.005 ? "as likely as" : a > b ? "less likely than" : "more likely than";
+    return sentence(`${first} finds this token ${than} ${second}: ${short(a)} against ${short(b)} nats of loss`);
+  }
+  if (kind === "loss") return sentence(`${first} finds this token ${a > 1 ? "unlikely" : "likely"}: ${short(a)} nats of loss, a probability of ${percent(Math.exp(-a))}`);
+  if (kind === "entropy") return sentence(`${first} is ${a > 1 ? "uncertain" : "certain"} of what stands here: ${short(a)} nats of entropy`);
+  return sentence(`${second} of ${first} is ${short(a)}`);
+}
+
 function why(example, token, arm, selection, level, score, kept) {
-  const said = [];
+  const said = arm.causes.map((cause) => causeInWords(cause, example, token, selection.payload.markTypes));
   const { sweep } = arm, setting = selection.setting(arm.name);
   const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
   const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);

@@ -19,7 +19,7 @@ async function start() {
     const { sweep, note } = selection.arms.get(arm());
     const adjustable = selection.adjustable(arm()), total = selection.total(arm());
     Object.assign(get("ratio"), { max: sweep.values.length - 1, value: selection.setting(arm()), disabled: !adjustable });
-    const name = sweep.parameter ?? "ratio", value = adjustable ? figure(sweep.values[selection.setting(arm())]) : "–";
+    const name = sweep.parameter ?? "ratio", value = selection.byCount(arm()) ? "by number" : adjustable ? figure(sweep.values[selection.setting(arm())]) : "–";
     get("ratio-name").textContent = name[0].toUpperCase() + name.slice(1);
     get("ratio-value").textContent = value;
     get("ratio").setAttribute("aria-valuetext", `${name} ${value}, ${percent(total.kept / total.all)} kept`);
@@ -35,7 +35,7 @@ async function start() {
     if (view === "overview" && !drawn.has(view)) { overview.drawResults(); overview.drawVerdict(store); }
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
-    if (view === "examples" && drawn.has(view)) examples.paint();
+    if (view === "examples" && drawn.has(view)) { examples.paint(); examples.follow(); }
     if (view === "examples" && !drawn.has(view)) examples.setArm();
     drawn.add(view);
   }

@@ -69,7 +69,7 @@ class Overview {
     const histograms = ["score", ...payload.statistics].map((name, i) => slot("histograms", i, () => {
       const edges = payload.edges[name === "score" ? `score:${arm}` : name];
       const counts = selection.counts(payload.histograms[arm][name], arm);
-      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total);
+      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total, payload.ranges[name === "score" ? `score:${arm}` : name]);
     }));
     const kinds = [["Source", payload.sources, "source"], ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
     const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>

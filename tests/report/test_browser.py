@@ -477,3 +477,59 @@ def test_a_marked_token_has_an_outline_and_the_type_of_its_mark(open_tab):
     assert {style for _, style in found} == {"dotted"}
     tab.page.hover(".tokens > .marked >> nth=0")
     assert re.search(r"marked\s+odd <b>", tab.text("#detail"))
+
+
+def test_a_reload_or_a_link_shows_the_same(open_tab):
+    tab = open_tab("examples")
+    tab.page.select_option("#arm", "xtf")
+    tab.set_ratio(2)
+    tab.page.select_option("#value", "base.loss")
+    tab.page.select_option("#other", "rho-1")
+    tab.page.select_option("#order", "most disputed")
+    tab.page.select_option("#source", label="news.jsonl")
+    tab.page.check("#only")
+    step(tab, "#next")
+    script = """() => [document.body.dataset.view,
+        ...["arm", "ratio", "value", "other", "order", "source", "search"].map((id) => document.getElementById(id).value), document.getElementById("only").checked,
+        document.getElementById("place").innerText, document.querySelector(".example h3").innerText,
+        document.querySelector(".map h4").innerText]"""
+    before, address = tab.page.evaluate(script), tab.page.evaluate("location.hash")
+    assert before[:3] == ["examples", "xtf", "2"]
+    tab.page.reload()
+    tab.page.wait_for_selector(".example h3")
+    assert tab.page.evaluate(script) == before
+    linked = open_tab(address.removeprefix("#"))
+    linked.page.wait_for_selector(".example h3")
+    assert linked.page.evaluate(script) == before
+    linked.page.click("nav a[data-view=run]")
+    linked.page.wait_for_selector("#view-run", state="visible")
+    assert "arm=xtf" in linked.page.evaluate("location.hash")
+    linked.page.go_back()
+    linked.page.wait_for_selector(".example h3", state="visible")
+    linked.page.fill("#search", "world")
+    linked.page.wait_for_function("() => location.hash.includes('search=world')")
+
+
+@pytest.mark.parametrize("height", [850, 900])
+def test_the_details_of_a_comparison_are_docked_and_say_how_the_arms_differ(open_tab, height):
+    tab = open_tab("examples", width=1440)
+    tab.page.set_viewport_size({"width": 1440, "height": height})
+    tab.page.select_option("#other", "rho-1")
+    for number in range(6):
+        tab.go_to(number)
+        if not tab.page.locator(".tokens .differs").count():
+            continue
+        tab.page.hover(".tokens .differs >> nth=0")
+        box = tab.page.locator("#detail .why >> nth=0").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < height
+        said = tab.text("#detail .other-fate >> nth=0")
+        assert re.fullmatch(r"token-cleaning (keeps|drops) it; rho-1 (keeps|drops) it\.", said)
+    lines = "(one) => getComputedStyle(one).textDecorationLine"
+    same = ".tokens .kept:not(.differs), .tokens .dropped:not(.differs)"
+    tab.page.check("#only")
+    assert tab.page.eval_on_selector(same, lines) == "none"
+    assert tab.page.eval_on_selector(".tokens .differs", lines) != "none"
+    tab.page.select_option("#other", "")
+    assert not tab.page.is_visible("#only")
+    assert tab.page.eval_on_selector(".tokens .kept, .tokens .dropped", lines) != "none"

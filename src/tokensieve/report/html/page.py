@@ -36,7 +36,7 @@ from tokensieve.store.atomic import write_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "main")
+_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "address", "main")
 _VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 

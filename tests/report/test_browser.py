@@ -27,7 +27,7 @@ from tokensieve.report.html.serve import make_server
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json, write_json
-from tokensieve.store.shards import shard_name, write_shard
+from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
@@ -334,7 +334,7 @@ def test_the_page_draws_what_the_terminal_and_notebooks_draw(open_tab, joined, t
     tab = open_tab("examples")
     tab.go_to(number)
     pieces = """(pieces) => pieces.map((piece) => [piece.className.replace(" special", ""), piece.textContent])"""
-    drawn = itertools.groupby(tab.page.eval_on_selector_all(".tokens > span", pieces), lambda piece: piece[0])
+    drawn = itertools.groupby(tab.page.eval_on_selector_all(".tokens [data-piece]", pieces), lambda piece: piece[0])
     found = [f"{style}|{''.join(text for _, text in same)}" for style, same in drawn]
     scale = Scale(**take_apart(file.read_text(encoding="utf-8")).payload["scales"]["score:token-cleaning"])
     example = joined.example(number)
@@ -472,10 +472,10 @@ def test_a_large_page_is_quick(large, browser, tmp_path, capsys):
 def test_a_marked_token_has_an_outline_and_the_type_of_its_mark(open_tab):
     tab = open_tab("examples")
     marked = """(pieces) => pieces.map((piece) => [piece.textContent, getComputedStyle(piece).outlineStyle])"""
-    found = tab.page.eval_on_selector_all(".tokens > .marked", marked)
+    found = tab.page.eval_on_selector_all(".tokens .marked", marked)
     assert [text for text, _ in found] == ["·world", "·token"]
     assert {style for _, style in found} == {"dotted"}
-    tab.page.hover(".tokens > .marked >> nth=0")
+    tab.page.hover(".tokens .marked >> nth=0")
     assert re.search(r"marked\s+odd <b>", tab.text("#detail"))
 
 
@@ -490,7 +490,9 @@ def test_a_reload_or_a_link_shows_the_same(open_tab):
     tab.page.check("#only")
     step(tab, "#next")
     script = """() => [document.body.dataset.view,
-        ...["arm", "ratio", "value", "other", "order", "source", "search"].map((id) => document.getElementById(id).value), document.getElementById("only").checked,
+        ...["arm", "ratio", "value", "other", "order", "source", "search"].map(
+        (id) => document.getElementById(id).value),
+        document.getElementById("only").checked,
         document.getElementById("place").innerText, document.querySelector(".example h3").innerText,
         document.querySelector(".map h4").innerText]"""
     before, address = tab.page.evaluate(script), tab.page.evaluate("location.hash")
@@ -533,3 +535,46 @@ def test_the_details_of_a_comparison_are_docked_and_say_how_the_arms_differ(open
     tab.page.select_option("#other", "")
     assert not tab.page.is_visible("#only")
     assert tab.page.eval_on_selector(".tokens .kept, .tokens .dropped", lines) != "none"
+
+
+def test_turns_are_blocks_that_run_in_the_direction_of_their_text_and_tokens_have_borders(open_tab):
+    found = """(map) => [...map.querySelectorAll(".turn")].map((turn) => {
+        const style = getComputedStyle(turn);
+        return [style.display, style.direction, turn.querySelector(".prompt") !== null];
+    })"""
+    tab = open_tab("examples")
+    tab.page.wait_for_selector(".tokens .turn")
+    assert tab.page.eval_on_selector(".tokens", found) == [["block", "ltr", True], ["block", "ltr", False]]
+    border = "(piece) => getComputedStyle(piece).boxShadow"
+    assert tab.page.eval_on_selector(".tokens [data-piece]", border) != "none"
+    tab.page.evaluate("""() => {
+        const turn = document.querySelector(".tokens .turn:last-child");
+        turn.querySelector("[data-piece]").textContent = "\u05e9\u05dc\u05d5\u05dd";
+    }""")
+    assert [direction for _, direction, _ in tab.page.eval_on_selector(".tokens", found)] == ["ltr", "rtl"]
+
+
+def test_a_long_prompt_folds_and_unfolds_by_click_and_by_key(open_tab, large, tmp_path):
+    view = load_run(large.folder)
+    cu_seqlens, columns = read_shard(view.store.folder / shard_name(0))
+    columns = dict(columns)
+    columns["labels"] = np.where(np.arange(len(columns["labels"])) % TOKENS < 600, -100, columns["labels"])
+    rows = {name: columns.pop(name) for name in ("row", "source")}
+    write_shard(view.store.folder / shard_name(0), cu_seqlens, columns, rows)
+    record_again(view.store.folder)
+    cut_again(large.folder, view.store.folder)
+    path = tmp_path / "long.html"
+    path.write_text(Report(load_run(large.folder), 4).render(), encoding="utf-8")
+    tab = open_tab("examples", url=path.as_uri())
+    tab.page.wait_for_selector(".unfold")
+    assert re.fullmatch(r"show \d+ more tokens of the prompt", tab.text(".unfold"))
+    assert tab.page.locator(".tokens .prompt:visible").count() == 200
+    tab.page.click(".unfold")
+    assert tab.page.locator(".tokens .prompt:visible").count() > 400
+    assert not tab.page.locator(".unfold").count()
+    keys = open_tab("examples", url=path.as_uri())
+    keys.page.focus(".tokens")
+    for key in ("Home", *["ArrowRight"] * 101):
+        keys.page.keyboard.press(key)
+    assert keys.page.is_visible(".tokens .picked")
+    assert not keys.page.locator(".unfold").count()

@@ -140,7 +140,7 @@ function scatter(x, y, xs, ys) {
 
 function intervals(title, rows, format) {
   const margin = Math.min(170, 16 + 7 * d3.max(rows, (row) => shorten(row.name).length));
-  return chart(title, "", draw({
+  return chart(title, "each by itself: where intervals overlap, the paired differences above decide", draw({
     width: 360, height: 50 + 26 * rows.length, marginLeft: margin, marginRight: 16, marginBottom: 28, marginTop: 8,
     x: { ticks: 4, tickFormat: format, label: null, nice: true, grid: true },
     y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },

@@ -259,6 +259,8 @@ class Examples {
     }
     for (const span of this.area.querySelectorAll(`[data-piece="${number}"]`)) {
       span.classList.add("picked");
+      const folded = scroll ? span.closest(".fold[hidden]") : null;
+      if (folded) unfold(folded);
       if (scroll && span.closest(".tokens").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
     }
     const facts = pieceFacts(this.example, number, this.selection.arms.get(arm), this.selection, arm);

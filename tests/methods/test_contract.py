@@ -30,6 +30,11 @@ def test_the_methods_that_every_report_needs_are_found_in_order():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_its_score_means_in_a_sentence(name):
+    assert all_methods()[name].meaning.endswith(".")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_one_file_named_after_the_method_with_one_class(name):
     cls = all_methods()[name]
     file = {"random": "random_control"}.get(name, name.replace("-", "_"))  # not the standard library's name

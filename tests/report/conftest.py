@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,6 +28,7 @@ from tokensieve.store.shards import shard_name, write_shard
 
 SCRIPT = '<script>alert("x")</script>&\''
 TURN_END = "<|end|>"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 MERGED = ["Ġthe", "hello", "Ġworld", "Ċ", "token", "Ġtoken"]
 TEXTS = [
     ("ask hello", " the world the token"),
@@ -47,6 +49,18 @@ class Demo:
     labels: list[list[int]]
     kept: list[list[bool]]
     scores: list[list[float]]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (extra dev)")
+    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
+    if executable is None:
+        pytest.skip(f"needs a browser, one of: {', '.join(BROWSERS)}")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

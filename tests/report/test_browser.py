@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from browser_tabs import Tab
 from manifests import cut_again, record_again
 
 from tokensieve.containers import Statistics
@@ -27,23 +27,10 @@ from tokensieve.report.html.serve import make_server
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json, write_json
-from tokensieve.store.shards import shard_name, write_shard
+from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs the package playwright (extra dev)")
-    executable = next((path for path in map(shutil.which, BROWSERS) if path), None)
-    if executable is None:
-        pytest.skip(f"needs a browser, one of: {', '.join(BROWSERS)}")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +43,6 @@ def file(joined, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(Report(joined, 100).render(), encoding="utf-8")
     return path
-
-
-class Tab:
-    """A page that was opened, with everything that it said and asked for."""
-
-    def __init__(self, browser: Any, url: str, width: int = 1240, scheme: str = "light", hash: str = "") -> None:
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme)
-        self.page.set_default_timeout(10_000)
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("dialog", lambda dialog: (self.said.append("dialog"), dialog.dismiss()))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(f"{url}#{hash}")
-        self.page.wait_for_selector("body.ready")
-
-    def text(self, selector: str) -> str:
-        return self.page.inner_text(selector)
-
-    def set_ratio(self, setting: int) -> None:
-        """Move the slider, and wait for what follows."""
-        self.page.eval_on_selector(
-            "#ratio", "(slider, to) => { slider.value = to; slider.dispatchEvent(new Event('input')); }", str(setting)
-        )
-        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-    def go_to(self, number: int) -> None:
-        """Click to an example further on, and wait until it is there."""
-        heading = f".example h3:has-text('Example {number} ')"
-        self.page.wait_for_selector(".example h3")
-        while not self.page.locator(heading).count():
-            before = self.text(".example h3")
-            self.page.click("#next")
-            self.page.wait_for_function("(h) => document.querySelector('.example h3').innerText !== h", arg=before)
-
-    def fates(self, place: int = 0) -> list[str]:
-        """Return what became of each piece of the example in view."""
-        script = """(maps, place) => [...maps[place].querySelectorAll("[data-piece]")].map(
-            (piece) => piece.classList[0])"""
-        return self.page.eval_on_selector_all(".tokens", script, place)
 
 
 @pytest.fixture
@@ -213,9 +159,9 @@ def test_menus_change_method_colour_and_order(open_tab, demo_source):
     tab = open_tab("examples")
     assert "token-cleaning" in tab.text(".map h4")
     assert "score" in tab.text("#scale-name")
-    assert tab.page.locator("#ramp .n8").count() == 1  # the score has negative values: a diverging scale
+    assert tab.page.locator("#ramp .p8").count() == 1  # the score has negative values: a diverging scale
     tab.page.select_option("#value", "base.loss")
-    assert tab.page.locator("#ramp .n8").count() == 0
+    assert tab.page.locator("#ramp .p8").count() == 0
     assert tab.page.locator("#ramp .s8").count() == 1
     tab.page.select_option("#value", "")
     assert not tab.page.is_visible("#ramp")
@@ -341,6 +287,38 @@ def test_the_slider_changes_only_the_pieces_whose_fate_changes(open_tab):
     assert set(after) == {"prompt", "kept"}
 
 
+@pytest.mark.parametrize("setting", [2, 5, 9])
+def test_the_order_by_dropped_tokens_follows_the_slider(open_tab, setting):
+    tab = open_tab("examples")
+    tab.page.select_option("#arm", "rho-1")
+    tab.page.select_option("#order", "most dropped")
+    tab.page.wait_for_selector(".map h4:has-text('rho-1')")
+    heading = tab.text(".example h3")
+    tab.set_ratio(setting)
+    tab.page.wait_for_timeout(100)
+    assert tab.text(".example h3") == heading, "the example in view stays"
+    while tab.page.is_enabled("#previous"):
+        step(tab, "#previous")
+    shares = [kept_share(tab)]
+    while tab.page.is_enabled("#next"):
+        step(tab, "#next")
+        shares.append(kept_share(tab))
+    assert len(shares) == 6
+    assert shares == sorted(shares)
+
+
+def step(tab: Tab, button: str) -> None:
+    before = tab.text(".example h3")
+    tab.page.click(button)
+    tab.page.wait_for_function("(h) => document.querySelector('.example h3').innerText !== h", arg=before)
+
+
+def kept_share(tab: Tab) -> float:
+    found = re.search(r"\(([\d.]+) %\)", tab.text(".map h4"))
+    assert found is not None
+    return float(found[1])
+
+
 def test_the_slider_moves_where_no_example_matches(open_tab):
     tab = open_tab("examples")
     tab.page.fill("#search", "nowhere")
@@ -356,7 +334,7 @@ def test_the_page_draws_what_the_terminal_and_notebooks_draw(open_tab, joined, t
     tab = open_tab("examples")
     tab.go_to(number)
     pieces = """(pieces) => pieces.map((piece) => [piece.className.replace(" special", ""), piece.textContent])"""
-    drawn = itertools.groupby(tab.page.eval_on_selector_all(".tokens > span", pieces), lambda piece: piece[0])
+    drawn = itertools.groupby(tab.page.eval_on_selector_all(".tokens [data-piece]", pieces), lambda piece: piece[0])
     found = [f"{style}|{''.join(text for _, text in same)}" for style, same in drawn]
     scale = Scale(**take_apart(file.read_text(encoding="utf-8")).payload["scales"]["score:token-cleaning"])
     example = joined.example(number)
@@ -494,8 +472,109 @@ def test_a_large_page_is_quick(large, browser, tmp_path, capsys):
 def test_a_marked_token_has_an_outline_and_the_type_of_its_mark(open_tab):
     tab = open_tab("examples")
     marked = """(pieces) => pieces.map((piece) => [piece.textContent, getComputedStyle(piece).outlineStyle])"""
-    found = tab.page.eval_on_selector_all(".tokens > .marked", marked)
+    found = tab.page.eval_on_selector_all(".tokens .marked", marked)
     assert [text for text, _ in found] == ["·world", "·token"]
     assert {style for _, style in found} == {"dotted"}
-    tab.page.hover(".tokens > .marked >> nth=0")
+    tab.page.hover(".tokens .marked >> nth=0")
     assert re.search(r"marked\s+odd <b>", tab.text("#detail"))
+
+
+def test_a_reload_or_a_link_shows_the_same(open_tab):
+    tab = open_tab("examples")
+    tab.page.select_option("#arm", "xtf")
+    tab.set_ratio(2)
+    tab.page.select_option("#value", "base.loss")
+    tab.page.select_option("#other", "rho-1")
+    tab.page.select_option("#order", "most disputed")
+    tab.page.select_option("#source", label="news.jsonl")
+    tab.page.check("#only")
+    step(tab, "#next")
+    script = """() => [document.body.dataset.view,
+        ...["arm", "ratio", "value", "other", "order", "source", "search"].map(
+        (id) => document.getElementById(id).value),
+        document.getElementById("only").checked,
+        document.getElementById("place").innerText, document.querySelector(".example h3").innerText,
+        document.querySelector(".map h4").innerText]"""
+    before, address = tab.page.evaluate(script), tab.page.evaluate("location.hash")
+    assert before[:3] == ["examples", "xtf", "2"]
+    tab.page.reload()
+    tab.page.wait_for_selector(".example h3")
+    assert tab.page.evaluate(script) == before
+    linked = open_tab(address.removeprefix("#"))
+    linked.page.wait_for_selector(".example h3")
+    assert linked.page.evaluate(script) == before
+    linked.page.click("nav a[data-view=run]")
+    linked.page.wait_for_selector("#view-run", state="visible")
+    assert "arm=xtf" in linked.page.evaluate("location.hash")
+    linked.page.go_back()
+    linked.page.wait_for_selector(".example h3", state="visible")
+    linked.page.fill("#search", "world")
+    linked.page.wait_for_function("() => location.hash.includes('search=world')")
+
+
+@pytest.mark.parametrize("height", [850, 900])
+def test_the_details_of_a_comparison_are_docked_and_say_how_the_arms_differ(open_tab, height):
+    tab = open_tab("examples", width=1440)
+    tab.page.set_viewport_size({"width": 1440, "height": height})
+    tab.page.select_option("#other", "rho-1")
+    for number in range(6):
+        tab.go_to(number)
+        if not tab.page.locator(".tokens .differs").count():
+            continue
+        tab.page.hover(".tokens .differs >> nth=0")
+        box = tab.page.locator("#detail .why >> nth=0").bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < height
+        said = tab.text("#detail .other-fate >> nth=0")
+        assert re.fullmatch(r"token-cleaning (keeps|drops) it; rho-1 (keeps|drops) it\.", said)
+    lines = "(one) => getComputedStyle(one).textDecorationLine"
+    same = ".tokens .kept:not(.differs), .tokens .dropped:not(.differs)"
+    tab.page.check("#only")
+    assert tab.page.eval_on_selector(same, lines) == "none"
+    assert tab.page.eval_on_selector(".tokens .differs", lines) != "none"
+    tab.page.select_option("#other", "")
+    assert not tab.page.is_visible("#only")
+    assert tab.page.eval_on_selector(".tokens .kept, .tokens .dropped", lines) != "none"
+
+
+def test_turns_are_blocks_that_run_in_the_direction_of_their_text_and_tokens_have_borders(open_tab):
+    found = """(map) => [...map.querySelectorAll(".turn")].map((turn) => {
+        const style = getComputedStyle(turn);
+        return [style.display, style.direction, turn.querySelector(".prompt") !== null];
+    })"""
+    tab = open_tab("examples")
+    tab.page.wait_for_selector(".tokens .turn")
+    assert tab.page.eval_on_selector(".tokens", found) == [["block", "ltr", True], ["block", "ltr", False]]
+    border = "(piece) => getComputedStyle(piece).boxShadow"
+    assert tab.page.eval_on_selector(".tokens [data-piece]", border) != "none"
+    tab.page.evaluate("""() => {
+        const turn = document.querySelector(".tokens .turn:last-child");
+        turn.querySelector("[data-piece]").textContent = "\u05e9\u05dc\u05d5\u05dd";
+    }""")
+    assert [direction for _, direction, _ in tab.page.eval_on_selector(".tokens", found)] == ["ltr", "rtl"]
+
+
+def test_a_long_prompt_folds_and_unfolds_by_click_and_by_key(open_tab, large, tmp_path):
+    view = load_run(large.folder)
+    cu_seqlens, columns = read_shard(view.store.folder / shard_name(0))
+    columns = dict(columns)
+    columns["labels"] = np.where(np.arange(len(columns["labels"])) % TOKENS < 600, -100, columns["labels"])
+    rows = {name: columns.pop(name) for name in ("row", "source")}
+    write_shard(view.store.folder / shard_name(0), cu_seqlens, columns, rows)
+    record_again(view.store.folder)
+    cut_again(large.folder, view.store.folder)
+    path = tmp_path / "long.html"
+    path.write_text(Report(load_run(large.folder), 4).render(), encoding="utf-8")
+    tab = open_tab("examples", url=path.as_uri())
+    tab.page.wait_for_selector(".unfold")
+    assert re.fullmatch(r"show \d+ more tokens of the prompt", tab.text(".unfold"))
+    assert tab.page.locator(".tokens .prompt:visible").count() == 200
+    tab.page.click(".unfold")
+    assert tab.page.locator(".tokens .prompt:visible").count() > 400
+    assert not tab.page.locator(".unfold").count()
+    keys = open_tab("examples", url=path.as_uri())
+    keys.page.focus(".tokens")
+    for key in ("Home", *["ArrowRight"] * 101):
+        keys.page.keyboard.press(key)
+    assert keys.page.is_visible(".tokens .picked")
+    assert not keys.page.locator(".unfold").count()

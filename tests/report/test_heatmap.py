@@ -5,7 +5,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 
 from tokensieve.data.decoding import Piece, TokenDecoder, visible, visible_text
-from tokensieve.report.heatmap import LEVELS, Scale, styled_runs, value_scale
+from tokensieve.report.heatmap import LEVELS, Scale, percentile_scale, styled_runs, value_ends
 
 
 def pieces_of(tokenizer, decoder, text):
@@ -76,14 +76,14 @@ def test_whitespace_and_hidden_characters_are_visible():
 
 def test_masked_tokens_do_not_widen_the_scale():
     values = np.array([1e9, -1.0, 0.5, -1e9], dtype=np.float32)
-    scale = value_scale(values, np.array([False, True, True, False]))
+    scale = percentile_scale(*value_ends(values, np.array([False, True, True, False])))
     assert scale.signed
     assert scale.high == -scale.low == pytest.approx(1.0, rel=0.02)
 
 
 def test_outliers_are_clipped_at_the_percentiles():
     values = np.concatenate([np.linspace(0, 1, 1001), [1e6]]).astype(np.float32)
-    scale = value_scale(values, np.ones(1002, dtype=bool))
+    scale = percentile_scale(*value_ends(values, np.ones(1002, dtype=bool)))
     assert not scale.signed
     assert (scale.low, scale.high) == (pytest.approx(0.01, abs=1e-3), pytest.approx(0.99, abs=2e-3))
     assert (scale.level(-5), scale.level(0.5), scale.level(1e6)) == (0, LEVELS // 2, LEVELS)
@@ -96,7 +96,7 @@ def test_levels_of_a_signed_scale():
 
 @pytest.mark.parametrize("trainable", [[False, False], [True, True]])
 def test_a_scale_without_extent_has_one_level(trainable):
-    scale = value_scale(np.array([3.0, 3.0], dtype=np.float32), np.array(trainable))
+    scale = percentile_scale(*value_ends(np.array([3.0, 3.0], dtype=np.float32), np.array(trainable)))
     assert scale.level(3.0) == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tokensieve.containers import Statistics
 from tokensieve.errors import TokensieveError
-from tokensieve.report.heatmap import styled_runs, value_scale
+from tokensieve.report.heatmap import percentile_scale, styled_runs, value_ends
 from tokensieve.report.html.notebook import load_run
 
 
@@ -21,7 +21,7 @@ def test_an_example_is_its_heat_map(demo):
     example = view.example(0)
     html = example._repr_html_()
     values = example.value("token-cleaning", "score")
-    scale = value_scale(example.shard.value("token-cleaning", "score"), example.shard.trainable)
+    scale = percentile_scale(*value_ends(example.shard.value("token-cleaning", "score"), example.shard.trainable))
     pieces = view.decoder.pieces(example.token_ids)
     runs = styled_runs(pieces, example.trainable, example.kept("token-cleaning"), values, scale, marks=example.marks)
     assert [run.pieces[0].text for run in runs if run.style.marked] == [" world", " token"]

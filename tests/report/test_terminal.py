@@ -105,6 +105,13 @@ def test_decisions_with_colour(demo):
     assert "\x1b[4;" in shown(demo, 4, **COLOUR)
 
 
+def test_colours_are_those_of_the_terminals_theme(demo):
+    text = shown(demo, 0, **COLOUR) + shown(demo, 4, **COLOUR)
+    assert not re.search(r"[34]8;[25];", text), "a colour that no theme changes"
+    assert re.search(r"\x1b\[4;34mkept", text)
+    assert re.search(r"\x1b\[9;31mdropped", text)
+
+
 def test_characters_are_whole_and_controls_visible(demo):
     assert "中文🙂" in shown(demo, 1).replace("-][~", "").replace("~][-", "").replace("-]{+", "")
     text = shown(demo, 3)

@@ -56,6 +56,7 @@ class Method(ABC):
         name: the method's name in recipes and on the command line.
         summary: the tokens that it keeps, in one line.
         formula: the score, in the notation of ``tokensieve methods``.
+        meaning: what the score says of a token, in a sentence; empty to say no more than the formula does.
         paper: title, venue and arXiv number; empty for controls.
         differences: differences between the paper, the authors' code and this method; empty if there are none.
         assumes: what must be at hand beside the pool: ``clean`` rows (or a model made from such), ``harmful`` rows,
@@ -70,6 +71,7 @@ class Method(ABC):
     name: ClassVar[str]
     summary: ClassVar[str]
     formula: ClassVar[str]
+    meaning: ClassVar[str] = ""
     paper: ClassVar[str] = ""
     differences: ClassVar[str] = ""
     assumes: ClassVar[Literal["clean", "harmful", "preferences", "marks", "nothing"]] = "nothing"

@@ -27,6 +27,9 @@ class Asft(ProbabilityPowerMethod):
     name: ClassVar[str] = "asft"
     summary: ClassVar[str] = "every token, weighted by its probability, and the model near the base"
     formula: ClassVar[str] = "weight = exp(-loss_current); loss + strength * KL(base || current)"
+    meaning: ClassVar[str] = (
+        "Every token is kept; the more probable the model in training finds it, the more its loss counts."
+    )
     paper: ClassVar[str] = "ASFT, ICLR 2026, arXiv 2509.23753"
     differences: ClassVar[str] = (
         "The divergence is that of the code, from the base to the model in training. The authors' example has a "

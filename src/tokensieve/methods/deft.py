@@ -22,6 +22,9 @@ class Deft(ProbabilityPowerMethod):
     name: ClassVar[str] = "deft"
     summary: ClassVar[str] = "every token, with less weight for improbable ones where the model is sure"
     formula: ClassVar[str] = "weight = exp(-loss_current) ** concentration_current"
+    meaning: ClassVar[str] = (
+        "Every token is kept; its loss counts by its probability, the more so the surer the model in training is."
+    )
     paper: ClassVar[str] = "DEFT, 2026, arXiv 2602.11424"
     differences: ClassVar[str] = (
         "The code trains on the loss `(1 - p ** c) / (c + 1e-6)` with a constant `c`; its gradient is the weight here "

@@ -21,6 +21,9 @@ class Dft(ProbabilityPowerMethod):
     name: ClassVar[str] = "dft"
     summary: ClassVar[str] = "every token, weighted by its probability"
     formula: ClassVar[str] = "weight = exp(-loss_current)"
+    meaning: ClassVar[str] = (
+        "Every token is kept; the more probable the model in training finds it, the more its loss counts."
+    )
     paper: ClassVar[str] = "DFT, 2025, arXiv 2508.05629"
 
     def exponent(self, statistics: Statistics) -> float:

@@ -29,6 +29,9 @@ class Eaft(PowerMethod):
     name: ClassVar[str] = "eaft"
     summary: ClassVar[str] = "every token, weighted by the model's uncertainty"
     formula: ClassVar[str] = "weight = (entropy_top20_current / ln 20) ** alpha"
+    meaning: ClassVar[str] = (
+        "Every token is kept; the less certain the model in training is of it, the more its loss counts."
+    )
     paper: ClassVar[str] = "EAFT, 2026, arXiv 2601.02151"
 
     alpha: float = 1.0

@@ -15,4 +15,7 @@ class Entropy(StatisticMethod):
     name: ClassVar[str] = "entropy"
     summary: ClassVar[str] = "tokens where the base model is least (or most) certain (control)"
     formula: ClassVar[str] = "entropy_base, or its negative"
+    meaning: ClassVar[str] = (
+        "The score is how uncertain the base model is where the token stands, in nats, or the negative of that."
+    )
     statistic: ClassVar[str] = "entropy"

@@ -28,6 +28,9 @@ class Forgetting(TokenCleaning):
     name: ClassVar[str] = "forgetting"
     summary: ClassVar[str] = "as token-cleaning, and unlearns the dropped tokens"
     formula: ClassVar[str] = "loss_base - loss_reference; weight of dropped tokens = -strength * progress"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats the reference model predicts the token better than the base model does."
+    )
     paper: ClassVar[str] = "Forgetting, 2025, arXiv 2508.04329"
 
     fraction: float = 0.7

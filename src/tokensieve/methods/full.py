@@ -19,6 +19,7 @@ class Full(Method):
     name: ClassVar[str] = "full"
     summary: ClassVar[str] = "every trainable token: plain SFT (control)"
     formula: ClassVar[str] = "0"
+    meaning: ClassVar[str] = "Every token has the score 0, and every token is kept."
 
     @property
     def needs(self) -> Needs:

@@ -32,6 +32,9 @@ class IwSft(WeightMethod):
     name: ClassVar[str] = "iw-sft"
     summary: ClassVar[str] = "every token, with more weight where the model has become surer than the base"
     formula: ClassVar[str] = "weight = clip(exp(loss_base - loss_current), low, high)"
+    meaning: ClassVar[str] = (
+        "Every token is kept; the more training has raised its probability, the more its loss counts."
+    )
     paper: ClassVar[str] = "iw-SFT, 2025, arXiv 2507.12856"
     differences: ClassVar[str] = (
         "The code has both weights: for tokens, clipped to 0.2 and 1.8 (the default here), and for examples, clipped "

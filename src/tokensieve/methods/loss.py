@@ -15,4 +15,7 @@ class Loss(StatisticMethod):
     name: ClassVar[str] = "loss"
     summary: ClassVar[str] = "tokens that the base model predicts worst (or best) (control)"
     formula: ClassVar[str] = "loss_base, or its negative"
+    meaning: ClassVar[str] = (
+        "The score is how badly the base model predicts the token, in nats of loss, or the negative of that."
+    )
     statistic: ClassVar[str] = "loss"

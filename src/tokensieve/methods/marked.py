@@ -30,6 +30,9 @@ class Marked(Method):
     summary: ClassVar[str] = "tokens that the data does not mark as bad"
     formula: ClassVar[str] = "1 where no mark covers the token, else 0; or the opposite"
     assumes = "marks"
+    meaning: ClassVar[str] = (
+        "The score is 1 where no mark of the data covers the token and 0 where one does, or the opposite."
+    )
 
     types: tuple[str, ...] = ()
     keep: Literal["unmarked", "marked"] = "unmarked"

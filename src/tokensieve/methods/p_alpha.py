@@ -29,6 +29,9 @@ class PAlpha(ProbabilityPowerMethod):
     name: ClassVar[str] = "p-alpha"
     summary: ClassVar[str] = "every token, weighted by a power of its probability"
     formula: ClassVar[str] = "weight = exp(-loss_current) ** alpha"
+    meaning: ClassVar[str] = (
+        "Every token is kept; the more probable the model in training finds it, the more its loss counts."
+    )
     paper: ClassVar[str] = "Beyond Log Likelihood, 2025, arXiv 2510.00526"
     differences: ClassVar[str] = (
         "The code trains on the loss `(1 - p ** alpha) / alpha`; the gradient is the same, but the loss that is logged "

@@ -26,6 +26,7 @@ class Profit(Method):
     name: ClassVar[str] = "profit"
     summary: ClassVar[str] = "tokens that the model in training does not find improbable"
     formula: ClassVar[str] = "exp(-loss_current)"
+    meaning: ClassVar[str] = "The score is the probability that the model in training gives the token, from 0 to 1."
     paper: ClassVar[str] = "ProFit, 2026, arXiv 2601.09195"
 
     probability: float = 0.1

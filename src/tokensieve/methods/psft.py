@@ -33,6 +33,9 @@ class Psft(WeightMethod):
     name: ClassVar[str] = "psft"
     summary: ClassVar[str] = "every token, until the model is surer of it than a moment ago"
     formula: ClassVar[str] = "weight = r if r <= 1 + epsilon, else 0; r = exp(loss_history - loss_current)"
+    meaning: ClassVar[str] = (
+        "Every token is kept; its loss stops counting where training has raised its probability by much."
+    )
     paper: ClassVar[str] = "PSFT, 2025, arXiv 2508.17784"
     differences: ClassVar[str] = (
         "The code copies the model before each batch of 256 rows, and makes 8 steps on the batch. Here the history is "

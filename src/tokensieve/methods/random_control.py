@@ -33,6 +33,7 @@ class Random(FractionMethod):
     name: ClassVar[str] = "random"
     summary: ClassVar[str] = "random tokens or examples; as a control, as many as the method keeps"
     formula: ClassVar[str] = "u, uniform in [0, 1)"
+    meaning: ClassVar[str] = "The score is a random number and says nothing about the token."
 
     seed: int = 0
     examples: int | None = None

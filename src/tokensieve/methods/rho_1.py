@@ -28,6 +28,9 @@ class Rho1(FractionMethod):
     summary: ClassVar[str] = "tokens that a reference predicts better, ranked within each example or training batch"
     formula: ClassVar[str] = "loss_current - loss_reference"
     assumes = "clean"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats the reference model predicts the token better than the model to be trained does."
+    )
     paper: ClassVar[str] = "Rho-1, NeurIPS 2024, arXiv 2404.07965"
 
     scope: Scope = "example"

@@ -29,6 +29,9 @@ class Rho1Self(Method):
     name: ClassVar[str] = "rho-1-self"
     summary: ClassVar[str] = "tokens with low loss and low entropy after training on the pool"
     formula: ClassVar[str] = "-max(rank of loss_reference, rank of entropy_reference) / trainable tokens of the example"
+    meaning: ClassVar[str] = (
+        "The score is high where the model that was trained on the pool is right about the token and certain of it."
+    )
     paper: ClassVar[str] = "Rho-1, NeurIPS 2024, arXiv 2404.07965"
 
     fraction: float = 0.7

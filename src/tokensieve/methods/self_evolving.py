@@ -28,6 +28,9 @@ class SelfEvolving(TokenCleaning):
     summary: ClassVar[str] = "as token-cleaning, subset by subset, with the model in training as the reference"
     formula: ClassVar[str] = "loss_base - loss_reference(subset)"
     assumes = "nothing"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats the model of the last round predicts the token better than the base model does."
+    )
     paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
     schedule: ClassVar[str] = "self-evolving"
 

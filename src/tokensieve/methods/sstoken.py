@@ -43,6 +43,9 @@ class SsToken(FractionMethod):
     name: ClassVar[str] = "sstoken"
     summary: ClassVar[str] = "tokens that training has improved and that attend to the prompt"
     formula: ClassVar[str] = "gamma * norm(loss_history - loss_current) + (1 - gamma) * attention_to_prompt_current"
+    meaning: ClassVar[str] = (
+        "The score is high where training has improved the prediction of the token, and where it attends to the prompt."
+    )
     paper: ClassVar[str] = "ssToken, ICLR 2026, arXiv 2510.18250"
     differences: ClassVar[str] = (
         "The code treats every token without a label as prompt, even after the first answer. Here the prompt of a "

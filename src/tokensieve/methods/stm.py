@@ -26,6 +26,9 @@ class Stm(Method):
     name: ClassVar[str] = "stm"
     summary: ClassVar[str] = "tokens that the base model does not find perplexing"
     formula: ClassVar[str] = "-loss_base"
+    meaning: ClassVar[str] = (
+        "The score is the negative of the base model's loss: it is low where the token surprises the base model."
+    )
     paper: ClassVar[str] = "STM, 2025, arXiv 2501.14315"
 
     perplexity: float = 2.5

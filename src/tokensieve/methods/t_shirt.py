@@ -42,6 +42,9 @@ class TShirt(FractionMethod):
     name: ClassVar[str] = "t-shirt"
     summary: ClassVar[str] = "tokens whose loss the prompt changes (or rows by it)"
     formula: ClassVar[str] = "|loss_base - loss_without_prompt_base|, or S-IFD = exp(mean change of informative tokens)"
+    meaning: ClassVar[str] = (
+        "The score is by how much the prompt changes the base model's loss of the token, in nats; or that of its row."
+    )
     paper: ClassVar[str] = "T-SHIRT, NeurIPS 2025, arXiv 2506.01317"
     differences: ClassVar[str] = (
         "The authors select 5 % of the rows and train on all of their tokens: `keep: rows, fraction: 0.05`. Here "

@@ -34,6 +34,7 @@ class Talr(WeightMethod):
     name: ClassVar[str] = "talr"
     summary: ClassVar[str] = "every token, with less weight for hard ones"
     formula: ClassVar[str] = "weight = max(exp(-loss_current / tau), floor)"
+    meaning: ClassVar[str] = "Every token is kept; the harder the model in training finds it, the less its loss counts."
     paper: ClassVar[str] = "TALR, 2025, arXiv 2509.20758"
 
     floor: float = 0.01

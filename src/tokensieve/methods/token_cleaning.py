@@ -24,6 +24,9 @@ class TokenCleaning(FractionMethod):
     summary: ClassVar[str] = "tokens that a reference model predicts better than the base"
     formula: ClassVar[str] = "loss_base - loss_reference"
     assumes = "clean"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats the reference model predicts the token better than the base model does."
+    )
     paper: ClassVar[str] = "Token Cleaning, ICML 2025, arXiv 2502.01968"
 
     @property

@@ -31,6 +31,9 @@ class Toss(Method):
     summary: ClassVar[str] = "tokens that a safety-degraded model does not predict better than a useful one"
     formula: ClassVar[str] = "loss_unsafe - loss_utility"
     assumes = "harmful"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats a safety-degraded model predicts the token worse than a useful one does."
+    )
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
     differences: ClassVar[str] = "The paper drops 10 %, the authors' script 20 %; the default here is 10 %."
     divide_by: ClassVar[Literal["kept", "trainable"]] = "trainable"

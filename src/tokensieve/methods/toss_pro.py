@@ -28,6 +28,9 @@ class TossPro(Toss):
     name: ClassVar[str] = "toss-pro"
     summary: ClassVar[str] = "as toss, with the safety-degraded model refined on the riskiest examples"
     formula: ClassVar[str] = "loss_unsafe(round) - loss_utility"
+    meaning: ClassVar[str] = (
+        "The score is by how many nats the refined unsafe model predicts the token worse than a useful one does."
+    )
     paper: ClassVar[str] = "TOSS, ICLR 2026, arXiv 2603.01185"
     schedule: ClassVar[str] = "refined-reference"
     refines: ClassVar[Role] = "unsafe"

@@ -34,6 +34,9 @@ class Uds(Method):
     name: ClassVar[str] = "uds"
     summary: ClassVar[str] = "examples of a batch with large and diverse logits"
     formula: ClassVar[str] = "nuclear_norm_current + alpha * diversity_current"
+    meaning: ClassVar[str] = (
+        "The score is high for examples whose logits are large and unlike those of the examples before."
+    )
     paper: ClassVar[str] = "UDS, ICML 2026, arXiv 2510.16882"
     differences: ClassVar[str] = "The code also scores padding; here padding is left out (mode `official` includes it)."
 

@@ -62,6 +62,9 @@ class Xtf(Method):
     name: ClassVar[str] = "xtf"
     summary: ClassVar[str] = "tokens that matter for the reasoning, are not known already and belong to the task"
     formula: ClassVar[str] = "-(number of lacking attributes: importance, novelty, relevance)"
+    meaning: ClassVar[str] = (
+        "The score counts what the token lacks of importance, novelty and relevance: 0 if nothing, -1 for each."
+    )
     paper: ClassVar[str] = "XTF, ICLR 2026, arXiv 2602.14536"
     differences: ClassVar[str] = (
         "The code's attention signal is the mean of a softmax row, which is the same for every token of an example, so "

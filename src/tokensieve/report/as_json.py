@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tokensieve.report.differences import run_differences
+from tokensieve.report.verdict import method_verdict, run_verdict
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.results import Evaluation, Row
 from tokensieve.runs.view import RunView
@@ -19,6 +20,7 @@ def results_json(view: RunView) -> dict[str, Any]:
     return {
         "run": str(view.folder),
         "method": view.method,
+        "verdict": method_verdict(view, view.method, found).to_json(),
         "results": [row_json(row) for row in view.rows],
         "against_random": [asdict(one) for one in found.random],
         "against_full": [asdict(one) for one in found.full],
@@ -80,7 +82,8 @@ def example_json(view: RunView, number: int, arm: str) -> dict[str, Any]:
         }
         for at, token in enumerate(ids)
     ]
-    return {"example": number, "row": example.row, "arm": arm, "tokens": tokens}
+    verdict = run_verdict(view).to_json()
+    return {"verdict": verdict, "example": number, "row": example.row, "arm": arm, "tokens": tokens}
 
 
 def _finite(value: np.float32) -> float | None:

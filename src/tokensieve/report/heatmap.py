@@ -71,17 +71,17 @@ def percentile_scale(low: float, high: float) -> Scale:
     return Scale(-limit, limit, signed=True)
 
 
-def value_scale(values: Float32, trainable: Bool) -> Scale:
-    """Return the scale of the trainable tokens' values, 1st to 99th percentile.
+def value_ends(values: Float32, trainable: Bool) -> tuple[float, float]:
+    """Return the 1st and the 99th percentile of the trainable tokens' values; zeros where there are none.
 
     Args:
         values: float32 ``[tokens]``; values of other tokens are ignored.
         trainable: bool ``[tokens]``.
     """
     if not trainable.any():
-        return Scale(0.0, 0.0, signed=False)
+        return 0.0, 0.0
     low, high = np.quantile(values[trainable].astype(np.float64), PERCENTILES)
-    return percentile_scale(float(low), float(high))
+    return float(low), float(high)
 
 
 def styled_runs(

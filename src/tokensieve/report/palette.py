@@ -1,4 +1,7 @@
-"""Colours of token heat maps, for light and dark: every background carries the text colour at WCAG AA."""
+"""Colours of token heat maps, for light and dark: every background carries the text colour at WCAG AA.
+
+Kept is blue and dropped is red in every view; the values of scores and statistics have other hues, yellow to violet.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,13 @@ class Palette:
         return red, green, blue
 
 
+KEPT, DROPPED = (20, 83, 155), (163, 55, 31)
+"""Colours of kept and dropped on a light ground."""
 LIGHT = Palette(
-    text=(20, 22, 28), middle=(255, 255, 255), negative=(98, 164, 232), positive=(244, 120, 104), high=(232, 160, 52)
+    text=(20, 22, 28), middle=(255, 255, 255), negative=(226, 190, 72), positive=(184, 150, 238), high=(184, 150, 238)
 )
 DARK = Palette(
-    text=(245, 246, 248), middle=(24, 27, 33), negative=(33, 98, 170), positive=(168, 52, 44), high=(140, 88, 8)
+    text=(245, 246, 248), middle=(24, 27, 33), negative=(122, 96, 8), positive=(104, 66, 168), high=(104, 66, 168)
 )
 
 

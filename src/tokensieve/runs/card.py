@@ -100,7 +100,7 @@ def _trained(selection: Selection) -> str:
 
 def _facts(recipe: Mapping[str, Any], selection: Selection) -> dict[str, str]:
     models, data = recipe["models"], recipe["data"]
-    base = _name(models["base"]["path"])
+    base = name_in_words(models["base"]["path"])
     kept, trainable = selection.kept, selection.trainable
     parameters, fitted = selection.parameters, selection.fitted or {}
     found = {
@@ -113,9 +113,9 @@ def _facts(recipe: Mapping[str, Any], selection: Selection) -> dict[str, str]:
         "examples": f"{selection.examples_written:,}",
         "examples without a kept token": f"{selection.examples_without_kept:,}, left out",
         "source rows": f"{selection.source_rows:,}",
-        "source": _sources(data["files"]),
+        "source": sources_in_words(data["files"]),
         "fingerprint of token ids, labels and lengths": selection.identity.data,
-        "tokenizer": _name(data["tokenizer"]) if data["tokenizer"] else base,
+        "tokenizer": name_in_words(data["tokenizer"]) if data["tokenizer"] else base,
         "longest example allowed": str(data["max_length"]),
     }
     found |= {f"{role} model": _model(models[role], base) for role in models if role in _roles(models, selection)}
@@ -137,22 +137,22 @@ def _without_rule(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _model(model: Mapping[str, Any], base: str) -> str:
-    name = _name(model["path"]) if model["path"] else base
+    name = name_in_words(model["path"]) if model["path"] else base
     if model["warm_up"]:
         warm_up = model["warm_up"]
         rows = f"{warm_up['rows']:,} rows" if warm_up["rows"] else "all rows"
-        files = _sources(warm_up["files"]) or "this data"
+        files = sources_in_words(warm_up["files"]) or "this data"
         folds = warm_up.get("folds", 1)
         return f"{name}, fine-tuned on {rows} of {files}{f' in {folds} folds' if folds > 1 else ''}"
-    return f"{name} with the adapter {_name(model['adapter'])}" if model["adapter"] else name
+    return f"{name} with the adapter {name_in_words(model['adapter'])}" if model["adapter"] else name
 
 
-def _sources(files: Sequence[Any]) -> str:
+def sources_in_words(files: Sequence[Any]) -> str:
     """Return the names of the entries of `files`, each a path or a mapping with one."""
-    return ", ".join(_name(entry if isinstance(entry, str) else entry["path"]) for entry in files)
+    return ", ".join(name_in_words(entry if isinstance(entry, str) else entry["path"]) for entry in files)
 
 
-def _name(source: str) -> str:
+def name_in_words(source: str) -> str:
     """Return a Hub id as it is and the last part of a path: the rest tells of a machine."""
     return Path(source).name if Path(source).is_absolute() else source
 

@@ -15,6 +15,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.places import told
 from tokensieve.report.as_json import row_json
 from tokensieve.report.differences import ComparedRow, Difference, control_differences, differences
+from tokensieve.report.verdict import Verdict, method_verdict
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.streaming import read_kept
@@ -47,6 +48,7 @@ class Comparison:
 
     Attributes:
         runs: folder of each run, by its label.
+        verdicts: whether the method of each run pays, by the label of the run.
         rows: every arm; then base and reference, once if runs share them.
         random_differences: arms against the random control that keeps as many tokens.
         full_differences: arms against full training.
@@ -57,6 +59,7 @@ class Comparison:
     """
 
     runs: Mapping[str, Path]
+    verdicts: Mapping[str, Verdict]
     rows: Sequence[ComparedRow]
     random_differences: Sequence[Difference]
     full_differences: Sequence[Difference]
@@ -69,6 +72,7 @@ class Comparison:
         """Return everything, ready for JSON."""
         return {
             "runs": {label: str(folder) for label, folder in self.runs.items()},
+            "verdicts": {label: verdict.to_json() for label, verdict in self.verdicts.items()},
             "results": [{"run": one.run, **row_json(one.row)} for one in self.rows],
             "against_random": [asdict(one) for one in self.random_differences],
             "against_full": [asdict(one) for one in self.full_differences],
@@ -94,6 +98,7 @@ def compare_runs(folders: Sequence[Path]) -> Comparison:
     against = control_differences(arms)
     return Comparison(
         {label: view.folder for label, view in views.items()},
+        {one.run: method_verdict(one.view, one.name, against) for one in methods},
         [*arms, *_points_of_reference(rows)],
         against.random,
         against.full,

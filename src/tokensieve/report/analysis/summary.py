@@ -42,6 +42,7 @@ class Summary:
         edges: float64 ``[BINS + 1]`` by the name of a value (`value_name`), from the 1st to the 99th percentile; values
             beyond are counted in the first and the last bin.
         percentiles: the 1st and the 99th percentile, by the same name.
+        extremes: the lowest and the highest value, by the same name.
         joint: int64 ``[levels of the first arm, levels of the second]`` by pair of arms, in the order of the arms.
         token_ids: int64 ``[tokens]``, the most frequent ones of those seen at least `LEAST_SEEN` times.
         tokens: int64 ``[tokens, levels]`` by arm.
@@ -55,6 +56,7 @@ class Summary:
     histograms: Mapping[tuple[Arm, str], Int64]
     edges: Mapping[str, NDArray[np.float64]]
     percentiles: Mapping[str, tuple[float, float]]
+    extremes: Mapping[str, tuple[float, float]]
     joint: Mapping[tuple[Arm, Arm], Int64]
     token_ids: Int64
     tokens: Mapping[Arm, Int64]
@@ -113,7 +115,7 @@ class _Tables:
 
 def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
     """Count the tokens; memory grows with the vocabulary and the number of examples, not with the number of tokens."""
-    percentiles, token_ids, trainable = _first_pass(view)
+    percentiles, extremes, token_ids, trainable = _first_pass(view)
     edges = {name: _edges(*ends) for name, ends in percentiles.items()}
     widths = {arm: len(level.sweep.values) + 1 for arm, level in levels.items()}
     numbers = np.full(int(token_ids.max()) + 1 if len(token_ids) else 0, -1, dtype=np.int64)
@@ -160,6 +162,7 @@ def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
         tables.pairs("histogram"),
         edges,
         percentiles,
+        extremes,
         tables.pairs("joint"),
         token_ids,
         tables.of("token"),
@@ -203,9 +206,12 @@ def scoring_arms(view: RunView) -> list[Arm]:
     return [arm for arm, method in methods.items() if method not in CONTROLS]
 
 
-def _first_pass(view: RunView) -> tuple[dict[str, tuple[float, float]], Int64, int]:
-    """Return the percentiles of each value, the frequent tokens, and the number of trainable tokens."""
+def _first_pass(
+    view: RunView,
+) -> tuple[dict[str, tuple[float, float]], dict[str, tuple[float, float]], Int64, int]:
+    """Return the percentiles and the extremes of each value, the frequent tokens, and the trainable tokens."""
     keys: dict[str, Int64] = {}
+    extremes: dict[str, tuple[float, float]] = {}
     seen = np.zeros(0, dtype=np.int64)
     for shard in view.shards():
         mask = shard.trainable
@@ -213,6 +219,9 @@ def _first_pass(view: RunView) -> tuple[dict[str, tuple[float, float]], Int64, i
             {value_name(arm, "score"): shard.scores[arm] for arm in shard.scores} | {**shard.statistics}
         ).items():
             total = keys.setdefault(name, np.zeros(2**_KEY_BITS, dtype=np.int64))
+            if mask.any():
+                low, high = extremes.get(name, (np.inf, -np.inf))
+                extremes[name] = min(low, float(values[mask].min())), max(high, float(values[mask].max()))
             total += np.bincount(order_keys(values[mask]) >> (32 - _KEY_BITS), minlength=2**_KEY_BITS)
         found = np.bincount(shard.examples.input_ids[mask], minlength=len(seen))
         found[: len(seen)] += seen
@@ -220,6 +229,7 @@ def _first_pass(view: RunView) -> tuple[dict[str, tuple[float, float]], Int64, i
     frequent = np.argsort(-seen, kind="stable")[:_TOKENS]
     return (
         {name: _percentiles(total) for name, total in keys.items()},
+        {name: extremes.get(name, (0.0, 0.0)) for name in keys},
         frequent[seen[frequent] >= LEAST_SEEN],
         int(seen.sum()),
     )

@@ -12,15 +12,16 @@ from typing import Any
 
 from tokensieve.data.decoding import visible
 from tokensieve.report.cells import ResultTable, percent, plain_value
-from tokensieve.report.heatmap import Scale, StyledRun, styled_runs, value_scale
-from tokensieve.report.palette import LIGHT, css
+from tokensieve.report.heatmap import Scale, StyledRun, percentile_scale, styled_runs, value_ends
+from tokensieve.report.palette import DROPPED, KEPT, LIGHT, css
 from tokensieve.report.table import result_table
+from tokensieve.report.verdict import run_verdict
 from tokensieve.runs import view
 from tokensieve.runs.view import ExampleView, RunView
 
 _LINES = {
-    "kept": "text-decoration:underline 2px;text-underline-offset:.28em",
-    "dropped": "text-decoration:line-through",
+    "kept": f"text-decoration:underline 3px {css(KEPT)};text-underline-offset:.25em",
+    "dropped": f"text-decoration:line-through 2px {css(DROPPED)}",
     "mixed": "text-decoration:underline line-through;text-underline-offset:.28em",
     "prompt": "color:#555c69",
 }
@@ -95,14 +96,15 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
     """Return the heat map of an example: an arm's decisions, coloured by a value."""
     values, trainable, kept = example.value(arm, value), example.trainable, example.kept(arm)
     # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
-    scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
+    low, high = value_ends(example.shard.value(arm, value), example.shard.trainable)
+    scale = percentile_scale(low, high)
     runs = styled_runs(
         example.run.decoder.pieces(example.token_ids), trainable, kept, values, scale, marks=example.marks
     )
     chosen, total = int((kept & trainable).sum()), int(trainable.sum())
     share = f" ({percent(chosen / total)})" if total else ""
     title = f"example {example.number}, source row {example.row}: {arm} keeps {chosen:,} of {total:,} tokens{share}"
-    ends = f"{value} from {plain_value(scale.low)} to {plain_value(scale.high)}"
+    ends = f"{value} from {plain_value(low)} to {plain_value(high)}"
     marked = "" if example.marks is None else ", marked tokens dotted"
     key = f"{ends}; kept underlined, dropped struck through, prompt grey{marked}"
     return (
@@ -113,14 +115,17 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
 
 
 def _run_html(run: RunView) -> str:
-    """Return the results of a run as a table."""
-    table = result_table(run)
+    """Return the verdict and the results of a run."""
+    table, verdict = result_table(run), run_verdict(run)
+    said = f'<div style="font-weight:600">{escape(verdict.sentence)}</div>' + "".join(
+        f'<div style="{_SMALL}">{escape(sentence)}</div>' for sentence in verdict.further
+    )
     further = "".join(
         f'<div style="{_SMALL}">{escape(heading)}</div>{_table_html(one)}' for heading, one in table.further.items()
     )
     return (
-        f'<div style="{_GROUND};overflow-x:auto"><div style="{_SMALL}">{escape(run.name)}: {len(run):,} examples, '
-        f"method {escape(run.method)}</div>{_table_html(table)}{further}"
+        f'<div style="{_GROUND};overflow-x:auto">{said}<div style="{_SMALL}">{escape(run.name)}: '
+        f"{len(run):,} examples, method {escape(run.method)}</div>{_table_html(table)}{further}"
         + "".join(f'<div style="{_SMALL}">{escape(text)}</div>' for text in table.footnotes)
         + "</div>"
     )

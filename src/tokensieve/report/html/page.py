@@ -22,19 +22,21 @@ from tokensieve.ops.rules import check_range
 from tokensieve.outputs import output_place
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
-from tokensieve.report.cells import number, percent, spelled
+from tokensieve.report.cells import spelled
+from tokensieve.report.facts import run_facts, score_in_words, used_parameters
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
 from tokensieve.report.table import result_table
+from tokensieve.report.verdict import run_verdict
 from tokensieve.runs.view import RunView
 from tokensieve.store.atomic import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "main")
+_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "address", "main")
 _VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 
@@ -61,9 +63,12 @@ class Report:
     def render(self, *, remote: bool = False) -> str:
         """Return the page; with ``remote`` it fetches the examples from ``blocks/NUMBER`` instead of embedding them."""
         view = self.view
-        found = payload(view, self.levels, self.summary, self.numbers, [len(block) for block in self.blocks])
+        verdict = run_verdict(view)
+        sizes = [len(block) for block in self.blocks]
+        found = payload(view, self.levels, self.summary, self.numbers, sizes, verdict.findings)
         packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         selection = view.row(view.method).selection
+        assert selection is not None
         return (
             _environment()
             .get_template("page.html.j2")
@@ -72,7 +77,9 @@ class Report:
                 joined=len({arm.path.parent for arm in view.folders.values()}) > 1,
                 arms=[row for row in view.rows if row.selection is not None],
                 selection=selection,
-                sentences=_sentences(view),
+                verdict=verdict,
+                meaning=score_in_words(selection),
+                facts=run_facts(view),
                 table=result_table(view),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
@@ -129,6 +136,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["spelled"] = spelled
+    environment.filters["used"] = used_parameters
     return environment
 
 
@@ -165,20 +173,3 @@ def _level_rules() -> str:
                     yield f".{name}{{background:{css(palette.background(level, signed))}}}"
 
     return "".join(rules(LIGHT)) + "@media (prefers-color-scheme:dark){" + "".join(rules(DARK)) + "}\n"
-
-
-def _sentences(view: RunView) -> list[str]:
-    """Summarise the run's results in sentences."""
-    selection = view.row(view.method).selection
-    assert selection is not None
-    said = [
-        f"{view.method} keeps {percent(selection.share)} of the trainable tokens: {selection.kept:,} of "
-        f"{selection.trainable:,}, in {selection.examples:,} examples."
-    ]
-    if selection.examples_without_kept:
-        said.append(f"{selection.examples_without_kept:,} examples keep no token and are left out of training.")
-    losses = [(row.name, row.evaluation.loss) for row in view.rows]
-    found = [f"{name} {number(loss.value)}" for name, loss in losses if loss is not None]
-    if found:
-        said.append(f"Held-out loss: {', '.join(found)}.")
-    return said

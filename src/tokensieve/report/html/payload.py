@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
-from tokensieve.ops.rules import Threshold
+from tokensieve.ops.rules import Threshold, TopCount
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, source_names
-from tokensieve.report.analysis.summary import Summary
+from tokensieve.report.analysis.summary import Index, Summary
 from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_share
+from tokensieve.report.causes import causes
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
+from tokensieve.report.verdict import Finding
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.results import Estimate, Row
@@ -26,10 +28,16 @@ from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection, SelectionIdentity
 
 _LOSSES = 400  # points of a loss curve
+_TYPICAL = (12, 80)  # trainable tokens of an example that is read at a glance
 
 
 def payload(
-    view: RunView, levels: Mapping[str, Levels], summary: Summary, numbers: Int64, blocks: Sequence[int]
+    view: RunView,
+    levels: Mapping[str, Levels],
+    summary: Summary,
+    numbers: Int64,
+    blocks: Sequence[int],
+    findings: Sequence[Finding],
 ) -> dict[str, Any]:
     """Return the payload; numbers that are not finite are null in it.
 
@@ -39,15 +47,21 @@ def payload(
         summary: counts of the complete data set.
         numbers: int64 ``[examples]``, the examples that the page can show.
         blocks: number of examples in each block.
+        findings: what the verdict is made of.
     """
     index = summary.index.take(numbers)
     statistics = [name for name in summary.edges if not name.startswith("score:")]
     scales = {name: percentile_scale(*ends) for name, ends in summary.percentiles.items()}
     return {
         "method": view.method,
-        "arms": [_arm(view, arm, levels[arm]) for arm in view.arms],
+        "arms": [_arm(view, arm, levels[arm], statistics) for arm in view.arms],
         "statistics": statistics,
         "scales": {name: {"low": s.low, "high": s.high, "signed": s.signed} for name, s in scales.items()},
+        "ranges": {
+            name: {"low": low, "high": high, "least": least, "most": most}
+            for name, (low, high) in summary.percentiles.items()
+            for least, most in [summary.extremes[name]]
+        },
         "sources": source_names(view.store.sources) or ["all"],
         "positions": POSITIONS,
         "classes": CLASSES,
@@ -81,10 +95,23 @@ def payload(
         "examples": len(summary.index.rows),
         "blocks": list(blocks),
         "metrics": _metrics(view.rows),
+        "findings": [dataclasses.asdict(one) for one in findings],
+        "typical": _typical(summary.index.take(numbers), view.method),
     }
 
 
-def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
+def _typical(index: Index, arm: str) -> int | None:
+    """Return the place of an example that is short and of which about as much is kept as of all; None without any."""
+    kept, trainable = index.kept[arm], np.maximum(index.trainable, 1)
+    if not len(kept):
+        return None
+    off = np.abs(kept / trainable - kept.sum() / trainable.sum())
+    mixed = (kept > 0) & (kept < trainable)
+    fits = mixed & (trainable >= _TYPICAL[0]) & (trainable <= _TYPICAL[1])
+    return int(np.lexsort((trainable, off, ~mixed, ~fits))[0])
+
+
+def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> dict[str, Any]:
     selection = view.row(arm).selection
     assert selection is not None
     sweep = levels.sweep
@@ -100,6 +127,8 @@ def _arm(view: RunView, arm: str, levels: Levels) -> dict[str, Any]:
         "scope": getattr(selection.rule, "scope", "dataset"),
         "keepTurnEnd": selection.identity.keep_turn_end,
         "reasons": list(selection.reasons),
+        "causes": causes(selection, statistics),
+        "count": selection.rule.tokens if isinstance(selection.rule, TopCount) else None,
         "parts": sorted(view.parts(arm, 0)) if view.store.shards else [],
         "recipe": recipe_of(selection),
         "ratio": ratio_parameter(selection),
@@ -156,7 +185,7 @@ def _metrics(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the metrics to chart: those that at least two arms have."""
     kinds: list[tuple[str, str, Callable[[Row], Estimate | None]]] = [
         (
-            f"{measure.title[0].upper()}{measure.title[1:]} of trained arms",
+            f"{measure.title[0].upper()}{measure.title[1:]} of each arm",
             "share" if measure.unit == "share" else "figure",
             lambda row, name=name: row.evaluation.results.get(name),
         )

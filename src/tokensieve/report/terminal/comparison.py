@@ -16,7 +16,7 @@ from tokensieve.report.difference_table import (
 )
 from tokensieve.report.differences import AdjustedDifference, Difference
 from tokensieve.report.table import result_columns, seeds_in_words
-from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table
+from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table, print_verdict
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 
@@ -24,7 +24,10 @@ _PAIR_WIDTH = 38
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
-    """Print results, differences, agreements and differing recipe keys, in parts that fit the terminal."""
+    """Print verdicts, results, differences, agreements and differing recipe keys, in parts that fit the terminal."""
+    for label, verdict in found.verdicts.items():
+        print_verdict(verdict, console, label if len(found.verdicts) > 1 else "")
+    console.print()
     for label, folder in found.runs.items():
         print_line(console, f"{label}: {folder}")
     console.print()

@@ -15,9 +15,10 @@ from rich.text import Text
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.cells import Column, ResultTable, percent, plain_value
-from tokensieve.report.heatmap import value_scale
+from tokensieve.report.heatmap import percentile_scale, value_ends
 from tokensieve.report.table import result_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
+from tokensieve.report.verdict import Verdict, run_verdict
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -43,7 +44,9 @@ def output_console() -> Console:
 
 
 def print_results(view: RunView, console: Console) -> None:
-    """Print the results of a run, how many tokens each arm keeps and why, and what the run warned of."""
+    """Print the verdict and the results of a run, how many tokens each arm keeps and why, and what it warned of."""
+    print_verdict(run_verdict(view), console)
+    console.print()
     table = result_table(view)
     print_table(table, console)
     for heading, further in table.further.items():
@@ -60,6 +63,13 @@ def print_results(view: RunView, console: Console) -> None:
         console.print()
         for warning in view.warnings:
             print_line(console, f"warning: {warning}")
+
+
+def print_verdict(verdict: Verdict, console: Console, name: str = "") -> None:
+    """Print whether a method pays, after the name of its run where there are several, and what limits the answer."""
+    print_line(console, f"{name}: {verdict.sentence}" if name else verdict.sentence)
+    if verdict.further:
+        print_line(console, " ".join(verdict.further))
 
 
 def print_footnotes(footnotes: Sequence[str], console: Console) -> None:
@@ -120,7 +130,7 @@ def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
 def show_example(
     view: RunView, number: int, arm: str, value: str, console: Console, tokens: int = SHOWN_TOKENS
 ) -> None:
-    """Print one example's tokens: coloured by a value, kept tokens underlined, dropped tokens struck through.
+    """Print the verdict, and one example's tokens: coloured by a value, kept underlined, dropped struck through.
 
     Args:
         view: the run.
@@ -136,12 +146,15 @@ def show_example(
     example = view.example(number)
     values = example.value(arm, value)
     # All examples of a shard share one scale, which makes them comparable; the shard has been read anyway.
-    scale = value_scale(example.shard.value(arm, value), example.shard.trainable)
+    ends = value_ends(example.shard.value(arm, value), example.shard.trainable)
+    scale = percentile_scale(*ends)
     trainable, kept = example.trainable, example.kept(arm)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
+    print_line(console, run_verdict(view).sentence)
+    console.print()
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
-    console.print(legend(value, scale, console, marks=example.marks is not None))
+    console.print(legend(value, scale, ends, console, marks=example.marks is not None))
     console.print()
     print_tokens(
         Tokens(example.token_ids, trainable, kept, values, example.marks), view.decoder, scale, tokens, "kept", console

@@ -19,7 +19,6 @@ from tokensieve.containers import Bool, Float32, UInt8
 from tokensieve.data.decoding import TokenDecoder, visible, visible_text
 from tokensieve.report.cells import plain_value
 from tokensieve.report.heatmap import LEVELS, Scale, State, StyledRun, styled_runs
-from tokensieve.report.palette import LIGHT, css
 
 SHOWN_TOKENS = 2000
 """Tokens of an example that are shown unless told otherwise."""
@@ -32,8 +31,8 @@ _BRACKETS: dict[State, tuple[str, str]] = {
 }
 _LOOKS: dict[State, Look] = {
     "prompt": Look(color="bright_black"),
-    "kept": Look(underline=True),
-    "dropped": Look(strike=True),
+    "kept": Look(color="blue", underline=True),
+    "dropped": Look(color="red", strike=True),
     "mixed": Look(underline=True, strike=True),
 }
 _MARKED = Look(bold=True, overline=True)
@@ -86,16 +85,25 @@ def print_tokens(
             print_line(console, f"... {tail - head:,} tokens left out, {chosen:,} of them {word} (--tokens) ...")
 
 
-def legend(name: str, scale: Scale, console: Console, *, marks: bool) -> Text:
-    """Return what colours and lines mean, of the values called ``name``, and of marks where there are any."""
-    ends = f"{plain_value(scale.low)} to {plain_value(scale.high)} (1st to 99th percentile of its shard)"
+def legend(name: str, scale: Scale, ends: tuple[float, float], console: Console, *, marks: bool) -> Text:
+    """Return what colours and lines mean.
+
+    Args:
+        name: of the values.
+        scale: maps values to colours.
+        ends: 1st and 99th percentile of the values.
+        console: where it is printed.
+        marks: whether any token is marked.
+    """
+    low, high = ends
+    said = f"{plain_value(low)} to {plain_value(high)} (1st to 99th percentile of its shard)"
     if is_plain(console):
         marked = ", !marked!" if marks else ""
-        return Text(f"{name}: {ends}; {{+kept+}} [-dropped-] [~partly kept~]{marked}, prompt without brackets")
+        return Text(f"{name}: {said}; {{+kept+}} [-dropped-] [~partly kept~]{marked}, prompt without brackets")
     legend = Text(f"{name} ")
-    for level in range(-LEVELS if scale.signed else 0, LEVELS + 1, 2):
-        legend.append(" ", _level_look(level, scale))
-    legend.append(f" {ends}; ")
+    for level in range(scale.level(low), scale.level(high) + 1):
+        legend.append(" ", _level_look(level))
+    legend.append(f" {said}; ")
     named: dict[State, str] = {"kept": "kept", "dropped": "dropped", "mixed": "partly kept", "prompt": "prompt"}
     for state, word in named.items():
         legend.append(word, _LOOKS[state])
@@ -105,8 +113,13 @@ def legend(name: str, scale: Scale, console: Console, *, marks: bool) -> Text:
     return legend
 
 
-def _level_look(level: int, scale: Scale) -> Look:
-    return Look(color=css(LIGHT.text), bgcolor=css(LIGHT.background(level, scale.signed)))
+def _level_look(level: int) -> Look:
+    """Return the ground of a level, in colours of the terminal's theme: the strongest third and the one below it."""
+    strength = 3 * abs(level) // LEVELS
+    if not strength:
+        return Look.null()
+    hue = "magenta" if level > 0 else "yellow"
+    return Look(color="black", bgcolor=f"bright_{hue}" if strength > 1 else hue)
 
 
 def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) -> Iterator[Segment]:
@@ -123,7 +136,9 @@ def _segments(runs: Sequence[StyledRun], scale: Scale | None, console: Console) 
                 before, after = f"{before}!", f"!{after}"
             yield before + body + after + text[len(body) :], Look.null()
             continue
-        look = _LOOKS[state] if scale is None or state == "prompt" else _LOOKS[state] + _level_look(level, scale)
+        look = _LOOKS[state]
+        if state != "prompt":
+            look = look.without_color if scale is None else look + _level_look(level)
         yield text, look + _MARKED if marked else look
 
 

@@ -44,13 +44,18 @@ function table(columns, rows) {
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
-function histogram(title, edges, counts, threshold, kept) {
+// The first and the last bar also count what lies beyond them, up to the extremes.
+function histogram(title, edges, counts, threshold, kept, { least, most }) {
   const bars = counts.flatMap(({ kept, all }, i) => [
     { x1: edges[i], x2: edges[i + 1], y1: 0, y2: kept, fate: "kept" },
     { x1: edges[i], x2: edges[i + 1], y1: kept, y2: all, fate: "dropped" },
   ]).filter((bar) => bar.y2 > bar.y1);
   const low = edges[0], high = edges.at(-1);
   const visible = threshold !== null && threshold >= low && threshold <= high;
+  const beyond = [
+    ...(least < low ? [{ x: (edges[0] + edges[1]) / 2, y: counts[0].all, sign: "≤" }] : []),
+    ...(most > high ? [{ x: (edges.at(-2) + high) / 2, y: counts.at(-1).all, sign: "≥" }] : []),
+  ];
   const rect = (fate, fill, stroke) => Plot.rect(bars.filter((bar) => bar.fate === fate), {
     x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill, stroke, strokeWidth: 0.6, insetLeft: 0.5, insetRight: 0.5,
   });
@@ -62,6 +67,7 @@ function histogram(title, edges, counts, threshold, kept) {
       rect("kept", "var(--kept)", "var(--kept)"),
       rect("dropped", "url(#hatch)", "var(--dropped)"),
       Plot.ruleY([0], { stroke: "var(--soft)" }),
+      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontWeight: 600 }),
       ...(visible ? [
         Plot.ruleX([threshold], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
         Plot.text([threshold], {
@@ -72,8 +78,9 @@ function histogram(title, edges, counts, threshold, kept) {
     ],
   }, `${title}: ${count(kept.kept)} kept and ${count(kept.all - kept.kept)} dropped tokens between ${figure(low)} and ${figure(high)}.`
     + (visible ? ` The threshold is ${figure(threshold)}.` : ""));
-  return chart(title, "", svg, ["from", "kept", "dropped"], () =>
-    counts.map(({ kept, all }, i) => [figure(edges[i]), count(kept), count(all - kept)]));
+  const note = beyond.length ? `end bars (${beyond.map((one) => one.sign).join(", ")}) hold all up to ${[least < low ? figure(least) : null, most > high ? figure(most) : null].filter(Boolean).join(" and ")}` : "";
+  return chart(title, note, svg, ["from", "kept", "dropped"], () =>
+    counts.map(({ kept, all }, i) => [i === 0 && least < low ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]));
 }
 
 function shares(title, names, counts, overall) {
@@ -105,7 +112,7 @@ function agreement(names, value) {
     x: { domain: names, label: null, axis: "top", tickSize: 0, tickRotate: -40, tickFormat: shorten },
     y: { domain: names, label: null, tickSize: 0, tickFormat: shorten },
     marks: [
-      Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--kept)", fillOpacity: (cell) => 0.5 * cell.share }),
+      Plot.cell(cells, { x: "column", y: "row", inset: 1, fill: "var(--soft)", fillOpacity: (cell) => 0.35 * cell.share }),
       Plot.text(cells, { x: "column", y: "row", text: (cell) => cell.share.toFixed(2), fill: "var(--ink)" }),
     ],
   }, `Jaccard index of kept tokens: ${cells.filter((cell) => names.indexOf(cell.row) < names.indexOf(cell.column))
@@ -133,15 +140,42 @@ function scatter(x, y, xs, ys) {
 
 function intervals(title, rows, format) {
   const margin = Math.min(170, 16 + 7 * d3.max(rows, (row) => shorten(row.name).length));
-  return chart(title, "", draw({
+  return chart(title, "each by itself: where intervals overlap, the paired differences above decide", draw({
     width: 360, height: 50 + 26 * rows.length, marginLeft: margin, marginRight: 16, marginBottom: 28, marginTop: 8,
     x: { ticks: 4, tickFormat: format, label: null, nice: true, grid: true },
     y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },
     marks: [
-      Plot.link(rows.filter((row) => row.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--kept)", strokeWidth: 3, strokeOpacity: 0.55 }),
-      Plot.dot(rows, { y: "name", x: "value", r: 4.5, fill: "var(--kept)", stroke: "var(--card)" }),
+      Plot.link(rows.filter((row) => row.low !== null), { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 3, strokeOpacity: 0.4 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 4.5, fill: "var(--ink)", stroke: "var(--card)" }),
     ],
   }, `${title}: ${rows.map((row) => `${row.name} ${figure(row.value)}`).join(", ")}.`));
+}
+
+// The paired differences of the method from its controls in one measure, with the side that is better.
+function paired(found) {
+  const { title, unit, lower_is_better: lower } = found[0];
+  const factor = unit === "share" ? 100 : 1, names = { random: "as many random tokens", full: "full training" };
+  const rows = found.map(({ control, better, difference: one }) => ({
+    name: `minus ${names[control]}`, value: factor * one.value, low: factor * one.low, high: factor * one.high,
+    said: better === null ? "not clear" : better ? "better" : "worse",
+  }));
+  const svg = draw({
+    width: 360, height: 58 + 40 * rows.length, marginLeft: 14, marginRight: 64, marginBottom: 42, marginTop: 8,
+    x: {
+      domain: d3.extent([0, ...rows.flatMap((row) => [row.low, row.high])]), nice: true, ticks: 4, tickFormat: figure, grid: true,
+      labelAnchor: "center", labelArrow: "none", label: lower ? "← better · worse →" : "← worse · better →",
+    },
+    y: { domain: rows.map((row) => row.name), axis: null },
+    marks: [
+      Plot.ruleX([0], { stroke: "var(--ink)", strokeWidth: 1.5 }),
+      Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 4, strokeOpacity: 0.4 }),
+      Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--ink)", stroke: "var(--card)" }),
+      Plot.text(rows, { y: "name", frameAnchor: "right", dx: 6, text: "said", textAnchor: "start", fill: "var(--ink)", fontWeight: 600 }),
+      Plot.text(rows, { y: "name", frameAnchor: "left", dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
+    ],
+  }, `${title}, paired differences: ${rows.map((row) => `${row.name} ${figure(row.value)}, from ${figure(row.low)} to ${figure(row.high)}, ${row.said}`).join("; ")}. ${lower ? "Lower" : "Higher"} is better.`);
+  return element("figure", {}, element("figcaption", {}, `${title[0].toUpperCase()}${title.slice(1)}: difference, ${unit === "share" ? "points" : unit} `,
+    element("span", { className: "soft" }, `${lower ? "lower" : "higher"} is better`)), svg);
 }
 
 function lines(title, curves) {
@@ -155,16 +189,27 @@ function lines(title, curves) {
       // A training of one step is a point.
       Plot.dot(curve.points.length > 1 ? [] : curve.points, { x: "0", y: "1", fill: `var(--line-${i % 5})` }),
     ]).concat(Plot.text(spread(curves), {
-      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: "var(--ink)",
+      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: (d) => `var(--line-${d.colour})`, fontWeight: 600,
     })),
   }, `${title}: ${curves.map((curve) => `${curve.name} from ${figure(curve.points[0][1])} to ${figure(curve.points.at(-1)[1])}`).join(", ")}.`);
   return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
-// Spaces out the labels of curves that end close together.
+// Spaces out the labels of curves that end close together: each group of them stays centred on the ends of its curves.
 function spread(curves) {
-  const top = d3.max(curves, (curve) => d3.max(curve.points, (point) => point[1]));
-  const ends = curves.map(({ name, points }) => ({ name, x: points.at(-1)[0], y: points.at(-1)[1] })).sort((a, b) => a.y - b.y);
-  ends.forEach((end, i) => { if (i) end.y = Math.max(end.y, ends[i - 1].y + top * 0.065); });
-  return ends;
+  const [low, high] = d3.extent(curves.flatMap((curve) => curve.points.map((point) => point[1])));
+  const gap = (high - low) * 0.065;
+  const ends = curves.map(({ name, points }, colour) => ({ name, colour: colour % 5, x: points.at(-1)[0], y: points.at(-1)[1] }))
+    .sort((a, b) => a.y - b.y);
+  const groups = [];
+  for (const end of ends) {
+    let group = { ends: [end], centre: end.y };
+    const reach = ({ ends: inside, centre }, side) => centre + side * gap * (inside.length - 1) / 2;
+    while (groups.length && reach(groups.at(-1), 1) + gap > reach(group, -1)) {
+      const inside = [...groups.pop().ends, ...group.ends];
+      group = { ends: inside, centre: d3.mean(inside, (one) => one.y) };
+    }
+    groups.push(group);
+  }
+  return groups.flatMap(({ ends: inside, centre }) => inside.map((end, i) => ({ ...end, y: centre + gap * (i - (inside.length - 1) / 2) })));
 }

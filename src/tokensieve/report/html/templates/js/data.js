@@ -50,6 +50,7 @@ function readBlock(bytes) {
 function cutExamples(header, columns) {
   const chars = columns.get("piece_chars"), spans = columns.get("piece_tokens");
   const special = columns.get("piece_special"), text = columns.get("text");
+  const levels = header.columns.map(([name]) => name).find((name) => name.startsWith("level:")); // of any arm: all have the same prompts
   let token = 0, piece = 0, char = 0;
   return header.tokens.map((size, number) => {
     const pieces = [];
@@ -64,7 +65,7 @@ function cutExamples(header, columns) {
     const from = token;
     token += size;
     const column = (name) => columns.get(name)?.subarray(from, from + size);
-    return { size, pieces, column };
+    return { size, pieces, column, levels };
   });
 }
 

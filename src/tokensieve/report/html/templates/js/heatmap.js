@@ -1,6 +1,7 @@
 // The heat map of one example: one element per piece of text, with its state and colour as classes.
 
 const LEVELS = 8;
+const FOLDED = { from: 300, ends: 100 }; // pieces of a prompt that folds, and those left in view at each end
 
 function scaleLevel({ low, high, signed }, value) {
   if (high <= low) return 0;
@@ -43,8 +44,23 @@ function pieceStyle(piece, decided, other, values, scale) {
   return `${state} ${levelClass(level, scale?.signed)}${differs ? " differs" : ""}`;
 }
 
+// The ends of a long prompt, and a button in place of its middle.
+function fold(parts) {
+  const { ends } = FOLDED;
+  const middle = element("span", { className: "fold", hidden: true }, ...parts.slice(ends, -ends));
+  const button = element("button", { type: "button", className: "unfold", dir: "ltr" }, `show ${count(parts.length - 2 * ends)} more tokens of the prompt`);
+  button.addEventListener("click", () => unfold(middle));
+  return [...parts.slice(0, ends), button, middle, ...parts.slice(-ends)];
+}
+
+function unfold(middle) {
+  middle.hidden = false;
+  middle.previousSibling.remove();
+}
+
 class HeatMap {
-  constructor(example, label) {
+  // `wanted` picks the pieces to show; all of them if it is not given.
+  constructor(example, label, wanted = () => true) {
     this.example = example;
     this.styles = [];
     const marks = example.column("mark");
@@ -52,10 +68,26 @@ class HeatMap {
     this.parts = example.pieces.map((piece, number) => {
       const part = document.createElement("span");
       part.dataset.piece = number;
+      if (piece.special) part.dir = "ltr"; // the direction of a turn is that of its text, not of its markup
       appendMarked(part, piece.text);
       return part;
     });
-    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.parts);
+    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.turns(wanted));
+  }
+
+  // A block for each run of prompt or answer, which runs in the direction of its own text.
+  turns(wanted) {
+    const { pieces } = this.example, levels = this.example.column(this.example.levels);
+    const isPrompt = ({ start, stop }) => levels.subarray(start, stop).every((level) => level === PROMPT);
+    const turns = [];
+    pieces.forEach((piece, number) => {
+      if (!wanted(piece)) return;
+      const prompt = isPrompt(piece);
+      if (turns.at(-1)?.prompt !== prompt) turns.push({ prompt, parts: [] });
+      turns.at(-1).parts.push(this.parts[number]);
+    });
+    return turns.map(({ prompt, parts }) =>
+      element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : parts)));
   }
 
   // Changes only the pieces whose style changes: building them again at each move of the slider would be slow.
@@ -103,8 +135,27 @@ function rankOf(example, name, token) {
   return `${count(rank)} of ${count(all)}`;
 }
 
+// What the statistics say of a token, in words.
+function causeInWords({ kind, values, words: [first, second] }, example, token, markTypes) {
+  const [a, b] = values.map((name) => example.column(`value:${name}`)[token]);
+  const short = (value) => figure(Number(value.toPrecision(3)));
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+  if (kind === "text") return first;
+  if (kind === "mark") {
+    const mark = example.column("mark")?.[token];
+    return mark ? `The data marks this token as ${markTypes[mark - 1]}.` : "The data does not mark this token.";
+  }
+  if (kind === "compare") {
+    const than = Math.abs(a - b) < 0.005 ? "as likely as" : a > b ? "less likely than" : "more likely than";
+    return sentence(`${first} finds this token ${than} ${second}: ${short(a)} against ${short(b)} nats of loss`);
+  }
+  if (kind === "loss") return sentence(`${first} finds this token ${a > 1 ? "unlikely" : "likely"}: ${short(a)} nats of loss, a probability of ${percent(Math.exp(-a))}`);
+  if (kind === "entropy") return sentence(`${first} is ${a > 1 ? "uncertain" : "certain"} of what stands here: ${short(a)} nats of entropy`);
+  return sentence(`${second} of ${first} is ${short(a)}`);
+}
+
 function why(example, token, arm, selection, level, score, kept) {
-  const said = [];
+  const said = arm.causes.map((cause) => causeInWords(cause, example, token, selection.payload.markTypes));
   const { sweep } = arm, setting = selection.setting(arm.name);
   const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
   const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);

@@ -1,15 +1,15 @@
 // Starts the page: views, their shared controls, and keys.
 
-const VIEWS = ["overview", "selection", "examples", "run"];
-
 async function start() {
   const payload = await readPayload();
   const get = (id) => document.getElementById(id);
   const selection = new Selection(payload);
   const overview = new Overview(payload, selection);
-  const examples = new Examples(payload, selection, new Store(payload));
+  const store = new Store(payload);
+  const examples = new Examples(payload, selection, store);
   const drawn = new Set();
   let view = "overview";
+  let pending = new URLSearchParams(); // what the address says of examples, until they are drawn
 
   fillMenu(get("arm"), payload.arms.map((arm) => [arm.name, arm.name]), payload.method);
   const arm = () => get("arm").value;
@@ -18,7 +18,7 @@ async function start() {
     const { sweep, note } = selection.arms.get(arm());
     const adjustable = selection.adjustable(arm()), total = selection.total(arm());
     Object.assign(get("ratio"), { max: sweep.values.length - 1, value: selection.setting(arm()), disabled: !adjustable });
-    const name = sweep.parameter ?? "ratio", value = adjustable ? figure(sweep.values[selection.setting(arm())]) : "–";
+    const name = sweep.parameter ?? "ratio", value = selection.byCount(arm()) ? "by number" : adjustable ? figure(sweep.values[selection.setting(arm())]) : "–";
     get("ratio-name").textContent = name[0].toUpperCase() + name.slice(1);
     get("ratio-value").textContent = value;
     get("ratio").setAttribute("aria-valuetext", `${name} ${value}, ${percent(total.kept / total.all)} kept`);
@@ -30,18 +30,43 @@ async function start() {
     get("control-note").textContent = note;
   }
 
+  // Writes what is shown into the address.
+  function remember() {
+    const shown = drawn.has("examples") ? examples.state() : EXAMPLE_STATE.map((name) => [name, pending.get(name)]);
+    const settings = payload.arms.filter((one) => !selection.isOwn(one.name))
+      .map((one) => [`at.${one.name}`, figure(one.sweep.values[selection.setting(one.name)]).replace("−", "-")]);
+    writeAddress(view, [["arm", arm() === payload.method ? null : arm()], ...settings, ...shown]);
+  }
+
+  // Shows what an address says.
+  function restore(state) {
+    get("arm").value = payload.method;
+    choose(get("arm"), state.get("arm"));
+    for (const { name, sweep } of payload.arms) {
+      const wanted = Number(state.get(`at.${name}`) ?? NaN);
+      selection.set(name, Number.isNaN(wanted) || sweep.parameter === null ? sweep.own : d3.leastIndex(sweep.values, (a, b) => Math.abs(a - wanted) - Math.abs(b - wanted)));
+    }
+    pending = state;
+    if (drawn.has("examples")) examples.restore(state);
+  }
+
   function drawView() {
-    if (view === "overview" && !drawn.has(view)) overview.drawResults();
+    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); overview.drawVerdict(store); }
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
-    if (view === "examples" && drawn.has(view)) examples.paint();
-    if (view === "examples" && !drawn.has(view)) examples.setArm();
+    if (view === "examples" && drawn.has(view)) { examples.paint(); examples.follow(); }
+    if (view === "examples" && !drawn.has(view)) examples.restore(pending);
     drawn.add(view);
+    remember();
   }
 
   function showView(focus) {
-    const wanted = location.hash.slice(1);
-    view = VIEWS.includes(wanted) ? wanted : "overview";
+    const address = readAddress();
+    view = address.view;
+    if (address.state) {
+      restore(address.state);
+      showControls();
+    }
     document.body.dataset.view = view;
     for (const link of document.querySelectorAll("nav a")) {
       if (link.dataset.view === view) link.setAttribute("aria-current", "page");
@@ -71,6 +96,7 @@ async function start() {
     showControls();
     if (drawn.has("examples")) examples.setArm();
     if (view !== "examples") drawView();
+    remember();
   });
   get("controls").addEventListener("submit", (event) => event.preventDefault());
   get("copy").addEventListener("click", async () => {
@@ -95,6 +121,7 @@ async function start() {
     "[": () => selection.adjustable(arm()) && setRatio(selection.setting(arm()) - 1),
     "]": () => selection.adjustable(arm()) && setRatio(selection.setting(arm()) + 1),
   });
+  examples.changed = () => drawn.has("examples") && remember();
   showControls();
   showView(false);
   document.body.classList.add("ready");

@@ -13,6 +13,33 @@ class Overview {
     document.getElementById("result-charts").replaceChildren(...charts);
   }
 
+  // The verdict's charts, an answer as an example, and the words dropped most, at the run's own setting.
+  async drawVerdict(store) {
+    const { findings, method, typical, arms } = this.payload;
+    const measures = d3.groups(findings, (one) => one.measure).map(([, found]) => found);
+    const telling = measures.filter((found) => found.some((one) => one.better !== null));
+    const shown = (telling.length ? telling : measures).slice(0, 2);
+    document.getElementById("differences").replaceChildren(...shown.map((found) => paired(found)));
+    const rows = this.words(method).filter((row) => row.dropped).sort((a, b) => b.dropped - a.dropped).slice(0, 8);
+    document.getElementById("most-dropped").replaceChildren(rows.length
+      ? table(["token", "dropped", "share dropped"], rows.map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]))
+      : empty("No frequent word is dropped."));
+    if (typical === null) return document.getElementById("typical").replaceChildren(empty("The page holds no example."));
+    const example = await store.example(typical), levels = example.column(`level:${method}`);
+    const map = new HeatMap(example, "One answer, with what is kept and dropped of it", (piece) => levels[piece.start] !== PROMPT);
+    const { sweep } = arms.find((arm) => arm.name === method);
+    map.element.className = "glance";
+    map.paint({ levels, setting: sweep.own }, null, null, null);
+    const key = element("p", { className: "small" }, element("span", { className: "sample z kept" }, "kept"), " ", element("span", { className: "sample z dropped" }, "dropped"), " ",
+      element("a", { href: "#examples" }, "all examples"));
+    document.getElementById("typical").replaceChildren(map.element, key);
+  }
+
+  words(arm) {
+    const { payload, selection } = this;
+    return selection.counts(payload.tables.token[arm], arm).map((row, i) => ({ ...row, ...payload.tokens[i], dropped: row.all - row.kept, share: row.kept / row.all }));
+  }
+
   drawTraining() {
     const curves = this.payload.arms.filter((arm) => arm.losses.length).map((arm) => ({ name: arm.name, points: arm.losses }));
     const place = document.getElementById("training");
@@ -42,7 +69,7 @@ class Overview {
     const histograms = ["score", ...payload.statistics].map((name, i) => slot("histograms", i, () => {
       const edges = payload.edges[name === "score" ? `score:${arm}` : name];
       const counts = selection.counts(payload.histograms[arm][name], arm);
-      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total);
+      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total, payload.ranges[name === "score" ? `score:${arm}` : name]);
     }));
     const kinds = [["Source", payload.sources, "source"], ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
     const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
@@ -94,17 +121,15 @@ class Overview {
   }
 
   drawVocabulary(arm, total) {
-    const { payload, selection } = this, share = total.kept / total.all;
-    const rows = selection.counts(payload.tables.token[arm], arm).map((row, i) => ({ ...row, ...payload.tokens[i], share: row.kept / row.all }));
-    const sides = [
-      ["Kept most often", rows.filter((row) => row.share > share).sort((a, b) => b.share - a.share || b.all - a.all)],
-      ["Dropped most often", rows.filter((row) => row.share < share).sort((a, b) => a.share - b.share || b.all - a.all)],
-    ];
-    document.getElementById("vocabulary").replaceChildren(...sides.map(([title, found]) => {
-      const note = `of the ${rows.length} most frequent tokens; overall, ${percent(share)} are kept`;
+    const share = total.kept / total.all;
+    const rows = this.words(arm);
+    const sides = [["Kept most often", "kept", share], ["Dropped most often", "dropped", 1 - share]];
+    document.getElementById("vocabulary").replaceChildren(...sides.map(([title, fate, overall]) => {
+      const note = `by count, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
+      const found = rows.filter((row) => row[fate]).sort((a, b) => b[fate] - a[fate]).slice(0, 15);
       const body = found.length
-        ? table(["token", "kept", "seen"], found.slice(0, 15).map((row) => [tokenName(row.text), percent(row.share), count(row.all)]))
-        : empty("None: these tokens all have the same kept share, or too few of them are frequent.");
+        ? table(["token", fate, `share ${fate}`, "seen"], found.map((row) => [tokenName(row.text), count(row[fate]), percent(row[fate] / row.all), count(row.all)]))
+        : empty("None of the frequent tokens.");
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));

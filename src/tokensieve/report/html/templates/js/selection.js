@@ -24,6 +24,11 @@ class Selection {
     return this.setting(arm) === this.arms.get(arm).sweep.own;
   }
 
+  // Whether the arm keeps a number of tokens at its current setting, and so has no fraction to show.
+  byCount(arm) {
+    return this.arms.get(arm).count !== null && this.isOwn(arm);
+  }
+
   // Kept and all tokens of each group, from a table of counts by level.
   counts(table, arm) {
     if (!this.tables.has(table)) this.tables.set(table, table.map((row) => Array.from(d3.cumsum(row))));
@@ -57,6 +62,7 @@ class Selection {
   // The recipe lines for the current setting, as YAML. Empty if no recipe can produce the arm.
   recipe(arm) {
     const { recipe, ratio, imported, sweep } = this.arms.get(arm);
+    if (this.byCount(arm)) return "";
     const value = sweep.values[this.setting(arm)];
     if (imported && sweep.parameter) return `tokensieve import … --fraction ${value}`;
     if (!recipe) return "";

@@ -1,0 +1,192 @@
+"""The first view in a real browser: the verdict, and what must not mislead."""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser_tabs import Tab
+
+from tokensieve.report.html.page import Report
+from tokensieve.report.verdict import run_verdict
+from tokensieve.runs.view import load_run
+from tokensieve.store.atomic import read_json, write_json
+
+
+@pytest.fixture
+def judged(demo) -> Path:
+    """A run whose method is worse than both controls in held-out loss, by example, and whose arms have loss curves."""
+    arms, generator = demo.folder / "arms", np.random.default_rng(0)
+    chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
+    fields = {"kept": chosen, "as_many_as": "token-cleaning", "rule": {"name": "TopCount", "tokens": chosen}}
+    write_json(arms / "random/selection.json", read_json(arms / "random/selection.json") | fields)
+    for place, arm in enumerate(("full", "random", "token-cleaning")):
+        losses = 2 + (arm == "token-cleaning") / 10 + 0.02 * generator.standard_normal(60)
+        rows = [{"rows": n, "losses": value, "tokens": 1} for n, value in enumerate(losses)]
+        (arms / arm / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        write_json(arms / arm / "evaluation.json", {"held_out": {"loss": losses.mean(), "low": 1.0, "high": 3.0}})
+        (arms / arm / "model").mkdir()
+        end = (40.0, 40.1, 43.0)[place]
+        log = [{"step": step, "loss": end + (4 - step) / 10} for step in range(5)]
+        write_json(arms / arm / "model" / "training.json", {"metrics": {}, "log": log})
+    return demo.folder
+
+
+@pytest.fixture
+def tab(judged, browser, tmp_path):
+    path = tmp_path / "report.html"
+    path.write_text(Report(load_run(judged), 10).render(), encoding="utf-8")
+    tab = Tab(browser, path.as_uri())
+    yield tab
+    assert tab.said == []
+    tab.page.close()
+
+
+def test_the_first_thing_on_the_page_is_the_verdict(tab, judged):
+    sentence = run_verdict(load_run(judged)).sentence
+    assert sentence.startswith("Worse than as many random tokens: +0.0")
+    assert tab.text("main h2 >> nth=0") == sentence
+    assert tab.page.locator("#verdict").bounding_box()["y"] < 250
+    chart = tab.page.get_attribute("#differences svg", "aria-label")
+    assert re.search(
+        r"minus as many random tokens 0\.0\d+, from .* worse; minus full training .* Lower is better", chart
+    )
+    assert "lower is better" in tab.text("#differences")
+    assert tab.page.locator("#typical .glance .kept").count()
+    assert tab.page.locator("#typical .glance .dropped").count()
+    assert not tab.page.locator("#typical .glance .prompt").count()
+    assert "by how many nats the reference model predicts the token better" in tab.text("#meaning")
+    assert re.search(r"date\s+20\d\d-\d\d-\d\d", tab.text("#facts"))
+    assert "token-cleaning" in tab.text("#facts")
+
+
+def test_labels_of_training_loss_stand_beside_their_curves_in_their_colours(tab):
+    tab.page.evaluate("location.hash = 'run'")
+    tab.page.wait_for_selector("#training svg.plot text:text('token-cleaning')")
+    labels = """(svg) => {
+      const lines = [...svg.querySelectorAll("path[stroke-width='2'], g[stroke-width='2'] path")];
+      const ends = lines.map((line) =>
+        line.getPointAtLength(line.getTotalLength()).matrixTransform(line.getScreenCTM()).y);
+      const strokes = lines.map((line) => getComputedStyle(line).stroke);
+      const names = ["random", "full", "token-cleaning"];
+      const texts = [...svg.querySelectorAll("text")].filter((one) => names.includes(one.textContent));
+      return texts.map((text) => {
+        const box = text.getBoundingClientRect();
+        const i = strokes.indexOf(getComputedStyle(text).fill);
+        return [text.textContent, i, Math.abs(box.y + box.height / 2 - ends[i])];
+      });
+    }"""
+    found = tab.page.eval_on_selector("#training svg.plot", labels)
+    assert sorted(name for name, _, _ in found) == ["full", "random", "token-cleaning"]
+    assert len({place for _, place, _ in found}) == 3
+    assert -1 not in {place for _, place, _ in found}
+    assert all(off < 14 for _, _, off in found), found
+
+
+def test_kept_and_dropped_look_the_same_everywhere_and_a_statistic_has_other_hues(tab):
+    tab.page.evaluate("location.hash = 'examples'")
+    tab.page.wait_for_selector("#example .kept, #example .dropped")
+    tab.page.evaluate("location.hash = 'selection'")
+    tab.page.wait_for_selector("#histograms svg.plot rect")
+    found = tab.page.evaluate("""() => {
+      const colour = (selector, name) => getComputedStyle(document.querySelector(selector))[name];
+      const ramp = [...document.querySelectorAll("#ramp span")].map((one) => getComputedStyle(one).backgroundColor);
+      return {
+        kept: [colour(".legend .kept", "textDecorationColor"), colour("#typical .kept", "textDecorationColor"),
+               colour(".kept-swatch", "backgroundColor"), colour("#groups [fill='var(--kept)']", "fill")],
+        dropped: [colour(".legend .dropped", "textDecorationColor"), colour("#typical .dropped", "textDecorationColor"),
+                  colour(".dropped-swatch", "borderTopColor"), colour("#groups [stroke='var(--dropped)']", "stroke")],
+        ramp,
+      };
+    }""")
+    kept, dropped = set(found["kept"]), set(found["dropped"])
+    assert len(kept) == len(dropped) == 1
+    for fate in (kept, dropped):
+        assert all(abs(hue(*fate) - hue(colour)) > 30 for colour in found["ramp"] if grey(colour) is False)
+
+
+def channels(colour: str) -> list[float]:
+    return [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+
+
+def grey(colour: str) -> bool:
+    return max(channels(colour)) - min(channels(colour)) < 0.02
+
+
+def hue(colour: str) -> float:
+    red, green, blue = channels(colour)
+    return 360 * colorsys.rgb_to_hls(red, green, blue)[0]
+
+
+def test_tokens_dropped_most_are_listed_by_count_with_their_share(tab):
+    tab.page.evaluate("location.hash = 'selection'")
+    tab.page.select_option("#arm", "token-cleaning")
+    tab.set_ratio(10)
+    for title, fate in (("Kept most often", "kept"), ("Dropped most often", "dropped")):
+        card = tab.page.locator(f"#vocabulary .card:has(h4:text('{title}'))")
+        assert [text.lower() for text in card.locator("thead th").all_inner_texts()] == [
+            "token",
+            fate,
+            f"share {fate}",
+            "seen",
+        ]
+        counts = [int(text) for text in card.locator("tbody td:nth-of-type(1)").all_inner_texts()]
+        assert counts == sorted(counts, reverse=True)
+        assert counts
+
+
+def test_end_bars_that_hold_what_lies_beyond_are_marked_and_the_legend_ends_where_the_score_does(tab, judged):
+    tab.page.evaluate("location.hash = 'selection'")
+    tab.page.wait_for_selector("#histograms svg.plot")
+    figure = tab.page.locator("#histograms figure >> nth=0")
+    signs = [text for text in figure.locator("svg text").all_text_contents() if text in ("≤", "≥")]
+    assert signs == ["≤", "≥"]
+    assert re.search(r"end bars \(≤, ≥\) hold all up to \N{MINUS SIGN}40 and 115", figure.inner_text())
+    tab.page.evaluate("location.hash = 'examples'")
+    tab.page.wait_for_selector("#example h3")
+    values = np.concatenate([shard.scores["token-cleaning"][shard.trainable] for shard in load_run(judged).shards()])
+    low, high = (float(re.sub(r"[^\d.]", "", tab.text(end))) for end in ("#scale-low", "#scale-high"))
+    assert -values.min() - 2 < low <= -values.min()
+    assert values.max() - 3 < high <= values.max()
+    assert not tab.page.locator("#ramp .n8").count()
+    assert tab.page.locator("#ramp .p8").count() == 1
+
+
+def test_a_control_shows_no_fraction_that_it_does_not_have(tab):
+    tab.page.evaluate("location.hash = 'selection'")
+    tab.page.select_option("#arm", "random")
+    assert not re.search(r"fraction: ?0|0\.\d", tab.text("#ratio-value") + tab.text("#recipe"))
+    tab.page.evaluate("location.hash = 'run'")
+    card = tab.page.locator("#view-run .card:has(h3:text-is('random'))").inner_text()
+    assert "fraction" not in card
+    assert "TopCount" in card
+
+
+def test_where_nothing_was_trained_nothing_says_trained_on(judged, browser, tmp_path):
+    for path in [*judged.glob("arms/*/evaluation.json"), *judged.glob("arms/*/model/training.json")]:
+        path.unlink()
+    page = tmp_path / "bare.html"
+    page.write_text(Report(load_run(judged), 10).render(), encoding="utf-8")
+    tab = Tab(browser, page.as_uri())
+    for view in ("overview", "selection", "examples", "run"):
+        tab.page.evaluate(f"location.hash = '{view}'")
+        tab.page.wait_for_selector(f"#view-{view}", state="visible")
+        assert "trained on" not in tab.text("main")
+    tab.page.evaluate("location.hash = 'overview'")
+    assert tab.text("#verdict") == "Nothing was trained: whether it pays is not known."
+    assert tab.said == []
+    tab.page.close()
+
+
+def test_why_gives_the_cause_in_words(tab):
+    tab.page.evaluate("location.hash = 'examples'")
+    tab.page.hover("#example .dropped")
+    cause = "The reference model finds this token less likely than the base model: 80 against 40 nats of loss."
+    assert cause in tab.text("#detail")
+    tab.page.select_option("#arm", "random")
+    tab.page.hover("#example .kept")
+    assert "The score is a random number and says nothing about the token." in tab.text("#detail")

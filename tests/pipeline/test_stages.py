@@ -238,11 +238,8 @@ def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monk
 
 
 def test_the_scores_are_the_difference_of_the_losses(finished):
-    state = read_json(finished / "run.json")
-    loss = {
-        role: read_shard(Path(folder) / "loss/shard-00000.arrow")[1]["loss"]
-        for role, folder in state["statistics"].items()
-    }
+    statistics = load_run(finished).statistics
+    loss = {role: read_shard(folder / "loss/shard-00000.arrow")[1]["loss"] for role, folder in statistics.items()}
     score = read_shard(finished / "arms/token-cleaning/scores/shard-00000.arrow")[1]["score"]
     np.testing.assert_array_equal(score, loss["base"] - loss["reference"])
     assert np.abs(score).max() > 0.1

@@ -286,10 +286,17 @@ def load_run(folder: Path) -> RunView:
     sync(folder)
     run = RunFolder(folder)
     state = run.state()
-    examples = folder / place(state.examples)
-    statistics = {role: folder / place(path) for role, path in state.statistics.items()}
+    examples = run.place_of(state.examples)
+    statistics = {role: run.place_of(path) for role, path in state.statistics.items()}
     for one in {examples, *statistics.values()}:
         sync(one)
+    if not examples.is_dir():
+        raise TokensieveError(
+            "the tokenised examples of this run are not there: it was moved or copied without its store",
+            where=str(examples),
+            hint=f"put the store there, or make it again where the recipe's data and models are: `tokensieve run "
+            f"{run.recipe_file} output=NEW`",
+        )
     store = open_examples(examples)
     own = [name for name in state.arms if name != state.method]
     arms = [*own, *(name for name in run.imported_arms() if name not in state.arms), state.method]

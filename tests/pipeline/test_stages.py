@@ -506,3 +506,9 @@ def test_few_steps_are_warned_of_before_anything_is_made(arguments, tmp_path, ca
     warned = told.index("warning: train token-cleaning, full, random: 1 optimizer step only")
     assert warned < told.index("make reference: 3 optimizer steps\n")
     assert "train full: 1 optimizer step\n" in told
+
+
+def test_no_evaluation_says_where_the_users_files_are(finished, data):
+    found = [path.read_text("utf-8") for path in finished.rglob("evaluation.json")]
+    assert found
+    assert [text for text in found if str(data) in text or str(finished.parent) in text] == []

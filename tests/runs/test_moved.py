@@ -62,3 +62,10 @@ def test_a_run_that_is_moved_with_its_store_is_read_and_exported(place, made, tm
 def test_a_run_that_is_moved_alone_finds_the_store_where_it_was(made, tmp_path):
     alone = Path(shutil.copytree(made / "runs/a", tmp_path / "alone"))
     assert load_run(alone).store.folder == load_run(made / "runs/a").store.folder
+
+
+def test_a_damaged_tokenizer_is_named(place):
+    view = load_run(place / "runs/a")
+    (view.store.folder / "tokenizer" / "tokenizer.json").write_text("null")
+    with pytest.raises(TokensieveError, match="the tokenizer of the examples is damaged"):
+        _ = view.decoder

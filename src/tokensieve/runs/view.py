@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Float32, Int64, StatisticSpec, UInt8
-from tokensieve.data.decoding import TokenDecoder
+from tokensieve.data.decoding import TokenDecoder, read_decoder
 from tokensieve.data.example_store import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
@@ -163,16 +163,7 @@ class RunView:
     @cached_property
     def decoder(self) -> TokenDecoder:
         """Decodes the token ids of the run."""
-        from tokenizers import Tokenizer
-
-        path = self.store.folder / "tokenizer" / "tokenizer.json"
-        if not path.is_file():
-            raise TokensieveError(
-                "the tokenizer of the examples is missing",
-                where=str(path),
-                hint="delete the folder of the examples and run `tokensieve run` with the recipe again",
-            )
-        return TokenDecoder(Tokenizer.from_file(str(path)))
+        return read_decoder(self.store.folder)
 
     @cached_property
     def starts(self) -> Int64:

@@ -207,3 +207,11 @@ def test_what_is_only_named_like_a_secret_is_none(tmp_path, recipe, capsys):
 def test_errors_of_the_program_itself_keep_their_traceback():
     assert refused_by_system(ValueError("x")) is None
     assert isinstance(refused_by_system(RecursionError("too deep")), TokensieveError)
+
+
+def test_a_key_of_half_a_character(tmp_path, recipe, capsys):
+    (tmp_path / "recipe.yaml").write_text(recipe + '"\\ud800": 1\n')
+    with pytest.raises(SystemExit) as stop:
+        main(["run", f"{tmp_path}/recipe.yaml", "--dry-run"])
+    assert stop.value.code == 2
+    assert "text of whole characters" in capsys.readouterr().err

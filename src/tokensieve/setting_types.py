@@ -91,6 +91,7 @@ Folder = Annotated[str, AfterValidator(_folder)]
 
 _KINDS = {
     "string_type": "text",
+    "string_unicode": "text of whole characters",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
     "int_from_float": "a whole number",

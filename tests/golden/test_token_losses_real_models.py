@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tokensieve.cli import main
+from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
-from tokensieve.store.atomic import read_json
 from tokensieve.store.shards import read_shard
 
 GOLDEN = Path(__file__).with_name("token_losses_real_models.npz")
@@ -43,9 +43,9 @@ def test_losses_and_both_selections(rows, shared, tmp_path):
     for method, scope in (("token-cleaning", "dataset"), ("rho-1", "example")):
         run = tmp_path / method
         main(["select", f"output={run}", f"method={method}", *common])
-        state = read_json(run / "run.json")
+        statistics = load_run(run).statistics
         for role in ("base", "reference"):
-            _, columns = read_shard(Path(state["statistics"][role]) / "loss" / "shard-00000.arrow")
+            _, columns = read_shard(statistics[role] / "loss" / "shard-00000.arrow")
             np.testing.assert_allclose(columns["loss"], golden[f"{role}_loss"], rtol=0, atol=1e-4)
         _, kept = read_selection(run / "arms" / method / "scores", 0)
         np.testing.assert_array_equal(kept, golden[f"{scope}_0.6_selected_labels"] != -100)

@@ -238,11 +238,8 @@ def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monk
 
 
 def test_the_scores_are_the_difference_of_the_losses(finished):
-    state = read_json(finished / "run.json")
-    loss = {
-        role: read_shard(Path(folder) / "loss/shard-00000.arrow")[1]["loss"]
-        for role, folder in state["statistics"].items()
-    }
+    statistics = load_run(finished).statistics
+    loss = {role: read_shard(folder / "loss/shard-00000.arrow")[1]["loss"] for role, folder in statistics.items()}
     score = read_shard(finished / "arms/token-cleaning/scores/shard-00000.arrow")[1]["score"]
     np.testing.assert_array_equal(score, loss["base"] - loss["reference"])
     assert np.abs(score).max() > 0.1
@@ -509,3 +506,9 @@ def test_few_steps_are_warned_of_before_anything_is_made(arguments, tmp_path, ca
     warned = told.index("warning: train token-cleaning, full, random: 1 optimizer step only")
     assert warned < told.index("make reference: 3 optimizer steps\n")
     assert "train full: 1 optimizer step\n" in told
+
+
+def test_no_evaluation_says_where_the_users_files_are(finished, data):
+    found = [path.read_text("utf-8") for path in finished.rglob("evaluation.json")]
+    assert found
+    assert [text for text in found if str(data) in text or str(finished.parent) in text] == []

@@ -159,3 +159,13 @@ print("trained", kept)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "trained" in done.stdout
+
+
+@pytest.mark.parametrize("lora", [None, LoraSettings(r=4)])
+def test_a_trained_model_says_nothing_of_the_folders_of_the_user(base, rows, tokenizer, tmp_path, lora):
+    fit(base, rows, tokenizer, tmp_path / "model", TrainSettings(lora=lora, arguments={**PLAIN, "max_steps": 1}))
+    texts = {path.name: path.read_text() for path in (tmp_path / "model").iterdir() if path.suffix in (".json", ".md")}
+    assert [name for name, text in texts.items() if base.path in text or str(tmp_path) in text] == []
+    if lora:
+        config = read_json(tmp_path / "model" / "adapter_config.json")
+        assert config["base_model_name_or_path"] == Path(base.path).name

@@ -299,7 +299,8 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
     if until == "measure":
         from tokensieve.runs.folder import RunFolder
 
-        statistics = RunFolder(folder).state().statistics
+        measured = RunFolder(folder)
+        statistics = {role: told(measured.place_of(path)) for role, path in measured.state().statistics.items()}
         if as_json:
             print_json({"run": str(folder), "statistics": statistics})
         else:

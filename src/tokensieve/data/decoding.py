@@ -9,8 +9,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokenizers import Tokenizer
+
+from tokensieve.errors import TokensieveError
 
 _FRAGMENT = "\ufffd"
 _LONGEST_GROUP = 16  # tokens that may share characters in a chain before they are taken for broken text
@@ -109,6 +112,27 @@ class TokenDecoder:
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False) if token_ids else ""
+
+
+def read_decoder(examples: Path) -> TokenDecoder:
+    """Return what decodes the token ids of tokenised examples.
+
+    Args:
+        examples: their folder.
+
+    Raises:
+        TokensieveError: their tokenizer is missing or damaged.
+    """
+    path = examples / "tokenizer" / "tokenizer.json"
+    hint = "delete the folder of the examples and run `tokensieve run` with the recipe again"
+    if not path.is_file():
+        raise TokensieveError("the tokenizer of the examples is missing", where=str(path), hint=hint)
+    try:
+        return TokenDecoder(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises nothing narrower
+        raise TokensieveError(
+            f"the tokenizer of the examples is damaged: {error}", where=str(path), hint=hint
+        ) from error
 
 
 def visible(text: str) -> list[tuple[str, bool]]:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked
@@ -17,6 +19,26 @@ from tokensieve.store.mirror import fetched
 
 Evaluated = tuple[Mapping[str, Any], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Results, and by name the rows behind them."""
+
+
+def told_settings(settings: EvaluateSettings) -> dict[str, Any]:
+    """Return settings as JSON values for a file that others read: files by name, a task folder by a digest of its path.
+
+    What the files hold has fingerprints of its own.
+    """
+    values = fingerprint.jsonable(dataclasses.asdict(settings))
+    for section in values.values():
+        if isinstance(section, dict):
+            section["files"] = [_by_name(file) for file in section.get("files", ())]
+    if values["task_folder"] is not None:
+        values["task_folder"] = fingerprint.of_value(values["task_folder"])[:16]
+    return values
+
+
+def _by_name(file: Any) -> Any:
+    if isinstance(file, dict):
+        return {**file, "path": _by_name(file["path"])}
+    return Path(file).name if Path(file).is_absolute() else file
 
 
 def evaluate_once(store: Path, identity: Mapping[str, Any], arm: ArmFolder, evaluate: Callable[[], Evaluated]) -> None:

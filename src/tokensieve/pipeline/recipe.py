@@ -337,7 +337,8 @@ def _written_key(error: Mapping[str, Any], values: Any) -> tuple[str, ...]:
             key.append(str(part))
             values = values[part]
     # A key that is no text is not in the place where pydantic says that it is.
-    return (*key, str(error["loc"][-1])) if error["type"] == "missing" or not key else tuple(key)
+    last = str(error["loc"][-1]) if error["loc"] else repr(error["input"])
+    return (*key, last) if error["type"] == "missing" or not key else tuple(key)
 
 
 def _settings_at(hint: Any, loc: Sequence[Any]) -> Any:

@@ -18,7 +18,7 @@ from tokensieve.models.identity import model_identity
 from tokensieve.models.loading import pick_device
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings, replicates, trainings
-from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once
+from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once, told_settings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
 from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
@@ -391,7 +391,7 @@ class _Stages:
         inputs, bench = self._inputs, self._bench
         settings = self._plan.recipe.evaluate
         identity = {
-            "settings": fingerprint.jsonable(dataclasses.asdict(settings)),
+            "settings": told_settings(settings),
             "model": model_identity(model),
             "data": inputs.evaluation.fingerprints,
         }

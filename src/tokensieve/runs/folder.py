@@ -23,9 +23,10 @@ An arm whose method is `imported` is not in the recipe.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tokensieve import json_text, yaml12
 from tokensieve.errors import TokensieveError
+from tokensieve.places import is_url, place, remote_of
 from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
 from tokensieve.store.mirror import fetched, is_there
@@ -317,5 +319,23 @@ class RunFolder:
         return state
 
     def write_state(self, state: RunState) -> None:
-        """Write ``run.json``, atomically."""
-        write_json(self.state_file, asdict(state))
+        """Write ``run.json``, atomically; local paths from the run on, so that it can be moved with its store."""
+        statistics = {role: self._relative(path) for role, path in state.statistics.items()}
+        relative = replace(state, examples=self._relative(state.examples), statistics=statistics)
+        write_json(self.state_file, asdict(relative))
+
+    def place_of(self, path: str) -> Path:
+        """Return where something is that ``run.json`` names: seen from here, or else from where the run was made."""
+        if is_url(path):
+            return place(path)
+        here = os.path.normpath(os.path.join(os.path.realpath(self.path), path))
+        if os.path.exists(here) or not self.recipe_file.is_file():
+            return Path(here)
+        made = str(self.recipe().get("output", ""))
+        there = os.path.normpath(os.path.join(os.path.realpath(made), path))
+        return Path(there if not is_url(made) and os.path.exists(there) else here)
+
+    def _relative(self, path: str) -> str:
+        if not os.path.isabs(path) or remote_of(self.path) is not None:
+            return path
+        return os.path.relpath(os.path.realpath(path), os.path.realpath(self.path))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Float32, Int64, StatisticSpec, UInt8
-from tokensieve.data.decoding import TokenDecoder
+from tokensieve.data.decoding import TokenDecoder, read_decoder
 from tokensieve.data.example_store import ExampleStore, open_examples
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
@@ -163,16 +163,7 @@ class RunView:
     @cached_property
     def decoder(self) -> TokenDecoder:
         """Decodes the token ids of the run."""
-        from tokenizers import Tokenizer
-
-        path = self.store.folder / "tokenizer" / "tokenizer.json"
-        if not path.is_file():
-            raise TokensieveError(
-                "the tokenizer of the examples is missing",
-                where=str(path),
-                hint="delete the folder of the examples and run `tokensieve run` with the recipe again",
-            )
-        return TokenDecoder(Tokenizer.from_file(str(path)))
+        return read_decoder(self.store.folder)
 
     @cached_property
     def starts(self) -> Int64:
@@ -286,10 +277,17 @@ def load_run(folder: Path) -> RunView:
     sync(folder)
     run = RunFolder(folder)
     state = run.state()
-    examples = folder / place(state.examples)
-    statistics = {role: folder / place(path) for role, path in state.statistics.items()}
+    examples = run.place_of(state.examples)
+    statistics = {role: run.place_of(path) for role, path in state.statistics.items()}
     for one in {examples, *statistics.values()}:
         sync(one)
+    if not examples.is_dir():
+        raise TokensieveError(
+            "the tokenised examples of this run are not there: it was moved or copied without its store",
+            where=str(examples),
+            hint=f"put the store there, or make it again where the recipe's data and models are: `tokensieve run "
+            f"{run.recipe_file} output=NEW`",
+        )
     store = open_examples(examples)
     own = [name for name in state.arms if name != state.method]
     arms = [*own, *(name for name in run.imported_arms() if name not in state.arms), state.method]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tokensieve.containers import IGNORE_INDEX, Float32, UInt8
-from tokensieve.data.decoding import TokenDecoder
+from tokensieve.data.decoding import read_decoder
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.words import Words, by_word
 from tokensieve.ops.auroc import auroc
@@ -55,9 +55,8 @@ def marked_tokens(store: ExampleStore, scores: Path) -> MarkedTokens | None:
     """
     if not store.mark_types:
         return None
-    from tokenizers import Tokenizer
 
-    words = Words(TokenDecoder(Tokenizer.from_file(str(store.folder / "tokenizer" / "tokenizer.json"))))
+    words = Words(read_decoder(store.folder))
     kinds = len(store.mark_types) + 1
     tokens, dropped = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.int64)
     values: list[Float32] = []

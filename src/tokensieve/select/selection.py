@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopExamples, TopFraction
@@ -155,10 +159,13 @@ class Selection:
         try:
             identity = SelectionIdentity(**{name: value for name, value in found.items() if name in names})
             selection = cls(identity, **{name: value for name, value in found.items() if name not in names})
+            _types().validate_json(json.dumps(dataclasses.asdict(selection)), strict=True)
             _ = selection.rule, selection.share
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValidationError) as error:
+            first = error.errors()[0] if isinstance(error, ValidationError) else None
+            told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first else str(error)
             raise TokensieveError(
-                f"a field of the selection is missing or garbled: {error}",
+                f"a field of the selection is missing or garbled: {told}",
                 where=where,
                 hint="delete the folder of the arm and run `tokensieve select` with the recipe of the run",
             ) from error
@@ -192,3 +199,8 @@ class Selection:
         """
         pair = (fingerprint.jsonable(dataclasses.asdict(one)) for one in (self.identity, wanted))
         fingerprint.check_same(*pair, where=str(where), hint=hint)
+
+
+@functools.cache
+def _types() -> TypeAdapter[Selection]:
+    return TypeAdapter(Selection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -243,6 +244,23 @@ def make_trainer(
     return trainer
 
 
+def save_model(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+    """Write a model or adapter; where it says what it was made from, by the name of the folder, not by its path.
+
+    Args:
+        model: the model, wrapped by PEFT where it has an adapter.
+        folder: gets its files.
+        weights: as in `Fitted`.
+    """
+    model.save_pretrained(folder, state_dict=weights)
+    base = str(getattr(model.config, "_name_or_path", "") or "")
+    if not os.path.isabs(base):
+        return
+    for path in (folder / "adapter_config.json", folder / "README.md", folder / "config.json"):
+        if path.is_file() and base in (text := path.read_text("utf-8")):
+            path.write_text(text.replace(base, Path(base).name), encoding="utf-8")
+
+
 def write_model(
     model: Any, tokenizer: Any, settings: TrainSettings, folder: Path, weights: dict[str, Any] | None = None
 ) -> None:
@@ -255,7 +273,7 @@ def write_model(
         folder: gets all of it.
         weights: as in `Fitted`.
     """
-    model.save_pretrained(folder, state_dict=weights)
+    save_model(model, folder, weights)
     tokenizer.save_pretrained(folder)
     if settings.lora and settings.merge_adapter:
         model.merge_and_unload().save_pretrained(folder / "merged")

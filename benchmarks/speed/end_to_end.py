@@ -26,8 +26,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 import tokensieve.demo
 from tokensieve.containers import IGNORE_INDEX, Examples
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.formats import Conversation, convert
-from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import load_encoder

@@ -20,30 +20,14 @@ from unittest.mock import patch
 
 from harness import Row, finish, middle, parser, ratios
 
-from tokensieve.data import counts, formats, prepare
+from tokensieve.data import chunk_worker, counts, formats, prepare
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.inspection import inspect_data
-from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows
 from tokensieve.data.tokenize import load_encoder
 
 ROWS = 20_000
-
-
-class _NoColumns:
-    """Stands for `MarkColumns` and does nothing."""
-
-    types: tuple[str, ...] = ()
-
-    def add(self, *_: Any) -> None:
-        """Look at no row."""
-
-    def of_shard(self, *_: Any) -> None:
-        """Have no column."""
-
-    def digests(self) -> list[str]:
-        """Have no digest."""
-        return []
 
 
 @contextmanager
@@ -52,7 +36,8 @@ def without_marks() -> Iterator[None]:
     with (
         patch.object(formats, "_with_marks", lambda conversation, *_: conversation),
         patch.object(counts, "_marked", lambda _: 0),
-        patch.object(prepare, "MarkColumns", _NoColumns),
+        patch.object(chunk_worker.ChunkMarks, "column", lambda *_: None),
+        patch.object(chunk_worker, "marks_as_bytes", lambda _: b""),
     ):
         yield
 
@@ -103,12 +88,12 @@ def _inside(what: str, work: Callable[[], None], runs: int) -> Row:
         for function, given in calls:
             function(*given)
 
-    columns = prepare.MarkColumns
+    columns = chunk_worker.ChunkMarks
     with (
         patch.object(formats, "_with_marks", noted(formats._with_marks)),
         patch.object(counts, "_marked", noted(counts._marked)),
-        patch.object(columns, "add", noted(columns.add)),
-        patch.object(columns, "of_shard", noted(columns.of_shard)),
+        patch.object(columns, "column", noted(columns.column)),
+        patch.object(chunk_worker, "marks_as_bytes", noted(chunk_worker.marks_as_bytes)),
     ):
         whole = _processor_seconds(work)
     taken = [_processor_seconds(again) for _ in range(runs)]

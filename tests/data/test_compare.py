@@ -7,9 +7,8 @@ from tokenizers import AddedToken, Tokenizer, processors
 
 from tokensieve.data import compare
 from tokensieve.data.compare import check_same_ids
-from tokensieve.data.prepare import tokenizer_fingerprint
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.tokenize import load_encoder
+from tokensieve.data.tokenize import load_encoder, tokenizer_fingerprint
 from tokensieve.errors import TokensieveError
 
 CHAT = {"messages": [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": "The sum is 72."}]}

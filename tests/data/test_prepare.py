@@ -13,6 +13,7 @@ import pytest
 
 from tokensieve.containers import segments
 from tokensieve.data import prepare as prepare_module
+from tokensieve.data.chunk_worker import Worker
 from tokensieve.data.example_store import open_examples
 from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
@@ -199,7 +200,7 @@ def left_behind(store: Path) -> list[str]:
 )
 def test_a_bad_row_is_named_and_nothing_is_written(line, message, tmp_path, tiny_encoder, monkeypatch):
     monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 50)
-    monkeypatch.setattr(prepare_module, "_ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(prepare_module, "CHUNK_ROWS", 4)
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in ROWS) + line + "\n")
     with pytest.raises(TokensieveError, match=message) as error:
@@ -214,7 +215,7 @@ from pathlib import Path
 from tokensieve.data import prepare as module
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
-module.SHARD_TOKENS, module._ROWS_AT_ONCE = 50, 4
+module.SHARD_TOKENS, module.CHUNK_ROWS = 50, 4
 source, tokenizer, store = sys.argv[1:]
 def stop(rows, done=[0]):
     done[0] += rows
@@ -232,11 +233,19 @@ def test_a_kill_leaves_nothing_that_looks_finished_and_the_next_run_is_the_same(
     command = [sys.executable, "-c", KILLED, str(path), str(tiny_tokenizer_folder), str(store)]
     killed = subprocess.run(command, capture_output=True, check=False, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
-    assert list(store.rglob("shard-*.arrow"))  # it was in the middle
-    assert not list(store.rglob("manifest.json"))
-    assert all(".partial" in str(p.relative_to(store)) for p in store.rglob("shard-*.arrow"))
+    kept = {p: p.stat().st_mtime_ns for p in store.glob("examples/.*.chunks/chunk-*/examples.arrow")}
+    assert len(kept) == 2  # the third chunk was in the middle
+    assert not list(store.glob("examples/*/manifest.json"))
+    assert not list(store.rglob("shard-*.arrow"))
     monkeypatch.setattr(prepare_module, "SHARD_TOKENS", 50)
-    after = prepare(settings_of(path), tiny_encoder, store, ignore)
+    monkeypatch.setattr(prepare_module, "CHUNK_ROWS", 4)
+    again, seen = [], []
+    write = Worker._write
+    monkeypatch.setattr(Worker, "_write", lambda self, chunk, *more: again.append(chunk) or write(self, chunk, *more))
+    after = prepare(settings_of(path), tiny_encoder, store, seen.append)
+    assert len(again) == 3, "what was tokenised before is not tokenised again"
+    assert seen == [4] * 5
+    assert not list(store.glob("examples/.*.chunks"))
     whole = prepare(settings_of(path), tiny_encoder, tmp_path / "undisturbed", ignore)
     assert not list(store.rglob("*.partial"))
     names = {p.name for p in whole.folder.iterdir()}

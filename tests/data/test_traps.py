@@ -22,11 +22,13 @@ import trl
 
 from tokensieve import yaml12
 from tokensieve.cli import main
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.chat_template import ChatTemplate
 from tokensieve.data.counts import Counts
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.formats import Conversation, PlainText, convert
 from tokensieve.data.inspection import inspect_data
-from tokensieve.data.prepare import converted_rows, prepare, raise_error
+from tokensieve.data.prepare import prepare
 from tokensieve.data.repeats import repeats, shared
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.data.sources import source_fingerprint

@@ -17,6 +17,11 @@ BAD_ROWS = "bad_rows.jsonl"
 """The file of the rows that were left out, in the folder of the examples: JSON lines of `at`, `reason` and `row`."""
 
 
+def raise_error(error: TokensieveError) -> None:
+    """Stop at the first row that cannot be used."""
+    raise error
+
+
 class BadRows:
     """Does with each row that cannot be used what `data.bad_rows` says.
 
@@ -58,24 +63,25 @@ class BadRows:
         if self._file is not None:
             self._file.close()
 
-    def check(self, examples: int) -> None:
-        """Refuse data of which no row can be used.
-
-        Args:
-            examples: rows that can.
-
-        Raises:
-            TokensieveError: there is none.
-        """
-        if self.first is not None and not examples:
-            raise TokensieveError(
-                f"not one row can be used; the first of {self.count:,}: {self.first.what}",
-                where=self.first.where,
-                hint=self.first.hint,
-            )
-
     def files(self) -> dict[str, FileRecord]:
         """Return what the manifest of the folder is to say of the file; nothing where no row was left out."""
         if self._path is None or self._file is None:
             return {}
         return {BAD_ROWS: FileRecord(self.count, 0, checksum.of_file(self._path))}
+
+
+def check_usable(examples: int, bad_rows: int, first: TokensieveError) -> None:
+    """Refuse data of which no row can be used.
+
+    Args:
+        examples: rows that can.
+        bad_rows: rows that cannot.
+        first: the error of the first of them.
+
+    Raises:
+        TokensieveError: there is none that can.
+    """
+    if not examples:
+        raise TokensieveError(
+            f"not one row can be used; the first of {bad_rows:,}: {first.what}", where=first.where, hint=first.hint
+        )

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tokensieve.data.bad_rows import raise_error
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Tokenised
-from tokensieve.data.prepare import converted_rows, raise_error, tokenizer_fingerprint
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.token_places import Text
-from tokensieve.data.tokenize import Encoder, load_encoder
+from tokensieve.data.tokenize import Encoder, load_encoder, tokenizer_fingerprint
 from tokensieve.errors import TokensieveError
 
 _HINT = "base and reference must share a tokenizer; an adapter of the base always does"

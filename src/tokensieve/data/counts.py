@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,6 @@ from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
 from tokensieve.data.words import Words
 from tokensieve.errors import TokensieveError
-from tokensieve.ops.ragged import offsets
-from tokensieve.store.checksum import FileRecord
-from tokensieve.store.shards import write_shard
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _FEW_UNKNOWN = 0.001
@@ -148,7 +146,7 @@ class Tally:
         self.counts = Counts()
         self._settings, self._turn_end_ids = settings, encoder.turn_end_ids
         self._renders_tools = "tools" in encoder.template
-        self._lengths: list[int] = []
+        self.lengths: Counter[int] = Counter()
         self._hashes = Hashes()
         tokenizer = encoder.tokenizer
         ends = {*encoder.turn_end_ids, tokenizer.eos_token_id, tokenizer.bos_token_id}  # GPT-2 has one token for all
@@ -183,7 +181,7 @@ class Tally:
         counts.trainable_tokens += int(trainable.sum())
         if self._unknown is not None:
             counts.unknown_tokens += int((kept.labels == self._unknown).sum())
-        self._lengths.append(len(trainable))
+        self.lengths[len(trainable)] += 1
         self._hashes.add(kept.input_ids, row.number)
         if kept.marks is not None:
             self._count_marks(kept, kept.marks, trainable)
@@ -215,25 +213,13 @@ class Tally:
             }
             found |= {what: found.get(what, 0) + size for what, size in sizes.items()}
 
-    def finish(self, source: str) -> Counts:
+    def finish(self) -> Counts:
         """Return the counts.
 
         Raises:
             TokensieveError: no row has anything to train on.
         """
-        counts = self.counts
-        if counts.rows == 0:
-            raise TokensieveError("the data has no rows", where=source, hint="look with `tokensieve inspect`")
-        if counts.examples == 0:
-            cut = f", {counts.rows_cut_empty:,} of them after truncation to {self._settings.max_length} tokens"
-            raise TokensieveError(
-                f"every label is -100: none of {counts.rows:,} rows has anything to train on"
-                + (cut if counts.rows_cut_empty else ""),
-                where=source,
-                hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
-            )
-        quantiles = np.quantile(self._lengths, _QUANTILES, method="lower")
-        counts.lengths = {f"{q:g}": int(v) for q, v in zip(_QUANTILES, quantiles, strict=True)}
+        counts = finish_counts(self.counts, self.lengths, self._settings)
         hashed = self.hashed
         if len(repeated := repeats(hashed.hashes)):
             counts.repeated_examples, counts.repeated_rows = len(repeated), hashed.places(repeated)
@@ -244,10 +230,53 @@ class Tally:
         """The examples, to find them again."""
         return self._hashes.of(self._settings)
 
-    def write_hashes(self, path: Path) -> FileRecord:
-        """Write the hash and the source row of each example."""
-        hashed = self.hashed
-        return write_shard(path, offsets([len(hashed.rows)]), {"hash": hashed.hashes, "row": hashed.rows})
+
+def add_counts(total: Counts, part: Counts) -> None:
+    """Add the counts of rows to those of rows before them."""
+    if part.largest_id > total.largest_id:
+        total.largest_id, total.largest_id_at = part.largest_id, part.largest_id_at
+    for name, value in vars(part).items():
+        if isinstance(value, dict):
+            _add_numbers(getattr(total, name), value)
+        elif isinstance(value, int) and name != "largest_id":
+            setattr(total, name, getattr(total, name) + value)
+
+
+def _add_numbers(total: dict[str, Any], part: dict[str, Any]) -> None:
+    for name, value in part.items():
+        if isinstance(value, dict):
+            _add_numbers(total.setdefault(name, {}), value)
+        else:
+            total[name] = total.get(name, 0) + value
+
+
+def finish_counts(counts: Counts, lengths: Mapping[int, int], settings: DataSettings) -> Counts:
+    """Add the quantiles of the lengths to the counts of all rows.
+
+    Args:
+        counts: of all rows.
+        lengths: number of examples by their tokens.
+        settings: of the data.
+
+    Raises:
+        TokensieveError: no row has anything to train on.
+    """
+    if counts.rows == 0:
+        raise TokensieveError("the data has no rows", where=settings.paths, hint="look with `tokensieve inspect`")
+    if counts.examples == 0:
+        cut = f", {counts.rows_cut_empty:,} of them after truncation to {settings.max_length} tokens"
+        raise TokensieveError(
+            f"every label is -100: none of {counts.rows:,} rows has anything to train on"
+            + (cut if counts.rows_cut_empty else ""),
+            where=settings.paths,
+            hint="look with `tokensieve inspect`; the rows need an assistant's answer within data.max_length",
+        )
+    sizes = np.array(sorted(lengths.items()), dtype=np.int64)
+    ends = np.cumsum(sizes[:, 1])
+    places = [int((counts.examples - 1) * q) for q in _QUANTILES]
+    found = sizes[np.searchsorted(ends, places, side="right"), 0].tolist()
+    counts.lengths = {f"{q:g}": size for q, size in zip(_QUANTILES, found, strict=True)}
+    return counts
 
 
 def _rows_tokens_words(found: Mapping[str, int]) -> str:

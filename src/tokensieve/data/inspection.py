@@ -10,8 +10,8 @@ from typing import Any, Literal
 from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.counts import Counts, Tally
+from tokensieve.data.encode import encode_rows
 from tokensieve.data.file_readers import BadRowError
-from tokensieve.data.prepare import encode_rows
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
@@ -125,7 +125,7 @@ def inspect_data(
         raise errors.first
     unusable = errors.count
     if encoded_rows or not errors.count:
-        errors.catch(lambda: tally.finish(source))
+        errors.catch(tally.finish)
     elif not errors.stops:
         errors.add(TokensieveError("not one row can be used", where=source, hint="see the reasons below"))
     errors.catch(lambda: _check_vocabulary(tally.counts, encoder))

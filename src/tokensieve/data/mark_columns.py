@@ -1,11 +1,12 @@
-"""Marks as columns of shards: one byte a token, with the types of the whole data set numbered."""
+"""Marks as columns: one number a token, with the types of a chunk, and then of the whole data set, numbered."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tokensieve.containers import UInt8
 from tokensieve.data.sources import Row
@@ -15,53 +16,69 @@ from tokensieve.errors import TokensieveError
 _MOST_TYPES = 255  # since a token's mark is one byte
 
 
-class MarkColumns:
-    """Numbers the types of marks as they come, and digests which tokens of a data set have which.
+class ChunkMarks:
+    """Numbers the types of marks of a chunk as they come.
 
     Attributes:
-        types: number from 1 by type.
+        types: place of the first row that has it, by type, in the order of their numbers from 1.
     """
 
     def __init__(self) -> None:
-        self.types: dict[str, int] = {}
-        self._places, self._numbers = hashlib.sha256(), hashlib.sha256()
-        self._tokens = 0
+        self.types: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
 
-    def add(self, row: Row, encoded: Encoded) -> None:
-        """Number the types of a row's marks.
+    def column(self, row: Row, encoded: Encoded) -> NDArray[np.int32] | None:
+        """Return int32 ``[tokens]``, the number of each token's type in this chunk, 0 where there is no mark.
+
+        It is None for a row without marks.
+        """
+        if encoded.marks is None:
+            return None
+        for number in np.unique(encoded.marks[encoded.marks > 0]).tolist():
+            name = encoded.mark_types[number - 1]
+            self.types.setdefault(name, row.where)
+            self._numbers.setdefault(name, len(self.types))
+        numbers = [0, *(self._numbers.get(name, 0) for name in encoded.mark_types)]
+        return np.array(numbers, dtype=np.int32)[encoded.marks]
+
+
+def marks_as_bytes(encoded: Encoded) -> bytes:
+    """Return what tells the marks of an example from others, whatever was encoded with it; nothing without marks."""
+    if encoded.marks is None or not len(used := np.unique(encoded.marks[encoded.marks > 0])):
+        return b""
+    names = sorted({encoded.mark_types[number - 1] for number in used.tolist()})
+    ranks = {name: rank for rank, name in enumerate(names, 1)}
+    numbers = np.array([0, *(ranks.get(name, 0) for name in encoded.mark_types)], dtype=np.int32)
+    return json.dumps(names).encode() + numbers[encoded.marks].tobytes()
+
+
+class MarkTypes:
+    """Numbers the types of marks of a data set, chunk after chunk.
+
+    Attributes:
+        names: number from 1 by type.
+    """
+
+    def __init__(self) -> None:
+        self.names: dict[str, int] = {}
+
+    def add(self, types: Mapping[str, str]) -> UInt8:
+        """Number the types of a chunk.
+
+        Args:
+            types: place of the first row that has it, by type, as `ChunkMarks.types`.
+
+        Returns:
+            uint8 ``[types + 1]``, 0 and the number of each type of the chunk.
 
         Raises:
             TokensieveError: more types than one byte has numbers for.
         """
-        if encoded.marks is None:
-            return
-        for number in np.unique(encoded.marks[encoded.marks > 0]).tolist():
-            self.types.setdefault(encoded.mark_types[number - 1], len(self.types) + 1)
-        if len(self.types) > _MOST_TYPES:
-            raise TokensieveError(
-                f"the marks have more than {_MOST_TYPES} types",
-                where=row.where,
-                hint="a type says of which kind a fault is: give faults of one kind the same type",
-            )
-
-    def of_shard(self, encoded: Sequence[Encoded]) -> UInt8 | None:
-        """Return uint8 ``[tokens]`` of the examples of the next shard; None where no token is marked."""
-        sizes = [len(one.input_ids) for one in encoded]
-        first, self._tokens = self._tokens, self._tokens + sum(sizes)
-        if all(one.marks is None for one in encoded):
-            return None
-        column = np.concatenate([self._of_example(one) for one in encoded])
-        places = np.flatnonzero(column)
-        self._places.update((places + first).tobytes())
-        self._numbers.update(column[places].tobytes())
-        return column if len(places) else None
-
-    def digests(self) -> list[str]:
-        """Return what tells these marks from others, whatever the shards; nothing where no token is marked."""
-        return [*self.types, self._places.hexdigest(), self._numbers.hexdigest()] if self.types else []
-
-    def _of_example(self, encoded: Encoded) -> UInt8:
-        if encoded.marks is None:
-            return np.zeros(len(encoded.input_ids), dtype=np.uint8)
-        numbers = [0, *(self.types.get(name, 0) for name in encoded.mark_types)]
-        return np.array(numbers, dtype=np.uint8)[encoded.marks]
+        for name, where in types.items():
+            if self.names.setdefault(name, len(self.names) + 1) > _MOST_TYPES:
+                raise TokensieveError(
+                    f"the marks have more than {_MOST_TYPES} types",
+                    where=where,
+                    hint="a type says of which kind a fault is: give faults of one kind the same type",
+                )
+        return np.array([0, *(self.names[name] for name in types)], dtype=np.uint8)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +39,13 @@ class HashedExamples:
         Args:
             which: int64 ``[n]``, numbers of the examples, at least one.
         """
-        more = f" and {len(which) - _SHOWN:,} more" if len(which) > _SHOWN else ""
-        return ", ".join(places_of(self.settings, self.rows[which[:_SHOWN]].tolist())) + more
+        return first_places(iter(places_of(self.settings, self.rows[which[:_SHOWN]].tolist())), len(which))
+
+
+def first_places(places: Iterator[str], count: int) -> str:
+    """Return the first of so many places, and how many there are more."""
+    more = f" and {count - _SHOWN:,} more" if count > _SHOWN else ""
+    return ", ".join(islice(places, _SHOWN)) + more
 
 
 class Hashes:

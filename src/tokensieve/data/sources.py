@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from tokensieve.store.manifest import is_manifest
 from tokensieve.store.remote import stamp_of
 
 Item = TypeVar("Item")
+Stamp = tuple[int, int, int]
+"""Size, time of the last change and inode of a file: one of them changes when the file does."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,15 @@ def read_rows(settings: DataSettings, on_error: OnError) -> Iterator[Row]:
         TokensieveError: no source given.
     """
     rows = (
-        Row(number, where, _columns(data, entry), source, entry.form or "auto", entry.ignore or ())
+        row_of(number, where, data, source, entry)
         for number, (entry, source, where, data) in enumerate(_all_rows(settings, on_error))
     )
     return itertools.islice(rows, settings.limit)
+
+
+def row_of(number: int, where: str, data: dict[str, Any], source: str, entry: FileSettings) -> Row:
+    """Return a row as its entry says that it is to be read."""
+    return Row(number, where, _columns(data, entry), source, entry.form or "auto", entry.ignore or ())
 
 
 def places_of(settings: DataSettings, numbers: Sequence[int]) -> list[str]:
@@ -93,21 +101,31 @@ def source_fingerprint(settings: DataSettings) -> str:
     return fingerprint.of_value([settings.limit, picked])
 
 
-def source_stamps(settings: DataSettings) -> dict[Path, tuple[int, int, int]]:
-    """Return size, time of the last change and inode of each file: one of them changes when a file does.
-
-    An object of a store has no inode.
-    """
-    return {path: _file_stamp(path) for entry in settings.entries for path in _files(entry)}
+def source_stamps(settings: DataSettings) -> dict[Path, Stamp]:
+    """Return the stamp of each file; an object of a store has no inode."""
+    return stamps_of(path for entry in settings.entries for path in _files(entry))
 
 
-def check_unchanged(settings: DataSettings, stamps: Mapping[Path, tuple[int, int, int]]) -> None:
+def stamps_of(files: Iterable[Path]) -> dict[Path, Stamp]:
+    """Return the stamps of files that are there."""
+    found: dict[Path, Stamp] = {}
+    for path in files:
+        with suppress(FileNotFoundError):
+            found[path] = _file_stamp(path)
+    return found
+
+
+def check_unchanged(settings: DataSettings, stamps: Mapping[Path, Stamp]) -> None:
     """Refuse rows of files that changed since their stamps were taken: they are not what the fingerprint says.
 
     Raises:
         TokensieveError: a file that was written to, replaced, added or removed.
     """
-    now = source_stamps(settings)
+    check_same_stamps(stamps, source_stamps(settings))
+
+
+def check_same_stamps(stamps: Mapping[Path, Stamp], now: Mapping[Path, Stamp]) -> None:
+    """Refuse files whose stamps are others than they were; see `check_unchanged`."""
     for path in sorted(stamps.keys() | now.keys()):
         if stamps.get(path) != now.get(path):
             raise TokensieveError(
@@ -117,7 +135,7 @@ def check_unchanged(settings: DataSettings, stamps: Mapping[Path, tuple[int, int
             )
 
 
-def _file_stamp(path: Path) -> tuple[int, int, int]:
+def _file_stamp(path: Path) -> Stamp:
     if remote_of(path) is not None:
         stamp = stamp_of(path)
         return (stamp.size, stamp.seconds, 0) if stamp else (-1, 0, 0)
@@ -150,25 +168,39 @@ def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[FileS
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", hint="data: {files: [train.jsonl]}")
     for entry in settings.entries:
-        rows = itertools.islice(_reported(_entry_rows(entry, on_error), on_error), entry.limit)
+        rows = itertools.islice(reported(_entry_rows(entry, on_error), on_error), entry.limit)
         yield from ((entry, *row) for row in rows)
 
 
 def _entry_rows(entry: FileSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    source = entry.path
-    if _is_hub_id(source):
-        yield from ((source, *row) for row in _dataset_rows(_load_hub(entry), source))
-    elif (folder := _saved_folder(source)) is not None:
-        yield from ((source, *row) for row in _dataset_rows(_load_saved(folder, entry.split), source))
+    for part in parts_of(entry):
+        if isinstance(part, Path):
+            rows = reported(file_rows(part, on_error), on_error)
+            yield from ((told(part), told_where(part, where), data) for where, data in rows)
+        else:
+            yield from ((entry.path, *row) for row in dataset_rows(part, entry.path))
+
+
+def told_where(path: Path, where: str) -> str:
+    """Return where a row of a file stands, for the user: for an object, with its URL."""
+    return where if remote_of(path) is None else told(where)
+
+
+def parts_of(entry: FileSettings) -> Iterator[Any]:
+    """Yield what an entry names: the path of each file, or a data set of `datasets`.
+
+    Raises:
+        TokensieveError: it does not exist, or has an unknown format.
+    """
+    if _is_hub_id(entry.path):
+        yield _load_hub(entry)
+    elif (folder := _saved_folder(entry.path)) is not None:
+        yield _load_saved(folder, entry.split)
     else:
-        for path in _expand(source):
-            rows = _reported(file_rows(path, on_error), on_error)
-            if remote_of(path) is not None:
-                rows = ((told(where), data) for where, data in rows)
-            yield from ((told(path), *row) for row in rows)
+        yield from _expand(entry.path)
 
 
-def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
+def reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
     """Yield rows up to the error that ends them, and report it."""
     try:
         yield from rows
@@ -176,8 +208,10 @@ def _reported(rows: Iterator[Item], on_error: OnError) -> Iterator[Item]:
         on_error(error)
 
 
-def _dataset_rows(dataset: Any, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, row in enumerate(dataset.with_format(None)):  # tensors, if it was saved with a format
+def dataset_rows(dataset: Any, source: str, start: int = 0) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (where, columns) of a data set of `datasets`, from one row on."""
+    rows = dataset.select(range(start, len(dataset))) if start else dataset
+    for number, row in enumerate(rows.with_format(None), start):  # tensors, if it was saved with a format
         yield f"{source} row {number}", without_gaps(row)
 
 

@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.formats import Conversation, Converted, PlainText, convert
 from tokensieve.data.marks import KEYS, changed_words
-from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError

@@ -26,6 +26,7 @@ from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets, segment_counts
+from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_json
 
 DEFAULT_CHAT_TEMPLATE = (
@@ -230,6 +231,12 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
     encoder = Encoder(loaded, template, own_template=bool(chat_template or own), turn_end_ids=())
     encoder.turn_end_ids = _turn_end_ids(encoder, Path(tokenizer))
     return encoder
+
+
+def tokenizer_fingerprint(encoder: Encoder) -> str:
+    """Return the fingerprint of what turns text into ids: vocabulary, merges, special tokens and template."""
+    tokenizer = encoder.tokenizer
+    return fingerprint.of_value([tokenizer.backend_tokenizer.to_str(), tokenizer.special_tokens_map, encoder.template])
 
 
 def turn_end_mask(

@@ -55,7 +55,13 @@ class Engine(Protocol):
     """Maps workers over shards, one map after the other."""
 
     def map(
-        self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens, *, holds_model: bool = True
+        self,
+        make: MakeWorker,
+        shards: Sequence[int],
+        on_tokens: OnTokens,
+        *,
+        holds_model: bool = True,
+        one_at_a_time: bool = False,
     ) -> Iterator[Done]:
         """Yield a `Done` for each shard, in any order.
 
@@ -66,6 +72,7 @@ class Engine(Protocol):
                 engine at each `Done`.
             holds_model: whether a worker holds a model. One that holds none takes no GPU, and may be called from
                 several threads at once.
+            one_at_a_time: whether a worker does shards one after the other also where it holds no model.
 
         Raises:
             TokensieveError: the first error of a worker.

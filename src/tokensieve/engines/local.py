@@ -37,14 +37,20 @@ class Local:
     """One worker in this process."""
 
     def map(
-        self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens, *, holds_model: bool = True
+        self,
+        make: MakeWorker,
+        shards: Sequence[int],
+        on_tokens: OnTokens,
+        *,
+        holds_model: bool = True,
+        one_at_a_time: bool = False,
     ) -> Iterator[Done]:
         """Do every shard, and yield them in the order given; see `Engine`.
 
         Without a model, threads are a few shards ahead of the reader at most.
         """
         with make() as worker:
-            if holds_model:
+            if holds_model or one_at_a_time:
                 for shard in shards:
                     yield worker.do(shard, on_tokens)
                 return

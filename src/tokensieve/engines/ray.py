@@ -73,9 +73,15 @@ class _Ray:
         return self._stack.enter_context(_cluster(self._settings))
 
     def map(
-        self, make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens, *, holds_model: bool = True
+        self,
+        make: MakeWorker,
+        shards: Sequence[int],
+        on_tokens: OnTokens,
+        *,
+        holds_model: bool = True,
+        one_at_a_time: bool = False,
     ) -> Iterator[Done]:
-        """Yield each shard as it is done; see `Engine`.
+        """Yield each shard as it is done; see `Engine`. A worker does one at a time in any case.
 
         Raises:
             TokensieveError: a cluster that cannot be reached or lacks what a worker needs, the first error of a worker,

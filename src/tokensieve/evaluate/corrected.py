@@ -10,8 +10,8 @@ import numpy as np
 
 from tokensieve.containers import Examples
 from tokensieve.data.bad_rows import BadRows
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.formats import Conversation, Converted, PlainText
-from tokensieve.data.prepare import converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
+from tokensieve.data.bad_rows import raise_error
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.formats import Converted, PlainText, Tokenised
-from tokensieve.data.prepare import converted_rows, raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError

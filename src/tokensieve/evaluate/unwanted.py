@@ -17,8 +17,8 @@ import numpy as np
 
 from tokensieve.containers import IGNORE_INDEX, Examples, segments
 from tokensieve.data.bad_rows import BadRows
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.formats import Converted
-from tokensieve.data.prepare import converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoded, Encoder, turn_end_mask
 from tokensieve.errors import TokensieveError

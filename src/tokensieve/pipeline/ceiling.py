@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.marks import ENOUGH_MARKED, FEW_MARKED
-from tokensieve.data.prepare import converted_rows
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.evaluate.differences import PairedDifference

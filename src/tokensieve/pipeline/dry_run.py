@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.counts import Counts
 from tokensieve.data.datasets_private import offline
-from tokensieve.data.prepare import converted_rows
+from tokensieve.data.encode import converted_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import sources_elsewhere
 from tokensieve.errors import TokensieveError

@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Examples, Float32, Int64, Needs, Statistics, segments
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError

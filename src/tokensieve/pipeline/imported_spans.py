@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from tokensieve.containers import IGNORE_INDEX
+from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.formats import Conversation, Converted, PlainText, convert
 from tokensieve.data.marks import KEYS, read_spans
-from tokensieve.data.prepare import raise_error
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.data.to_mark import answer_of

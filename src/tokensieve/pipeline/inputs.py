@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.compare import check_same_ids
+from tokensieve.data.encode import hash_examples
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.prepare import hash_examples, prepare
+from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DEFAULT_MAX_LENGTH, DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
+from tokensieve.engines import Engine
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.corrected import Corrected, read_corrected
 from tokensieve.evaluate.evaluate import EvaluationData
@@ -57,7 +59,14 @@ class Inputs:
         return self.evaluation.held_out
 
 
-def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report", *, weights: bool = True) -> Inputs:
+def prepare_inputs(
+    plan: Plan,
+    progress: StageProgress,
+    until: str = "report",
+    *,
+    weights: bool = True,
+    engine: Engine | None = None,
+) -> Inputs:
     """Tokenise the data of a plan, and check what can be known of its models without their weights.
 
     Args:
@@ -65,6 +74,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report", *
         progress: where progress and warnings are shown.
         until: last stage that is carried out; the disk has to hold what is written up to there.
         weights: whether weights of the models and room for what a run writes must be here.
+        engine: tokenises; this process where None.
 
     Raises:
         TokensieveError: the first thing that would make the run fail.
@@ -79,7 +89,7 @@ def prepare_inputs(plan: Plan, progress: StageProgress, until: str = "report", *
 
     def tokenise(data: DataSettings, description: str) -> ExampleStore:
         with progress.stage(description, None, "rows") as advance:
-            examples = prepare(data, encoder, recipe.store_folder, advance)
+            examples = prepare(data, encoder, recipe.store_folder, advance, engine)
         for warning in examples.warnings():
             progress.warn(warning)
         return examples

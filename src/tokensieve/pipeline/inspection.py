@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from tokensieve.data.encode import hash_examples
 from tokensieve.data.inspection import Inspection, Problem, inspect_data
-from tokensieve.data.prepare import hash_examples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
 from tokensieve.errors import TokensieveError

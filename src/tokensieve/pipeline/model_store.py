@@ -12,8 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokensieve.data.prepare import tokenizer_fingerprint
-from tokensieve.data.tokenize import Encoder
+from tokensieve.data.tokenize import Encoder, tokenizer_fingerprint
 from tokensieve.methods import package_of
 from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tokensieve.data.datasets_private import offline
-from tokensieve.data.prepare import hash_examples
+from tokensieve.data.encode import hash_examples
 from tokensieve.data.repeats import shared
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.measure.share import ALL, Share

@@ -74,17 +74,18 @@ def run(
     check_folder(plan)
     if until == "train" and not share.is_all:
         return _train_together(plan, progress, Processes(share.number, share.of), share)
-    inputs = prepare_inputs(plan, progress, until)
-    for training in planned_trainings(inputs):
-        reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
-        if training.warning and reached:
-            progress.note(f"warning: {training.warning}")
-    with locked(folder.path) if share.is_all else nullcontext(), start_engine(recipe.engine) as engine:
-        check_folder(plan)  # another process may have written to it since
-        stages = _Stages(recipe, inputs, folder, progress, engine, share)
-        stages.measure()
-        for stage in STAGES[1 : STAGES.index(until) + 1]:
-            getattr(stages, stage)()
+    with start_engine(recipe.engine) as engine:
+        inputs = prepare_inputs(plan, progress, until, engine=engine)
+        for training in planned_trainings(inputs):
+            reached = training.section != "train" or STAGES.index(until) >= STAGES.index("train")
+            if training.warning and reached:
+                progress.note(f"warning: {training.warning}")
+        with locked(folder.path) if share.is_all else nullcontext():
+            check_folder(plan)  # another process may have written to it since
+            stages = _Stages(recipe, inputs, folder, progress, engine, share)
+            stages.measure()
+            for stage in STAGES[1 : STAGES.index(until) + 1]:
+                getattr(stages, stage)()
     return folder.path
 
 

@@ -154,6 +154,25 @@ def locked(path: Path) -> Iterator[None]:
         held.release()
 
 
+@contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold ``path`` for this process alone where nobody else does, and give whether it is held here.
+
+    The lock goes with the process that holds it, however that ends.
+    """
+    _make_folder(path.parent)
+    held = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        held.acquire(blocking=False)
+    except (Timeout, FileNotFoundError):  # whoever needs the folder no more has removed it
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
+
+
 def _holder(path: Path) -> str:
     """Return who holds a lock, in words; nothing while they have just got it, or let go of it."""
     try:

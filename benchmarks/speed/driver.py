@@ -53,7 +53,13 @@ class AtOnce:
     """Says of every shard what a worker would say, and does nothing."""
 
     def map(
-        self, make: Any, shards: Sequence[int], on_tokens: Callable[[int], None], *, holds_model: bool = True
+        self,
+        make: Any,
+        shards: Sequence[int],
+        on_tokens: Callable[[int], None],
+        *,
+        holds_model: bool = True,
+        one_at_a_time: bool = False,
     ) -> Iterator[Done]:
         """Yield all shards."""
         work = None if holds_model else make.args[0]

@@ -16,6 +16,7 @@ SCRIPT = """
 import sys
 from tokensieve.data import prepare
 prepare.SHARD_TOKENS = 4000
+prepare.CHUNK_ROWS = 100
 from tokensieve.cli import main
 main(sys.argv[1:])
 """

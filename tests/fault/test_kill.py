@@ -1,4 +1,4 @@
-"""Kill -9 in the middle of measuring, and the same command again."""
+"""Kill -9 in the middle of tokenising and of measuring, and the same command again."""
 
 from __future__ import annotations
 
@@ -30,3 +30,20 @@ def test_a_killed_measurement_goes_on_and_ends_byte_identical(start, tmp_path):
     ended(start("measure", tmp_path / "killed/run"))
     assert contents(tmp_path / "killed", "store/statistics") == expected
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was measured twice"
+
+
+def test_killed_tokenising_goes_on_and_ends_byte_identical(start, tmp_path):
+    ended(start("measure", tmp_path / "whole/run"))
+    killed = start("measure", tmp_path / "killed/run")
+    chunks, deadline = "store/examples/.*.chunks/chunk-*/manifest.json", time.monotonic() + 300
+    while len(list((tmp_path / "killed").glob(chunks))) < 2:
+        assert killed.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    assert not list((tmp_path / "killed").glob("store/examples/*/shard-*.arrow"))
+    assert len(list((tmp_path / "killed").glob(chunks))) >= 2
+    ended(start("measure", tmp_path / "killed/run"))
+    names = ("store/examples", "store/statistics")
+    assert contents(tmp_path / "killed", *names) == contents(tmp_path / "whole", *names)

@@ -1,4 +1,4 @@
-"""Measuring by several processes: whatever starts them and kills them, the result has the same bytes."""
+"""Tokenising and measuring by several processes: whatever starts them and kills them, the result has the same bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def whole(expected, start, tmp_path):
     """Return what one process leaves in the store and as its selection."""
     if not expected:
         ended(start("select", tmp_path / "whole/run"))
-        expected.update(contents(tmp_path / "whole", "store/statistics", "run/arms"))
+        expected.update(contents(tmp_path / "whole", "store/examples", "store/statistics", "run/arms"))
     return expected
 
 
@@ -51,9 +51,10 @@ def same(root, whole, start) -> None:
     """Check that what processes measured in a folder is what one measures, to the byte, and selects the same."""
     left = list((root / "store").rglob("*.partial")), list((root / "store").rglob("*.holder"))
     assert left == ([], [])
+    assert not list((root / "store/examples").glob(".*.chunks"))
     before = {path: path.stat().st_mtime_ns for path in (root / "store/statistics").rglob("shard-*.arrow")}
     ended(start("select", root / "run"))
-    assert contents(root, "store/statistics", "run/arms") == whole
+    assert contents(root, "store/examples", "store/statistics", "run/arms") == whole
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was measured twice"
 
 
@@ -78,6 +79,19 @@ def test_shares_by_hand_with_another_number_at_the_next_attempt(whole, start, tm
     together = [start("measure", tmp_path / "run", "--shard", f"{number}/2") for number in range(2)]
     for one in together:
         ended(one)
+    same(tmp_path, whole, start)
+
+
+def test_processes_that_are_killed_while_they_tokenise_lose_nothing(whole, start, tmp_path):
+    """One of two dies with a chunk in its hands, and the other takes it over; then both, with another number."""
+    together = [start("measure", tmp_path / "run", "--shard", f"{number}/2") for number in range(2)]
+    while len(list((tmp_path / "store/examples").glob(".*.chunks/chunk-*/manifest.json"))) < 1:
+        assert together[0].poll() is None
+        time.sleep(0.002)
+    os.killpg(together[0].pid, signal.SIGKILL)
+    together[0].communicate()
+    ended(together[1])
+    ended(start("measure", tmp_path / "run", "--shard", "0/2"))
     same(tmp_path, whole, start)
 
 

@@ -63,6 +63,11 @@ class BadRows:
         if self._file is not None:
             self._file.close()
 
+    def check(self, examples: int) -> None:
+        """Refuse data of which no row can be used; see `check_usable`."""
+        if self.first is not None:
+            check_usable(examples, self.count, self.first)
+
     def files(self) -> dict[str, FileRecord]:
         """Return what the manifest of the folder is to say of the file; nothing where no row was left out."""
         if self._path is None or self._file is None:

@@ -1,6 +1,7 @@
 """From chunks that are tokenised to the shards of a data set, in the order of its rows.
 
-One process does this, chunk after chunk; memory holds a shard, a chunk, and 16 bytes of each example.
+One process does this, chunk after chunk; memory holds a shard, a chunk, and 16 bytes of each example, about 40 while
+repeated ones are looked for.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def merge(job: Job, folder: Path, shard_tokens: int) -> Merged:
     if first_bad is not None:
         check_usable(counts.examples, counts.bad_rows, Fault(**first_bad).error())
     finish_counts(counts, lengths, job.settings)
-    all_hashes, all_rows = np.concatenate(hashes), np.concatenate(rows)
+    all_hashes, all_rows = _joined(hashes), _joined(rows)
     if len(repeated := repeats(all_hashes)):
         counts.repeated_examples = len(repeated)
         counts.repeated_rows = first_places(places_of_rows(job, np.array(firsts), all_rows[repeated]), len(repeated))
@@ -106,6 +107,13 @@ def merge(job: Job, folder: Path, shard_tokens: int) -> Merged:
     if counts.bad_rows:
         files[BAD_ROWS] = FileRecord(counts.bad_rows, 0, checksum.of_file(folder / BAD_ROWS))
     return Merged(counts, digest.hexdigest(), files, list(sources.names), list(marks.names))
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays as one, and let go of them."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole
 
 
 def places_of_rows(job: Job, firsts: Int64, rows: Int64) -> Iterator[str]:

@@ -3,7 +3,8 @@
 A chunk is a number of items of the sources, in order and across files: what a file has for one row, be it one or not.
 The cut takes one pass over the sources that parses no more than it must: lines are counted, and tables tell how many
 rows they have. A worker begins in the middle of a table or of a file of lines. Where a file can only be read from its
-beginning (compressed lines, CSV, one JSON array, lines in a store of objects), it passes over the items of others, once for all its chunks.
+beginning (compressed lines, CSV, one JSON array, lines in a store of objects), it passes over the items of others, once
+for all its chunks.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class ExampleStore:
 
     Attributes:
         folder: holds ``manifest.json``, the shards and the tokenizer.
-        fingerprint: SHA-256 of all token ids, labels and lengths.
+        fingerprint: SHA-256 of the SHA-256 of each example, which covers its length, token ids, labels and marks.
         counts: what became of the source rows.
         turn_end_ids: ids that end an assistant turn.
         shards: how many shard files there are.

@@ -67,10 +67,9 @@ class Hashes:
 
 def repeats(hashes: UInt64) -> Int64:
     """Return the places, rising, of examples that an earlier one equals."""
-    _, first = np.unique(hashes, return_index=True)
-    repeated = np.ones(len(hashes), dtype=bool)
-    repeated[first] = False
-    return np.flatnonzero(repeated)
+    order = np.argsort(hashes, kind="stable")
+    ranked = hashes[order]
+    return np.sort(order[1:][ranked[1:] == ranked[:-1]])
 
 
 def shared(hashes: UInt64, others: UInt64) -> Int64:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import gzip
 import json
+from typing import NoReturn
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from tokensieve.data import prepare as prepare_module
+from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import check_unchanged, places_of, read_rows, source_fingerprint, source_stamps
 from tokensieve.errors import TokensieveError
@@ -157,3 +161,36 @@ def test_rows_of_the_hub_come_through_its_file_system(tmp_path, monkeypatch):
             rows_of("hf://datasets/you/yours/absent.jsonl")
     finally:
         remote._file_system.cache_clear()
+
+
+class OtherMachine:
+    """An engine whose workers have a disk of their own."""
+
+    def map(self, *_: object, **__: object) -> NoReturn:
+        """Do nothing that this machine would see."""
+        raise AssertionError("the chunks would be on another machine")
+
+
+def test_chunks_of_objects_give_the_bytes_of_local_files(server, bucket, use_scratch, tmp_path, tiny_encoder):
+    """Rows and store in a bucket; each machine has its own chunks, and the second finds the examples of the first."""
+    for name, content in FILES.items():
+        (tmp_path / name).write_bytes(content)
+        server.put(f"{bucket}/rows/{name}", content)
+    local, there = (
+        DataSettings(files=tuple(f"{root}/{name}" for name in FILES)) for root in (tmp_path, f"s3://{bucket}/rows")
+    )
+    expected = prepare(local, tiny_encoder, tmp_path / "store", lambda _: None)
+    url = f"s3://{bucket}/store"
+    with patch.object(prepare_module, "CHUNK_ROWS", 2):
+        made = prepare(there, tiny_encoder, place(url), lambda _: None, OtherMachine())
+    assert made.fingerprint == expected.fingerprint
+    assert made.counts.examples == len(ROWS) * len(FILES)
+    assert made.sources == tuple(f"s3://{bucket}/rows/{name}" for name in FILES)
+    names = remote.listed(place(url))
+    assert not [name for name in names if ".chunks" in name]
+    for name in ("shard-00000.arrow", "hashes.arrow"):
+        assert remote.read(made.folder / name) == (expected.folder / name).read_bytes()
+    use_scratch("second")
+    rows: list[int] = []
+    assert prepare(there, tiny_encoder, place(url), rows.append).fingerprint == expected.fingerprint
+    assert not rows

@@ -281,6 +281,7 @@ def test_what_is_refused_for_the_trainer_is_told_in_plain_words(monkeypatch):
 
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+PATH = TEXT.filter(lambda text: text and "\0" not in text and not text.startswith("~"))
 SCALAR = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT
 VALUE = st.recursive(SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3))
 ARGUMENTS = st.dictionaries(TEXT, VALUE, max_size=4)
@@ -292,8 +293,8 @@ TRICKY = st.sampled_from(
 
 @settings(max_examples=40, deadline=None)
 @given(
-    output=TEXT.filter(lambda text: "://" not in text),
-    files=st.lists(TEXT | TRICKY, max_size=3) | TEXT,
+    output=PATH.filter(lambda text: "://" not in text),
+    files=st.lists(PATH | TRICKY, max_size=3) | PATH,
     template=st.none() | TEXT | st.just("{% for m in messages %}\n  {{ m.content }}: #\t\n{% endfor %}"),
     method=st.dictionaries(TEXT, VALUE | TRICKY, max_size=3) | TEXT,
     train=st.none() | ARGUMENTS,

@@ -261,7 +261,10 @@ def test_a_method_that_is_only_measured_takes_no_room_of_a_trained_arm(recipe, m
 
 def test_methods_are_those_whose_models_the_recipe_has(arguments):
     own = load_recipe(None, arguments("a", "search.methods=[]", "method={name: loss, keep: bottom, fraction: 0.2}"))
-    own_first = [("loss", {"name": "loss", "keep": "bottom"}), ("entropy", {"name": "entropy"})]
+    own_first = [
+        ("loss", {"name": "loss", "keep": "bottom"}),
+        *((name, {"name": name}) for name in ("entropy", "t-shirt")),
+    ]
     assert list(searched_methods(own).items()) == own_first
     more = load_recipe(None, arguments("a", "search.methods=[]", "models.reference=x", "models.current=y"))
     assert {"token-cleaning", "rho-1", "sstoken", "forgetting"} <= searched_methods(more).keys()

@@ -295,7 +295,7 @@ TRICKY = st.sampled_from(
 @given(
     output=PATH.filter(lambda text: "://" not in text),
     files=st.lists(PATH | TRICKY, max_size=3) | PATH,
-    template=st.none() | TEXT | st.just("{% for m in messages %}\n  {{ m.content }}: #\t\n{% endfor %}"),
+    template=st.none() | PATH | st.just("{% for m in messages %}\n  {{ m.content }}: #\t\n{% endfor %}"),
     method=st.dictionaries(TEXT, VALUE | TRICKY, max_size=3) | TEXT,
     train=st.none() | ARGUMENTS,
     warm_up=ARGUMENTS,

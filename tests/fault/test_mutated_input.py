@@ -23,7 +23,7 @@ from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import stages as pipeline
-from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.recipe import Recipe, load_recipe
 from tokensieve.runs.view import load_run
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
@@ -195,8 +195,12 @@ def test_recipes(place, recipe, noise):
         text = text[: noise[0]] + noise[1] + text[noise[0] + len(noise[1]) :]
     path = place / "recipe.yaml"
     path.write_bytes(text)
-    with contextlib.suppress(TokensieveError):
-        load_recipe(path)
+    try:
+        loaded = load_recipe(path)
+    except TokensieveError as error:
+        assert error.what
+    else:
+        assert isinstance(loaded, Recipe)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def run(data, tiny_model_folder, monkeypatch):
 
 
 def store_of(folder: Path):
-    return open_examples(Path(read_json(folder / "run.json")["examples"]))
+    return open_examples(folder / read_json(folder / "run.json")["examples"])
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:

@@ -114,8 +114,10 @@ def record_of(store: Path, rounds: int) -> list[dict[str, Any]]:
 def test_the_rounds_are_those_of_separate_plain_calls(arguments, tiny_model_folder, tmp_path):
     folder = pipeline.run(load_recipe(None, arguments(tmp_path / "run")))
     store, base = tmp_path / "store", tiny_model_folder("llama")
-    pool_folder = Path(read_json(folder / "run.json")["examples"])
-    (harmful_folder,) = [path for path in (store / "examples").iterdir() if path.is_dir() and path != pool_folder]
+    pool_folder = folder / read_json(folder / "run.json")["examples"]
+    (harmful_folder,) = [
+        path for path in (store / "examples").iterdir() if path.is_dir() and path.name != pool_folder.name
+    ]
     pool, harmful = rows_of(pool_folder), rows_of(harmful_folder)
     assert (len(pool), len(harmful)) == (10, 3)
     utility = fine_tuned(pool[:4], base, tmp_path / "utility", 0.005)

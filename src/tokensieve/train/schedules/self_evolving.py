@@ -48,7 +48,7 @@ from tokensieve.train.record import last_step, read_record, write_record
 from tokensieve.train.schedules._base import Intent, Job, Schedule
 from tokensieve.train.schedules._parts import Part, part_bounds, read_part
 from tokensieve.train.schedules._recorded import TOKENS, round_folders, write_round_scores
-from tokensieve.train.trainer import checkpoints_of, fit, save_model, trained_model, write_model
+from tokensieve.train.trainer import checkpoints_of, fit, trained_model, write_model
 
 
 class SelfEvolvingSchedule(Schedule):
@@ -194,7 +194,7 @@ class _Rounds:
             rows = {"row": part.examples.rows}
             written = write_shard(partial / TOKENS, part.examples.cu_seqlens, columns, rows)
             write_manifest(partial, {TOKENS: written})
-            save_model(model, partial / "model")
+            model.save_pretrained(partial / "model")  # PEFT looks for the base by its path when training goes on
             write_record(partial, fitted.record)
             write_json(partial / "round.json", record)
         shutil.rmtree(data)

@@ -73,7 +73,7 @@ def test_refuses_losses_that_are_not_numbers(store, make_model):
 class Backwards:
     """An engine that is done with the last shard first."""
 
-    def map(self, make, shards, on_tokens, *, holds_model=True):
+    def map(self, make, shards, on_tokens, *, holds_model=True, one_at_a_time=False):
         assert holds_model
         with make() as worker:
             yield from (worker.do(shard, on_tokens) for shard in reversed(shards))

@@ -27,7 +27,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks/speed/driver.py"
 class Shuffled:
     """An engine that does shards in an order of its own, and some of them twice."""
 
-    def map(self, make, shards, on_tokens, *, holds_model=True):
+    def map(self, make, shards, on_tokens, *, holds_model=True, one_at_a_time=False):
         order = np.random.default_rng(len(shards)).permutation(len(shards)).tolist()
         with make() as worker:
             for shard in order:

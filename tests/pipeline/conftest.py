@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tokensieve.pipeline import stages as pipeline
-from tokensieve.pipeline import workbench
+from tokensieve.pipeline import training_bench
 from tokensieve.pipeline.recipe import load_recipe
 
 WORDS = ["the", "sea", "is", "wide", "and", "cold", "two", "apples", "are", "left", "of", "three", "give", "one", "to"]
@@ -58,13 +58,13 @@ def _run(arguments: Callable[..., list[str]]) -> Callable[..., Path]:
 def _counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that gets the folder name of each model whose training begins, in order."""
     begun: list[str] = []
-    train = workbench.train
+    train = training_bench.train
 
     def counted(setup, files, output, **given):
         begun.append(output.parent.name)
         return train(setup, files, output, **given)
 
-    monkeypatch.setattr(workbench, "train", counted)
+    monkeypatch.setattr(training_bench, "train", counted)
     return begun
 
 

@@ -14,7 +14,7 @@ import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.models import loading, pool
-from tokensieve.pipeline import disk, probes, search_work, workbench
+from tokensieve.pipeline import disk, probes, search_work, training_bench
 from tokensieve.pipeline import search as searching
 from tokensieve.pipeline.candidates import candidates, searched_methods
 from tokensieve.pipeline.recipe import load_recipe
@@ -93,7 +93,7 @@ def test_a_search_writes_its_table_and_every_probe_is_a_run(recipe, found):
 
 
 def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
-    train, calls = workbench.train, []
+    train, calls = training_bench.train, []
 
     def killed(*given, **more):
         calls.append(1)
@@ -101,7 +101,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
             raise KeyboardInterrupt
         return train(*given, **more)
 
-    monkeypatch.setattr(workbench, "train", killed)
+    monkeypatch.setattr(training_bench, "train", killed)
     small = recipe("killed", "seed=5")
     with pytest.raises(KeyboardInterrupt):
         search(small)
@@ -109,7 +109,7 @@ def test_a_search_that_is_killed_goes_on_to_the_same_table(recipe, monkeypatch):
     resumed = search(small).to_json()
     assert len(resumed["table"]) >= 2
     assert len(calls) <= resumed["plan"]["trainings"] + 1, "what was trained before is not trained again"
-    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_bench, "train", lambda *_, **__: pytest.fail("trained again"))
     assert search(recipe("whole", "seed=5")).to_json() == resumed
     monkeypatch.setattr(probes, "run_recipe", lambda *_, **__: pytest.fail("a finished search runs nothing"))
     assert search(small).to_json() == resumed
@@ -132,7 +132,7 @@ def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkey
     lines = searching.search_lines(recipe("marked", data), StageProgress(shown=False))
     assert "ceiling: the true mask and as many random tokens, 2 steps, 2 seeds: 4 trainings" in lines
     assert "in all: 14 trainings at most" in lines
-    train, calls = workbench.train, []
+    train, calls = training_bench.train, []
 
     def killed(setup, files, output, **more):
         calls.append(1)
@@ -140,7 +140,7 @@ def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkey
             raise KeyboardInterrupt
         return train(setup, files, output, **more)
 
-    monkeypatch.setattr(workbench, "train", killed)
+    monkeypatch.setattr(training_bench, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         search(recipe("marked", data))
     found = search(recipe("marked", data))
@@ -165,7 +165,7 @@ def test_where_rows_are_marked_the_answer_has_the_ceiling(recipe, marked, monkey
     printed = io.StringIO()
     print_search(found, Console(file=printed, width=80))
     assert note.split(":")[0] in " ".join(printed.getvalue().split())
-    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_bench, "train", lambda *_, **__: pytest.fail("trained again"))
     assert search(recipe("marked-whole", data)).to_json() == told
     with pytest.raises(TokensieveError, match="needs 10 probes"):
         search(recipe("marked-small", data, "search.probes=9"))

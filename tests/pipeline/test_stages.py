@@ -19,7 +19,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
 from tokensieve.measure import worker as measure_module
 from tokensieve.pipeline import stages as pipeline
-from tokensieve.pipeline import workbench
+from tokensieve.pipeline import training_bench
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import dump_recipe, load_recipe
 from tokensieve.runs.view import load_run
@@ -136,7 +136,7 @@ def test_the_same_command_again_does_nothing(finished, monkeypatch):
         if p.is_file() and p.suffix in (".arrow", ".parquet", ".safetensors")
     }
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_bench, "train", lambda *_, **__: pytest.fail("trained again"))
     monkeypatch.setattr(pipeline, "evaluate_model", lambda *_: pytest.fail("evaluated again"))
     pipeline.run(load_recipe(finished / "recipe.yaml"))
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
@@ -144,7 +144,7 @@ def test_the_same_command_again_does_nothing(finished, monkeypatch):
 
 def test_another_method_and_ratio_measure_nothing_again(finished, arguments, monkeypatch):
     monkeypatch.setattr(measure_module, "Forward", lambda *_: pytest.fail("measured again"))
-    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_bench, "train", lambda *_, **__: pytest.fail("trained again"))
     output = finished.with_name("other")
     pipeline.run(load_recipe(None, arguments(output, "method={name: rho-1, fraction: 0.3}")), "select")
     assert read_json(output / "arms/rho-1/selection.json")["rule"]["scope"] == "example"
@@ -231,7 +231,7 @@ def test_a_folder_below_a_file(key, arguments, tmp_path):
 
 
 def test_new_evaluation_settings_evaluate_again_and_train_nothing(finished, monkeypatch):
-    monkeypatch.setattr(workbench, "train", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(training_bench, "train", lambda *_, **__: pytest.fail("trained again"))
     before = read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]
     pipeline.run(load_recipe(finished / "recipe.yaml", ["evaluate.exact_match.limit=3"]))
     assert (before, read_json(finished / "arms/full/evaluation.json")["exact_match"]["examples"]) == (4, 3)

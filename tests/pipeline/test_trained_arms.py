@@ -15,7 +15,7 @@ import pytest
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline import stages as pipeline
-from tokensieve.pipeline import workbench
+from tokensieve.pipeline import training_bench
 from tokensieve.pipeline.imported import import_arm
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.report.analysis.comparison import compare_runs
@@ -172,7 +172,7 @@ def test_a_training_that_was_cut_goes_on_in_any_run_that_needs_it(run, data, mon
 @pytest.mark.filterwarnings("ignore:.*is in use by")
 def test_two_runs_that_want_one_model_train_it_once(arguments, trained, monkeypatch):
     """The second waits for the lock, and finds the model there."""
-    begun, second_begun, counted = threading.Event(), threading.Event(), workbench.train
+    begun, second_begun, counted = threading.Event(), threading.Event(), training_bench.train
 
     def slow(*given, **keywords):
         begun.set()
@@ -180,7 +180,7 @@ def test_two_runs_that_want_one_model_train_it_once(arguments, trained, monkeypa
         second.join(timeout=1.0)  # it cannot end before the first has let go of the lock
         return counted(*given, **keywords)
 
-    monkeypatch.setattr(workbench, "train", slow)
+    monkeypatch.setattr(training_bench, "train", slow)
     folders = []
 
     def go(output: str) -> None:

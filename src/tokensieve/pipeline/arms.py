@@ -15,9 +15,10 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method, package_of
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, TopCount, TopExamples, TopFraction
+from tokensieve.pipeline.loader import Loader
 from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
-from tokensieve.pipeline.workbench import Loader, RunWorkbench
+from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import ProgressCallback
 from tokensieve.runs.card import cleaned_card
 from tokensieve.runs.folder import ArmFolder
@@ -96,7 +97,7 @@ class ArmSelection:
         loader = bench.loader(arm)
         job = self._job(method, rule, loader)
         if arm.schedule.trains:
-            bench.train_rounds(arm.schedule, job, self.identity, found is not None)
+            bench.trainings.train_rounds(arm.schedule, job, self.identity, found is not None)
         parts = (folder.scores, folder.cleaned, *((folder.training,) if arm.selects_in_training else ()))
         if found is not None and all(map(is_complete, parts)):
             return found

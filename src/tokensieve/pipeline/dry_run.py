@@ -29,7 +29,7 @@ from tokensieve.pipeline.inputs import (
 )
 from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
 from tokensieve.pipeline.recipe import Recipe
-from tokensieve.pipeline.stages import check_folder
+from tokensieve.pipeline.same_recipe import check_folder
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
 from tokensieve.train.settings import WarmUp

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from tokensieve.pipeline.arms import ArmSelection, Training, imported_trainings,
 from tokensieve.pipeline.evaluation_store import Evaluated, evaluate_once, told_settings
 from tokensieve.pipeline.inputs import Inputs, prepare_inputs
 from tokensieve.pipeline.plan import Plan, make_plan
-from tokensieve.pipeline.recipe import Recipe, dump_recipe, is_dumped, recipe_values
+from tokensieve.pipeline.recipe import Recipe, dump_recipe, recipe_values
+from tokensieve.pipeline.same_recipe import check_folder, fixed_settings
+from tokensieve.pipeline.shares import check_share
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.places import told
@@ -30,13 +32,10 @@ from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
-from tokensieve.store.mirror import sync
-from tokensieve.store.paths import check_folder_path
 from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
-_FREE_TO_CHANGE = ("evaluate", "report", "engine", "measure", "store", "search")
 
 
 def run(
@@ -70,7 +69,7 @@ def run(
         progress.warn(warning)
     folder = RunFolder(recipe.output_folder)
     plan = make_plan(recipe)
-    _check_share(share, plan, until)
+    check_share(share, plan, until)
     check_folder(plan)
     if until == "train" and not share.is_all:
         return _train_together(plan, progress, Processes(share.number, share.of), share)
@@ -89,54 +88,6 @@ def run(
     return folder.path
 
 
-def _check_share(share: Share, plan: Plan, until: str) -> None:
-    """Refuse what several processes cannot do, as none waits for the others.
-
-    Raises:
-        TokensieveError: a stage that one process carries out, a model that is made from what is measured before, or
-            a training before the selection.
-    """
-    if share.is_all:
-        return
-    if until == "train":
-        _check_selected(plan)
-        return
-    if until != "measure":
-        raise TokensieveError(
-            f"several processes can measure and train, and '{until}' runs in one",
-            where="--shard",
-            hint="measure in all processes, and then go on in one: tokensieve run RECIPE",
-        )
-    if plan.refined:
-        role, arm = next(iter(plan.refined.items()))
-        raise TokensieveError(
-            f"'{arm.name}' trains models.{role} on what is measured in the round before, and a share is not enough "
-            "for that",
-            where="--shard",
-            hint="one process, with engine=ray for several workers",
-        )
-
-
-def _check_selected(plan: Plan) -> None:
-    """Refuse a training by several processes of what one has not selected yet.
-
-    Raises:
-        TokensieveError: an arm without a selection.
-    """
-    folder, seeds = RunFolder(plan.recipe.output_folder), plan.recipe.training_seeds
-    if plan.recipe.train is None:
-        return
-    sync(folder.path)
-    for arm in plan.arms:
-        for name, own, _ in replicates(arm.name, folder.arm(arm.name), seeds if arm.by_seed else seeds[:1]):
-            if not own.selected:
-                raise TokensieveError(
-                    f"'{name}' has no selection yet, and several processes only train",
-                    where=str(folder.path),
-                    hint="in one process: tokensieve select RECIPE; then launch `tokensieve train RECIPE` again",
-                )
-
-
 def _train_together(plan: Plan, progress: StageProgress, processes: Processes, share: Share) -> Path:
     """Train every arm in several processes; the main one of them holds the run folder, and shows progress."""
     if not processes.is_main:
@@ -147,74 +98,6 @@ def _train_together(plan: Plan, progress: StageProgress, processes: Processes, s
     with processes.connected(device), processes.locked(folder.path), start_engine(recipe.engine) as engine:
         _Stages(recipe, inputs, folder, progress, engine, share, processes).train()
     return folder.path
-
-
-def check_folder(plan: Plan) -> None:
-    """Refuse a folder that holds the results of another recipe, and show the difference.
-
-    What is measured on the models, how, and what the page shows may change between calls. Controls and seeds may join
-    those that are there, at the end, controls with the models that they need. A folder without results, such as that of
-    a run that failed early, takes any recipe.
-
-    Raises:
-        TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that
-            was imported.
-    """
-    recipe = plan.recipe
-    folder = RunFolder(recipe.output_folder)
-    sync(folder.path)
-    check_folder_path(folder.path, "recipe: output")
-    check_folder_path(recipe.store_folder, "recipe: store")
-    if not folder.recipe_file.is_file():
-        if not folder.is_unused:
-            raise TokensieveError(
-                "the output folder is not empty and holds no run", where=str(folder.path), hint="give another output"
-            )
-        return
-    if not folder.has_results:
-        if not is_dumped(folder.recipe_file):
-            raise TokensieveError(
-                "the output folder holds a recipe that no run wrote, and a run would overwrite it",
-                where=str(folder.recipe_file),
-                hint="give another output",
-            )
-        return
-    found, wanted = _fixed(folder.recipe()), _fixed(recipe_values(recipe))
-    fingerprint.check_same(
-        _with_additions(found, wanted),
-        wanted,
-        where=str(folder.recipe_file),
-        hint="give another output: statistics and trained models are shared through the store; or add what is new at "
-        "the end of controls or seeds",
-    )
-    for arm in plan.arms:
-        if (there := folder.arm(arm.name)).selected and there.selection().imported:
-            raise TokensieveError(
-                f"the run has an imported arm named '{arm.name}'",
-                where=str(there.path),
-                hint="delete this folder, and import it under another --name",
-            )
-
-
-def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe of a run with what another one adds and what leaves the arms that are there as they are."""
-    added = dict(found)
-    before, now = (values.get("seeds") or [values.get("seed")] for values in (found, wanted))
-    if now[: len(before)] == before:
-        written = {name: wanted[name] for name in ("seed", "seeds") if name in wanted}
-        added = {name: value for name, value in found.items() if name not in ("seed", "seeds")} | written
-    if (controls := found.get("controls")) == wanted["controls"][: len(controls or ())]:
-        added["controls"] = wanted["controls"]
-    models = found.get("models") or {}
-    # Arms that read these roles have the base in their place where the recipe names no model for them.
-    fixed = ("history", "current")
-    new = {role: model for role, model in wanted["models"].items() if role not in models and role not in fixed}
-    return {**added, "models": {**models, **new}}
-
-
-def _fixed(values: dict[str, Any]) -> dict[str, Any]:
-    """Return those values of a recipe that cannot change once there are results."""
-    return {name: value for name, value in values.items() if name not in (*_FREE_TO_CHANGE, "output")}
 
 
 class _Stages:
@@ -247,7 +130,7 @@ class _Stages:
         for arm in folder.selected_arms():
             check_data(arm.selection(), inputs.examples, arm)
         goes_on = folder.has_results or (
-            folder.recipe_file.is_file() and _fixed(folder.recipe()) == _fixed(recipe_values(recipe))
+            folder.recipe_file.is_file() and fixed_settings(folder.recipe()) == fixed_settings(recipe_values(recipe))
         )
         state = folder.state() if goes_on and folder.state_file.is_file() else None
         self._measured = state.statistics if state else {}
@@ -312,8 +195,8 @@ class _Stages:
             return
         self._bench.free_models()
         for one in self._trainings():
-            if not self._bench.processes.agree(one.folder.trained):
-                self._bench.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
+            if not self._bench.trainings.processes.agree(one.folder.trained):
+                self._bench.trainings.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -417,7 +300,7 @@ class _Stages:
 
     def _write_state(self) -> None:
         bench = self._bench
-        if not bench.processes.is_main:
+        if not bench.trainings.processes.is_main:
             return
         state = RunState(
             name=self._folder.path.name,

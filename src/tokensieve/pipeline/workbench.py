@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tokensieve.containers import Role, Statistics, StatisticSpec
+from tokensieve.containers import Role, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
-from tokensieve.data.settings import DEFAULT_MAX_LENGTH
 from tokensieve.engines import Engine
 from tokensieve.evaluate.held_out import ExampleLosses, held_out_loss, held_out_losses_on
 from tokensieve.measure.folds import cut_parts, join_parts
@@ -28,37 +23,30 @@ from tokensieve.models.loading import pick_device
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.settings import ModelSettings
 from tokensieve.pipeline.inputs import Inputs
+from tokensieve.pipeline.loader import Loader, Measurements
 from tokensieve.pipeline.model_store import (
     LAYOUT,
     MODEL,
-    ROUNDS,
     make_once,
-    place,
     settings_identity,
-    training_identity,
 )
 from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
+from tokensieve.pipeline.stage_log import StageLog
+from tokensieve.pipeline.training_bench import TrainingBench
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
-from tokensieve.progress import ProgressCallback, StageProgress
+from tokensieve.progress import StageProgress
 from tokensieve.select.cleaned import data_files, write_subset
-from tokensieve.select.selection import SelectionIdentity
 from tokensieve.select.streaming import LoadStatistics
-from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_json
-from tokensieve.store.manifest import is_complete, open_manifest
+from tokensieve.store.manifest import open_manifest
 from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.record import last_step, read_record
-from tokensieve.train.record import tokens_of as tokens_of_training
-from tokensieve.train.schedules._base import Added, Job, Schedule
-from tokensieve.train.steps import in_steps
-from tokensieve.train.trainer import OnStep, TrainingSetup, on_steps, train, trained_model
-
-Measurements = Mapping[Role, Measurement]
-"""The statistics of each model, by its role in the recipe."""
+from tokensieve.train.schedules._base import Added
+from tokensieve.train.trainer import TrainingSetup, trained_model
 
 
-class RunWorkbench:
+class RunWorkbench(StageLog):
     """The models and statistics of one run, made as they are asked for and kept in the store.
 
     Args:
@@ -75,6 +63,7 @@ class RunWorkbench:
         measurements: the statistics that are measured, by role of the recipe.
         pool: where models are loaded.
         engine: maps workers over shards.
+        trainings: where models are trained.
     """
 
     def __init__(
@@ -87,14 +76,14 @@ class RunWorkbench:
         share: Share = ALL,
         processes: Processes = ALONE,
     ) -> None:
-        self.inputs, self.progress, self.share, self.processes = inputs, progress, share, processes
-        self.engine = engine
+        super().__init__(progress, seconds, tokens)
+        self.inputs, self.engine, self.share = inputs, engine, share
         self._device_name = share.device_name(self.plan.recipe.measure.device)
         self.device = pick_device(self._device_name)
         self.pool = ModelPool(self._device_name)
         self.models: dict[Role, ModelSettings] = dict(inputs.models)
         self.measurements: dict[Role, Measurement] = {}
-        self.seconds, self.tokens = dict(seconds), dict(tokens)
+        self.trainings = TrainingBench(inputs, self, self.device, processes)
 
     @property
     def plan(self) -> Plan:
@@ -114,15 +103,7 @@ class RunWorkbench:
     @property
     def training(self) -> TrainingSetup:
         """What every training of the run shares, with the first of its seeds."""
-        recipe = self.plan.recipe
-        return TrainingSetup(
-            self.plan.base,
-            self.inputs.encoder.tokenizer,
-            self.plan.train,
-            recipe.data.max_length or DEFAULT_MAX_LENGTH,
-            recipe.seed,
-            self.device,
-        )
+        return self.trainings.setup
 
     @property
     def held_out_loss(self) -> Callable[[Any], float] | None:
@@ -145,38 +126,9 @@ class RunWorkbench:
         with self.stage(description, held_out.counts.tokens, "tokens") as advance:
             return held_out_losses_on(self.engine, model, held_out, self.plan.recipe.measure, self.pool, advance)
 
-    def stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
-        """Show the progress of something that takes long."""
-        return self.progress.stage(description, total, unit)
-
-    @contextmanager
-    def steps(self, description: str) -> Iterator[OnStep]:
-        """Show the progress of a training, and tell its number of optimizer steps when it starts."""
-        with self.stage(description, None, "steps") as advance:
-            show, started = on_steps(advance), False
-
-            def on_step(step: int, steps: int) -> None:
-                nonlocal started
-                if not started:
-                    self.progress.note(f"{description}: {in_steps(steps)}")
-                started = True
-                show(step, steps)
-
-            yield on_step
-
     def free_models(self) -> None:
         """Let go of the models that measuring holds, so that there is room to train."""
         self.pool = ModelPool(self._device_name)
-
-    @contextmanager
-    def timed(self, description: str, skipped: bool, tokens: int | None = None) -> Iterator[None]:
-        """Note the seconds of a stage, and the tokens that went through it where they are given."""
-        start = time.perf_counter()
-        yield
-        if not skipped:
-            self.seconds[description] = round(time.perf_counter() - start, 2)
-            if tokens is not None:
-                self.tokens[description] = tokens
 
     def measure(
         self,
@@ -291,7 +243,7 @@ class RunWorkbench:
             description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
             if warm_up.folds > 1:
                 description += f", without part {fold + 1} of {warm_up.folds}"
-            self.train(description, files, folder / MODEL, setup)
+            self.trainings.train(description, files, folder / MODEL, setup)
             steps = last_step(read_record(folder / MODEL) or {})
             made = trained_model(self.plan.base, settings, folder / MODEL)
             result = warm_up_result(
@@ -303,127 +255,3 @@ class RunWorkbench:
         for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
             self.progress.warn(warning)
         return trained_model(self.plan.base, settings, folder / MODEL)
-
-    def train_arm(self, description: str, data: Path, output: Path, method: Method | None, seed: int) -> None:
-        """Put the model of an arm into its folder: one of the store that is made from the same, or a new one.
-
-        Args:
-            description: of the stage.
-            data: folder of what the arm trains on, as `select.cleaned` writes it.
-            output: folder of the model, which stays when the store is deleted.
-            method: selects or weights tokens as the model trains; None trains on every label.
-            seed: of the training.
-
-        Raises:
-            TokensieveError: data, or a model in the store, that is damaged.
-        """
-        files, setup = data_files(data), dataclasses.replace(self.training, seed=seed)
-        identity = training_identity(setup, self.inputs.encoder, files, method, self._turn_end_ids, self.processes)
-
-        def make(folder: Path) -> dict[str, Any]:
-            self.train(description, files, folder / MODEL, setup, method)
-            return {}
-
-        folder = self._made(description, identity, make)
-        if self.processes.is_main:
-            place(folder, output)
-        self.processes.wait()
-
-    def train_rounds(self, schedule: Schedule, job: Job, identity: SelectionIdentity, selected: bool) -> None:
-        """Put rounds and model of an arm that trains as it selects into its folder: those of the store, or new ones.
-
-        Args:
-            schedule: trains.
-            job: the arm; its folders of rounds and model stay when the store is deleted.
-            identity: what its selection is made from.
-            selected: whether a selection of this identity is there, so that the rounds beside it are its own.
-
-        Raises:
-            TokensieveError: a file in the store that is damaged, or what the schedule raises.
-        """
-        if selected and read_record(job.model) is not None and all(map(is_complete, job.rounds.glob("*/"))):
-            return
-        held_out = self.inputs.held_out  # each round tells its loss
-        made_from = {
-            **training_identity(job.training, self.inputs.encoder, [], None, ()),
-            "selection": fingerprint.jsonable(dataclasses.asdict(identity)),
-            "held_out": held_out.fingerprint if held_out else None,
-        }
-
-        def make(folder: Path) -> dict[str, Any]:
-            schedule.train(dataclasses.replace(job, rounds=folder / ROUNDS, model=folder / MODEL))
-            return {}
-
-        folder = self._made(f"train {job.name}", made_from, make)
-        place(folder, job.rounds, ROUNDS)
-        place(folder, job.model)
-
-    def _made(self, description: str, identity: Mapping[str, Any], make: Callable[[Path], dict[str, Any]]) -> Path:
-        """Return the folder in the store of what is made from an identity, and say where it was there already."""
-        folder, made = make_once(self.plan.recipe.store_folder, identity, make, self.processes)
-        if not made:
-            self.progress.note(f"{description}: the model in {folder} is made from the same, and is reused")
-        return folder
-
-    def train(
-        self, description: str, files: list[Path], output: Path, setup: TrainingSetup, method: Method | None = None
-    ) -> None:
-        """Fine-tune the base, where the output does not hold its model already.
-
-        Args:
-            description: of the stage.
-            files: the data.
-            output: folder of the model.
-            setup: how to train.
-            method: selects or weights tokens as the model trains; None trains on every label.
-        """
-        if self.processes.agree(read_record(output)) is not None:
-            return
-        with self.timed(description, False), self.steps(description) as on_step:
-            train(
-                setup,
-                files,
-                output,
-                on_step=on_step,
-                method=method,
-                turn_end_ids=self._turn_end_ids,
-                processes=self.processes,
-            )
-        record = read_record(output)
-        if record is not None and (tokens := tokens_of_training(record)) is not None:
-            self.tokens[description] = tokens
-
-    @property
-    def _turn_end_ids(self) -> Sequence[int]:
-        """The ids that a method keeps whatever their score, as it selects while the model trains."""
-        return tuple(self.inputs.encoder.turn_end_ids) if self.plan.recipe.select.keep_turn_end else ()
-
-
-@dataclass(frozen=True, eq=False)
-class Loader:
-    """Reads the statistics of a method, shard by shard: plain data, so that any process can.
-
-    Attributes:
-        examples: the pool.
-        reads: what the method reads.
-        measurements: where the statistics are.
-        keep_turn_end: whether the ends of turns are kept whatever their score.
-    """
-
-    examples: ExampleStore
-    reads: Sequence[Reading]
-    measurements: Measurements
-    keep_turn_end: bool
-
-    def identities(self) -> dict[str, str]:
-        """Return the identity of each statistic that is read, by ``role.statistic``."""
-        return {f"{one.role}.{one.spec.name}": self.measurements[one.source].folder.name for one in self.reads}
-
-    def read(self, number: int) -> tuple[Statistics, NDArray[np.int64]]:
-        """Return one shard's statistics and the source rows of its examples."""
-        shard = self.examples.read(number)
-        values = {(one.role, one.spec.name): self.measurements[one.source].read(one.spec, number) for one in self.reads}
-        statistics = self.examples.statistics(shard, values, int(self.examples.starts[number]))
-        if not self.keep_turn_end:
-            statistics = dataclasses.replace(statistics, turn_end=None)
-        return statistics, shard.rows

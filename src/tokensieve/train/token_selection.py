@@ -11,20 +11,18 @@ import dataclasses
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 from trl import SFTConfig
 
-from tokensieve.containers import IGNORE_INDEX, Float32, Statistics, StatisticSpec
+from tokensieve.containers import IGNORE_INDEX, Float32, Statistics
 from tokensieve.errors import TokensieveError
-from tokensieve.measure.arrays import measure_rows
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.models.transformers_private import decoder
@@ -34,16 +32,16 @@ from tokensieve.train.accounting import Counts, LossAccumulator, Selected
 from tokensieve.train.anchor import Anchor
 from tokensieve.train.batches import Batch, ColumnCollator
 from tokensieve.train.checkpoints import (
-    RECORD,
     CompleteCheckpoints,
     checkpoints_in,
-    is_complete,
     last_complete,
     remove_broken,
 )
 from tokensieve.train.current_statistics import CurrentStatistics
+from tokensieve.train.frozen_columns import column_of, with_frozen_columns
 from tokensieve.train.moving_average import MovingAverage
 from tokensieve.train.ranking import keep_of_all
+from tokensieve.train.selection_state import read_state, write_state
 from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeightedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
 from tokensieve.train.validation import (
@@ -206,7 +204,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         self, batch: Batch, columns: Mapping[str, Tensor], model: Any, inputs: Mapping[str, Any]
     ) -> dict[tuple[str, str], Float32]:
         """Return the statistics of frozen models and of the history."""
-        values = {(role, name): batch.gather(columns[f"{role}.{name}"]) for role, name in self._frozen_needs()}
+        values = {need: batch.gather(columns[column_of(need)]) for need in self._frozen_needs()}
         if self._history is not None:
             with torch.no_grad(), self._history.in_place():
                 outputs = self.accelerator.unwrap_model(model)(**inputs, fused_lm_head=True)
@@ -333,28 +331,11 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
 
     def _add_columns(self, models: Mapping[str, Any]) -> tuple[str, ...]:
         """Measure what no column holds of frozen models; return the columns that batches carry."""
-        dataset: Any = self.train_dataset
-        present = set(dataset.column_names)
-        by_role: dict[str, list[StatisticSpec]] = {}
-        for role, name in self._frozen_needs():
-            if f"{role}.{name}" not in present:
-                by_role.setdefault(role, []).append(StatisticSpec.of(name, self.method.options(name)))
-        for role, specs in by_role.items():
-            model = models.get(role)
-            if model is None and role in ("base", "history"):
-                model = self.accelerator.unwrap_model(self.model)
-            if model is None:
-                raise TokensieveError(
-                    f"method '{self.method.name}' needs {specs[0].name} of a model in the role '{role}', and none is "
-                    "given",
-                    where=f"TokenSelectionTrainer: models['{role}']",
-                    hint=f"pass models={{'{role}': MODEL}}, or a data column '{role}.{specs[0].name}'",
-                )
-            for name, column in measure_rows(model, dataset, specs).items():
-                dataset = dataset.add_column(f"{role}.{name}", column)
-        self.train_dataset = dataset
-        carried = [f"{role}.{name}" for role, name in self._frozen_needs()]
-        return (*carried, *(name for name in (KEPT, WEIGHTS) if name in present))
+        needs = self._frozen_needs()
+        own = self.accelerator.unwrap_model(self.model)
+        self.train_dataset = with_frozen_columns(self.train_dataset, self.method, needs, models, own)
+        present = self.train_dataset.column_names
+        return (*map(column_of, needs), *(name for name in (KEPT, WEIGHTS) if name in present))
 
     def begin(self) -> None:
         """Start the steps of a training; its model is wrapped and sharded by now."""
@@ -370,33 +351,17 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
 
     def save_state_to(self, folder: Path) -> None:
         """Write averages, buffers and counts of this process beside a checkpoint."""
-        tensors = {f"count.{name}": torch.tensor(value) for name, value in asdict(self.counts).items()}
-        if self._history is not None:
-            tensors |= {f"history.{name}": value for name, value in self._history.state().items()}
-        if self._example_statistics is not None:
-            tensors["chosen"] = self._example_statistics.chosen.contiguous()
-        save_file(tensors, self._state_file(folder))
+        write_state(
+            self._state_file(folder),
+            self.counts,
+            self._history.state() if self._history is not None else {},
+            self._example_statistics.chosen if self._example_statistics is not None else None,
+        )
 
     def _load_state(self, folder: Path) -> None:
-        path = self._state_file(folder)
-        if not path.is_file():
-            raise TokensieveError(
-                "this checkpoint holds no state of a token selection",
-                where=str(folder),
-                hint="resume one that TokenSelectionTrainer wrote, with as many processes",
-            )
-        if (folder / RECORD).exists() and not is_complete(folder):
-            raise TokensieveError(
-                "this checkpoint is broken: files of it are missing or cut",
-                where=str(folder),
-                hint="train(resume_from_checkpoint=True) takes the last complete one",
-            )
-        tensors = load_file(path)
-        self.counts = Counts(**{field.name: int(tensors[f"count.{field.name}"]) for field in fields(Counts)})
-        prefix = "history."
-        self._saved_average = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-        if self._example_statistics is not None:
-            self._example_statistics.chosen = tensors["chosen"]
+        self.counts, self._saved_average, chosen = read_state(self._state_file(folder))
+        if self._example_statistics is not None and chosen is not None:
+            self._example_statistics.chosen = chosen
 
 
 class _KeepState(TrainerCallback):

@@ -9,6 +9,7 @@ import pytest
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
+from tokensieve.measure import worker
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.view import load_run
@@ -62,6 +63,21 @@ def test_a_run_that_is_moved_with_its_store_is_read_and_exported(place, made, tm
 def test_a_run_that_is_moved_alone_finds_the_store_where_it_was(made, tmp_path):
     alone = Path(shutil.copytree(made / "runs/a", tmp_path / "alone"))
     assert load_run(alone).store.folder == load_run(made / "runs/a").store.folder
+
+
+def test_the_recipe_of_a_moved_run_does_not_write_to_where_the_run_was(place, made, monkeypatch):
+    before = (made / "runs/a/run.json").stat().st_mtime_ns
+    with pytest.raises(TokensieveError, match="was moved or copied, and its recipe writes to") as error:
+        load_recipe(place / "runs/a/recipe.yaml")
+    assert f"output={place / 'runs/a'}" in error.value.hint
+    assert load_recipe(made / "runs/a/recipe.yaml").output_folder == made / "runs/a"
+    monkeypatch.setattr(worker, "Forward", lambda *_, **__: pytest.fail("measured again"))
+    pipeline.run(
+        load_recipe(place / "runs/a/recipe.yaml", [f"output={place / 'runs/a'}", f"store={place / 'runs/store'}"]),
+        "select",
+        progress=False,
+    )
+    assert (made / "runs/a/run.json").stat().st_mtime_ns == before
 
 
 def test_a_damaged_tokenizer_is_named(place):

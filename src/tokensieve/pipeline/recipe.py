@@ -20,7 +20,8 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
-from tokensieve.places import place
+from tokensieve.places import place, told
+from tokensieve.runs.folder import RunFolder
 from tokensieve.search.settings import SearchSettings
 from tokensieve.setting_types import (
     Folder,
@@ -207,7 +208,26 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recip
     for role, model in recipe.models.items():
         if model.warm_up is not None:
             _changed(recipe.train or TrainSettings(), model.warm_up.train, where, ("models", role, "warm_up", "train"))
+    if path is not None and "output" not in overridden:
+        _check_in_place(path, recipe)
     return recipe
+
+
+def _check_in_place(path: Path, recipe: Recipe) -> None:
+    """Refuse the recipe of a run that was moved or copied: it names the place where the run was.
+
+    Raises:
+        TokensieveError: as described.
+    """
+    found, named = RunFolder(path.parent), RunFolder(recipe.output_folder)
+    is_of_run = path.name == found.recipe_file.name and found.state_file.is_file()
+    if is_of_run and path.parent.resolve() != named.path.resolve():
+        raise TokensieveError(
+            f"this run was moved or copied, and its recipe writes to {told(named.path)}",
+            where=str(path),
+            hint=f"add output={told(path.parent)} to go on here, with store=FOLDER if its store was moved too, or "
+            "output=NEW to start another run",
+        )
 
 
 def dump_recipe(recipe: Recipe) -> str:

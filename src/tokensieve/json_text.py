@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+_DECODER = json.JSONDecoder()
 # Half of a surrogate pair, where the other half does not stand beside it.
 _HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
@@ -34,8 +36,24 @@ def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None
         JsonError: a text that is not JSON or not UTF-8, a number of more digits than Python reads, or lists and
             objects nested deeper than Python reads.
     """
-    try:
+    with _one_error():
         return json.loads(text, object_hook=object_hook)
+
+
+def value_at(text: str, start: int) -> tuple[Any, int]:
+    """Return the value that begins at a character of a text, and where it ends.
+
+    Raises:
+        JsonError: as for `parse`; also where the text ends before the value does.
+    """
+    with _one_error():
+        return _DECODER.raw_decode(text, start)
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    try:
+        yield
     except json.JSONDecodeError as error:
         raise JsonError(error.msg, error.lineno, error.colno) from error
     except RecursionError as error:

@@ -235,7 +235,7 @@ def test_all_members_of_a_compressed_file_are_read(compress, tmp_path):
         ("a.jsonl", b"\n \n", "no rows"),
         ("a.json", b"[]", "no rows"),
         ("a.csv", b"question,answer\n", "no rows"),
-        ("a.json", b"[1", "not JSON"),
+        ("a.json", b"[{", "not JSON"),
         ("a.json", b"3", "a JSON int, not rows"),
         ("a.jsonl", b'{"text": "\xff\xfe"}\n', "cannot read the file"),
         ("a.parquet", b"no Parquet here", "not a Parquet file"),

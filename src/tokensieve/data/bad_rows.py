@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from tokensieve.data.file_readers import BadRowError
+from tokensieve.data.readers.items import BadRowError
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum

@@ -24,8 +24,8 @@ from tokensieve.data.chunk_worker import DIGESTS, EXAMPLES, Fault, Job
 from tokensieve.data.chunks import ChunkReader
 from tokensieve.data.counts import Counts, add_counts, finish_counts
 from tokensieve.data.example_store import HASHES, MARKS
-from tokensieve.data.file_readers import no_rows
 from tokensieve.data.mark_columns import MarkTypes
+from tokensieve.data.readers.items import no_rows
 from tokensieve.data.repeats import UInt64, first_places, repeats
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import checksum

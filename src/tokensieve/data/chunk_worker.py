@@ -21,8 +21,8 @@ from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.chunks import Chunk, ChunkReader
 from tokensieve.data.counts import Tally
 from tokensieve.data.encode import encode_rows
-from tokensieve.data.file_readers import OnError
 from tokensieve.data.mark_columns import ChunkMarks, marks_as_bytes
+from tokensieve.data.readers.items import OnError
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, Stamp, check_same_stamps, stamps_of
 from tokensieve.data.tokenize import Encoded, Encoder

@@ -15,17 +15,8 @@ from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
-from tokensieve.data.file_readers import (
-    BEGINNING,
-    BadRowError,
-    Item,
-    OnError,
-    Start,
-    file_items,
-    line_starts,
-    no_rows,
-    table_rows,
-)
+from tokensieve.data.readers import file_items, line_starts, table_rows
+from tokensieve.data.readers.items import BEGINNING, BadRowError, Item, OnError, Start, no_rows
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.data.sources import Row, dataset_rows, parts_of, reported, row_of, told_where
 from tokensieve.errors import TokensieveError
@@ -117,7 +108,7 @@ class _Cutter:
                 raise no_rows(part)
             return self._table(entry, part, known, limit)
         read = 0
-        if limit is None and (found := line_starts(part, self._sizes())) is not None:
+        if limit is None and (found := line_starts(part, self._sizes(), self._settings.max_row_bytes)) is not None:
             for start, items in found:
                 self._add(Piece(entry, part, start, items))
                 read += items
@@ -142,7 +133,7 @@ class _Cutter:
         """Add items of a file that has to be read; those that are no rows do not count where there is a limit."""
         first = items = read = 0
         try:
-            for item in file_items(path):
+            for item in file_items(path, self._settings.max_row_bytes):
                 items += 1
                 read += limit is None or _is_row(item)
                 if items == self._room:
@@ -187,7 +178,7 @@ class ChunkReader:
     """
 
     def __init__(self, settings: DataSettings) -> None:
-        self._entries = settings.entries
+        self._entries, self._most = settings.entries, settings.max_row_bytes
         self._datasets: dict[int, Any] = {}
         self._path: Path | None = None
         self._items: Iterator[Item] = iter(())
@@ -237,7 +228,7 @@ class ChunkReader:
         goes_on = piece.path == self._path and (self._next == start.item if start.direct else self._next <= start.item)
         if not goes_on:
             self.close()
-            self._items = file_items(piece.path, start if start.direct else BEGINNING)
+            self._items = file_items(piece.path, self._most, start if start.direct else BEGINNING)
             self._path, self._next = piece.path, start.item if start.direct else 0
         skipped, self._next = start.item - self._next, start.item + piece.items
         yield from islice(self._items, skipped, skipped + piece.items)

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.encode import converted_rows
-from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Tokenised
+from tokensieve.data.readers.items import OnError
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.token_places import Text
 from tokensieve.data.tokenize import Encoder, load_encoder, tokenizer_fingerprint

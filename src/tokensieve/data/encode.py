@@ -8,8 +8,8 @@ from operator import itemgetter
 
 from tokensieve.data.answers import corrected_answers
 from tokensieve.data.counts import Tally
-from tokensieve.data.file_readers import OnError
 from tokensieve.data.formats import Converted, convert
+from tokensieve.data.readers.items import OnError
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows

@@ -11,7 +11,7 @@ from tokensieve.containers import IGNORE_INDEX
 from tokensieve.data.compare import check_same_ids
 from tokensieve.data.counts import Counts, Tally
 from tokensieve.data.encode import encode_rows
-from tokensieve.data.file_readers import BadRowError
+from tokensieve.data.readers.items import BadRowError
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row

@@ -6,7 +6,7 @@ import glob
 import re
 from pathlib import Path
 
-from tokensieve.data.file_readers import FORMATS, format_of
+from tokensieve.data.readers.items import FORMATS, format_of
 from tokensieve.errors import TokensieveError
 from tokensieve.places import place, remote_of
 from tokensieve.store.mirror import fetched, sync

@@ -69,6 +69,7 @@ def prepare(
         "max_length": settings.max_length,
         "truncation": settings.truncation,
         "bad_rows": settings.bad_rows,
+        "max_row_bytes": settings.max_row_bytes,
         "answers": settings.answers,
     }
     folder = store / "examples" / fingerprint.of_value(identity)[:16]

@@ -108,6 +108,7 @@ class DataSettings:
         limit: read this many rows at most.
         bad_rows: what becomes of a row that cannot be used: `error` stops at the first, `skip` leaves them out and
             writes each with its reason to `bad_rows.jsonl`, beside the tokenised examples in the store.
+        max_row_bytes: bytes of the largest row of a file of text; a larger one is a bad row, and none of it is held.
         answers: which answers are trained on: those `given`, or the `corrected` ones of the rows that have them.
         license: licence of the data, for the card of what comes of it, such as `apache-2.0`; `unknown` when not
             given.
@@ -130,6 +131,7 @@ class DataSettings:
     truncation: Literal["keep-start", "keep-end"] = "keep-start"
     limit: int | None = None
     bad_rows: Literal["error", "skip"] = "error"
+    max_row_bytes: Count = 8 * 2**20
     answers: Literal["given", "corrected"] = "given"
     license: str | None = None
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tokensieve.data.datasets_private import is_cached
-from tokensieve.data.file_readers import COMPRESSED, FORMATS, BadRowError, OnError, file_rows, format_of, without_gaps
 from tokensieve.data.forms import Form
 from tokensieve.data.objects import SAVED, matching_objects, saved_data_set
+from tokensieve.data.readers import file_rows
+from tokensieve.data.readers.items import COMPRESSED, FORMATS, BadRowError, OnError, format_of
+from tokensieve.data.readers.tables import without_gaps
 from tokensieve.data.roles import with_roles
 from tokensieve.data.settings import DataSettings, FileSettings
 from tokensieve.errors import TokensieveError
@@ -168,14 +170,14 @@ def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[FileS
     if not settings.files:
         raise TokensieveError("no data given", where="recipe: data.files", hint="data: {files: [train.jsonl]}")
     for entry in settings.entries:
-        rows = itertools.islice(reported(_entry_rows(entry, on_error), on_error), entry.limit)
+        rows = itertools.islice(reported(_entry_rows(entry, settings.max_row_bytes, on_error), on_error), entry.limit)
         yield from ((entry, *row) for row in rows)
 
 
-def _entry_rows(entry: FileSettings, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _entry_rows(entry: FileSettings, most: int, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for part in parts_of(entry):
         if isinstance(part, Path):
-            rows = reported(file_rows(part, on_error), on_error)
+            rows = reported(file_rows(part, most, on_error), on_error)
             yield from ((told(part), told_where(part, where), data) for where, data in rows)
         else:
             yield from ((entry.path, *row) for row in dataset_rows(part, entry.path))

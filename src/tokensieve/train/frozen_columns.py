@@ -26,7 +26,7 @@ def with_frozen_columns(
         method: what needs the statistics.
         needs: the statistics of frozen models, as (role, name).
         models: loaded models by role.
-        own: the model to be trained, as it is before its first step; stands in for ``base`` and ``history``.
+        own: the model to be trained, as it is before its first step; replaces a missing ``base`` and ``history``.
 
     Returns:
         The data with a column ``ROLE.STATISTIC`` for each need, a list of float32 a row, in nats where the statistic

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokensieve.data.formats import THOUGHTS, Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.template_limit import TemplateTimeError, limited_time
 from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
 
@@ -128,6 +129,8 @@ class ChatTemplate:
             text, _ = self._apply(messages, None)
             answers = [number for number, role in enumerate(roles) if role == "assistant"]
             spans = {number: self._prefix_span(messages, None, number, text) for number in answers}
+        except TemplateTimeError:
+            raise
         except TokensieveError:
             return None
         around = re.split("|".join(contents), text)
@@ -166,6 +169,8 @@ class ChatTemplate:
         probed[number] = {**message, "content": PROBE}
         try:
             rendered, spans = self._apply(probed, conversation.tools)
+        except TemplateTimeError:
+            raise
         except TokensieveError:  # a template that reads the content, JSON for instance
             rendered, spans = PROBE if content in text else "", []
         answers = sum(other["role"] == "assistant" for other in probed)
@@ -235,6 +240,8 @@ class ChatTemplate:
             try:
                 if PROBE in self._rendered(dialect(messages), None, False)[0]:
                     return dialect
+            except TemplateTimeError:
+                raise
             except TokensieveError:
                 continue
         return DIALECTS[0]
@@ -251,14 +258,17 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            rendered: Any = render_jinja_template(
-                conversations=[messages],
-                tools=tools,
-                chat_template=self._source,
-                return_assistant_tokens_mask=self.has_generation,
-                add_generation_prompt=generation_prompt,
-                **self._special_tokens,
-            )
+            with limited_time(self._source):
+                rendered: Any = render_jinja_template(
+                    conversations=[messages],
+                    tools=tools,
+                    chat_template=self._source,
+                    return_assistant_tokens_mask=self.has_generation,
+                    add_generation_prompt=generation_prompt,
+                    **self._special_tokens,
+                )
+        except TemplateTimeError:
+            raise
         except Exception as error:  # Jinja's errors, and whatever a template's own code raises
             roles = ", ".join(message["role"] for message in messages)
             raise TokensieveError(

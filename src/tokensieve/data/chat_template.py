@@ -27,6 +27,7 @@ _HINT = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
+_OF_EVERY_MESSAGE = {"role", "content"}
 Span = tuple[int, int]
 """First character and last (exclusive)."""
 
@@ -109,7 +110,7 @@ class ChatTemplate:
         one of probes, and whether it did so here shows in the text.
         """
         messages = conversation.messages
-        if conversation.tools or not all(m.keys() == {"role", "content"} and m["content"] for m in messages):
+        if conversation.tools or not all(m.keys() == _OF_EVERY_MESSAGE and m["content"] for m in messages):
             return None
         roles = tuple(message["role"] for message in messages)
         if roles not in self._shapes:
@@ -309,9 +310,11 @@ class _Part:
 def _parts(conversation: Conversation) -> Iterator[_Part]:
     """Yield the parts of answers that are more than a text: each tool call, and text and thoughts of trainable ones."""
     for number, message in enumerate(conversation.messages):
+        if message["role"] != "assistant" or message.keys() <= _OF_EVERY_MESSAGE:
+            continue
         calls = message.get("tool_calls", ())
         thoughts = tuple(key for key in THOUGHTS if message.get(key))
-        if message["role"] != "assistant" or not (calls or thoughts):
+        if not (calls or thoughts):
             continue
         for call in range(len(calls)):
             yield _Part(number, "tool calls", ("tool_calls",), call)

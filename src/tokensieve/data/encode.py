@@ -74,8 +74,7 @@ def hash_examples(settings: DataSettings, encoder: Encoder) -> HashedExamples:
     """Tokenise rows only to find them again, without those that cannot be used."""
     tally = Tally(settings, encoder)
     for batch, _ in encode_rows(settings, encoder, lambda _: None):
-        for row, encoded in batch:
-            tally.add(row, encoded)
+        tally.add(batch)
     return tally.hashed
 
 

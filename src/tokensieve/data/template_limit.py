@@ -19,7 +19,7 @@ from tokensieve.errors import TokensieveError
 
 SECONDS = 10.0
 """Processor time for one conversation; real templates take far less than a hundredth of a second."""
-_CHECK, _STEPS_BETWEEN_LOOKS = "within_the_time_limit", 64
+_CHECK, _STEPS_BETWEEN_LOOKS = "within_the_time_limit", 256
 
 
 class TemplateTimeError(TokensieveError):
@@ -65,19 +65,23 @@ class _Watch:
     """Ends a rendering that takes too long; others, such as those of the trainer, may use the template too."""
 
     def __init__(self) -> None:
-        self._end, self._steps = float("inf"), 0
+        self._on, self._steps, self._end = False, 0, 0.0
 
     def start(self) -> None:
-        self._end, self._steps = time.thread_time() + SECONDS, 0
+        self._on, self._steps = True, 0
 
     def stop(self) -> None:
-        self._end = float("inf")
+        self._on = False
 
     def look(self, _: object) -> bool:
-        """Count a step, and look at the clock now and then."""
+        """Count a step, and look at the clock now and then: most templates end before the first time."""
         self._steps += 1
-        if self._steps % _STEPS_BETWEEN_LOOKS == 0 and time.thread_time() > self._end:
-            raise _TimeIsUpError
+        if self._on and self._steps % _STEPS_BETWEEN_LOOKS == 0:
+            now = time.thread_time()
+            if self._steps == _STEPS_BETWEEN_LOOKS:
+                self._end = now + SECONDS
+            elif now > self._end:
+                raise _TimeIsUpError
         return True
 
 

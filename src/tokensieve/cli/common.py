@@ -17,6 +17,7 @@ from tokensieve.measure.share import launched_share
 from tokensieve.places import told
 
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
+Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.cli.common import Engine, Json, print_json, quiet
 from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
 from tokensieve.places import place, told
@@ -22,6 +22,9 @@ def export(
     arm: str | None = None,
     output: Path | None = None,
     push_to_hub: str | None = None,
+    engine: Engine = None,
+    address: str | None = None,
+    workers: int | None = None,
     as_json: Json = False,
 ) -> None:
     """Write the selection of an arm in a trainer's format, and print the lines to paste into the trainer's config.
@@ -35,6 +38,9 @@ def export(
         to: the trainer, or a plain format.
         arm: the arm to export; the method if not given.
         output: the folder to write; exports/ARM-TO in the run folder if not given.
+        engine: where work on shards runs, `local` (the default) or `ray`.
+        address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
+        workers: of Ray, how many work at once.
         push_to_hub: upload the export with its card to this Hub data set; a new one is created as private.
         as_json: print JSON.
     """
@@ -43,9 +49,13 @@ def export(
 
         check_push(push_to_hub)
     quiet()
+    from tokensieve.engines import check_engine
+    from tokensieve.engines.settings import EngineSettings
     from tokensieve.export.write import export_arm
 
-    exported = export_arm(run, to, arm, output)
+    settings = EngineSettings(engine or "local", address, workers)
+    check_engine(settings)
+    exported = export_arm(run, to, arm, output, settings)
     if not as_json:
         print(told(exported.folder))
         for snippet in exported.snippets:
@@ -131,10 +141,10 @@ def lm_eval(
     """
     quiet()
     from tokensieve.pipeline.lm_eval_task import write_recipe_task
-    from tokensieve.pipeline.recipe import load_recipe
+    from tokensieve.pipeline.recipe import recipe_of_run
     from tokensieve.runs.folder import RunFolder
 
-    recipe = load_recipe(RunFolder(place(run)).recipe_file, [])
+    recipe = recipe_of_run(RunFolder(place(run)))
     file, command = write_recipe_task(recipe, output, name)
     if as_json:
         print_json({"file": str(file), "command": command})

@@ -155,7 +155,7 @@ def is_complete(folder: Path) -> bool:
 def ensure_manifest(folder: Path, about: Mapping[str, Any]) -> None:
     """Give a folder a manifest without files, where it has none."""
     if not has_manifest(folder):
-        with locked(folder / _NAME):
+        with locked(folder / _NAME, briefly=True):
             if not has_manifest(folder):  # another process may have been faster
                 write_manifest(folder, {}, about)
 
@@ -184,7 +184,7 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
 
 def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Add files to the manifest of a folder, to which other processes may add at the same time."""
-    with locked(folder / _NAME):
+    with locked(folder / _NAME, briefly=True):
         manifest = open_manifest(folder)
         # By name, so that the order in which shards were done does not show.
         write_manifest(folder, dict(sorted({**manifest.files, **files}.items())), manifest.about)

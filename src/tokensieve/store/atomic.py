@@ -249,7 +249,8 @@ def _holder(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8, and remove what a killed attempt left beside it."""
+    sweep(path.parent, path.name)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

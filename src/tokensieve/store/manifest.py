@@ -26,6 +26,7 @@ from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file, locked, read_json, remove
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, names_in, refetched
+from tokensieve.store.processes import sweep
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
@@ -170,6 +171,7 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
     """
     value = {"layout": LAYOUT, **(about or {}), "files": {}}
     text = json.dumps({**value, "xxh3_128": _own_checksum(value, files)}, indent=2, ensure_ascii=False)
+    sweep(folder, _NAME)
     before, after = text.split(_NO_FILES, 1)  # a million records are never one text
     with atomic_file(folder / _NAME) as partial, partial.open("w", encoding="utf-8") as handle:
         handle.write(before + (_NO_FILES[:-1] if files else _NO_FILES))

@@ -19,7 +19,6 @@ from tokensieve import cli, yaml12
 from tokensieve.measure.statistics import source_of
 from tokensieve.methods import all_methods
 from tokensieve.methods._base import Method
-from tokensieve.ops.rules import in_words
 from tokensieve.pipeline import recipe_keys
 from tokensieve.pipeline.ready_recipes import about, ready_recipes
 from tokensieve.setting_types import spelled
@@ -109,7 +108,7 @@ def _method_cells(cls: type[Method]) -> list[str]:
     return [
         f"[`{cls.name}`](#{cls.name})",
         cls.summary,
-        in_words(method.rule),
+        method.selects_in_words,
         _when(method),
         _needs(method),
         str(_passes(method)),
@@ -139,7 +138,7 @@ def _method_section(cls: type[Method]) -> list[str]:
         "Score" if cls.weights is Method.weights else "Score and weights": f"`{cls.formula}`",
         "Needs": _needs(method),
         "Extra passes": str(_passes(method)),
-        "Default rule": in_words(method.rule),
+        "Default rule": method.selects_in_words,
         "Selects": _when(method),
         "Loss is divided by": {"kept": "the number of kept tokens", "trainable": "the number of all trainable tokens"}[
             cls.divide_by

@@ -73,7 +73,8 @@ class AtOnce:
             return Done(number, TOKENS, {file_name(LOSS, number): record(number)})
         if isinstance(work, ScoreRanked):
             sample = values[np.random.default_rng(number).integers(0, len(values), -(-TOKENS // work.one_in))]
-            return Done(number, TOKENS, {shard_name(number): record(number)}, Scored(TOKENS, 0, sample, (0.0, 1.0)))
+            scored = Scored(TOKENS, TOKENS, 0, sample, (0.0, 1.0))
+            return Done(number, TOKENS, {shard_name(number): record(number)}, scored)
         if isinstance(work, Decide):
             files = {kept_name(number): record(number)}
             return Done(number, TOKENS, files, Counts(TOKENS, TOKENS * 3 // 5, ROWS))

@@ -6,6 +6,7 @@ Nothing is padded outside a model call.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -152,6 +153,11 @@ class Statistics:
     def trainable(self) -> Bool:
         """Bool ``[tokens]``, True where a token carries a label."""
         return self.labels != IGNORE_INDEX
+
+    def of_rows(self, rows: Bool) -> Statistics:
+        """Return the same statistics with labels in some of the examples alone, given as bool ``[examples]``."""
+        inside = np.repeat(rows, np.diff(self.cu_seqlens))
+        return dataclasses.replace(self, labels=np.where(inside, self.labels, self.labels.dtype.type(IGNORE_INDEX)))
 
     def get(self, role: Role, name: str) -> Float32:
         """Return float32 ``[tokens]`` of one role and statistic.

@@ -113,6 +113,7 @@ _KINDS = {
     "enum": "{expected}",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
 }
 
 

@@ -108,7 +108,7 @@ def pure(method: Method) -> None:
 
 
 def selection_only_drops(method: Method) -> None:
-    """Labels are kept or become -100; turn ends are kept, unless whole examples are dropped."""
+    """Labels are kept or become -100; turn ends are kept, unless whole rows are dropped."""
     _require(isinstance(method.rule, TopFraction | Threshold | TopExamples), "rule is none of tokensieve's rules")
     for seed in range(5):
         statistics = made_up_statistics(method.needs, seed)
@@ -116,7 +116,7 @@ def selection_only_drops(method: Method) -> None:
         labels = method.select(statistics)
         _require(bool(((labels == -100) | (labels == statistics.labels)).all()), "a label was changed")
         if not isinstance(method.rule, TopExamples):
-            forced = statistics.turn_end & statistics.trainable
+            forced = statistics.turn_end & method.offered(statistics).trainable
             _require(np.array_equal(labels[forced], statistics.labels[forced]), "the end of a turn was dropped")
 
 

@@ -75,7 +75,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(run, tmp_p
     with pytest.raises(TokensieveError, match="not empty and not an export"):
         export_arm(run, "trl", output=photo.parent)
     assert list(photo.parent.iterdir()) == [photo]
-    with pytest.raises(TokensieveError, match="not empty and not an export"):
+    with pytest.raises(TokensieveError, match="is a file, and a folder is needed"):
         export_arm(run, "trl", output=photo)
     with pytest.raises(TokensieveError, match="not empty and not an export"):
         export_arm(run, "trl", output=run)
@@ -101,6 +101,16 @@ def test_a_licence_that_came_later_is_not_passed_over(run, tmp_path):
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     with pytest.raises(TokensieveError, match=r"license: None there, 'cc-by-4\.0' here"):
         export_arm(run, "trl", output=out)
+
+
+@pytest.mark.parametrize("target", ["nowhere", "link"])
+def test_a_link_to_nothing_is_refused(target, run, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(target)
+    with pytest.raises(TokensieveError, match="is a link to nothing, and a folder is needed"):
+        export_arm(run, "jsonl", output=link)
+    assert link.is_symlink()
+    assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".partial")] == []
 
 
 def test_an_empty_folder_is_fine(run, tmp_path):

@@ -106,6 +106,13 @@ OUT_OF_RANGE = {
     "epsilon": -0.1,
     "informative": 0,
     "threshold": -1.0,
+    "keep_rows": 0,
+    "keep_tokens": 1.1,
+    "smoothing": -0.1,
+    "cuts": [1.0, 2.0],
+    "rows_by": {"name": "dft"},
+    "tokens_by": "rho-1",
+    "cut": "none",
 }
 ANY_VALUE = {"seed"}
 

@@ -16,6 +16,7 @@ from tokensieve.runs.card import dataset_card
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.store.paths import check_folder_path
 
 _COPY = "where the trainer cannot read from the object store, copy the export to its machine and give the paths there"
 _LAYOUT = 1  # of the files of an export; raised when they change
@@ -61,6 +62,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
             hint=f"one of: {carriers}; or train it with `tokensieve train`",
         )
     folder = output_place(output or view.run_folder.export(data.name, to)).absolute()
+    check_folder_path(folder, "--output")
     recipe, selection = view.run_folder.recipe(), view.folders[data.name].selection()
     facts = _facts(view, data, recipe["models"]["base"]["path"], folder)
     identity = {

@@ -1,7 +1,8 @@
 """The base class of all methods: a pure function from statistics to scores, and a default rule.
 
 Besides token scores (`score`), a method can return reasons to drop a token (`reasons`), a weight for each token's loss
-(`weights`), and scores of complete examples, repeated at each of their tokens, for the rule `TopExamples`.
+(`weights`), the rows to decide upon before any token (`rows`), and scores of complete examples, repeated at each of
+their tokens, for the rule `TopExamples`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import Bool, Float32, Int64, Needs, Rounding, Scope, Statistics, StatisticSpec, UInt8
-from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice
+from tokensieve.ops.rules import Rule, TopFraction, apply_rule, check_choice, in_words
 
 Corpus = Callable[[], Iterable[Statistics]]
 """Returns a new iterator over the statistics of every shard of a data set."""
@@ -139,6 +140,28 @@ class Method(ABC):
         """Return uint8 ``[tokens]``, one bit per reason in `reason_names` to drop the token; None by default."""
         del statistics
 
+    def rows(self, statistics: Statistics) -> Bool | None:
+        """Return bool ``[examples]``, the rows whose tokens the rule decides upon; the others are dropped whole.
+
+        None, the default, leaves all to the rule.
+        """
+        del statistics
+
+    @property
+    def chooses_rows(self) -> bool:
+        """Whether the method chooses `rows`."""
+        return type(self).rows is not Method.rows
+
+    @property
+    def selects_in_words(self) -> str:
+        """What the default rule keeps, and of which rows."""
+        return f"{in_words(self.rule)}{', in the rows that it chooses' if self.chooses_rows else ''}"
+
+    def offered(self, statistics: Statistics) -> Statistics:
+        """Return the statistics as the rule is to see them: a row that is dropped whole has no trainable token."""
+        rows = self.rows(statistics)
+        return statistics if rows is None else statistics.of_rows(rows)
+
     def weights(self, statistics: Statistics, kept: Bool, progress: float) -> Float32:
         """Return float32 ``[tokens]``, the weight of each token's loss in training.
 
@@ -178,7 +201,7 @@ class Method(ABC):
 
     def select(self, statistics: Statistics) -> Int64:
         """Return int64 ``[tokens]`` labels by the method's default rule; dropped tokens are -100."""
-        return apply_rule(self.rule, self.score(statistics), statistics)
+        return apply_rule(self.rule, self.score(statistics), self.offered(statistics))
 
 
 @dataclass(frozen=True)

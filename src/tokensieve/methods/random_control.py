@@ -26,8 +26,9 @@ class Random(FractionMethod):
     Attributes:
         seed: seed of the random scores.
         examples: number of examples to draw of each training batch, in place of a fraction of tokens.
-        as_many_as: a method with a threshold, such as ``{name: profit}``: draw as many tokens as it would keep, in
-            place of a fraction. The tokens that are drawn score 1 more, so that a threshold of 1 keeps them.
+        as_many_as: a method with a threshold, or one that chooses rows, such as ``{name: profit}``: draw as many tokens
+            as it would keep, in place of a fraction. The tokens that are drawn score 1 more, so that a threshold of 1
+            keeps them.
     """
 
     name: ClassVar[str] = "random"
@@ -42,9 +43,13 @@ class Random(FractionMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("seed", self.seed, -math.inf, math.inf, whole=True)
-        if self.as_many_as is not None and not (self._counted and isinstance(self._counted.rule, Threshold)):
+        counted = self._counted
+        if self.as_many_as is not None and not (
+            counted and (isinstance(counted.rule, Threshold) or counted.chooses_rows)
+        ):
             raise TokensieveError(
-                f"as_many_as is {self.as_many_as}, and must name a method that keeps what is above a threshold",
+                f"as_many_as is {self.as_many_as}, and must name a method that keeps what is above a threshold, "
+                "or that chooses rows",
                 hint="as_many_as: {name: profit}; otherwise `fraction` or `examples` says how many to draw",
             )
 
@@ -87,7 +92,7 @@ class Random(FractionMethod):
         uniform = ((bits >> np.uint64(40)).astype(np.float32)) * np.float32(2**-24)
         if self._counted is None:
             return uniform
-        kept = self._counted.rule.keep(self._counted.score(statistics), statistics)
+        kept = self._counted.rule.keep(self._counted.score(statistics), self._counted.offered(statistics))
         return uniform + TopCount(int(kept.sum())).keep(uniform, statistics)
 
     @property

@@ -195,7 +195,7 @@ def _arm(recipe: Recipe, label: str, name: str, parameters: dict[str, Any], lead
     """
     method = get_method(name, **({"seed": recipe.seed, **parameters} if name == "random" else parameters))
     rule: Rule | None = method.rule
-    share = in_words(method.rule)
+    share = method.selects_in_words
     as_many_as = None
     if leader is None and recipe.select.threshold is not None:
         rule = Threshold(recipe.select.threshold)
@@ -234,12 +234,12 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
         case TopExamples(examples) if leader.online:
             drawn = dataclasses.replace(method, examples=examples)
             return drawn, drawn.rule, f"{examples} random examples of each batch, as many as {leader.name}"
-        case TopFraction(_, scope, rounding) as rule if leader.online:
+        case TopFraction(_, scope, rounding) as rule if leader.online and not leader.method.chooses_rows:
             # A trainer sees a batch at a time: it takes a fraction of the data set within each.
             own: Scope = "example" if scope == "example" else "batch"
             drawn = dataclasses.replace(method, fraction=rule.kept_fraction, scope=own, rounding=rounding)
             return drawn, drawn.rule, f"as many tokens of each {own} as {leader.name}"
-        case Threshold() if leader.online:
+        case _ if leader.online and (isinstance(leader.rule, Threshold) or leader.method.chooses_rows):
             counted = {"name": leader.method.name, **dataclasses.asdict(leader.method)}
             drawn = dataclasses.replace(method, as_many_as=counted)
             return drawn, drawn.rule, f"as many tokens of each batch as {leader.name} would keep of it"
@@ -253,7 +253,7 @@ def _keeps_everything(rule: Rule | None) -> bool:
 
 def _kept_fraction(leader: Arm) -> float | None:
     """Return the fraction that the recipe's method keeps by its own setting; None where it has no such setting."""
-    rule = leader.rule
+    rule = None if leader.method.chooses_rows else leader.rule
     return rule.kept_fraction if isinstance(rule, TopFraction) and not _keeps_everything(rule) else None
 
 

@@ -2,8 +2,8 @@
 
 An engine (`engines`) maps a pass over the numbers of shards, and the driver (`select.streaming`) learns a few numbers
 of each. A shard is written whole, and doing it twice is doing it once. What a ranking over the data set reads again in
-its later passes lies beside the scores until it is done: which tokens are trainable and which must be kept, one or two
-bits a token.
+its later passes lies beside the scores until it is done: which tokens are trainable, which of them the method leaves to
+the rule, and which must be kept, one to three bits a token.
 """
 
 from __future__ import annotations
@@ -79,8 +79,10 @@ class Score:
     folder: Path
     told: int | None = field(default=None, init=False)
 
-    def __call__(self, number: int) -> tuple[Statistics, Float32, FileRecord, tuple[float, ...]]:
-        """Return statistics, scores, the record of the file, and lowest and highest score of the free tokens.
+    def __call__(self, number: int) -> tuple[Statistics, Statistics, Float32, FileRecord, tuple[float, ...]]:
+        """Return statistics, those that the rule decides upon, scores, the record of the file, and `ends`.
+
+        These are the lowest and the highest score of the free tokens.
 
         Raises:
             TokensieveError: a score that is NaN or infinite.
@@ -94,7 +96,8 @@ class Score:
         if (reasons := self.method.reasons(statistics)) is not None:
             columns["reasons"] = reasons
         record = write_shard(self.folder / shard_name(number), statistics.cu_seqlens, columns, {"row": rows})
-        return statistics, scores, record, self._ends(number, scores, statistics)
+        offered = self.method.offered(statistics)
+        return statistics, offered, scores, record, self._ends(number, scores, offered)
 
     def _ends(self, number: int, scores: Float32, statistics: Statistics) -> tuple[float, ...]:
         if self.told not in (None, number):  # the first shard almost always tells
@@ -115,8 +118,8 @@ class Alone:
 
     def __call__(self, number: int) -> Done:
         """Do a shard."""
-        statistics, scores, record, ends = self.score(number)
-        kept = self.rule.keep(scores, statistics)
+        statistics, offered, scores, record, ends = self.score(number)
+        kept = self.rule.keep(scores, offered)
         name = kept_name(number)
         files = {
             shard_name(number): record,
@@ -128,17 +131,70 @@ class Alone:
 
 
 @dataclass(frozen=True)
+class Masks:
+    """Which tokens of a shard are what, each bool ``[tokens]``.
+
+    Attributes:
+        trainable: carry a label.
+        offered: those of them that the rule decides upon.
+        forced: those of these that must be kept.
+    """
+
+    trainable: Bool
+    offered: Bool
+    forced: Bool
+
+    @property
+    def free(self) -> Bool:
+        """Those that are ranked."""
+        return self.offered & ~self.forced
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """How many are trainable, offered and forced."""
+        trainable, offered, forced = (
+            int(np.count_nonzero(mask)) for mask in (self.trainable, self.offered, self.forced)
+        )
+        return trainable, offered, forced
+
+    def write(self, path: Path) -> None:
+        """Write a bit for each token and mask; a mask that says nothing more than the one before is left out."""
+        trainable, offered, forced = self.counts
+        parts = {"offered": offered < trainable, "forced": forced > 0}
+        masks = [self.trainable, *(getattr(self, name) for name, present in parts.items() if present)]
+        flags = np.array([sum(1 << bit for bit, present in enumerate(parts.values()) if present)], dtype=np.uint8)
+        with atomic_file(path) as partial:
+            np.concatenate([flags, *map(np.packbits, masks)]).tofile(partial)
+
+    @classmethod
+    def read(cls, path: Path, tokens: int) -> Masks:
+        """Read what `write` wrote."""
+        found, size = np.fromfile(path, dtype=np.uint8), -(-tokens // 8)
+        flags, places = int(found[0]), iter(range(1, len(found) + 1, max(1, size)))
+
+        def mask() -> Bool:
+            place = next(places)
+            return np.unpackbits(found[place : place + size], count=tokens).view(np.bool_)
+
+        trainable = mask()
+        offered = mask() if flags & 1 else trainable
+        return cls(trainable, offered, mask() if flags & 2 else np.zeros_like(trainable))
+
+
+@dataclass(frozen=True)
 class Scored:
     """What the driver learns of a shard that is scored.
 
     Attributes:
         trainable: number of trainable tokens.
-        forced: number of those that must be kept.
-        sample: float32, values of some of the others.
+        offered: number of those that the rule decides upon.
+        forced: number of those, again, that must be kept.
+        sample: float32, values of some of the others that the rule decides upon.
         ends: what `Score` says of its scores.
     """
 
     trainable: int
+    offered: int
     forced: int
     sample: Float32
     ends: tuple[float, ...]
@@ -160,14 +216,11 @@ class ScoreRanked:
 
     def __call__(self, number: int) -> Done:
         """Do a shard."""
-        statistics, scores, record, ends = self.score(number)
-        trainable, forced = statistics.trainable, forced_tokens(statistics)
-        counts = int(np.count_nonzero(trainable)), int(np.count_nonzero(forced))
-        masks = [trainable, forced] if counts[1] else [trainable]
-        with atomic_file(_masks_path(self.score.folder, number)) as partial:
-            np.concatenate([np.packbits(mask) for mask in masks]).tofile(partial)
-        sample = self.rule.values(scores[_drawn(number, trainable & ~forced, self.one_in)])
-        return Done(number, len(scores), {shard_name(number): record}, Scored(*counts, sample, ends))
+        statistics, offered, scores, record, ends = self.score(number)
+        masks = Masks(statistics.trainable, offered.trainable, forced_tokens(offered))
+        masks.write(_masks_path(self.score.folder, number))
+        sample = self.rule.values(scores[_drawn(number, masks.free, self.one_in)])
+        return Done(number, len(scores), {shard_name(number): record}, Scored(*masks.counts, sample, ends))
 
 
 @dataclass(frozen=True)
@@ -186,8 +239,8 @@ class Ranked(Generic[Result]):
 
     def __call__(self, number: int) -> Done:
         """Do a shard."""
-        _, scores, (_, _, free) = _read_ranked(self.folder, number)
-        return Done(number, len(scores), {}, self.work(self.rule.values(scores), free))
+        _, scores, masks = _read_ranked(self.folder, number)
+        return Done(number, len(scores), {}, self.work(self.rule.values(scores), masks.free))
 
 
 def tally(low: float, high: float, values: Float32, free: Bool) -> Tally:
@@ -218,25 +271,20 @@ class Decide:
 
     def __call__(self, number: int) -> Done:
         """Do a shard."""
-        cu_seqlens, scores, (trainable, forced, free) = _read_ranked(self.folder, number)
+        cu_seqlens, scores, masks = _read_ranked(self.folder, number)
         cutoff = Cutoff(self.value, len(scores) if self.ties is None else int(self.ties[number]))
-        kept = self.rule.decide(cutoff.keep(self.rule.values(scores), free), trainable, forced)
+        picked = cutoff.keep(self.rule.values(scores), masks.free)
+        kept = self.rule.decide(picked, masks.offered, masks.forced)
         name = kept_name(number)
         files = {name: write_shard(self.folder / name, cu_seqlens, {"kept": kept})}
-        # A ranking keeps all that must be kept.
-        return Done(number, len(kept), files, Counts.of(trainable, kept, cu_seqlens, int(np.count_nonzero(forced))))
+        _, _, turn_ends = masks.counts  # a ranking keeps all that must be kept
+        return Done(number, len(kept), files, Counts.of(masks.trainable, kept, cu_seqlens, turn_ends))
 
 
-def _read_ranked(folder: Path, number: int) -> tuple[Int64, Float32, tuple[Bool, Bool, Bool]]:
-    """Return offsets and scores of a shard, and which tokens are trainable, which of them forced, and which free."""
+def _read_ranked(folder: Path, number: int) -> tuple[Int64, Float32, Masks]:
+    """Return offsets and scores of a shard, and which of its tokens are what."""
     cu_seqlens, columns = read_shard(folder / shard_name(number))
-    scores = columns["score"]
-    bits, size = np.fromfile(_masks_path(folder, number), dtype=np.uint8), -(-len(scores) // 8)
-    trainable = np.unpackbits(bits[:size], count=len(scores)).view(np.bool_)
-    if len(bits) == size:
-        return cu_seqlens, scores, (trainable, np.zeros_like(trainable), trainable)
-    forced = np.unpackbits(bits[size:], count=len(scores)).view(np.bool_)
-    return cu_seqlens, scores, (trainable, forced, trainable & ~forced)
+    return cu_seqlens, columns["score"], Masks.read(_masks_path(folder, number), len(columns["score"]))
 
 
 def _masks_path(folder: Path, number: int) -> Path:

@@ -200,7 +200,7 @@ class _Ranking:
 
     def __init__(self, rule: Ranking, score: Score, shards: int, engine: Engine) -> None:
         self._rule, self._score, self._shards, self._engine = rule, score, shards, engine
-        self._trainable = self._forced = 0
+        self._offered = self._forced = 0
         self._sample = array("f")
 
     def score(self, written: _Written, advance: ProgressCallback) -> None:
@@ -208,7 +208,7 @@ class _Ranking:
         one_in = _SAMPLED * -(-self._shards // _SAMPLED_SHARDS)
         for done in each(self._engine, ScoreRanked(self._score, self._rule, one_in), self._shards):
             written.add(done.files, done.value.ends)
-            self._trainable += done.value.trainable
+            self._offered += done.value.offered
             self._forced += done.value.forced
             self._sample.frombytes(done.value.sample.tobytes())
             advance(done.value.trainable)
@@ -220,7 +220,7 @@ class _Ranking:
             The cut-off; int64 ``[shards]``, how many of the values that equal it are kept, None where all are; and the
             lowest score that is kept by rank, None where there is none.
         """
-        free, picks = self._trainable - self._forced, self._rule.picks(self._trainable, self._forced)
+        free, picks = self._offered - self._forced, self._rule.picks(self._offered, self._forced)
         if not free:
             return Cutoff(math.inf, 0), None, None
         total = TallySum()

@@ -46,7 +46,9 @@ def check_folder_path(folder: Path, where: str) -> None:
     nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir():
         raise TokensieveError(
-            f"'{nearest}' is a file, and a folder is needed", where=where, hint="give a folder that is new or empty"
+            f"'{nearest}' is a {'file' if nearest.exists() else 'link to nothing'}, and a folder is needed",
+            where=where,
+            hint="give a folder that is new or empty",
         )
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise TokensieveError(f"'{nearest}' cannot be written to", where=where, hint="give a folder that is yours")

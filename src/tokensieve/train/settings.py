@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from tokensieve.data.settings import Files, ReadSettings, check_files_given
 from tokensieve.errors import TokensieveError, did_you_mean
-from tokensieve.setting_types import Count, Seed, Share, known_keys_only, shown, what_it_must_be
+from tokensieve.setting_types import Count, Seed, known_keys_only, shown, what_it_must_be
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +40,22 @@ _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "max_steps": (lambda value: value == -1 or value >= 1, "at least 1, or -1 for num_train_epochs"),
 }
 _EVALUATED = "the trainer is given no data to evaluate on", "leave it out; evaluate.held_out measures trained models"
-_NEEDS = {
+_TOKENISED = "the trainer is given tokens with labels", "leave it out; `data` says how rows become tokens"
+_LOADED = "the trainer is given a loaded model", "leave it out; `models.base` says how it is loaded"
+_VOID = {
     "eval_strategy": _EVALUATED,
     "eval_on_start": _EVALUATED,
     "assistant_only_loss": ("the trainer is given labels, with -100 at every prompt token", "leave it out"),
+    "completion_only_loss": ("the trainer is given labels, with -100 at every prompt token", "leave it out"),
+    "chat_template_path": _TOKENISED,
+    "dataset_text_field": _TOKENISED,
+    "dataset_kwargs": _TOKENISED,
+    "eos_token": _TOKENISED,
+    "model_init_kwargs": _LOADED,
+    "trust_remote_code": _LOADED,
+    "resume_from_checkpoint": ("a run goes on from its own last complete checkpoint", "leave it out"),
 }
-"""Arguments that ask for data which the trainer is not given: why they cannot be, and the way out."""
+"""Arguments that would change nothing, by what tokensieve gives the trainer: why, and the way out."""
 _SET_BY_TOKENSIEVE = ("output_dir", "max_length", "seed", "use_cpu")
 
 
@@ -63,7 +73,7 @@ class LoraSettings:
 
     r: Count = 64
     alpha: Count = 16
-    dropout: Share = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     target_modules: str | list[str] = "all-linear"
 
 
@@ -140,7 +150,7 @@ def check_arguments(arguments: dict[str, Any], section: str) -> None:
 
     Raises:
         TokensieveError: an argument that TRL does not know or refuses, a value of another type or out of its range, an
-            argument that tokensieve sets itself or gives no data for, or a tracker that is not installed.
+            argument that tokensieve sets itself or that would change nothing, or a tracker that is not installed.
     """
     import torch
     from pydantic import TypeAdapter, ValidationError
@@ -172,7 +182,7 @@ def check_arguments(arguments: dict[str, Any], section: str) -> None:
                 hint="`python -c 'import trl; help(trl.SFTConfig)'` explains it",
             ) from error
     _check_ranges(arguments, section)
-    _check_needs(arguments, section)
+    _check_void(arguments, section)
     try:
         sft_config(arguments, torch.device("cuda" if torch.cuda.is_available() else "cpu"), output_dir="unused")
     except (ValueError, ImportError) as error:
@@ -197,9 +207,9 @@ def _check_ranges(arguments: Mapping[str, Any], section: str) -> None:
             )
 
 
-def _check_needs(arguments: Mapping[str, Any], section: str) -> None:
-    """Refuse what asks for data that the trainer is not given."""
-    for name, (why, way_out) in _NEEDS.items():
+def _check_void(arguments: Mapping[str, Any], section: str) -> None:
+    """Refuse what would be ignored."""
+    for name, (why, way_out) in _VOID.items():
         if arguments.get(name) not in (None, False, "no"):
             raise TokensieveError(f"{section}.{name}: {why}", where=f"recipe: {section}.{name}", hint=way_out)
 

@@ -227,7 +227,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
             if decided:
                 kept = trainable & (batch.gather(columns[KEPT]) > 0)
             else:
-                kept = keep_of_all(method.rule, scores, statistics, self.accelerator)
+                kept = keep_of_all(method.rule, scores, method.offered(statistics), self.accelerator)
             selected = Selected(scores, kept, trainable)
         weights = method.weights(statistics, kept, self.state.global_step / max(1, self.state.max_steps))
         if WEIGHTS in columns:
@@ -273,7 +273,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         statistics = batch.statistics(values, ())
         method = self.method.at(self.counts.examples)
         scores = method.score(statistics)
-        kept = method.rule.keep(scores, statistics)
+        kept = method.rule.keep(scores, method.offered(statistics))
         rows = np.unique(np.repeat(np.arange(batch.shape[0]), batch.lengths)[kept])
         chosen = torch.from_numpy(rows)
         if self._example_statistics is not None and projections is not None:

@@ -188,7 +188,7 @@ class Levels:
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:
     """Return the rule of an arm if its parameter can change without scoring or training again, or None."""
     rule = rule_with_share(selection)
-    if selection.rounds:
+    if selection.rounds or _chooses_rows(selection):
         return None
     if isinstance(rule, Threshold):  # imported labels have the scores 0 and 1
         return None if selection.imported else rule
@@ -204,13 +204,27 @@ def rule_with_share(selection: Selection) -> Rule:
     return TopFraction(min(1.0, (rule.tokens + 0.5) / max(1, selection.trainable)))
 
 
+def _chooses_rows(selection: Selection) -> bool:
+    """Whether rows were dropped before the rule decided, so that the scores do not say all."""
+    method = _method_of(selection)
+    return method is not None and method.chooses_rows
+
+
+def _method_of(selection: Selection) -> Method | None:
+    """Return the method of an arm; None where it was imported, or is of a package that is not installed."""
+    if selection.imported:
+        return None
+    try:
+        return get_method(selection.method, **selection.parameters)
+    except TokensieveError:
+        return None
+
+
 def ratio_parameter(selection: Selection) -> str | None:
     """Return the parameter of an arm's method that sets the fraction of its rule, or None."""
     if selection.imported:
         return "fraction"
-    try:
-        method = get_method(selection.method, **selection.parameters)
-    except TokensieveError:  # of a package that is not installed
+    if (method := _method_of(selection)) is None:
         return "fraction" if "fraction" in selection.parameters else None
     return next((name for name in selection.parameters if _is_ratio(method, name)), None)
 

@@ -225,7 +225,6 @@ def print_inspection(found: Inspection, tokenizer: Any, console: Console, tokens
 def method_rows() -> list[dict[str, Any]]:
     """Return a description of every method at its defaults, ready for JSON."""
     from tokensieve.methods import all_methods, package_of
-    from tokensieve.ops.rules import in_words
 
     return [
         {
@@ -233,7 +232,7 @@ def method_rows() -> list[dict[str, Any]]:
             "summary": method.summary,
             "formula": method.formula,
             "needs": sorted(f"{role}.{statistic}" for role, statistic in method().needs),
-            "rule": in_words(method().rule),
+            "rule": method().selects_in_words,
             "selects": "online" if method().online else "offline",
             "divided_by": method.divide_by,
             "differences": method.differences,

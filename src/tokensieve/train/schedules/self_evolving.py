@@ -212,7 +212,7 @@ class _Rounds:
         statistics = dataclasses.replace(part.statistics, values=values)
         scores = np.where(statistics.trainable, self._job.method.score(statistics), np.float32(0)).astype(np.float32)
         rule = self._job.rule
-        kept = rule.keep(scores, statistics)
+        kept = rule.keep(scores, self._job.method.offered(statistics))
         dropped = int((statistics.trainable & ~kept).sum())
         tie = all_tied(scores, statistics)
         refuse_ties(f"{self._job.name}, {name}", rule, tie, dropped, "recipe: method", MODELS_DIFFER)

@@ -111,7 +111,7 @@ def contents(root: Path) -> dict[str, bytes]:
     return {
         name: path.read_bytes()
         for name, path in found.items()
-        if path.suffix != ".lock" and path.name not in ("times.json", "report.html")
+        if path.suffix not in (".lock", ".holder") and path.name not in ("times.json", "report.html")
     }
 
 
@@ -175,7 +175,8 @@ def check_again(commands: Commands, name: str) -> None:
     before = finished(commands.root)
     code, said, _ = commands.run(name)
     assert code == 0, said
-    assert left_behind(commands.root) == []
+    # The note of a killed holder is read while its lock is held alone, and stays until somebody takes the lock again.
+    assert [path for path in left_behind(commands.root) if path.suffix != ".holder"] == []
     found, wanted = contents(commands.root), commands.whole(name).files
     assert found.keys() == wanted.keys()
     assert [path for path in found if found[path] != wanted[path]] == []

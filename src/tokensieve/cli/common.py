@@ -24,6 +24,7 @@ Wait = Annotated[
         help="seconds to wait at most for another process that writes the same place; 0 stops at once.",
     ),
 ]
+Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 def print_json(value: Any) -> None:

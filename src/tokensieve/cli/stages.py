@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, Wait, print_json, quiet, refuse_launched
+from tokensieve.cli.common import Engine, Json, Wait, print_json, quiet, refuse_launched
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.share import ALL, launched_share, parse_share
 from tokensieve.places import told
@@ -26,9 +26,6 @@ Overrides = Annotated[
         help="A YAML recipe, and keys that override it, such as method.fraction=0.5 or data.files=train.jsonl.",
     ),
 ]
-
-
-Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 def run(

@@ -19,7 +19,6 @@ from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity
 from tokensieve.store import checksum, fingerprint
 from tokensieve.store.atomic import atomic_folder, link, remove
-from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
 from tokensieve.store.mirror import fetched, is_there, sync
 from tokensieve.train.processes import ALONE, Processes
@@ -68,7 +67,7 @@ def make_once(
 def _record(folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write the manifest of a model that is made."""
     files = {
-        path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
+        path.relative_to(folder).as_posix(): checksum.recorded(path)
         for part in (MODEL, ROUNDS)
         for path in sorted(fetched(folder / part).rglob("*"))
         if path.is_file() and path.name != TIMES

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from jinja2 import Environment, Template, nodes
+from jinja2 import Environment, nodes
 from jinja2.compiler import CodeGenerator, Frame
 
+from tokensieve.data.chat_template_private import compiled_template
 from tokensieve.errors import TokensieveError
 
 SECONDS = 10.0
@@ -87,16 +88,7 @@ class _Watch:
 
 def _watched(source: str) -> _Watch:
     """Return the watch of the template that transformers holds compiled, after compiling it with one."""
-    import transformers
-    from transformers.utils import chat_template_utils
-
-    compile_template = getattr(chat_template_utils, "_compile_jinja_template", None)
-    if compile_template is None:
-        raise TokensieveError(
-            f"transformers {transformers.__version__} compiles chat templates in another way: they have no time limit",
-            hint="install transformers 5.23",
-        )
-    template: Template = compile_template(source)
+    template = compiled_template(source)
     environment: Any = template.environment
     if environment.code_generator_class is not _CheckedSteps:
         environment.code_generator_class = _CheckedSteps

@@ -16,7 +16,7 @@ from tokensieve.data.encode import encode_rows
 from tokensieve.data.formats import Conversation
 from tokensieve.data.inspection import inspect_data
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.template_limit import TemplateTimeError
+from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.tokenize import load_encoder
 
 CHATML = "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

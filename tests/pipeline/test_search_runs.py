@@ -239,23 +239,23 @@ def test_a_disk_that_cannot_hold_the_probes_is_refused_at_the_start(recipe, held
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=20 * 10**9))
     monkeypatch.setattr(pool, "load_model", lambda *_: pytest.fail("a model was loaded"))
     for begin in (search, lambda given: searching.search_lines(given, SILENT)):
-        with pytest.raises(TokensieveError, match=r"the search needs about 35\.0 GB, 20\.0 GB are free") as error:
+        with pytest.raises(TokensieveError, match=r"the search needs about 37\.0 GB, 20\.0 GB are free") as error:
             begin(recipe("room", *full))
         assert "a smaller budget" in str(error.value)
     minutes = searching.search_lines(recipe("room", *full[:2], "search.probes=null", "search.minutes=9"), SILENT)
-    assert any("about 35.0 GB at most" in line for line in minutes), "it depends on the minutes what is trained"
+    assert any("about 37.0 GB at most" in line for line in minutes), "it depends on the minutes what is trained"
 
 
 def test_a_method_that_is_only_measured_takes_no_room_of_a_trained_arm(recipe, monkeypatch):
     methods = ", ".join(f"{{name: stm, perplexity: {perplexity}}}" for perplexity in range(2, 22))
     given = ("train.lora=null", f"search.methods=[{methods}]", "search.probes=11")
     monkeypatch.setattr(disk, "_weights", lambda _: 10**9)
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=16 * 10**9))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=18 * 10**9))
     work = searching.prepare_search(recipe("narrow", *given), SILENT)
     assert len(work.inputs.plan.arms) == 20
     run(work.everything, "measure", progress=False)
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=13 * 10**9))
-    with pytest.raises(TokensieveError, match=r"the search needs about 15\.0 GB, 13\.0 GB are free"):
+    with pytest.raises(TokensieveError, match=r"the search needs about 17\.0 GB, 13\.0 GB are free"):
         searching.prepare_search(recipe("narrow", *given), SILENT)
 
 

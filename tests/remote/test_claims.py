@@ -14,9 +14,10 @@ from object_server import end, start
 from tokensieve.errors import TokensieveError
 from tokensieve.places import place
 from tokensieve.store import claims
-from tokensieve.store.atomic import locked, waiting_at_most
+from tokensieve.store.atomic import locked
 from tokensieve.store.claims import claimed
 from tokensieve.store.processes import host
+from tokensieve.store.waiting import waiting_at_most
 
 COUNT = """
 import sys

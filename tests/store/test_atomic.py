@@ -14,17 +14,17 @@ import pytest
 from filelock import FileLock
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store import atomic, processes
+from tokensieve.store import atomic, processes, waiting
 from tokensieve.store.atomic import (
     atomic_file,
     atomic_folder,
     locked,
     read_json,
     remove_unfinished,
-    waiting_at_most,
     write_json,
     write_text,
 )
+from tokensieve.store.waiting import waiting_at_most
 
 
 def break_off(path):
@@ -173,7 +173,7 @@ def test_who_waits_is_told_who_holds_the_lock_even_where_they_have_just_got_it(t
         time.sleep(0.1)
         (tmp_path / ".a.holder").write_text("process 7 on elsewhere", encoding="utf-8")
 
-    monkeypatch.setattr(atomic.warnings, "warn", say)
+    monkeypatch.setattr(waiting.warnings, "warn", say)
     lock.acquire()
     holder = threading.Thread(target=sign)
     holder.start()

@@ -12,7 +12,7 @@ from tokensieve.cli.common import Engine, Json, Wait, print_json, quiet
 from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
 from tokensieve.places import place, told
-from tokensieve.store.atomic import waiting_at_most
+from tokensieve.store.waiting import waiting_at_most
 
 
 def export(

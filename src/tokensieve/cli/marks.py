@@ -12,7 +12,7 @@ from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
 from tokensieve.outputs import output_place
 from tokensieve.places import told
-from tokensieve.store.atomic import waiting_at_most
+from tokensieve.store.waiting import waiting_at_most
 
 
 def ceiling(

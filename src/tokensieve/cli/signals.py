@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from tokensieve.store.atomic import remove_unfinished
-
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -58,4 +56,6 @@ def _clean_up() -> None:
     """Remove what a second signal has kept its writer from removing; no third one interrupts it."""
     for number in _NUMBERS:
         signal.signal(number, signal.SIG_IGN)
+    from tokensieve.store.atomic import remove_unfinished
+
     remove_unfinished()

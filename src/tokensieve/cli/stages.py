@@ -13,7 +13,7 @@ from tokensieve.cli.common import Engine, Json, Wait, print_json, quiet, refuse_
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.share import ALL, launched_share, parse_share
 from tokensieve.places import told
-from tokensieve.store.atomic import waiting_at_most
+from tokensieve.store.waiting import waiting_at_most
 
 if TYPE_CHECKING:
     from tokensieve.pipeline.recipe import Recipe

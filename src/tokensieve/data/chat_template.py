@@ -15,7 +15,7 @@ from typing import Any
 
 from tokensieve.data.formats import THOUGHTS, Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
-from tokensieve.data.template_limit import TemplateTimeError, limited_time
+from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
 
@@ -257,6 +257,8 @@ class ChatTemplate:
         self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
+
+        from tokensieve.data.template_limit import limited_time
 
         try:
             with limited_time(self._source):

@@ -13,7 +13,7 @@ from tokensieve.data.readers.items import OnError
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
-from tokensieve.data.template_limit import TemplateTimeError
+from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.tokenize import Encoded, Encoder
 from tokensieve.errors import TokensieveError
 

@@ -16,21 +16,11 @@ from jinja2 import Environment, nodes
 from jinja2.compiler import CodeGenerator, Frame
 
 from tokensieve.data.chat_template_private import compiled_template
-from tokensieve.errors import TokensieveError
+from tokensieve.data.template_errors import TemplateTimeError
 
 SECONDS = 10.0
 """Processor time for one conversation; real templates take far less than a hundredth of a second."""
 _CHECK, _STEPS_BETWEEN_LOOKS = "within_the_time_limit", 256
-
-
-class TemplateTimeError(TokensieveError):
-    """A chat template that does not end in time, which ends the work: every further conversation might take as long.
-
-    Attributes:
-        number: of the conversation, among those that are rendered together.
-    """
-
-    number: int = 0
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenise
 from tokensieve.data.mark_places import placed_spans
 from tokensieve.data.marks import MarkedSpan
 from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
-from tokensieve.data.template_limit import TemplateTimeError
+from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets, segment_counts

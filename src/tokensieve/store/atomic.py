@@ -12,12 +12,9 @@ import json
 import os
 import shutil
 import tempfile
-import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +22,17 @@ from filelock import FileLock, Timeout
 
 from tokensieve import json_text
 from tokensieve.errors import TokensieveError
-from tokensieve.places import remote_of, told
+from tokensieve.places import remote_of
 from tokensieve.store import mirror
 from tokensieve.store.claims import claimed
 from tokensieve.store.paths import check_folder_path, check_local
 from tokensieve.store.processes import beside, holder, sweep
+from tokensieve.store.waiting import Wait, longest_wait
 
 _SYNCS = 8  # at once: the disk writes them together
 _unfinished: set[Path] = set()
 _partial: set[Path] = set()
 _PATIENCE = 1  # seconds to wait for a lock without a word
-_longest_wait: ContextVar[float | None] = ContextVar("longest_wait", default=None)
 
 
 @contextmanager
@@ -133,56 +130,6 @@ def gives_links(folder: Path) -> bool:
 
 
 @contextmanager
-def waiting_at_most(seconds: float | None) -> Iterator[None]:
-    """Let `locked` wait for another process for so long in the block, and then raise; None is for as long as it takes.
-
-    Raises:
-        TokensieveError: a negative number.
-    """
-    if seconds is not None and not seconds >= 0:
-        raise TokensieveError(f"nobody can wait {seconds:g} seconds", where="--wait", hint="0 stops at once")
-    before = _longest_wait.set(seconds)
-    try:
-        yield
-    finally:
-        _longest_wait.reset(before)
-
-
-class _Wait:
-    """The wait of this process for a lock that another one holds.
-
-    Args:
-        path: what is locked.
-        longest: seconds to wait; None is for as long as it takes.
-    """
-
-    def __init__(self, path: Path, longest: float | None) -> None:
-        self._path, self._longest, self._told = path, longest, False
-        self._start = time.monotonic()
-
-    @property
-    def left(self) -> float | None:
-        """Seconds that are left."""
-        return None if self._longest is None else max(0.0, self._start + self._longest - time.monotonic())
-
-    def __call__(self, who: str) -> None:
-        """Say for whom this process waits, once.
-
-        Raises:
-            TokensieveError: no time is left.
-        """
-        if self.left == 0:
-            raise TokensieveError(
-                f"{told(self._path)} is in use by {who}",
-                where="--wait",
-                hint="run the same command when that has ended; without --wait, it waits for as long as it takes",
-            )
-        if not self._told:
-            warnings.warn(f"{told(self._path)} is in use by {who}; waiting for it", stacklevel=4)
-        self._told = True
-
-
-@contextmanager
 def locked(path: Path, *, briefly: bool = False) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once.
 
@@ -199,7 +146,7 @@ def locked(path: Path, *, briefly: bool = False) -> Iterator[None]:
     _make_folder(path.parent)
     path = path.resolve()  # two spellings of a path are one place
     lock, note = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
-    wait = _Wait(path, None if briefly else _longest_wait.get())
+    wait = Wait(path, None if briefly else longest_wait())
     held = FileLock(lock)
     while not held.is_locked:
         try:

@@ -281,7 +281,7 @@ def test_everything_fits_into_what_is_large_enough(estimated):
 
 
 def test_more_than_the_disk_holds_is_named_and_no_error(estimated, monkeypatch):
-    monkeypatch.setattr(lacks.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(lacks, "shutil", SimpleNamespace(disk_usage=lambda _: SimpleNamespace(free=1000)))
     (lack,) = estimated().lacks
     assert lack.what == "the run, checkpoints included,"
     assert lack.need > lack.has == 1000

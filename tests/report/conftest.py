@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser_tabs import Tab
 from manifests import record_again
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -22,6 +24,9 @@ from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.example_store import open_examples
 from tokensieve.ops.ragged import offsets
+from tokensieve.report.html.page import Report
+from tokensieve.runs.joined import load_runs
+from tokensieve.runs.view import RunView
 from tokensieve.select.selection import LAYOUT
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
@@ -265,3 +270,33 @@ def second_source(demo_source) -> Path:
         selection |= {"method": arm, "parameters": {}, "rule": rule, "trainable": trainable, "kept": kept}
         write_json(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
     return run
+
+
+@pytest.fixture(scope="session")
+def joined(demo_source, second_source) -> RunView:
+    return load_runs([demo_source.folder, second_source])
+
+
+@pytest.fixture(scope="session")
+def file(joined, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(Report(joined, 100).render(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_tab(browser, file) -> Iterator[Any]:
+    """Return a function that opens the page; after the test it must have been silent and alone."""
+    tabs: list[Tab] = []
+
+    def open_it(hash="", url=None, **options):
+        tabs.append(Tab(browser, url or file.as_uri(), hash=hash, **options))
+        return tabs[-1]
+
+    yield open_it
+    for tab in tabs:
+        origin = re.match(r"file:|http://[^/]+/", tab.asked[0])
+        assert origin is not None
+        assert tab.said == []
+        assert all(url.startswith((origin[0], "data:")) for url in tab.asked)
+        tab.page.close()

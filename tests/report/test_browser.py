@@ -6,9 +6,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,43 +22,12 @@ from tokensieve.report.analysis.sweep import Levels
 from tokensieve.report.heatmap import Scale, styled_runs
 from tokensieve.report.html.page import Report
 from tokensieve.report.html.serve import make_server
-from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
-
-
-@pytest.fixture(scope="module")
-def joined(demo_source, second_source) -> RunView:
-    return load_runs([demo_source.folder, second_source])
-
-
-@pytest.fixture(scope="module")
-def file(joined, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(Report(joined, 100).render(), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def open_tab(browser, file) -> Iterator[Any]:
-    """Return a function that opens the page; after the test it must have been silent and alone."""
-    tabs: list[Tab] = []
-
-    def open_it(hash="", url=None, **options):
-        tabs.append(Tab(browser, url or file.as_uri(), hash=hash, **options))
-        return tabs[-1]
-
-    yield open_it
-    for tab in tabs:
-        origin = re.match(r"file:|http://[^/]+/", tab.asked[0])
-        assert origin is not None
-        assert tab.said == []
-        assert all(url.startswith((origin[0], "data:")) for url in tab.asked)
-        tab.page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -72,6 +72,22 @@ def test_search(get, query, places):
     assert (status, json.loads(body)) == (200, places)
 
 
+def test_examples_with_hits(get, demo_source):
+    scores = [[score for score in scores if score < 1e8] for scores in demo_source.scores]
+    wanted = [number for number, found in enumerate(scores) if any(10 <= score <= 60 for score in found)]
+    assert 0 < len(wanted) < 6
+    status, body = get("/hits?column=value:score:token-cleaning&low=10&high=60")
+    assert (status, json.loads(body)) == (200, wanted)
+    assert json.loads(get("/hits?column=value:base.loss&low=-Infinity&high=Infinity")[1]) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?column=value:x&low=0&high=1", "?column=id&low=a&high=1", "?column=level:full&low=0&high=1"]
+)
+def test_hits_of_a_column_that_is_not_there_are_not_found(get, query):
+    assert get(f"/hits{query}")[0] == 404
+
+
 @pytest.mark.parametrize(("host", "status"), [("localhost:1", 200), ("[::1]:8765", 200), ("evil.example:8765", 403)])
 def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
     assert get("/search?q=zzz", host)[0] == status

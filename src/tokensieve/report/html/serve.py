@@ -60,6 +60,15 @@ class Site:
         with self._searching:
             return [place for place, text in self._texts() if wanted in text][:_MOST_FOUND]
 
+    def with_hits(self, column: str, low: float, high: float) -> list[int] | None:
+        """Return the places of the examples with hits (`Packer.with_hits`); None without the column."""
+        try:
+            with self._lock:
+                numbers = self._report.packer.with_hits(column, low, high)
+        except KeyError:
+            return None
+        return np.flatnonzero(np.isin(self._report.numbers, numbers)).tolist()
+
     def _texts(self) -> Iterator[tuple[int, str]]:
         """Yield the place and text of each example on the page, in order."""
         view = self._report.view
@@ -166,7 +175,21 @@ def _search(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answ
     return "application/json", json.dumps(site.search(query.get("q", [""])[0])).encode()
 
 
-_ROUTES: tuple[tuple[str, _Route], ...] = ((r"/", _page), (r"/blocks/([0-9]{1,9})", _block), (r"/search", _search))
+def _hits(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answer:
+    try:
+        low, high = (float(query[name][0]) for name in ("low", "high"))
+    except (KeyError, ValueError):
+        return None
+    found = site.with_hits(query.get("column", [""])[0], low, high)
+    return None if found is None else ("application/json", json.dumps(found).encode())
+
+
+_ROUTES: tuple[tuple[str, _Route], ...] = (
+    (r"/", _page),
+    (r"/blocks/([0-9]{1,9})", _block),
+    (r"/search", _search),
+    (r"/hits", _hits),
+)
 
 
 def _host(header: str) -> str:

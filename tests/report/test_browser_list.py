@@ -195,3 +195,20 @@ def test_the_slider_and_the_text_are_seen_together(open_tab, width, height, leas
     tab.go_to(4)
     tab.page.evaluate("document.querySelector('.tokens').scrollIntoView({ block: 'end' })")
     assert 0 <= tab.page.evaluate(top, "#ratio") < height
+
+
+def test_a_print_has_every_section_whole(open_tab):
+    tab = open_tab()
+    tab.page.evaluate("location.hash = 'examples'")
+    tab.page.wait_for_selector(".tokens")
+    tab.page.emulate_media(media="print")
+    tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    for view in ("overview", "selection", "examples", "run"):
+        assert tab.page.is_visible(f"#view-{view}")
+    assert tab.page.locator("#groups svg.plot").count() == 3
+    assert tab.page.locator("#result-charts svg.plot").count() == 4
+    assert tab.page.inner_text("#vocabulary h4 >> nth=1").startswith("Dropped most often")
+    assert not tab.page.is_visible("#controls")
+    clipped = """() => [...document.querySelectorAll(".scroll, .detail, .tokens")].filter(
+        (one) => one.checkVisibility() && getComputedStyle(one).overflowY !== "visible").length"""
+    assert tab.page.evaluate(clipped) == 0

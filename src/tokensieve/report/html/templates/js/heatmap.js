@@ -1,6 +1,7 @@
 // The heat map of one example: one element per piece of text, with its state and colour as classes.
 
 const LEVELS = 8;
+const BLOCK = 60; // pieces after which a block ends with its line
 const FOLDED = { from: 300, ends: 100 }; // pieces of a prompt that folds, and those left in view at each end
 
 function scaleLevel({ low, high, signed }, value) {
@@ -47,10 +48,22 @@ function pieceStyle(piece, decided, other, values, scale) {
 // The ends of a long prompt, and a button in place of its middle.
 function fold(parts) {
   const { ends } = FOLDED;
-  const middle = element("span", { className: "fold", hidden: true }, ...parts.slice(ends, -ends));
+  const middle = element("div", { className: "fold", hidden: true }, ...blocks(parts.slice(ends, -ends)));
   const button = element("button", { type: "button", className: "unfold", dir: "ltr" }, `show ${count(parts.length - 2 * ends)} more tokens of the prompt`);
   button.addEventListener("click", () => unfold(middle));
-  return [...parts.slice(0, ends), button, middle, ...parts.slice(-ends)];
+  return [...blocks(parts.slice(0, ends)), button, middle, ...blocks(parts.slice(-ends))];
+}
+
+// Blocks of pieces that end with a line: the browser styles and paints only the blocks in view.
+function blocks(parts) {
+  const found = [];
+  let length = 0;
+  for (const part of parts) {
+    if (length === 0) found.push([]);
+    found.at(-1).push(part);
+    length = part.textContent.endsWith("\n") && length >= BLOCK ? 0 : length + 1;
+  }
+  return found.map((block) => element("div", { className: "lines" }, ...block));
 }
 
 function unfold(middle) {
@@ -87,7 +100,7 @@ class HeatMap {
       turns.at(-1).parts.push(this.parts[number]);
     });
     return turns.map(({ prompt, parts }) =>
-      element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : parts)));
+      element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : blocks(parts))));
   }
 
   // Marks the pieces that were searched for.

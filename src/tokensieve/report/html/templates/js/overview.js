@@ -62,6 +62,12 @@ class Overview {
     this.waiting = setTimeout(next);
   }
 
+  // Draws every chart at once, for a printer.
+  drawAll(arm) {
+    clearTimeout(this.waiting);
+    for (const { draw } of this.jobs(arm)) draw();
+  }
+
   // Each part of the view: its element, and the function that draws it.
   jobs(arm) {
     const { payload, selection } = this;

@@ -28,7 +28,7 @@ def main(run: Path, arm: str, other: str, example: int) -> None:
         page = _open(browser.new_page(), f"{url}#examples?arm={arm}&other={other}&example={example}", 900)
         if not page.inner_text(".example h3").startswith(f"Example {example:,} "):
             raise SystemExit(f"the page of {run} does not show example {example}")
-        page.locator(".tokens span.differs").last.hover()
+        page.locator(".tokens .turn:not(.asked) span.differs").first.hover()
         _picture(page, "page-examples.png")
         browser.close()
 

@@ -166,7 +166,7 @@ def cli_page() -> str:
         "",
         "`tokensieve COMMAND --help` shows the same text.",
         "",
-        "Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted.",
+        "Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted, 143 terminated.",
     ]
     for command in cli.COMMANDS:
         lines += ["", *_command_section(command)]

@@ -18,6 +18,7 @@ import pytest
 
 from tokensieve.cli import main
 from tokensieve.cli.completion import changes, completion_script, tyro_script
+from tokensieve.cli.signals import Stopped, stopped_by_signals
 from tokensieve.demo.dataset import write
 
 ROOT = Path(__file__).parents[1]
@@ -83,17 +84,30 @@ def test_input_that_cannot_be_used_is_2(desk, arguments):
     assert not done.stdout
 
 
-def test_an_interrupt_is_130(desk):
-    command = [*COMMAND, "run", "recipe.yaml", "output=runs/interrupted"]
+@pytest.mark.parametrize(
+    ("number", "code", "what"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_a_signal_ends_a_command_with_one_line_and_no_partial_file(number, code, what, desk):
+    command = [*COMMAND, "run", "recipe.yaml", f"output=runs/{what}"]
     with subprocess.Popen(command, env=ENVIRONMENT, cwd=desk, stderr=-1, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         while line and not line.startswith("tokenise"):
             line = process.stderr.readline()
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         rest = process.stderr.read()
-    assert process.returncode == 130, rest
-    assert "run the same command again to resume" in rest
+    assert process.returncode == code, rest
+    assert rest.endswith(f"{what}: run the same command again to resume\n")
+    assert "Traceback" not in rest
+    assert [path for path in desk.rglob("*") if path.suffix in (".partial", ".holder")] == []
+
+
+def test_the_handler_that_ray_sets_ends_a_command_as_ours_does():
+    with pytest.raises(Stopped) as stopped, stopped_by_signals():
+        sys.exit(signal.SIGTERM)
+    assert stopped.value.number == signal.SIGTERM
+    with pytest.raises(SystemExit), stopped_by_signals():
+        sys.exit(2)
 
 
 @pytest.mark.parametrize("arguments", [["methods"], ["methods", "--json"], ["completion", "zsh"]])

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[str, str, list[str]]] = {
 
 def measured_seconds(folder: Path) -> dict[str, float]:
     """Return the seconds of each stage of a finished run, as a plan names the stages."""
-    seconds = RunFolder(folder).state().seconds
+    seconds = RunFolder(folder).seconds()
     together = {"select": 0.0, "evaluate": 0.0}
     for name, taken in seconds.items():
         stage = name.split()[0] if name.split()[0] in together else name

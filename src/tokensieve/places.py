@@ -62,12 +62,12 @@ def place(text: str | Path) -> Path:
     endpoint = s3_endpoint() if found["scheme"] == "s3" else None
     mark = f"@{hashlib.sha256(endpoint.encode()).hexdigest()[:8]}" if endpoint else ""
     inside = posixpath.normpath(f"/{found['rest']}").lstrip("/")  # no `..` leads out of the scratch folder
-    return _scratch() / f"{found['scheme']}{mark}" / inside
+    return scratch() / f"{found['scheme']}{mark}" / inside
 
 
 def remote_of(path: Path) -> Remote | None:
     """Return what a path on this machine stands for; None where it is a file or folder of this machine alone."""
-    text, root = str(path), f"{_scratch()}/"
+    text, root = str(path), f"{scratch()}/"
     if not text.startswith(root):
         return None
     store, _, inside = text[len(root) :].partition("/")
@@ -76,7 +76,7 @@ def remote_of(path: Path) -> Remote | None:
 
 def told(text: str | Path) -> str:
     """Return a text for the user, or for a file that other machines read: URLs in place of their paths here."""
-    return re.sub(rf"{re.escape(str(_scratch()))}/(s3|gs|hf)(?:@[0-9a-f]{{8}})?/", r"\1://", str(text))
+    return re.sub(rf"{re.escape(str(scratch()))}/(s3|gs|hf)(?:@[0-9a-f]{{8}})?/", r"\1://", str(text))
 
 
 def s3_endpoint() -> str | None:
@@ -88,7 +88,8 @@ def _is_store(name: str) -> bool:
     return re.fullmatch(r"(s3|gs|hf)(@[0-9a-f]{8})?", name) is not None
 
 
-def _scratch() -> Path:
+def scratch() -> Path:
+    """Return the folder of what this machine keeps to save work; it can be deleted at any time."""
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return _resolved(os.environ.get("TOKENSIEVE_SCRATCH") or os.path.join(cache, "tokensieve"))
 

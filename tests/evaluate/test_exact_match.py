@@ -117,7 +117,8 @@ def test_the_model_s_own_generation_settings_play_no_part_and_come_back(make_mod
     assert model.generation_config is own
 
 
-def test_a_batch_that_does_not_fit_into_memory_is_halved(make_model, encoder, monkeypatch):
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("too many"), MemoryError("too many")])
+def test_a_batch_that_does_not_fit_into_memory_is_halved(make_model, encoder, monkeypatch, error):
     model = make_model("llama")
     prompts = [encoder.tokenizer(f"question {n}")["input_ids"] for n in range(5)]
     expected = greedy_answers(model, encoder, prompts, 5, 5, lambda _: None)
@@ -125,13 +126,13 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(make_model, encoder, mo
 
     def tight(input_ids, **options):
         if len(input_ids) > 2:
-            raise torch.OutOfMemoryError("too many")
+            raise error
         return own(input_ids=input_ids, **options)
 
     monkeypatch.setattr(model, "generate", tight)
     assert greedy_answers(model, encoder, prompts, 5, 5, lambda _: None) == expected
     monkeypatch.setattr(generate, "heeds_padding", lambda *_: True)
-    monkeypatch.setattr(model, "generate", lambda **_: (_ for _ in ()).throw(torch.OutOfMemoryError("any")))
+    monkeypatch.setattr(model, "generate", lambda **_: (_ for _ in ()).throw(error))
     with pytest.raises(TokensieveError, match="fit into memory"):
         greedy_answers(model, encoder, prompts, 5, 5, lambda _: None)
 

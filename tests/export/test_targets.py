@@ -9,6 +9,7 @@ import shlex
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import get_args
 
@@ -17,10 +18,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from shuffled import Shuffled
 from trained_examples import MODEL, Example, trained_examples
 
+from tokensieve.engines import local
 from tokensieve.errors import TokensieveError
-from tokensieve.export import olmo_core
+from tokensieve.export import olmo_core, write
 from tokensieve.export.arm import ArmData
 from tokensieve.export.megatron_bridge import pack
 from tokensieve.export.settings import TargetName
@@ -181,6 +184,19 @@ def test_the_trainer_finds_exactly_the_trained_positions(to, finished, tmp_path)
 
 
 @pytest.mark.parametrize("to", READERS)
+def test_an_engine_that_does_shards_in_any_order_leaves_the_same_files(to, finished, tmp_path, monkeypatch):
+    export_arm(finished, to, ARM, tmp_path / "local")
+    monkeypatch.setattr(write, "start_engine", lambda _: nullcontext(Shuffled()))
+    export_arm(finished, to, ARM, tmp_path / "shuffled")
+    local, shuffled = (
+        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "local", tmp_path / "shuffled")
+    )
+    assert local == shuffled
+    assert not [name for name in local if "piece" in name or name.endswith(".partial")]
+
+
+@pytest.mark.parametrize("to", READERS)
 def test_weights_are_carried_or_refused(to, weighted, tmp_path):
     if to not in CARRIERS:
         with pytest.raises(TokensieveError, match="takes only labels") as error:
@@ -266,22 +282,23 @@ def yaml_paths(text: str) -> str:
 
 
 @pytest.mark.parametrize("to", READERS)
-def test_memory_holds_a_shard_or_two(to, finished, tmp_path, monkeypatch):
+def test_memory_holds_a_shard_a_thread(to, finished, tmp_path, monkeypatch):
     alive: weakref.WeakSet = weakref.WeakSet()
     most, shards = 0, 0
-    original = ArmData.__iter__
+    original = ArmData.shard
 
-    def counted(self):
+    def counted(self, number):
         nonlocal most, shards
-        for shard in original(self):
+        if (shard := original(self, number)) is not None:
             alive.add(shard)
             most, shards = max(most, len(alive)), shards + 1
-            yield shard
+        return shard
 
-    monkeypatch.setattr(ArmData, "__iter__", counted)
+    monkeypatch.setattr(ArmData, "shard", counted)
+    monkeypatch.setattr(local, "threads", lambda: 2)
     export_arm(finished, to, ARM, tmp_path / "out")
     assert shards > 3
-    assert most <= 2
+    assert most <= 3  # one a thread, and one that is handed over
 
 
 def test_packs_are_full_where_they_can_be():

@@ -20,13 +20,15 @@ from tokensieve.export.write import export_arm
 from tokensieve.store.atomic import read_json, write_json
 
 KILLED = """
-import itertools, os, signal, sys
+import os, signal, sys, time
 from tokensieve.export.arm import ArmData
-original = ArmData.__iter__
-def killed(self):
-    yield from itertools.islice(original(self), 2)
-    os.kill(os.getpid(), signal.SIGKILL)
-ArmData.__iter__ = killed
+original = ArmData.shard
+def killed(self, number):
+    if number == 2:
+        time.sleep(0.5)  # until those before it are written
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, number)
+ArmData.shard = killed
 from tokensieve.cli import main
 main(sys.argv[1:])
 """

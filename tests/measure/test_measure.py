@@ -311,24 +311,54 @@ def test_nan_losses_name_the_rows_and_write_nothing(model_folder, example_store,
     assert not list((tmp_path / "s").rglob("*.arrow"))
 
 
-def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, monkeypatch):
+OUT_OF_MEMORY = {
+    "device": torch.OutOfMemoryError("CUDA out of memory"),
+    "host": MemoryError("Unable to allocate 9 GiB"),
+    "allocator": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+}
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY.values(), ids=list(OUT_OF_MEMORY))
+@pytest.mark.parametrize("most", [40, 20])
+def test_out_of_memory_halves_the_batch(model_folder, example_store, tmp_path, monkeypatch, error, most):
     from tokensieve.measure.forward import Forward
 
-    model, examples = ModelSettings(str(model_folder("llama"))), example_store([9, 8, 7, 6, 5])
+    model, examples = ModelSettings(str(model_folder("llama"))), example_store([20, 9, 8, 7, 6])
     expected = read(run(examples, model, tmp_path / "a", budget=1), "loss")
-    original = Forward.statistics
+    original, sizes = Forward._hidden, []
 
-    def small_memory(self, sequences, targets):
-        if len(sequences) > 2:
-            raise torch.OutOfMemoryError("no room")
-        return original(self, sequences, targets)
+    def small_memory(self, input_ids):
+        sizes.append(input_ids.numel())
+        if input_ids.numel() > most:
+            raise error
+        return original(self, input_ids)
 
-    monkeypatch.setattr(Forward, "statistics", small_memory)
-    halved = read(run(examples, model, tmp_path / "b", budget=1000), "loss")
+    monkeypatch.setattr(Forward, "_hidden", small_memory)
+    with pytest.warns(UserWarning, match="does not fit into memory and is halved"):
+        halved = read(run(examples, model, tmp_path / "b", budget=1000), "loss")
     np.testing.assert_allclose(halved, expected, rtol=1e-5, atol=1e-5)
-    monkeypatch.setattr(Forward, "statistics", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("no room")))
-    with pytest.raises(TokensieveError, match="row 0 with 9 tokens does not fit"):
+    assert max(sizes) > most
+    most = 10  # the longest alone does not fit
+    with (
+        pytest.warns(UserWarning, match="halved"),
+        pytest.raises(TokensieveError, match="row 0 with 20 tokens does not"),
+    ):
         run(examples, model, tmp_path / "c", budget=1000)
+
+
+def test_another_error_of_a_model_is_no_lack_of_memory(model_folder, example_store, tmp_path, monkeypatch):
+    from tokensieve.measure.forward import Forward
+
+    calls = []
+
+    def broken(self, sequences, targets):
+        calls.append(len(sequences))
+        raise RuntimeError("shapes cannot be multiplied")
+
+    monkeypatch.setattr(Forward, "statistics", broken)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run(example_store([9, 8]), ModelSettings(str(model_folder("llama"))), tmp_path / "a", budget=1000)
+    assert calls == [2]
 
 
 def test_an_architecture_with_unknown_logits_is_refused(model_folder, example_store, tmp_path, monkeypatch):

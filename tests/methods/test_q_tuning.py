@@ -8,6 +8,7 @@ import pytest
 from tokensieve.containers import IGNORE_INDEX, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
+from tokensieve.methods.q_tuning import QTuning
 
 
 def figures(losses, entropies, lengths, labels=None, role="base", turn_end=None) -> Statistics:
@@ -32,7 +33,7 @@ CORNERS = [9.0, 1.0, 8.0, 2.0], [1.0, 9.0, 8.0, 2.0]
 @pytest.mark.parametrize("role", ["base", "current"])
 def test_rows_of_two_corners_are_kept_and_the_others_dropped_with_the_ends_of_their_turns(role):
     turn_end = np.array([False, True] * 4)
-    method = get_method("q-tuning", keep_rows=0.5, keep_tokens=0.5, current=role)
+    method = QTuning(keep_rows=0.5, keep_tokens=0.5, current=role)
     statistics = rows_of(*CORNERS, role=role, turn_end=turn_end)
     assert method.rows(statistics).tolist() == [True, True, False, False]
     # Of the misconception, the first of two equal tokens is dropped; turn ends of kept rows stay.
@@ -57,10 +58,10 @@ def test_the_rows_are_those_of_a_search_for_the_quantile():
     statistics = rows_of(errors, uncertainties)
     for share in (0.02, 0.1, 0.3, 0.5, 0.9, 1.0):
         expected = next(found for found in map(kept, range(50)) if sum(found) >= share * 50)
-        method = get_method("q-tuning", keep_rows=share).fit(lambda: [statistics])
+        method = QTuning(keep_rows=share).fit(lambda: [statistics])
         assert method.rows(statistics).tolist() == expected
         parts = [rows_of(errors[:20], uncertainties[:20]), rows_of(errors[20:], uncertainties[20:])]
-        assert get_method("q-tuning", keep_rows=share).fit(lambda parts=parts: parts) == method
+        assert QTuning(keep_rows=share).fit(lambda parts=parts: parts) == method
 
 
 def test_tokens_of_a_misconception_are_those_of_a_loop():
@@ -70,7 +71,7 @@ def test_tokens_of_a_misconception_are_those_of_a_loop():
     losses[10] = 800  # of which the exponential is beyond float64
     statistics = figures(losses, np.zeros(50), lengths, labels)
     cuts = (-1.0, 0.0, 1.0, 2.0)  # every row is a misconception
-    method = get_method("q-tuning", keep_tokens=0.6, smoothing=0.3, cuts=list(cuts))
+    method = QTuning(keep_tokens=0.6, smoothing=0.3, cuts=cuts)
     found = method.select(statistics) != IGNORE_INDEX
     start = 0
     for length in lengths:
@@ -89,11 +90,12 @@ def test_tokens_of_a_misconception_are_those_of_a_loop():
 
 def test_a_row_without_an_answer_counts_for_nothing():
     statistics = figures([5.0, 5.0, 1.0], [1.0, 1.0, 9.0], [2, 1], [IGNORE_INDEX, IGNORE_INDEX, 1])
-    assert get_method("q-tuning", keep_rows=1.0).rows(statistics).tolist() == [False, True]
+    assert QTuning(keep_rows=1.0).rows(statistics).tolist() == [False, True]
     empty = figures([5.0], [1.0], [1], [IGNORE_INDEX])
-    assert get_method("q-tuning").fit(lambda: [empty]) == get_method("q-tuning")
+    assert QTuning().fit(lambda: [empty]) == QTuning()
 
 
 def test_cuts_that_are_no_numbers_are_refused():
     with pytest.raises(TokensieveError, match="cuts"):
         get_method("q-tuning", cuts=[1.0, math.nan, 1.0, 1.0])
+    assert get_method("q-tuning", cuts=[0, 1, 0, 1]) == QTuning(cuts=(0, 1, 0, 1))

@@ -8,6 +8,9 @@ import pytest
 from tokensieve.containers import IGNORE_INDEX, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
+from tokensieve.methods.rows_first import RowsFirst
+from tokensieve.methods.t_shirt import TShirt
+from tokensieve.methods.xtf import Xtf
 from tokensieve.ops.rules import TopFraction
 from tokensieve.select.streaming import read_kept, select_shards
 from tokensieve.testing import made_up_statistics
@@ -33,8 +36,9 @@ def whole(parts) -> Statistics:
 
 
 def test_tokens_are_ranked_among_those_of_the_best_rows():
-    method = get_method("rows-first", **JOINED)
+    method = RowsFirst(**JOINED)
     statistics = whole(shards(method))
+    assert statistics.turn_end is not None
     rows = list(zip(statistics.cu_seqlens, statistics.cu_seqlens[1:], strict=False))
     trained = [[t for t in range(a, b) if statistics.labels[t] != IGNORE_INDEX] for a, b in rows]
     losses, entropies = (statistics.values["base", name] for name in ("loss", "entropy"))
@@ -54,9 +58,9 @@ def test_tokens_are_ranked_among_those_of_the_best_rows():
 @pytest.mark.parametrize(
     "method",
     [
-        get_method("rows-first", **JOINED),
-        get_method("rows-first", **{**JOINED, "tokens_by": {"name": "rho-1", "fraction": 0.3}}),
-        get_method("rows-first", **{**JOINED, "tokens_by": {"name": "toss"}}),
+        RowsFirst(**JOINED),
+        RowsFirst(**{**JOINED, "tokens_by": {"name": "rho-1", "fraction": 0.3}}),
+        RowsFirst(**{**JOINED, "tokens_by": {"name": "toss"}}),
         get_method("q-tuning", keep_rows=0.6),
     ],
     ids=["dataset", "example", "drop", "q-tuning"],
@@ -77,13 +81,13 @@ def test_shards_are_as_the_whole(method, tmp_path):
 
 
 def test_what_the_methods_derive_from_the_data_is_theirs():
-    method = get_method("rows-first", rows_by={"name": "t-shirt", "keep": "rows"}, tokens_by={"name": "xtf"})
+    method = RowsFirst(rows_by={"name": "t-shirt", "keep": "rows"}, tokens_by={"name": "xtf"})
     parts = shards(method)
     fitted = method.fit(lambda: parts)
-    assert fitted.rows_by["threshold"] == get_method("t-shirt", keep="rows").fit(lambda: parts).threshold
-    assert fitted.tokens_by["relevance_threshold"] == get_method("xtf").fit(lambda: parts).relevance_threshold
+    assert fitted.rows_by["threshold"] == TShirt(keep="rows").fit(lambda: parts).threshold
+    assert fitted.tokens_by["relevance_threshold"] == Xtf().fit(lambda: parts).relevance_threshold
     assert fitted.fit(lambda: parts) == fitted
-    assert get_method("rows-first", **dataclasses.asdict(fitted)) == fitted
+    assert RowsFirst(**dataclasses.asdict(fitted)) == fitted
 
 
 @pytest.mark.parametrize(
@@ -91,13 +95,13 @@ def test_what_the_methods_derive_from_the_data_is_theirs():
 )
 def test_methods_that_do_more_than_score_tokens_are_refused(choice):
     with pytest.raises(TokensieveError, match="tokens_by is"):
-        get_method("rows-first", tokens_by=choice)
+        RowsFirst(tokens_by=choice)
 
 
 def test_two_ways_to_measure_one_statistic_are_refused():
     with pytest.raises(TokensieveError, match="want 'attention_received' measured in two ways"):
-        get_method("rows-first", rows_by={"name": "xtf", "layer": 1}, tokens_by={"name": "xtf", "layer": 2})
+        RowsFirst(rows_by={"name": "xtf", "layer": 1}, tokens_by={"name": "xtf", "layer": 2})
 
 
 def test_the_rule_is_that_of_the_tokens():
-    assert get_method("rows-first", **JOINED).rule == TopFraction(0.5)
+    assert RowsFirst(**JOINED).rule == TopFraction(0.5)

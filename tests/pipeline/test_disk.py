@@ -33,19 +33,32 @@ def room(pool, *more, until="report", **given) -> Room:
 
 def test_models_of_arms_are_in_both_and_everything_else_in_one(pool):
     found = room(pool, "train.lora=null")
-    assert found == Room(4 * 1000 + 4 * WEIGHTS, 3 * 1000 * 39, 3 * WEIGHTS)
+    assert found == Room(4 * 1000 + 6 * WEIGHTS, 3 * 1000 * 39, 3 * WEIGHTS)
     assert room(pool, "train.lora=null", "seeds=[0, 1]").models == 6 * WEIGHTS
     assert room(pool, "train={lora: {r: 2}}") == Room(4 * 1000 + WEIGHTS // 4, 3 * 1000 * 39, 0)
     assert room(pool, "train={lora: {r: 2}, merge_adapter: true}").models == 3 * WEIGHTS
-    assert room(pool, "train=null", "select.jsonl=false") == Room(4 * 1000 + WEIGHTS // 4, 3 * 1000 * 15, 0)
+    assert room(pool, "train=null", "select.jsonl=false") == Room(4 * 1000, 3 * 1000 * 15, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "checkpoints"),
+    [
+        ("{lora: null}", 2),  # the one before is removed only when the new one is complete
+        ("{lora: null, save_total_limit: 3}", 4),
+        ("{lora: null, save_total_limit: null}", 4),
+        ("{lora: null, save_strategy: no}", 0),
+    ],
+)
+def test_a_checkpoint_is_written_while_those_before_it_are_there(given, checkpoints, pool):
+    assert room(pool, f"train={given}").store == 4 * 1000 + checkpoints * 3 * WEIGHTS
 
 
 def test_a_run_that_ends_with_measuring_has_no_arms(pool):
     made = {"models.reference": "{warm_up: {rows: 5}}", "method": "token-cleaning"}
     found = room(pool, "train.lora=null", "seeds=[0, 1]", until="measure", **made)
-    assert found == Room(2 * 4 * 1000 + WEIGHTS + 4 * WEIGHTS, 0, 0)
+    assert found == Room(2 * 4 * 1000 + WEIGHTS + 6 * WEIGHTS, 0, 0)
     adapters = room(pool, "train={lora: {r: 2}}", until="measure")
-    assert adapters == Room(4 * 1000 + WEIGHTS // 4, 0, 0)
+    assert adapters == Room(4 * 1000, 0, 0)
 
 
 def test_models_that_are_made_are_in_the_store_alone(pool):
@@ -74,7 +87,7 @@ def test_a_search_has_every_probe_and_each_model_once_in_the_store(pool):
     # Two probes of one seed, and one of three: each has three arms, and random selects once a seed.
     cleaned = 1000 * 15 * (2 * (1 + 1 + 1) + (1 + 1 + 3))
     models = (4 + 9) * WEIGHTS
-    assert found == Room(2 * 4 * 1000 + 4 * WEIGHTS, cleaned, models, (2 * 3 + 9) * WEIGHTS - models)
+    assert found == Room(2 * 4 * 1000 + 6 * WEIGHTS, cleaned, models, (2 * 3 + 9) * WEIGHTS - models)
     assert found.models == search.trainings * WEIGHTS
     with_mask = search_room(plan, dataclasses.replace(search, true_mask=Candidate("marked", 0.9)), pool, WEIGHTS)
     assert with_mask.models == found.models + 2 * 3 * WEIGHTS
@@ -91,7 +104,7 @@ def test_a_second_copy_counts_where_there_is_no_link(one_disk, links, store, out
     assert found == {folder: need for folder, need in zip(folders, (store, output), strict=True) if need}
 
 
-@pytest.mark.parametrize(("links", "free", "enough"), [(True, 8, True), (False, 8, False), (True, 6.5, False)])
+@pytest.mark.parametrize(("links", "free", "enough"), [(True, 10, True), (False, 10, False), (True, 8.5, False)])
 def test_what_is_free_is_compared_with_it(links, free, enough, pool, tmp_path, monkeypatch):
     (tmp_path / "m").mkdir()
     (tmp_path / "m/model.safetensors").write_bytes(bytes(10**6))

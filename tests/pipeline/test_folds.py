@@ -69,7 +69,7 @@ def test_a_second_run_makes_and_measures_nothing_again(run, trained):
     trained.clear()
     second = run("second", *METHOD, FOLDS, until="select")
     assert not trained
-    seconds = read_json(second / "run.json")["seconds"]
+    seconds = read_json(second / "times.json")
     assert not [stage for stage in seconds if stage.startswith(("make", "measure"))]
     for one, other in zip(losses(first), losses(second), strict=True):
         np.testing.assert_array_equal(one, other)

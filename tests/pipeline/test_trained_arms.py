@@ -44,8 +44,8 @@ def test_another_method_ratio_and_run_train_the_control_no_more(run, trained, ca
     assert weights(first, "full") == weights(ratio, "full") == weights(method, "full")
     assert weights(first, "entropy") == weights(method, "entropy") != weights(ratio, "entropy")
     assert "train full: the model in" in capsys.readouterr().err
-    assert "train full" in read_json(first / "run.json")["seconds"]
-    assert "train full" not in read_json(ratio / "run.json")["seconds"], "as for statistics that are there"
+    assert "train full" in read_json(first / "times.json")
+    assert "train full" not in read_json(ratio / "times.json"), "as for statistics that are there"
 
 
 def test_equal_rows_elsewhere_are_the_same_data(run, trained, data):

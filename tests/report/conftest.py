@@ -208,10 +208,10 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         "statistics": {role: f"../../store/statistics/{role}" for role in roles},
         "arms": ["token-cleaning", "full", "random"],
         "method": "token-cleaning",
-        "seconds": {"measure base": 1.25},
         "versions": {"tokensieve": "0.1.0"},
     }
     write_json(run / "run.json", state)
+    write_json(run / "times.json", {"measure base": 1.25})
     for arm in state["arms"]:
         # Half a token more, so that rounding down gives the very count.
         fraction = (chosen + 0.5) / trainable if arm == "token-cleaning" else 1.0

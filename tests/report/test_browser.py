@@ -325,7 +325,8 @@ def test_names_from_files_never_run(demo, browser, tmp_path):
     run = demo.folder / "run.json"
     arm = "<img src=x onerror=window.hacked=1>"
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / arm)
-    write_json(run, {**read_json(run), "name": evil, "arms": ["token-cleaning", arm], "seconds": {evil: 1.0}})
+    write_json(run, {**read_json(run), "name": evil, "arms": ["token-cleaning", arm]})
+    write_json(demo.folder / "times.json", {evil: 1.0})
     record_again(load_run(demo.folder).store.folder, sources=[evil, "b"])
     path = tmp_path / "evil.html"
     path.write_text(Report(load_run(demo.folder), 10).render(), encoding="utf-8")

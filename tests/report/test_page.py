@@ -31,7 +31,8 @@ def running(page) -> list[str]:
 def test_data_is_never_markup(demo, take_apart):
     run = demo.folder / "run.json"
     evil = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'\u2028"
-    write_json(run, {**read_json(run), "name": evil, "seconds": {evil: 1.0}, "versions": {evil: evil}})
+    write_json(run, {**read_json(run), "name": evil, "versions": {evil: evil}})
+    write_json(demo.folder / "times.json", {evil: 1.0})
     selection = demo.folder / "arms" / "token-cleaning" / "selection.json"
     write_json(selection, {**read_json(selection), "parameters": {evil: evil}, "method": evil})
     evaluation = demo.folder / "arms" / "full" / "evaluation.json"

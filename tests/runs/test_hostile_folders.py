@@ -23,7 +23,7 @@ def test_an_arm_whose_name_leads_out_of_the_folder_is_refused(tmp_path, name, fi
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [1], {"a": []}, 1e999])
-@pytest.mark.parametrize("field", [*STATE, "seconds", "tokens", "versions", "seeds", "warnings"])
+@pytest.mark.parametrize("field", [*STATE, "tokens", "versions", "seeds", "warnings"])
 def test_a_field_of_another_type_is_one_error_or_none(tmp_path, field, value):
     (tmp_path / "run.json").write_text(json.dumps({**STATE, field: value}))
     if value not in ALLOWED.get(field, []):
@@ -35,6 +35,15 @@ def test_a_field_of_another_type_is_one_error_or_none(tmp_path, field, value):
 
 
 def test_what_a_run_writes_is_read_back(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({**STATE, "seconds": {"measure": 1.5}, "seeds": [3, 4]}))
+    (tmp_path / "run.json").write_text(json.dumps({**STATE, "tokens": {"measure": 15}, "seeds": [3, 4]}))
     state = RunFolder(tmp_path).state()
-    assert (state.name, list(state.seeds), dict(state.seconds)) == ("run", [3, 4], {"measure": 1.5})
+    assert (state.name, list(state.seeds), dict(state.tokens)) == ("run", [3, 4], {"measure": 15})
+
+
+@pytest.mark.parametrize("value", [[], None, {"a": None}, {"a": {}}])
+def test_times_that_are_none_are_one_error(tmp_path, value):
+    (tmp_path / "times.json").write_text(json.dumps(value))
+    with pytest.raises(TokensieveError, match=r"not a number of seconds|not a JSON object") as refused:
+        RunFolder(tmp_path).seconds()
+    assert refused.value.where == str(tmp_path / "times.json")
+    assert "delete it" in refused.value.hint

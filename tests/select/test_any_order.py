@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shuffled import Shuffled
 
 from tokensieve.containers import Statistics
 from tokensieve.engines.local import LOCAL
@@ -22,17 +23,6 @@ from tokensieve.select.corpus import EngineCorpus
 from tokensieve.select.streaming import select_shards
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks/speed/driver.py"
-
-
-class Shuffled:
-    """An engine that does shards in an order of its own, and some of them twice."""
-
-    def map(self, make, shards, on_tokens, *, holds_model=True, one_at_a_time=False):
-        order = np.random.default_rng(len(shards)).permutation(len(shards)).tolist()
-        with make() as worker:
-            for shard in order:
-                worker.do(shard, on_tokens)
-                yield worker.do(shard, on_tokens)
 
 
 def shard(number: int) -> tuple[Statistics, np.ndarray]:

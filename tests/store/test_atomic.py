@@ -15,7 +15,16 @@ from filelock import FileLock
 
 from tokensieve.errors import TokensieveError
 from tokensieve.store import atomic, processes
-from tokensieve.store.atomic import atomic_file, atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.store.atomic import (
+    atomic_file,
+    atomic_folder,
+    locked,
+    read_json,
+    remove_unfinished,
+    waiting_at_most,
+    write_json,
+    write_text,
+)
 
 
 def break_off(path):
@@ -171,6 +180,57 @@ def test_who_waits_is_told_who_holds_the_lock_even_where_they_have_just_got_it(t
     with locked(tmp_path / "a"):
         assert said == [f"{tmp_path / 'a'} is in use by process 7 on elsewhere; waiting for it"]
     holder.join()
+
+
+@pytest.mark.parametrize("seconds", [0, 0.2])
+def test_who_is_not_to_wait_longer_is_told_who_holds_the_lock(seconds, tmp_path):
+    lock = FileLock(tmp_path / ".a.lock")
+    (tmp_path / ".a.holder").write_text("process 7 on elsewhere since 2026-01-02 03:04:05", encoding="utf-8")
+    with lock, waiting_at_most(seconds), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        start = time.monotonic()
+        with pytest.raises(TokensieveError, match="a is in use by process 7 on elsewhere since 2026-01-02 03:04:05"):
+            locked(tmp_path / "a").__enter__()
+        assert seconds <= time.monotonic() - start < seconds + 1
+    assert said == []
+    with waiting_at_most(0), locked(tmp_path / "a"):
+        assert (tmp_path / ".a.holder").is_file()
+
+
+def test_a_lock_that_is_held_for_a_moment_is_waited_for_in_any_case(tmp_path, monkeypatch):
+    monkeypatch.setattr(atomic, "_PATIENCE", 0.01)
+    lock = FileLock(tmp_path / ".a.lock", thread_local=False)
+    lock.acquire()
+    release = threading.Timer(0.2, lock.release)
+    release.start()
+    with waiting_at_most(0), locked(tmp_path / "a", briefly=True):
+        assert not lock.is_locked
+    release.join()
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_nobody_waits_less_than_nothing(seconds):
+    with pytest.raises(TokensieveError, match="nobody can wait"):
+        waiting_at_most(seconds).__enter__()
+
+
+@pytest.mark.parametrize("make", [atomic_file, atomic_folder])
+def test_a_second_interrupt_while_the_first_one_cleans_up_leaves_nothing(make, tmp_path, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        writing = make(tmp_path / "a")
+        partial = writing.__enter__()
+        if make is atomic_file:
+            partial.write_text("half")
+        patch.setattr("shutil.rmtree", interrupted)
+        patch.setattr(Path, "unlink", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            writing.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+    remove_unfinished()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_is_taken_over_from_the_dead_and_not_held_through_another_spelling(tmp_path):

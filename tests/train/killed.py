@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from file_operations import watch
 from transformers import AutoTokenizer
 from transformers.utils import logging
 from trl import SFTTrainer
@@ -30,8 +31,6 @@ from tokensieve.train import token_selection, trainer
 from tokensieve.train.settings import TrainSettings
 
 _ = SFTTrainer, token_selection  # imported before the first fork
-WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "shutil.rmtree")
 SETTINGS = TrainSettings(
     lora=None,
     arguments={
@@ -49,14 +48,10 @@ class Operations:
     def __init__(self, step: int, number: int | None, act: Any) -> None:
         self.step, self.number, self.act = step, number, act
         self.count, self.counting = 0, False
-        sys.addaudithook(self.saw)
-        # Writers outside of Python are invisible to audit hooks.
-        save = torch.save
-        torch.save = lambda *given, **named: (self.saw("torch.save", ()), save(*given, **named))[1]
+        watch(self.saw)
 
-    def saw(self, event: str, given: Any) -> None:
-        opened = event == "open" and isinstance(given[2], int) and given[2] & WRITES
-        if self.counting and (opened or event in CHANGES or event == "torch.save"):
+    def saw(self, event: str, _: str) -> None:
+        if self.counting and event != "os.fsync":
             self.count += 1
             if self.count == self.number:
                 self.counting = False

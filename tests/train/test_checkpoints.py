@@ -34,7 +34,7 @@ SAVING = {"max_steps": 6, "save_steps": 2, "per_device_train_batch_size": 2}
 def test_a_kill_at_any_file_operation_of_a_checkpoint(method, stride, base, rows, tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     names = [base.path, str(tmp_path / "tokenizer"), str(rows), str(tmp_path), method, str(stride)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     script = str(Path(__file__).with_name("killed.py"))
     done = subprocess.run(
         [sys.executable, script, *names], capture_output=True, text=True, timeout=1800, env=environment

@@ -4,6 +4,7 @@ import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store.atomic import read_json
+from tokensieve.train import trainer as trainer_module
 from tokensieve.train.settings import LoraSettings, TrainSettings, check_arguments
 from tokensieve.train.trainer import TrainingSetup, train
 
@@ -94,8 +96,10 @@ def test_an_adapter_is_written_and_merged_on_request(base, rows, tokenizer, tmp_
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl", ".pth")]
 
 
-def test_an_interrupted_training_goes_on_from_its_checkpoint(base, rows, tokenizer, tmp_path):
+@pytest.mark.parametrize("logging_steps", [1, 3, 50])
+def test_an_interrupted_training_goes_on_from_its_checkpoint(logging_steps, base, rows, tokenizer, tmp_path):
     arguments = {**PLAIN, "max_steps": 6, "save_steps": 2, "per_device_train_batch_size": 2}
+    arguments["logging_steps"] = logging_steps
     settings = TrainSettings(lora=None, arguments=arguments)
     whole = weights(fit(base, rows, tokenizer, tmp_path / "whole", settings).path)
     seen: list[int] = []
@@ -113,6 +117,28 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(base, rows, tokeniz
     assert seen == [0, 1, 2, 3, 4, 5, 4, 5, 6]
     for key, value in weights(resumed.path).items():
         torch.testing.assert_close(value, whole[key], rtol=1e-5, atol=1e-7)
+    records = [(tmp_path / name / "training.json").read_bytes() for name in ("whole", "cut")]
+    assert records[0] == records[1], "loss, tokens and log are those of the whole training"
+    assert b"train_loss" in records[0]
+    assert b"train_runtime" not in records[0]
+    assert read_json(tmp_path / "cut/times.json")["train_runtime"] > 0
+
+
+def test_a_training_that_was_killed_after_its_last_step_takes_no_other(base, rows, tokenizer, tmp_path, monkeypatch):
+    arguments = {**PLAIN, "max_steps": 2, "save_steps": 1, "per_device_train_batch_size": 2}
+    setup = TrainingSetup(base, tokenizer, TrainSettings(lora=None, arguments=arguments), 64, 0, CPU)
+    whole = train(setup, [rows], tmp_path / "whole", on_step=lambda *_: None)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer_module, "write_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(setup, [rows], tmp_path / "cut", on_step=lambda *_: None)
+    resumed = train(setup, [rows], tmp_path / "cut", on_step=lambda *_: None)
+    for name in ("model.safetensors", "training.json"):
+        assert (Path(resumed.path) / name).read_bytes() == (Path(whole.path) / name).read_bytes()
 
 
 def test_wrong_arguments_are_refused_before_anything_is_loaded():

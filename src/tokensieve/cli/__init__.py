@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from tokensieve.cli.common import positionals_first
 from tokensieve.cli.completion import Shell, completion_script
 from tokensieve.cli.exchange import export, import_, lm_eval
 from tokensieve.cli.marks import ceiling, mark
+from tokensieve.cli.signals import Stopped, stopped_by_signals
 from tokensieve.cli.stages import demo, evaluate, measure, plan, run, search, select, train
 from tokensieve.cli.views import compare, inspect, methods, recipes, report, serve, show
 from tokensieve.errors import TokensieveError, refused_by_system
@@ -35,7 +37,7 @@ Examples:
   tokensieve compare runs/a runs/half
 
 `tokensieve --version` prints the version.
-Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted.
+Exit codes: 0 success, 1 `inspect` found errors, 2 unusable input, 130 interrupted, 143 terminated.
 Results go to stdout (as JSON with --json); progress, warnings and errors go to stderr.
 """
 
@@ -103,14 +105,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     show_warning, warnings.showwarning = warnings.showwarning, _show_warning
     try:
-        app.cli(prog="tokensieve", description=_USAGE, args=arguments or ["--help"], config=())
+        with stopped_by_signals():
+            app.cli(prog="tokensieve", description=_USAGE, args=arguments or ["--help"], config=())
         sys.stdout.flush()
     except TokensieveError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again to resume", file=sys.stderr)
-        raise SystemExit(130) from None
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Stopped) and stop.number == signal.SIGTERM
+        what = "terminated" if terminated else "interrupted"
+        print(f"{what}: run the same command again to resume", file=sys.stderr)
+        raise SystemExit(128 + (signal.SIGTERM if terminated else signal.SIGINT)) from None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

@@ -17,6 +17,14 @@ from tokensieve.measure.share import launched_share
 from tokensieve.places import told
 
 Json = Annotated[bool, tyro.conf.arg(name="json", help="print JSON.")]
+Wait = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="SECONDS",
+        help="seconds to wait at most for another process that writes the same place; 0 stops at once.",
+    ),
+]
+Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
 
 
 def print_json(value: Any) -> None:

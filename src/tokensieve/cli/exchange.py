@@ -8,10 +8,11 @@ from typing import Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, print_json, quiet
+from tokensieve.cli.common import Engine, Json, Wait, print_json, quiet
 from tokensieve.errors import TokensieveError
 from tokensieve.export.settings import TargetName
 from tokensieve.places import place, told
+from tokensieve.store.atomic import waiting_at_most
 
 
 def export(
@@ -22,6 +23,10 @@ def export(
     arm: str | None = None,
     output: Path | None = None,
     push_to_hub: str | None = None,
+    engine: Engine = None,
+    address: str | None = None,
+    workers: int | None = None,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Write the selection of an arm in a trainer's format, and print the lines to paste into the trainer's config.
@@ -35,7 +40,11 @@ def export(
         to: the trainer, or a plain format.
         arm: the arm to export; the method if not given.
         output: the folder to write; exports/ARM-TO in the run folder if not given.
+        engine: where work on shards runs, `local` (the default) or `ray`.
+        address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
+        workers: of Ray, how many work at once.
         push_to_hub: upload the export with its card to this Hub data set; a new one is created as private.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     if push_to_hub is not None:
@@ -43,9 +52,14 @@ def export(
 
         check_push(push_to_hub)
     quiet()
+    from tokensieve.engines import check_engine
+    from tokensieve.engines.settings import EngineSettings
     from tokensieve.export.write import export_arm
 
-    exported = export_arm(run, to, arm, output)
+    settings = EngineSettings(engine or "local", address, workers)
+    check_engine(settings)
+    with waiting_at_most(wait):
+        exported = export_arm(run, to, arm, output, settings)
     if not as_json:
         print(told(exported.folder))
         for snippet in exported.snippets:
@@ -72,6 +86,7 @@ def import_(
     name: str,
     fraction: float | None = None,
     spans: bool = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Make an arm from scores, labels or masks that another tool wrote; `tokensieve run` then trains and evaluates it.
@@ -88,6 +103,7 @@ def import_(
         name: name of the new arm.
         fraction: share of the trainable tokens to keep, by score; only for scores.
         spans: the rows have `row` with `spans`, or with `steps` and `verdicts`; what they mark as bad is dropped.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     from tokensieve.pipeline.imported import import_arm
@@ -98,7 +114,8 @@ def import_(
     run, file = place(run), fetched(place(file))
     if spans and fraction is not None:
         raise TokensieveError("spans have no fraction", where="--fraction", hint="leave out --fraction or --spans")
-    arm = import_spans(run, file, name) if spans else import_arm(run, file, name, fraction)
+    with waiting_at_most(wait):
+        arm = import_spans(run, file, name) if spans else import_arm(run, file, name, fraction)
     selection = arm.selection
     if as_json:
         print_json({"folder": str(arm.folder), **selection.to_json()})
@@ -131,10 +148,10 @@ def lm_eval(
     """
     quiet()
     from tokensieve.pipeline.lm_eval_task import write_recipe_task
-    from tokensieve.pipeline.recipe import load_recipe
+    from tokensieve.pipeline.recipe import recipe_of_run
     from tokensieve.runs.folder import RunFolder
 
-    recipe = load_recipe(RunFolder(place(run)).recipe_file, [])
+    recipe = recipe_of_run(RunFolder(place(run)))
     file, command = write_recipe_task(recipe, output, name)
     if as_json:
         print_json({"file": str(file), "command": command})

@@ -7,11 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, pairs, print_json, quiet, refuse_launched
+from tokensieve.cli.common import Json, Wait, pairs, print_json, quiet, refuse_launched
 from tokensieve.cli.stages import Overrides, given_recipe, print_dry_run
 from tokensieve.data.forms import Form
 from tokensieve.outputs import output_place
 from tokensieve.places import told
+from tokensieve.store.atomic import waiting_at_most
 
 
 def ceiling(
@@ -21,6 +22,7 @@ def ceiling(
     measure: str | None = None,
     worth: float = 0.02,
     dry_run: bool = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Find out how much any selection of tokens could gain on marked data, and say so in a sentence.
@@ -38,6 +40,7 @@ def ceiling(
         measure: what the models are judged by, such as held_out; the first that the recipe measures if not given.
         worth: the smallest gain that matters: nats of a loss, or a share.
         dry_run: check everything except the weights, show what would be trained, and stop.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     refuse_launched()
@@ -50,7 +53,8 @@ def ceiling(
 
         print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
         return
-    found = find_ceiling(recipe, measure, worth)
+    with waiting_at_most(wait):
+        found = find_ceiling(recipe, measure, worth)
     if as_json:
         print_json(found.to_json())
         return

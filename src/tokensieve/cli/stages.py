@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from tokensieve.cli.common import Json, print_json, quiet, refuse_launched
+from tokensieve.cli.common import Engine, Json, Wait, print_json, quiet, refuse_launched
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.share import ALL, launched_share, parse_share
 from tokensieve.places import told
+from tokensieve.store.atomic import waiting_at_most
 
 if TYPE_CHECKING:
     from tokensieve.pipeline.recipe import Recipe
@@ -27,9 +28,6 @@ Overrides = Annotated[
 ]
 
 
-Engine = Annotated[str | None, tyro.conf.arg(metavar="NAME")]
-
-
 def run(
     arguments: Overrides = (),
     /,
@@ -39,6 +37,7 @@ def run(
     workers: int | None = None,
     gpus_per_worker: float | None = None,
     dry_run: bool = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Run a recipe: score, select, train, evaluate, report. Stages that are already done are skipped.
@@ -57,13 +56,14 @@ def run(
         workers: of Ray, how many hold the model at once.
         gpus_per_worker: of Ray, GPUs of each.
         dry_run: check everything except the weights, show what would be done and what is missing here, and stop.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     workers_given = _engine_overrides(engine, address, workers, gpus_per_worker)
-    _stage("report", (*arguments, *workers_given), as_json, dry_run)
+    _stage("report", (*arguments, *workers_given), as_json, wait, dry_run=dry_run)
 
 
-def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json = False) -> None:
+def plan(arguments: Overrides = (), /, *, hardware: str = "this", wait: Wait = None, as_json: Json = False) -> None:
     """Estimate the tokens, FLOPs, time, memory and disk of each stage of a run, and say what does not fit.
 
     The data is tokenised into the store, where a run finds it. Of the models only configurations are read, no weights.
@@ -76,6 +76,7 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json 
     Args:
         arguments: the recipe and overrides.
         hardware: `this` machine, which is measured, or [N x] the name of a GPU, such as 8xH100.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON, times in seconds, memory and disk in bytes.
     """
     recipe = given_recipe(arguments)
@@ -83,7 +84,8 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", as_json: Json 
     from tokensieve.pipeline.forecast.forecast import forecast
     from tokensieve.progress import StageProgress
 
-    found = forecast(recipe, hardware, StageProgress())
+    with waiting_at_most(wait):
+        found = forecast(recipe, hardware, StageProgress())
     if as_json:
         print_json(found.to_json())
         return
@@ -101,6 +103,7 @@ def measure(
     address: str | None = None,
     workers: int | None = None,
     gpus_per_worker: float | None = None,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Measure per-token statistics with every model that the methods need.
@@ -121,22 +124,24 @@ def measure(
         address: of a Ray cluster, such as `auto`; without one, Ray is started on this machine.
         workers: of Ray, how many hold the model at once.
         gpus_per_worker: of Ray, GPUs of each.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
-    _stage("measure", (*arguments, *_engine_overrides(engine, address, workers, gpus_per_worker)), as_json, shard=shard)
+    workers_given = _engine_overrides(engine, address, workers, gpus_per_worker)
+    _stage("measure", (*arguments, *workers_given), as_json, wait, shard=shard)
 
 
-def select(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+def select(arguments: Overrides = (), /, *, wait: Wait = None, as_json: Json = False) -> None:
     """Score and select tokens, and write the cleaned data.
 
     For example:
       tokensieve select recipe.yaml
       tokensieve select recipe.yaml method=rho-1 output=runs/rho     (reuses the statistics)
     """
-    _stage("select", arguments, as_json)
+    _stage("select", arguments, as_json, wait)
 
 
-def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+def train(arguments: Overrides = (), /, *, wait: Wait = None, as_json: Json = False) -> None:
     """Fine-tune the base on the selection of the method and of each control.
 
     Several processes train together where `accelerate launch` starts them, once everything is selected.
@@ -146,10 +151,10 @@ def train(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
       accelerate launch --num_processes 8 -m tokensieve train recipe.yaml
       tokensieve train recipe.yaml train.learning_rate=2e-4 train.lora.r=16 output=runs/r16
     """
-    _stage("train", arguments, as_json)
+    _stage("train", arguments, as_json, wait)
 
 
-def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
+def evaluate(arguments: Overrides = (), /, *, wait: Wait = None, as_json: Json = False) -> None:
     """Evaluate the fine-tuned models: held-out loss, exact match, unwanted texts, corrected answers, harness tasks.
 
     For example:
@@ -158,7 +163,7 @@ def evaluate(arguments: Overrides = (), /, *, as_json: Json = False) -> None:
       tokensieve evaluate recipe.yaml evaluate.exact_match.files=[test.jsonl]
       tokensieve evaluate runs/a/recipe.yaml evaluate.tasks=[arc_challenge,boolq]
     """
-    _stage("evaluate", arguments, as_json)
+    _stage("evaluate", arguments, as_json, wait)
 
 
 def search(
@@ -168,6 +173,7 @@ def search(
     minutes: float | None = None,
     probes: int | None = None,
     dry_run: bool = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Find the method and the fraction that pay on your data, or that none does.
@@ -185,6 +191,7 @@ def search(
         minutes: budget in minutes, in place of the recipe's.
         probes: budget in trained models, in place of minutes.
         dry_run: check everything except the weights, show what would be trained, and stop.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     refuse_launched()
@@ -200,7 +207,8 @@ def search(
     if dry_run:
         print_dry_run(pipeline.search_lines(recipe, StageProgress()), as_json)
         return
-    report = pipeline.search(recipe, StageProgress())
+    with waiting_at_most(wait):
+        report = pipeline.search(recipe, StageProgress())
     if as_json:
         print_json(report.to_json())
         return
@@ -210,19 +218,21 @@ def search(
     print_search(report, output_console())
 
 
-def demo(*, output: Path = Path("runs/demo"), seed: int = 0, as_json: Json = False) -> None:
+def demo(*, output: Path = Path("runs/demo"), seed: int = 0, wait: Wait = None, as_json: Json = False) -> None:
     """Run everything on an embedded model and data set, in one to three minutes on two cores.
 
     Args:
         output: the run folder.
         seed: seed of the data, the training and the random control.
+        wait: seconds to wait at most for another process that writes the same place; 0 stops at once.
         as_json: print JSON.
     """
     refuse_launched()
     quiet()
     from tokensieve.demo.run import print_demo, run_demo
 
-    folder, seconds = run_demo(output, seed)
+    with waiting_at_most(wait):
+        folder, seconds = run_demo(output, seed)
     if as_json:
         _summary(folder, "report", as_json)
     else:
@@ -242,7 +252,13 @@ def _engine_overrides(
 
 
 def _stage(
-    until: str, arguments: Sequence[str], as_json: bool, dry_run: bool = False, shard: str | None = None
+    until: str,
+    arguments: Sequence[str],
+    as_json: bool,
+    wait: float | None,
+    *,
+    dry_run: bool = False,
+    shard: str | None = None,
 ) -> None:
     share = ALL
     if until not in ("measure", "train") or shard is not None:
@@ -261,7 +277,8 @@ def _stage(
         return
     from tokensieve.pipeline import search as pipeline
 
-    folder = pipeline.run(recipe, until, share=share)
+    with waiting_at_most(wait):
+        folder = pipeline.run(recipe, until, share=share)
     if share.is_all:
         _summary(folder, until, as_json)
     elif as_json:

@@ -15,6 +15,7 @@ from typing import Any
 
 from tokensieve.data.formats import THOUGHTS, Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.template_limit import TemplateTimeError, limited_time
 from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
 
@@ -26,6 +27,7 @@ _HINT = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
+_OF_EVERY_MESSAGE = {"role", "content"}
 Span = tuple[int, int]
 """First character and last (exclusive)."""
 
@@ -108,7 +110,7 @@ class ChatTemplate:
         one of probes, and whether it did so here shows in the text.
         """
         messages = conversation.messages
-        if conversation.tools or not all(m.keys() == {"role", "content"} and m["content"] for m in messages):
+        if conversation.tools or not all(m.keys() == _OF_EVERY_MESSAGE and m["content"] for m in messages):
             return None
         roles = tuple(message["role"] for message in messages)
         if roles not in self._shapes:
@@ -128,6 +130,8 @@ class ChatTemplate:
             text, _ = self._apply(messages, None)
             answers = [number for number, role in enumerate(roles) if role == "assistant"]
             spans = {number: self._prefix_span(messages, None, number, text) for number in answers}
+        except TemplateTimeError:
+            raise
         except TokensieveError:
             return None
         around = re.split("|".join(contents), text)
@@ -166,6 +170,8 @@ class ChatTemplate:
         probed[number] = {**message, "content": PROBE}
         try:
             rendered, spans = self._apply(probed, conversation.tools)
+        except TemplateTimeError:
+            raise
         except TokensieveError:  # a template that reads the content, JSON for instance
             rendered, spans = PROBE if content in text else "", []
         answers = sum(other["role"] == "assistant" for other in probed)
@@ -235,6 +241,8 @@ class ChatTemplate:
             try:
                 if PROBE in self._rendered(dialect(messages), None, False)[0]:
                     return dialect
+            except TemplateTimeError:
+                raise
             except TokensieveError:
                 continue
         return DIALECTS[0]
@@ -251,14 +259,17 @@ class ChatTemplate:
         from transformers.utils.chat_template_utils import render_jinja_template
 
         try:
-            rendered: Any = render_jinja_template(
-                conversations=[messages],
-                tools=tools,
-                chat_template=self._source,
-                return_assistant_tokens_mask=self.has_generation,
-                add_generation_prompt=generation_prompt,
-                **self._special_tokens,
-            )
+            with limited_time(self._source):
+                rendered: Any = render_jinja_template(
+                    conversations=[messages],
+                    tools=tools,
+                    chat_template=self._source,
+                    return_assistant_tokens_mask=self.has_generation,
+                    add_generation_prompt=generation_prompt,
+                    **self._special_tokens,
+                )
+        except TemplateTimeError:
+            raise
         except Exception as error:  # Jinja's errors, and whatever a template's own code raises
             roles = ", ".join(message["role"] for message in messages)
             raise TokensieveError(
@@ -299,9 +310,11 @@ class _Part:
 def _parts(conversation: Conversation) -> Iterator[_Part]:
     """Yield the parts of answers that are more than a text: each tool call, and text and thoughts of trainable ones."""
     for number, message in enumerate(conversation.messages):
+        if message["role"] != "assistant" or message.keys() <= _OF_EVERY_MESSAGE:
+            continue
         calls = message.get("tool_calls", ())
         thoughts = tuple(key for key in THOUGHTS if message.get(key))
-        if message["role"] != "assistant" or not (calls or thoughts):
+        if not (calls or thoughts):
             continue
         for call in range(len(calls)):
             yield _Part(number, "tool calls", ("tool_calls",), call)

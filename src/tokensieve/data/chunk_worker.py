@@ -148,8 +148,7 @@ class Worker:
         with BadRows(job.settings, folder) as bad_rows:
             for batch, rows in encode_rows(job.settings, job.encoder, bad_rows, read):
                 made.tally.counts.rows += rows
-                for row, encoded in batch:
-                    made.add(row, encoded)
+                made.add(batch)
                 on_rows(rows)
         made.tally.counts.bad_rows = bad_rows.count
         written = made.write(folder) | bad_rows.files()
@@ -173,15 +172,16 @@ class _Made:
         self._kept: list[tuple[int, int, Encoded, NDArray[np.int32] | None]] = []
         self._digests = bytearray()
 
-    def add(self, row: Row, encoded: Encoded) -> None:
-        """Truncate and count a row, and keep it where there is anything to train on."""
-        if (kept := self.tally.add(row, encoded)) is None:
-            return
-        named = row.data.get("source")
-        source = named if isinstance(named, str) and named else row.source
-        number = self._sources.setdefault(source, len(self._sources))
-        self._kept.append((row.number, number, kept, self._marks.column(row, kept)))
-        self._digests += digest(kept)
+    def add(self, batch: list[tuple[Row, Encoded]]) -> None:
+        """Truncate and count rows, and keep those where there is anything to train on."""
+        for (row, _), kept in zip(batch, self.tally.add(batch), strict=True):
+            if kept is None:
+                continue
+            named = row.data.get("source")
+            source = named if isinstance(named, str) and named else row.source
+            number = self._sources.setdefault(source, len(self._sources))
+            self._kept.append((row.number, number, kept, self._marks.column(row, kept)))
+            self._digests += digest(kept)
 
     def about(self) -> dict[str, Any]:
         """Return what the manifest is to say."""

@@ -18,7 +18,7 @@ from typing import Any
 from tokensieve.data.readers import file_items, line_starts, table_rows
 from tokensieve.data.readers.items import BEGINNING, BadRowError, Item, OnError, Start, no_rows
 from tokensieve.data.settings import DataSettings, FileSettings
-from tokensieve.data.sources import Row, dataset_rows, parts_of, reported, row_of, told_where
+from tokensieve.data.sources import Row, dataset_rows, parts_of, reported, row_of, teller
 from tokensieve.errors import TokensieveError
 from tokensieve.places import told
 
@@ -202,10 +202,10 @@ class ChunkReader:
         for piece in chunk:
             entry = self._entries[piece.entry]
             source = entry.path if piece.path is None else told(piece.path)
+            where_told = str if piece.path is None else teller(piece.path)
             rows = self._of_dataset(piece, entry) if piece.path is None else self._of_file(piece, on_error)
             for where, row in reported(rows, on_error):
-                here = where if piece.path is None else told_where(piece.path, where)
-                yield row_of(number, here, row, source, entry)
+                yield row_of(number, where_told(where), row, source, entry)
                 number += 1
 
     def _of_dataset(self, piece: Piece, entry: FileSettings) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from tokensieve.data.forms import Form
@@ -56,6 +57,8 @@ FORMS: dict[Form, FormColumns] = {
     "text": FormColumns((("text",),), (SPANS, CORRECTED)),
 }
 
+_USED = {form: frozenset(name for group in columns.all for name in group) for form, columns in FORMS.items()}
+
 _MEDIA: dict[str, Names] = {
     "image": ("image", "images", "pixel_values"),
     "video": ("video", "videos"),
@@ -94,14 +97,19 @@ def form_of(row: Row, form: Form = "auto") -> Form | None:
         row: columns and values.
         form: the only form to consider; ``auto`` takes the first whose columns the row has.
     """
+    return _form_of_columns(frozenset(name for name, value in row.items() if value is not None), form)
+
+
+@lru_cache(maxsize=1024)  # rows of a file have the same columns
+def _form_of_columns(columns: frozenset[str], form: Form) -> Form | None:
     names: list[Form] = list(FORMS) if form == "auto" else [form]
-    return next((name for name in names if all(_has(row, group) for group in FORMS[name].needs)), None)
+    return next((name for name in names if all(columns.intersection(group) for group in FORMS[name].needs)), None)
 
 
 def unused(row: Row, form: Form | None) -> list[str]:
     """Return the columns with a value that a row's form does not use."""
-    used = {name for group in FORMS[form].all for name in group} if form else set()
-    return [name for name, value in row.items() if name not in used | _OF_EVERY_FORM and given(value)]
+    used = _USED[form] if form else frozenset()
+    return [name for name, value in row.items() if name not in used and name not in _OF_EVERY_FORM and given(value)]
 
 
 def check_columns(row: Row, form: Form | None) -> None:
@@ -134,7 +142,7 @@ def check_columns(row: Row, form: Form | None) -> None:
         raise no_place("corrected", "a row of token ids")
     if form is None or form in _COMPLETE:
         return
-    used = {name for group in FORMS[form].all for name in group}
+    used = _USED[form]
     for name in _AROUND_A_CONVERSATION:
         if name not in used and given(row.get(name)):
             raise no_place(name, f"the form '{form}'")
@@ -198,10 +206,6 @@ def _is_part(item: Any, kinds: set[str]) -> bool:
 
 
 _MEDIA_NAMES = {name for names in _MEDIA.values() for name in names}
-
-
-def _has(row: Row, group: Names) -> bool:
-    return any(row.get(name) is not None for name in group)
 
 
 def _is_binary(value: Any) -> bool:

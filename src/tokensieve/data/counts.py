@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import IGNORE_INDEX, Bool
+from tokensieve.containers import IGNORE_INDEX, Bool, Int64
 from tokensieve.data.columns import form_of, unused
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.repeats import HashedExamples, Hashes, repeats
@@ -19,6 +19,7 @@ from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
 from tokensieve.data.words import Words
 from tokensieve.errors import TokensieveError
+from tokensieve.ops.ragged import offsets, segment_any
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.95, 1.0)
 _FEW_UNKNOWN = 0.001
@@ -154,51 +155,85 @@ class Tally:
         self._built_in_template = not encoder.own_template
         self._words = Words(TokenDecoder(tokenizer.backend_tokenizer))
 
-    def add(self, row: Row, encoded: Encoded) -> Encoded | None:
-        """Truncate and count one row; None when nothing is left to train on."""
-        counts, kept = self.counts, truncate(encoded, self._settings)
-        for name in unused(row.data, form_of(row.data, row.form)):
-            counts.unused_columns[name] = counts.unused_columns.get(name, 0) + 1
-        cut = len(encoded.input_ids) - len(kept.input_ids)
-        trainable = kept.labels != IGNORE_INDEX
-        if cut:
-            counts.truncated_examples += 1
-            counts.tokens_cut += cut
-            counts.trainable_tokens_cut += int((encoded.labels != IGNORE_INDEX).sum() - trainable.sum())
-            counts.marked_tokens_cut += _marked(encoded) - _marked(kept)
-        counts.straddling_tokens += encoded.straddling
-        counts.thoughts_forgotten += encoded.forgotten
-        counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
-        counts.rows_by_built_in_template += encoded.templated and self._built_in_template
-        if not trainable.any():
-            if (encoded.labels != IGNORE_INDEX).any():
-                counts.rows_cut_empty += 1
+    def add(self, batch: Sequence[tuple[Row, Encoded]]) -> list[Encoded | None]:
+        """Truncate and count rows; return what is kept of each, None when nothing is left to train on."""
+        kept = [truncate(encoded, self._settings) for _, encoded in batch]
+        if not batch:
+            return []
+        sizes = np.array([len(one.input_ids) for one in kept])
+        cut = np.array([len(encoded.input_ids) for _, encoded in batch]) - sizes
+        cu_seqlens = offsets(sizes)
+        ids, labels = np.concatenate([one.input_ids for one in kept]), np.concatenate([one.labels for one in kept])
+        trainable = labels != IGNORE_INDEX
+        usable = segment_any(trainable, cu_seqlens)
+        self._count_sources(batch)
+        for place in np.flatnonzero(cut).tolist():
+            self._count_cut(batch[place][1], kept[place])
+        for place in np.flatnonzero(~usable).tolist():
+            if (batch[place][1].labels != IGNORE_INDEX).any():
+                self.counts.rows_cut_empty += 1
             else:
-                counts.rows_without_trainable += 1
-            return None
-        counts.examples += 1
-        counts.tokens += len(trainable)
-        counts.trainable_tokens += int(trainable.sum())
-        if self._unknown is not None:
-            counts.unknown_tokens += int((kept.labels == self._unknown).sum())
-        self.lengths[len(trainable)] += 1
-        self._hashes.add(kept.input_ids, row.number)
-        if kept.marks is not None:
-            self._count_marks(kept, kept.marks, trainable)
-        self._count_turns(kept, trainable, cut_at_end=cut > 0 and self._settings.truncation == "keep-start")
-        if (largest := int(kept.input_ids.max())) > counts.largest_id:
-            counts.largest_id, counts.largest_id_at = largest, row.where
-        return kept
+                self.counts.rows_without_trainable += 1
+        self._count_tokens(sizes[usable], trainable, labels)
+        for place in np.flatnonzero(usable).tolist():
+            one = kept[place]
+            self._hashes.add(one.input_ids, batch[place][0].number)
+            if one.marks is not None:
+                self._count_marks(one, one.marks, trainable[cu_seqlens[place] : cu_seqlens[place + 1]])
+        self._count_turns(ids, trainable, cu_seqlens, (cut > 0) & (self._settings.truncation == "keep-start"))
+        self._find_largest(ids, np.repeat(usable, sizes), cu_seqlens, batch)
+        return [one if is_usable else None for one, is_usable in zip(kept, usable.tolist(), strict=True)]
 
-    def _count_turns(self, kept: Encoded, trainable: np.ndarray, cut_at_end: bool) -> None:
-        last = np.flatnonzero(last_of_runs(trainable, np.array([0, len(trainable)])))
-        last = last[last + 1 < len(trainable)] if cut_at_end else last
-        ended = np.isin(kept.input_ids[last], self._turn_end_ids)
-        following = kept.input_ids[np.minimum(last + 1, len(trainable) - 1)]
-        untrained = ~ended & (last + 1 < len(trainable)) & np.isin(following, self._turn_end_ids)
+    def _count_sources(self, batch: Sequence[tuple[Row, Encoded]]) -> None:
+        """Count what the rows are made of."""
+        counts = self.counts
+        for row, encoded in batch:
+            for name in unused(row.data, form_of(row.data, row.form)):
+                counts.unused_columns[name] = counts.unused_columns.get(name, 0) + 1
+            counts.straddling_tokens += encoded.straddling
+            counts.thoughts_forgotten += encoded.forgotten
+            counts.rows_with_unused_tools += bool(row.data.get("tools")) and not self._renders_tools
+            counts.rows_by_built_in_template += encoded.templated and self._built_in_template
+
+    def _count_cut(self, encoded: Encoded, kept: Encoded) -> None:
+        """Count what the truncation of a row costs."""
+        counts = self.counts
+        counts.truncated_examples += 1
+        counts.tokens_cut += len(encoded.input_ids) - len(kept.input_ids)
+        counts.trainable_tokens_cut += _trainable(encoded) - _trainable(kept)
+        counts.marked_tokens_cut += _marked(encoded) - _marked(kept)
+
+    def _count_tokens(self, sizes: Int64, trainable: Bool, labels: NDArray[np.int32]) -> None:
+        """Count the tokens of examples of so many tokens; others have none that is trainable."""
+        counts = self.counts
+        counts.examples += len(sizes)
+        counts.tokens += int(sizes.sum())
+        counts.trainable_tokens += int(np.count_nonzero(trainable))
+        if self._unknown is not None:
+            counts.unknown_tokens += int(np.count_nonzero(labels == self._unknown))
+        self.lengths.update(sizes.tolist())
+
+    def _count_turns(self, ids: NDArray[np.int32], trainable: Bool, cu_seqlens: Int64, cut_at_end: Bool) -> None:
+        """Count the answers of rows, but for those that are cut at their end: bool ``[rows]`` tells these."""
+        last = np.flatnonzero(last_of_runs(trainable, cu_seqlens))
+        row = np.searchsorted(cu_seqlens, last, side="right") - 1
+        is_end = last + 1 == cu_seqlens[row + 1]
+        told = ~(is_end & cut_at_end[row])
+        last, is_end = last[told], is_end[told]
+        ended = np.isin(ids[last], self._turn_end_ids)
+        followed = np.isin(ids[np.where(is_end, last, last + 1)], self._turn_end_ids)
         self.counts.turns += len(last)
-        self.counts.turns_ended += int(ended.sum())
-        self.counts.turn_ends_untrained += int(untrained.sum())
+        self.counts.turns_ended += int(np.count_nonzero(ended))
+        self.counts.turn_ends_untrained += int(np.count_nonzero(~ended & ~is_end & followed))
+
+    def _find_largest(
+        self, ids: NDArray[np.int32], usable: Bool, cu_seqlens: Int64, batch: Sequence[tuple[Row, Encoded]]
+    ) -> None:
+        """Remember the largest id among usable tokens, and the first row that has it."""
+        place = int(np.argmax(np.where(usable, ids, -1))) if len(ids) else 0
+        if usable.any() and (largest := int(ids[place])) > self.counts.largest_id:
+            row = int(np.searchsorted(cu_seqlens, place, side="right")) - 1
+            self.counts.largest_id, self.counts.largest_id_at = largest, batch[row][0].where
 
     def _count_marks(self, kept: Encoded, marks: NDArray[np.int32], trainable: Bool) -> None:
         words = self._words.number(kept.input_ids, trainable, np.array([0, len(trainable)]))
@@ -281,6 +316,10 @@ def finish_counts(counts: Counts, lengths: Mapping[int, int], settings: DataSett
 
 def _rows_tokens_words(found: Mapping[str, int]) -> str:
     return ", ".join(f"{found[what]:,} {what}" for what in ("rows", "tokens", "words"))
+
+
+def _trainable(encoded: Encoded) -> int:
+    return int(np.count_nonzero(encoded.labels != IGNORE_INDEX))
 
 
 def _marked(encoded: Encoded) -> int:

@@ -13,6 +13,7 @@ from tokensieve.data.readers.items import OnError
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
+from tokensieve.data.template_limit import TemplateTimeError
 from tokensieve.data.tokenize import Encoded, Encoder
 from tokensieve.errors import TokensieveError
 
@@ -31,11 +32,14 @@ def encode_rows(
         encoder: tokenizer and template.
         on_error: called with the error of each row that cannot be used, in the order of the rows.
         read: gives the rows.
+
+    Raises:
+        TemplateTimeError: the chat template does not end in time; with the place of the row.
     """
     errors = _InOrder(on_error)
     for batch, rows in _converted(settings, errors, read):
         encoded: list[tuple[Row, Encoded]] = []
-        for (row, _), result in zip(batch, encoder.encode([item for _, item in batch]), strict=True):
+        for (row, _), result in zip(batch, _encoded(batch, encoder), strict=True):
             if isinstance(result, TokensieveError):
                 errors.of_row(row, result)
             else:
@@ -43,6 +47,13 @@ def encode_rows(
         errors.hand_on()
         yield encoded, rows
     errors.hand_on()
+
+
+def _encoded(batch: list[tuple[Row, Converted]], encoder: Encoder) -> list[Encoded | TokensieveError]:
+    try:
+        return encoder.encode([item for _, item in batch])
+    except TemplateTimeError as error:
+        raise TemplateTimeError(error.what, where=batch[error.number][0].where, hint=error.hint) from None
 
 
 def converted_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[list[tuple[Row, Converted]], int]]:
@@ -63,8 +74,7 @@ def hash_examples(settings: DataSettings, encoder: Encoder) -> HashedExamples:
     """Tokenise rows only to find them again, without those that cannot be used."""
     tally = Tally(settings, encoder)
     for batch, _ in encode_rows(settings, encoder, lambda _: None):
-        for row, encoded in batch:
-            tally.add(row, encoded)
+        tally.add(batch)
     return tally.hashed
 
 

@@ -117,10 +117,9 @@ def inspect_data(
     for batch, rows in encode_rows(settings, encoder, errors.add):
         tally.counts.rows += rows
         encoded_rows += len(batch)
-        for row, encoded in batch:
-            if len(previews) < examples:
-                previews.append(_preview(row, truncate(encoded, settings)))
-            tally.add(row, encoded)
+        tally.add(batch)
+        for row, encoded in batch[: examples - len(previews)]:
+            previews.append(_preview(row, truncate(encoded, settings)))
     if not tally.counts.rows and errors.first is not None:
         raise errors.first
     unusable = errors.count

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.data.chunk_merge import merge
+from tokensieve.data.chunk_room import NoRoomError, check_room
 from tokensieve.data.chunk_worker import Fault, Job, Worker
 from tokensieve.data.chunks import cut
 from tokensieve.data.example_store import ExampleStore, open_examples
@@ -87,6 +88,8 @@ def prepare(
                 raise error
             while not _finish(job, identity):
                 _tokenise(job, engine, lambda _: None)
+        except NoRoomError:
+            raise
         except TokensieveError:
             shutil.rmtree(chunks, ignore_errors=True)
             check_unchanged(settings, stamps)  # which would explain whatever was found
@@ -96,9 +99,13 @@ def prepare(
 
 
 def _tokenise(job: Job, engine: Engine, on_rows: OnTokens) -> TokensieveError | None:
-    """Have every chunk tokenised, here or by others; return the first error, in the order of the rows."""
+    """Have every chunk tokenised, here or by others; return the first error, in the order of the rows.
+
+    Raises:
+        NoRoomError: the disk cannot hold them.
+    """
     left, faults = set(range(len(job.chunks))), dict[int, Fault]()
-    first_round = True
+    first_round, checked = True, False
     while left and not is_complete(job.target):
         for number in sorted(left - faults.keys()):
             if (manifest := job.done(number)) is not None:
@@ -116,6 +123,9 @@ def _tokenise(job: Job, engine: Engine, on_rows: OnTokens) -> TokensieveError | 
                 faults[done.shard] = done.value
             elif done.value:
                 left.discard(done.shard)
+                if not checked:
+                    check_room(job, [done.shard])
+                    checked = True
             if faults and min(left) in faults:
                 return faults[min(left)].error()
     return None
@@ -137,6 +147,7 @@ def _finish(job: Job, identity: dict[str, Any]) -> bool:
             return True
         if any(job.done(number) is None for number in range(len(job.chunks))):
             return False
+        check_room(job, range(len(job.chunks)))
         with atomic_folder(job.target) as folder:
             merged = merge(job, folder, SHARD_TOKENS)
             check_unchanged(job.settings, job.stamps)

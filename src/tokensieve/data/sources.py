@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,15 +177,16 @@ def _all_rows(settings: DataSettings, on_error: OnError) -> Iterator[tuple[FileS
 def _entry_rows(entry: FileSettings, most: int, on_error: OnError) -> Iterator[tuple[str, str, dict[str, Any]]]:
     for part in parts_of(entry):
         if isinstance(part, Path):
+            source, where_told = told(part), teller(part)
             rows = reported(file_rows(part, most, on_error), on_error)
-            yield from ((told(part), told_where(part, where), data) for where, data in rows)
+            yield from ((source, where_told(where), data) for where, data in rows)
         else:
             yield from ((entry.path, *row) for row in dataset_rows(part, entry.path))
 
 
-def told_where(path: Path, where: str) -> str:
-    """Return where a row of a file stands, for the user: for an object, with its URL."""
-    return where if remote_of(path) is None else told(where)
+def teller(path: Path) -> Callable[[str], str]:
+    """Return what gives the place of a row of a file for the user: for an object, with its URL."""
+    return str if remote_of(path) is None else told
 
 
 def parts_of(entry: FileSettings) -> Iterator[Any]:
@@ -307,7 +308,9 @@ def _load_saved(folder: Path, split: str | None) -> Any:
 def _columns(data: dict[str, Any], entry: FileSettings) -> dict[str, Any]:
     """Return a row's columns without those to ignore, under their new names; speakers have the roles given for them."""
     ignore, names = entry.ignore or (), entry.columns or {}
-    data = {name: value for name, value in data.items() if name not in ignore}
-    kept = {name: value for name, value in data.items() if name not in names}
-    renamed = kept | {names[name]: value for name, value in data.items() if name in names}
-    return with_roles(renamed, entry.roles) if entry.roles else renamed
+    if ignore:
+        data = {name: value for name, value in data.items() if name not in ignore}
+    if names:
+        kept = {name: value for name, value in data.items() if name not in names}
+        data = kept | {names[name]: value for name, value in data.items() if name in names}
+    return with_roles(data, entry.roles) if entry.roles else data

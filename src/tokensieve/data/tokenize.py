@@ -23,6 +23,7 @@ from tokensieve.data.formats import Conversation, Converted, PlainText, Tokenise
 from tokensieve.data.mark_places import placed_spans
 from tokensieve.data.marks import MarkedSpan
 from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
+from tokensieve.data.template_limit import TemplateTimeError
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets, segment_counts
@@ -96,7 +97,11 @@ class Encoder:
         return self._chat.has_generation
 
     def encode(self, rows: Sequence[Converted]) -> list[Encoded | TokensieveError]:
-        """Tokenise rows together; a row that cannot be tokenised gives its error in place of tokens."""
+        """Tokenise rows together; a row that cannot be tokenised gives its error in place of tokens.
+
+        Raises:
+            TemplateTimeError: the template does not end in time; with the number of the row.
+        """
         backend = self.tokenizer.backend_tokenizer
         backend.no_truncation()
         backend.no_padding()
@@ -109,7 +114,7 @@ class Encoder:
                 for number, row in enumerate(rows[start : start + _ROWS_AT_ONCE], start):
                     if isinstance(row, Tokenised):
                         results[number] = _given(row)
-                    elif isinstance(text := self.text(row), TokensieveError):
+                    elif isinstance(text := self._text_of(row, number), TokensieveError):
                         results[number] = text
                     else:
                         forms[text.plain][number] = text
@@ -119,7 +124,11 @@ class Encoder:
         return [results[number] for number in range(len(rows))]
 
     def text(self, row: Conversation | PlainText) -> Text | TokensieveError:
-        """Return the text of a row, or the error that it gives."""
+        """Return the text of a row, or the error that it gives.
+
+        Raises:
+            TemplateTimeError: the template does not end in time.
+        """
         try:
             if isinstance(row, PlainText):
                 start = len(row.prompt)
@@ -133,8 +142,17 @@ class Encoder:
                 f"text that is not valid Unicode: {error.reason} at character {error.start}",
                 hint="replace lone surrogates, as with text.encode(errors='replace').decode()",
             )
+        except TemplateTimeError:
+            raise
         except TokensieveError as error:
             return error
+
+    def _text_of(self, row: Conversation | PlainText, number: int) -> Text | TokensieveError:
+        try:
+            return self.text(row)
+        except TemplateTimeError as error:
+            error.number = number
+            raise
 
     def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
         """Return the conversation as text.
@@ -285,6 +303,8 @@ def _turn_end_ids(encoder: Encoder, folder: Path) -> tuple[int, ...]:
     messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": PROBE}]
     try:
         tail = encoder.render(Conversation(messages)).rpartition(PROBE)[2]
+    except TemplateTimeError:
+        raise
     except TokensieveError:
         tail = ""  # the template wants something else; its own rows will show it
     special = tokenizer.added_tokens_decoder

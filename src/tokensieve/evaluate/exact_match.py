@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +13,7 @@ from tokensieve.data.formats import Converted, PlainText, Tokenised
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.expressions import last_match
 from tokensieve.evaluate.generate import greedy_answers, max_prompt_tokens
 from tokensieve.evaluate.intervals import wilson
 from tokensieve.evaluate.prompts import last_answer
@@ -175,11 +175,13 @@ def compared(answer: str, extract: str | None) -> str | None:
     '7 apples'
     >>> compared("so 3 + 4 = 7 #### 7", r"#### (-?[0-9.,]+)")
     '7'
+
+    Raises:
+        TokensieveError: the expression takes too long.
     """
     if extract is None:
         return answer.strip()
-    matches = list(re.finditer(extract, answer))
-    found = matches[-1].group(1 if matches[-1].re.groups else 0) if matches else None
+    found = last_match(extract, answer)
     return None if found is None else found.strip()
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tokensieve.data.tokenize import Encoder
 from tokensieve.errors import TokensieveError
+from tokensieve.models.memory import free_unused, out_of_memory
 
 _PROBE_TOKENS = 8
 
@@ -108,17 +109,20 @@ def _batches(lengths: NDArray[np.int64], batch_size: int, padded: bool) -> Itera
 
 
 def _answers(model: Any, encoder: Encoder, prompts: list[list[int]], padded: bool) -> list[str]:
-    """Generate together; a batch that does not fit into the device's memory is halved until it does."""
-    longest = max(map(len, prompts))
+    """Generate together; a batch that does not fit into memory is halved until it does."""
+    longest, generated = max(map(len, prompts)), None
     try:
         generated = model.generate(**_left_padded(prompts, longest, model, padded))[:, longest:].tolist()
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         if len(prompts) == 1:
             raise TokensieveError(
                 f"a prompt of {longest} tokens and its answer do not fit into memory",
                 hint="shorten the prompt, or use dtype: bfloat16",
             ) from error
-        torch.cuda.empty_cache()
+    if generated is None:
+        free_unused()
         half = len(prompts) // 2
         return [t for part in (prompts[:half], prompts[half:]) for t in _answers(model, encoder, part, padded)]
     stops = encoder.turn_end_ids

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 
 from tokensieve.data.settings import Files, ReadSettings, check_files_given
-from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.expressions import check_expression
 from tokensieve.setting_types import Count, Names, Source, bare, known_keys_only
 
 
@@ -50,7 +49,7 @@ class ExactMatchSettings(ReadSettings):
     extract: str | None = None
 
     def __post_init__(self) -> None:
-        _check_expression(self.extract or "", "recipe: evaluate.exact_match.extract")
+        check_expression(self.extract or "", "recipe: evaluate.exact_match.extract")
 
 
 @known_keys_only
@@ -78,7 +77,7 @@ class UnwantedSettings(ReadSettings):
 
     def __post_init__(self) -> None:
         for expression in self.contains:
-            _check_expression(expression, "recipe: evaluate.unwanted.contains")
+            check_expression(expression, "recipe: evaluate.unwanted.contains")
 
 
 @known_keys_only
@@ -93,17 +92,6 @@ class CorrectedSettings(ReadSettings):
     """
 
     files: Files
-
-
-def _check_expression(expression: str, where: str) -> None:
-    try:
-        re.compile(expression)
-    except re.error as error:
-        raise TokensieveError(
-            f"'{expression}' is not a regular expression: {error}",
-            where=where,
-            hint="escape what is meant literally, such as \\( and \\$",
-        ) from error
 
 
 @known_keys_only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from tokensieve.data.tokenize import Encoder
 from tokensieve.evaluate.exact_match import answer_greedily
+from tokensieve.evaluate.expressions import first_match
 from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.intervals import bootstrap_ratio, wilson
 from tokensieve.evaluate.prompts import token_ids
@@ -118,8 +118,7 @@ def finder(
     in a row, or, of a shorter text, the whole.
     """
     if contains:
-        expressions = [re.compile(one) for one in contains]
-        return lambda answer: next((match[0] for one in expressions if (match := one.search(answer))), "")
+        return lambda answer: next((found for one in contains if (found := first_match(one, answer)) is not None), "")
     known: dict[tuple[int, ...], str] = {}
     short: list[str] = []
     for text in contents:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
 from tokensieve.containers import IGNORE_INDEX, Bool, Float32, Int64, UInt8
+from tokensieve.store.joined import JoinedFile, write_piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +66,22 @@ class Shard:
     def loss_scale(self) -> Float32:
         """float32 ``[tokens]``, the factor of each token's loss: its weight, or 1 if it is trained, else 0."""
         return self.trained.astype(np.float32) if self.weights is None else self.weights
+
+
+class Shards(Protocol):
+    """The shards of an export, those without a trained token left out."""
+
+    def __iter__(self) -> Iterator[Shard]:
+        """Yield them in order, in this process."""
+        ...
+
+    def map(self, work: Callable[[Shard], Any]) -> Iterator[int]:
+        """Do work for each, wherever the engine runs it, and yield the numbers of all shards in any order.
+
+        Args:
+            work: plain data, or a function of such; doing it twice is doing it once.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -117,7 +135,7 @@ class Target:
     """
 
     name: str
-    write: Callable[[Iterable[Shard], Path, Facts], tuple[str, ...]]
+    write: Callable[[Shards, Path, Facts], tuple[str, ...]]
     config: Callable[[Facts], tuple[Snippet, ...]]
     layout: str
     carries_weights: bool = False
@@ -135,6 +153,26 @@ def quoted(value: object) -> str:
     return json.dumps(str(value), ensure_ascii=False)
 
 
-def write_json_line(handle: TextIO, row: Any) -> None:
-    """Write one row of JSON lines, without spaces."""
-    handle.write(json.dumps(row, separators=(",", ":")) + "\n")
+def write_files(shards: Shards, write: Callable[[Shard], Any]) -> None:
+    """Let each shard be written into a file of its own."""
+    for _ in shards.map(write):
+        pass
+
+
+def write_lines(shards: Shards, folder: Path, rows: Callable[[Shard], Iterable[Any]]) -> None:
+    """Write ``data/train.jsonl``, a line for each row of the shards, in their order.
+
+    Args:
+        shards: the shards.
+        folder: of the export.
+        rows: gives the rows of a shard, in any process.
+    """
+    pieces = folder / "data" / "pieces"
+    with JoinedFile(folder / "data" / "train.jsonl", pieces) as joined:
+        for number in shards.map(partial(_write_piece, rows, pieces)):
+            joined.add(number)
+
+
+def _write_piece(rows: Callable[[Shard], Iterable[Any]], pieces: Path, shard: Shard) -> None:
+    lines = (json.dumps(row, separators=(",", ":")) + "\n" for row in rows(shard))
+    write_piece(pieces, shard.number, "".join(lines).encode())

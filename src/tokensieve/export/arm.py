@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.engines import Done, Engine, each
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.export._base import Shard
 from tokensieve.methods import get_method
@@ -38,28 +41,57 @@ class ArmData:
     weights: tuple[Path, ...]
     note: str
 
+    def shard(self, number: int) -> Shard | None:
+        """Read a shard; None where no token of it is trained."""
+        examples, (_, kept) = self.store.read(number), read_selection(self.scores, number)
+        weights = {}
+        if self.weights:  # a method of another package may weight tokens that are not trained
+            found = read_shard(self.weights[number])[1][_WEIGHTS]
+            weights[_WEIGHTS] = np.where(kept, found, np.float32(0))
+        marks = {_MARKS: self.store.marks(number) * kept} if self.store.mark_types else {}
+        cu_seqlens, columns = cleaned_rows(examples, kept, {**weights, **marks})
+        if len(cu_seqlens) == 1:
+            return None
+        return Shard(
+            number,
+            self.store.shards,
+            cu_seqlens,
+            columns["input_ids"],
+            columns["labels"],
+            columns.get(_WEIGHTS),
+            examples.rows[examples_with_kept(examples, kept)],
+            columns.get(_MARKS),
+            self.store.mark_types,
+        )
+
+
+@dataclass(frozen=True)
+class ArmShards:
+    """The shards of an arm on an engine, as `Shards` says.
+
+    Attributes:
+        data: of the arm.
+        engine: maps over them.
+    """
+
+    data: ArmData
+    engine: Engine
+
     def __iter__(self) -> Iterator[Shard]:
         """Read the shards in order, except those without a trained token."""
-        for number, examples in enumerate(self.store):
-            _, kept = read_selection(self.scores, number)
-            weights = {}
-            if self.weights:  # a method of another package may weight tokens that are not trained
-                found = read_shard(self.weights[number])[1][_WEIGHTS]
-                weights[_WEIGHTS] = np.where(kept, found, np.float32(0))
-            marks = {_MARKS: self.store.marks(number) * kept} if self.store.mark_types else {}
-            cu_seqlens, columns = cleaned_rows(examples, kept, {**weights, **marks})
-            if len(cu_seqlens) > 1:
-                yield Shard(
-                    number,
-                    self.store.shards,
-                    cu_seqlens,
-                    columns["input_ids"],
-                    columns["labels"],
-                    columns.get(_WEIGHTS),
-                    examples.rows[examples_with_kept(examples, kept)],
-                    columns.get(_MARKS),
-                    self.store.mark_types,
-                )
+        found = (self.data.shard(number) for number in range(self.data.store.shards))
+        return (shard for shard in found if shard is not None)
+
+    def map(self, work: Callable[[Shard], Any]) -> Iterator[int]:
+        """Do work for each shard, and yield the numbers of all in any order."""
+        for done in each(self.engine, partial(_do, self.data, work), self.data.store.shards):
+            yield done.shard
+
+
+def _do(data: ArmData, work: Callable[[Shard], Any], number: int) -> Done:
+    if (shard := data.shard(number)) is not None:
+        work(shard)
+    return Done(number, 0, {})
 
 
 def open_arm(view: RunView, name: str) -> ArmData:

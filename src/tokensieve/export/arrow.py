@@ -7,18 +7,18 @@ LLaMA-Factory also supports, cannot read what version 4 and later write; and the
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tokensieve.export._base import Facts, Shard, Snippet, Target, yaml_lines
+from tokensieve.export._base import Facts, Shard, Shards, Snippet, Target, write_files, yaml_lines
 from tokensieve.export.rows import labelled
-from tokensieve.store.atomic import write_json
+from tokensieve.store.atomic import atomic_file, write_json
 
 _TYPES = {"input_ids": "int32", "attention_mask": "int8", "labels": "int32"}
 # Every version of `datasets` reads the name `Sequence`; version 4 and later write `List`.
@@ -27,7 +27,7 @@ _FEATURES = {
 }
 
 
-def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
+def write_arrow(shards: Shards, folder: Path) -> None:
     """Write a data set that `datasets.load_from_disk` opens.
 
     Args:
@@ -35,17 +35,8 @@ def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
         folder: folder to create; receives ``data-*.arrow``, ``dataset_info.json`` and ``state.json``.
     """
     folder.mkdir(parents=True)
-    schema = pa.schema([(name, pa.list_(pa.type_for_alias(dtype))) for name, dtype in _TYPES.items()])
-    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
-    files = []
-    for shard in shards:
-        cu_seqlens, columns = labelled(shard)
-        files.append({"filename": f"data-{shard.number:05d}-of-{shard.total:05d}.arrow"})
-        arrays = [_lists(cu_seqlens, columns[name]) for name in _TYPES]
-        batch = pa.record_batch(arrays, schema=schema)
-        with pa.OSFile(str(folder / files[-1]["filename"]), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for start in range(0, batch.num_rows, 1000):  # as `datasets` does: single rows stay cheap to read
-                writer.write_batch(batch.slice(start, 1000))
+    write_files(shards, functools.partial(_write_shard, folder))
+    files = [{"filename": path.name} for path in sorted(folder.glob("data-*.arrow"), key=_in_order)]
     write_json(folder / "dataset_info.json", {"citation": "", "description": "", "features": _FEATURES})
     state = {
         "_data_files": files,
@@ -59,18 +50,38 @@ def write_arrow(shards: Iterable[Shard], folder: Path) -> None:
     write_json(folder / "state.json", state)
 
 
+def _in_order(path: Path) -> tuple[int, str]:
+    return len(path.name), path.name  # also beyond five digits
+
+
+def _write_shard(folder: Path, shard: Shard) -> None:
+    cu_seqlens, columns = labelled(shard)
+    arrays = [_lists(cu_seqlens, columns[name]) for name in _TYPES]
+    schema = pa.schema([(name, pa.list_(pa.type_for_alias(dtype))) for name, dtype in _TYPES.items()])
+    schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": _FEATURES}})})
+    batch = pa.record_batch(arrays, schema=schema)
+    path = folder / f"data-{shard.number:05d}-of-{shard.total:05d}.arrow"
+    with (
+        atomic_file(path) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_stream(sink, schema) as writer,
+    ):
+        for start in range(0, batch.num_rows, 1000):  # as `datasets` does: single rows stay cheap to read
+            writer.write_batch(batch.slice(start, 1000))
+
+
 def _lists(cu_seqlens: NDArray[np.int64], values: NDArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(cu_seqlens, type=pa.int32()), pa.array(values))
 
 
-def _write_dict(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write_dict(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     del facts
     write_arrow(shards, folder / "train")
     write_json(folder / "dataset_dict.json", {"splits": ["train"]})
     return ()
 
 
-def _write_one(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write_one(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     del facts
     write_arrow(shards, folder / "data")
     return ()

@@ -7,8 +7,8 @@ trained. Megatron-Bridge converts the loss mask to integers when it collates row
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left, insort
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tokensieve.containers import Int64
-from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted
+from tokensieve.export._base import Facts, Shard, Shards, Snippet, Target, quoted, write_files
 from tokensieve.ops.ragged import gather_segments, offsets
+from tokensieve.store.atomic import atomic_file
 
 
 def pack(lengths: Int64, capacity: int) -> list[list[int]]:
@@ -37,29 +38,33 @@ def pack(lengths: Int64, capacity: int) -> list[list[int]]:
     return packs
 
 
-def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     (folder / "data").mkdir()
-    for shard in shards:
-        lengths = np.diff(shard.cu_seqlens)
-        packs = pack(lengths, facts.max_length)
-        order = np.concatenate([np.array(examples) for examples in packs])
-        starts = offsets(lengths[order])
-        # Within an example the mask moves left by one; its last position predicts nothing.
-        mask = np.append(shard.trained[1:], False)
-        mask[shard.cu_seqlens[1:] - 1] = False
-        firsts = offsets(np.array([len(examples) for examples in packs]))
-        in_pack = starts[:-1] - np.repeat(starts[firsts[:-1]], np.diff(firsts))
-        rows = {
-            "input_ids": (starts[firsts], gather_segments(shard.input_ids, shard.cu_seqlens, order)),
-            "loss_mask": (starts[firsts], gather_segments(mask.astype(np.int8), shard.cu_seqlens, order)),
-            "seq_start_id": (firsts, in_pack.astype(np.int32)),
-        }
-        columns = {
-            name: pa.ListArray.from_arrays(pa.array(bounds, type=pa.int32()), pa.array(values))
-            for name, (bounds, values) in rows.items()
-        }
-        pq.write_table(pa.table(columns), folder / "data" / f"{shard.name}.idx.parquet")
+    write_files(shards, functools.partial(_write_packs, folder / "data", facts.max_length))
     return ()
+
+
+def _write_packs(folder: Path, capacity: int, shard: Shard) -> None:
+    lengths = np.diff(shard.cu_seqlens)
+    packs = pack(lengths, capacity)
+    order = np.concatenate([np.array(examples) for examples in packs])
+    starts = offsets(lengths[order])
+    # Within an example the mask moves left by one; its last position predicts nothing.
+    mask = np.append(shard.trained[1:], False)
+    mask[shard.cu_seqlens[1:] - 1] = False
+    firsts = offsets(np.array([len(examples) for examples in packs]))
+    in_pack = starts[:-1] - np.repeat(starts[firsts[:-1]], np.diff(firsts))
+    rows = {
+        "input_ids": (starts[firsts], gather_segments(shard.input_ids, shard.cu_seqlens, order)),
+        "loss_mask": (starts[firsts], gather_segments(mask.astype(np.int8), shard.cu_seqlens, order)),
+        "seq_start_id": (firsts, in_pack.astype(np.int32)),
+    }
+    columns = {
+        name: pa.ListArray.from_arrays(pa.array(bounds, type=pa.int32()), pa.array(values))
+        for name, (bounds, values) in rows.items()
+    }
+    with atomic_file(folder / f"{shard.name}.idx.parquet") as partial:
+        pq.write_table(pa.table(columns), partial)
 
 
 def _config(facts: Facts) -> tuple[Snippet, ...]:

@@ -9,24 +9,25 @@ token, which ms-swift uses for answers that it generates itself. The prompt is t
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tokensieve.containers import segments
-from tokensieve.export._base import Facts, Shard, Snippet, Target, write_json_line
+from tokensieve.export._base import Facts, Shard, Shards, Snippet, Target, write_lines
 
 
-def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     del facts
-    (folder / "data").mkdir()
-    with (folder / "data" / "train.jsonl").open("w", encoding="utf-8") as lines:
-        for shard in shards:
-            for span in segments(shard.cu_seqlens):
-                content = {"token_ids": shard.input_ids[span].tolist(), "loss_scale": shard.loss_scale[span].tolist()}
-                # Otherwise ms-swift appends an EOS token to a text without one, and trains it.
-                row = {"messages": [{"role": "assistant", "content": content}], "add_eos": False}
-                write_json_line(lines, row)
+    write_lines(shards, folder, _rows)
     return ()
+
+
+def _rows(shard: Shard) -> Iterator[dict[str, Any]]:
+    for span in segments(shard.cu_seqlens):
+        content = {"token_ids": shard.input_ids[span].tolist(), "loss_scale": shard.loss_scale[span].tolist()}
+        # Otherwise ms-swift appends an EOS token to a text without one, and trains it.
+        yield {"messages": [{"role": "assistant", "content": content}], "add_eos": False}
 
 
 def _config(facts: Facts) -> tuple[Snippet, ...]:

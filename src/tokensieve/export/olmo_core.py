@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import gzip
 import itertools
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tokensieve.errors import TokensieveError
-from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted
+from tokensieve.export._base import Facts, Shards, Snippet, Target, quoted
 from tokensieve.ops.ragged import offsets
 
 _PART_TOKENS = 2**28  # OLMo-core packs each part separately, so parts should be large; positions in it are uint32
@@ -32,7 +31,7 @@ def token_dtype(vocab_size: int) -> type[np.unsignedinteger[Any]]:
     return next(dtype for dtype in _DTYPES if vocab_size - 1 <= np.iinfo(dtype).max)
 
 
-def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     tokenizer = _tokenizer(facts)
     dtype = token_dtype(_vocab_size(tokenizer, facts))
     end_id = _document_end(shards, tokenizer, facts)
@@ -61,7 +60,7 @@ def _write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ..
     return (f"the untrained token {token}, which marks the end of a document, was appended to {appended:,} examples",)
 
 
-def _document_end(shards: Iterable[Shard], tokenizer: Any, facts: Facts) -> int:
+def _document_end(shards: Shards, tokenizer: Any, facts: Facts) -> int:
     """Return the EOS id, or the id of the first special token that no example contains before its end."""
     inside = np.zeros(_vocab_size(tokenizer, facts), dtype=bool)
     for shard in shards:

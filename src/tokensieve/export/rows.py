@@ -7,7 +7,8 @@ tokens. Tinker's columns are shifted: the target of a position is the next token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64, segments
-from tokensieve.export._base import Facts, Shard, Snippet, Target, quoted, write_json_line, yaml_lines
+from tokensieve.export._base import Facts, Shard, Shards, Snippet, Target, quoted, write_files, write_lines, yaml_lines
 from tokensieve.ops.ragged import offsets
 from tokensieve.store.shards import write_parquet
 
@@ -58,26 +59,30 @@ def _shifted(shard: Shard) -> Ragged:
     return offsets(np.diff(shard.cu_seqlens) - 1), columns
 
 
-def _parquet(columns_of: Callable[[Shard], Ragged]) -> Callable[[Iterable[Shard], Path, Facts], tuple[str, ...]]:
-    def write(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _parquet(columns_of: Callable[[Shard], Ragged]) -> Callable[[Shards, Path, Facts], tuple[str, ...]]:
+    def write(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
         del facts
-        for shard in shards:
-            write_parquet(folder / "data" / f"{shard.name}.parquet", *columns_of(shard))
+        write_files(shards, partial(_write_parquet, columns_of, folder / "data"))
         return ()
 
     return write
 
 
-def _jsonl(shards: Iterable[Shard], folder: Path, facts: Facts) -> tuple[str, ...]:
+def _write_parquet(columns_of: Callable[[Shard], Ragged], folder: Path, shard: Shard) -> None:
+    write_parquet(folder / f"{shard.name}.parquet", *columns_of(shard))
+
+
+def _jsonl(shards: Shards, folder: Path, facts: Facts) -> tuple[str, ...]:
     del facts
-    (folder / "data").mkdir()
-    with (folder / "data" / "train.jsonl").open("w", encoding="utf-8") as lines:
-        for shard in shards:
-            cu_seqlens, columns = _everything(shard)
-            for span in segments(cu_seqlens):
-                spans = {"spans": shard.spans(span)} if shard.marks is not None else {}
-                write_json_line(lines, {**{name: values[span].tolist() for name, values in columns.items()}, **spans})
+    write_lines(shards, folder, _rows)
     return ()
+
+
+def _rows(shard: Shard) -> Iterator[dict[str, Any]]:
+    cu_seqlens, columns = _everything(shard)
+    for span in segments(cu_seqlens):
+        spans = {"spans": shard.spans(span)} if shard.marks is not None else {}
+        yield {**{name: values[span].tolist() for name, values in columns.items()}, **spans}
 
 
 def _load(facts: Facts) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tokensieve.engines import start_engine
+from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.export._base import Facts, Snippet
-from tokensieve.export.arm import ArmData, open_arm
+from tokensieve.export.arm import ArmData, ArmShards, open_arm
 from tokensieve.export.settings import TargetName
 from tokensieve.export.targets import TARGETS
 from tokensieve.outputs import output_place
@@ -19,6 +21,7 @@ from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json
 from tokensieve.store.paths import check_folder_path
 
 _COPY = "where the trainer cannot read from the object store, copy the export to its machine and give the paths there"
+_LOCAL = EngineSettings()
 _LAYOUT = 1  # of the files of an export; raised when they change
 
 
@@ -37,7 +40,13 @@ class Export:
     notes: tuple[str, ...]
 
 
-def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path | None = None) -> Export:
+def export_arm(
+    run: Path,
+    to: TargetName,
+    arm: str | None = None,
+    output: Path | None = None,
+    engine: EngineSettings = _LOCAL,
+) -> Export:
     """Write the selection of an arm in a trainer's format, unless an earlier call did.
 
     Memory holds one shard at a time. The folder appears complete or not at all.
@@ -47,6 +56,7 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
         to: the trainer.
         arm: the arm; the method if not given.
         output: the folder to write; ``exports/ARM-TO`` in the run folder if not given.
+        engine: where work on shards runs.
 
     Raises:
         TokensieveError: the run or arm does not exist, its selection cannot be exported to this trainer, or the folder
@@ -77,7 +87,8 @@ def export_arm(run: Path, to: TargetName, arm: str | None = None, output: Path |
         _check_folder(folder, identity)
         if not manifest.is_file():
             with atomic_folder(folder) as partial:
-                notes = target.write(data, partial, facts)
+                with start_engine(engine) as started:
+                    notes = target.write(ArmShards(data, started), partial, facts)
                 card = dataset_card(
                     recipe, selection, layout=target.layout, loads_with_datasets=target.loads_with_datasets, tags=(to,)
                 )

@@ -7,6 +7,7 @@ and the head is applied to these alone, in chunks (`ops.token_loss`).
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any, Self
@@ -21,6 +22,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.measure.batching import plan_batches, run_batches
 from tokensieve.measure.statistics import MEASURABLE, Taps, of_a_pass, source_of
 from tokensieve.models.head import Head
+from tokensieve.models.memory import free_unused, out_of_memory
 from tokensieve.ops.token_loss import token_statistics
 
 _PROBE_TOKENS = 8
@@ -221,7 +223,7 @@ def measure_examples(
 ) -> None:
     """Measure some examples of a shard together and write their statistics into ``out``.
 
-    A batch that does not fit into the device's memory is halved until it does.
+    A batch that does not fit into memory, of the device or of this machine, is halved until it does, with a warning.
 
     Args:
         forward: the model.
@@ -235,15 +237,24 @@ def measure_examples(
     spans = [slice(examples.cu_seqlens[n], examples.cu_seqlens[n + 1]) for n in numbers]
     sequences = [examples.input_ids[span] for span in spans]
     targets = [np.flatnonzero(examples.labels[span] != IGNORE_INDEX) for span in spans]
+    measured = None
     try:
         measured = forward.statistics(sequences, targets)
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not out_of_memory(error):
+            raise
         if len(numbers) == 1:
             raise TokensieveError(
                 f"row {examples.rows[numbers[0]]} with {len(sequences[0])} tokens does not fit into memory",
                 hint="lower data.max_length, or measure in bfloat16",
             ) from error
-        torch.cuda.empty_cache()
+    if measured is None:
+        free_unused()
+        warnings.warn(
+            "a batch does not fit into memory and is halved: the statistics are the same up to rounding, and a lower "
+            "measure.token_budget takes less time",
+            stacklevel=2,
+        )
         for half in np.array_split(numbers, 2):
             measure_examples(forward, examples, half, out)
         return

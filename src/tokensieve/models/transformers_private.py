@@ -82,6 +82,56 @@ def _eager_attention(model: nn.Module) -> Attention:
     )
 
 
+_RUNNING_LOSS = ("_tr_loss", "_total_loss_scalar", "_globalstep_last_logged")
+
+
+def running_loss(trainer: Any) -> dict[str, float]:
+    """Return what a `transformers.Trainer` sums up for its log and its mean training loss, as JSON values.
+
+    Raises:
+        TokensieveError: a transformers whose Trainer sums up otherwise.
+    """
+    if missing := [name for name in _RUNNING_LOSS if not hasattr(trainer, name)]:
+        raise TokensieveError(
+            f"transformers {transformers.__version__} has no `Trainer.{missing[0]}`, which checkpoints keep",
+            hint=f"install transformers {NEWEST_TESTED}, or save no checkpoints (`train.save_strategy: no`)",
+        )
+    return {name: float(getattr(trainer, name)) for name in _RUNNING_LOSS}
+
+
+def restore_running_loss(trainer: Any, found: dict[str, float]) -> None:
+    """Let a Trainer, at the begin of its training, go on with what `running_loss` returned."""
+    trainer._tr_loss.fill_(found["_tr_loss"])
+    trainer._total_loss_scalar = found["_total_loss_scalar"]
+    trainer._globalstep_last_logged = int(found["_globalstep_last_logged"])
+    # Newer versions take the mean over the steps since this one.
+    trainer._initial_global_step = 0
+
+
+def stop_where_done(trainer: Any) -> None:
+    """Keep a Trainer that resumes from the checkpoint of its last step from taking one step more.
+
+    It looks at the number of steps after a step alone, so that the model would change with each resume.
+
+    Raises:
+        TokensieveError: a transformers whose Trainer has no method for an epoch.
+    """
+    run_epoch = getattr(trainer, "_run_epoch", None)
+    if run_epoch is None:
+        raise TokensieveError(
+            f"transformers {transformers.__version__} has no `Trainer._run_epoch`, which trainings end through",
+            hint=f"install transformers {NEWEST_TESTED}",
+        )
+
+    def run(*arguments: Any, **keywords: Any) -> None:
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer.control.should_training_stop = True
+        else:
+            run_epoch(*arguments, **keywords)
+
+    trainer._run_epoch = run
+
+
 def _private(name: str, found: Any) -> Any:
     if found is None:
         raise _moved(name)

@@ -16,11 +16,13 @@ from tokensieve.pipeline.plan import Plan
 from tokensieve.pipeline.recipe import train_settings
 from tokensieve.search.halving import SearchPlan
 from tokensieve.store.atomic import gives_links
-from tokensieve.train.settings import TrainSettings
+from tokensieve.train.settings import DEFAULT_CHECKPOINTS, TrainSettings
 
 _BYTES_A_TOKEN = 5 + 10
 """Of scores and decisions, and of cleaned data as Parquet."""
 _BYTES_OF_JSON = 24
+_CHECKPOINTS_WITHOUT_LIMIT = 3
+"""Kept by a training without a limit: only its steps tell how many there are."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,19 @@ def _before_arms(plan: Plan, examples: ExampleStore, weights: int, arms: Sequenc
         train_settings(plan.train, one.warm_up.train) for one in models if one.warm_up for _ in range(one.warm_up.folds)
     ]
     made = sum(model_bytes(settings, weights) for settings in warm_ups)
-    # Full training writes, for the time of a checkpoint, Adam's two moments and the weights again.
-    full = any(settings.lora is None for settings in (*warm_ups, *arms))
-    return statistics + made + (4 * weights if full else weights // 4)
+    return statistics + made + max((_checkpoint_bytes(one, weights) for one in (*warm_ups, *arms)), default=0)
+
+
+def _checkpoint_bytes(settings: TrainSettings, weights: int) -> int:
+    """Return the bytes of the checkpoints that a training holds at most.
+
+    While one is written, those before it are still there: as many as `save_total_limit` says. One of full training has
+    the weights and Adam's two moments.
+    """
+    if settings.arguments.get("save_strategy") == "no":
+        return 0
+    kept = settings.arguments.get("save_total_limit", DEFAULT_CHECKPOINTS) or _CHECKPOINTS_WITHOUT_LIMIT
+    return (kept + 1) * (3 * weights if settings.lora is None else weights // 8)
 
 
 def check_disk(plan: Plan, examples: ExampleStore, until: str = "report") -> None:

@@ -1,6 +1,6 @@
 """Evaluations in the store: a model is evaluated once on the same data with the same settings, whatever the run.
 
-``evaluations/<id>/`` holds what `ArmFolder.write_evaluation` writes. Every run has a copy of its own.
+``evaluations/<id>/`` holds what `ArmFolder.write_evaluation` writes, with a manifest. Every run has a copy of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.runs.folder import ArmFolder
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked
-from tokensieve.store.mirror import fetched
+from tokensieve.store.checksum import recorded
+from tokensieve.store.manifest import is_complete, open_manifest, write_manifest
 
 Evaluated = tuple[Mapping[str, Any], Mapping[str, Sequence[Mapping[str, Any]]]]
 """Results, and by name the rows behind them."""
@@ -49,15 +50,19 @@ def evaluate_once(store: Path, identity: Mapping[str, Any], arm: ArmFolder, eval
         identity: what the evaluation is made from, as JSON values; is written beside the results.
         arm: gets the files.
         evaluate: carries out the evaluation.
+
+    Raises:
+        TokensieveError: a file in the store that is damaged.
     """
     key = fingerprint.of_value({**identity, "versions": fingerprint.versions()})
     folder = store / "evaluations" / key[:16]
     with locked(folder):
-        if not folder.is_dir():
+        if not is_complete(folder):
             results, rows = evaluate()
             with atomic_folder(folder) as partial:
                 ArmFolder(partial).write_evaluation({**identity, **results}, rows)
-    kept = ArmFolder(folder).evaluation_file
-    for source in (*(path for path in sorted(fetched(folder).iterdir()) if path != kept), kept):
-        with atomic_file(arm.path / source.name) as partial:
-            shutil.copyfile(source, partial)
+                write_manifest(partial, {path.name: recorded(path) for path in sorted(partial.iterdir())})
+    stored, last = open_manifest(folder), ArmFolder(folder).evaluation_file.name
+    for name in (*sorted(stored.files.keys() - {last}), last):
+        with atomic_file(arm.path / name) as partial:
+            shutil.copyfile(stored.path(name), partial)

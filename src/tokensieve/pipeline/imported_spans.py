@@ -22,7 +22,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.pipeline.imported import ImportedArm, import_arm
 from tokensieve.pipeline.inputs import with_max_length
 from tokensieve.pipeline.plan import base_model
-from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.recipe import recipe_of_run
 from tokensieve.runs.view import load_run
 
 _STEPS = ("steps", "verdicts")
@@ -58,7 +58,7 @@ def import_spans(run: Path, file: Path, name: str) -> ImportedArm:
 
 def _masks(run: Path, given: dict[int, Row]) -> Iterator[dict[str, Any]]:
     view = load_run(run)
-    recipe = load_recipe(view.run_folder.recipe_file)
+    recipe = recipe_of_run(view.run_folder)
     settings = with_max_length(recipe.data, base_model(recipe))
     encoder = load_encoder(str(view.store.folder / "tokenizer"))
     examples = {int(row) for shard in view.store for row in shard.rows}

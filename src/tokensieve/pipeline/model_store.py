@@ -2,7 +2,8 @@
 
 ``models/<id>/model/`` holds the adapter or model with its training record; checkpoints lie beside it until it is whole.
 ``models/<id>/rounds/`` is there where a schedule trained in rounds.
-``models/<id>/manifest.json`` says what it is made from and has the checksum of each file; it is written last.
+``models/<id>/manifest.json`` says what it is made from and has the checksum of each file but the times of the training,
+so that the same model has the same manifest; it is written last.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from tokensieve.methods._base import Method
 from tokensieve.models.identity import model_identity
 from tokensieve.store import checksum, fingerprint
 from tokensieve.store.atomic import atomic_folder, link, remove
-from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, is_complete, open_manifest, write_manifest
-from tokensieve.store.mirror import fetched, sync
+from tokensieve.store.mirror import fetched, is_there, sync
 from tokensieve.train.processes import ALONE, Processes
+from tokensieve.train.record import TIMES
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import TrainingSetup
 
@@ -66,10 +67,10 @@ def make_once(
 def _record(folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     """Write the manifest of a model that is made."""
     files = {
-        path.relative_to(folder).as_posix(): FileRecord(0, 0, checksum.of_file(path))
+        path.relative_to(folder).as_posix(): checksum.recorded(path)
         for part in (MODEL, ROUNDS)
         for path in sorted(fetched(folder / part).rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != TIMES
     }
     write_manifest(folder, files, {"identity": identity, "versions": fingerprint.versions(), **about})
 
@@ -90,6 +91,8 @@ def place(folder: Path, output: Path, part: str = MODEL) -> None:
         for name in stored.files:
             if name.startswith(f"{part}/"):
                 link(stored.path(name), partial / Path(name).relative_to(part))
+        if is_there(times := folder / part / TIMES):
+            link(fetched(times), partial / TIMES)
 
 
 def settings_identity(settings: TrainSettings) -> dict[str, Any]:

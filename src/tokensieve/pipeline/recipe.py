@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
@@ -211,6 +212,15 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recip
     if path is not None and "output" not in overridden:
         _check_in_place(path, recipe)
     return recipe
+
+
+def recipe_of_run(folder: RunFolder) -> Recipe:
+    """Read the recipe of a run, which may have been moved since.
+
+    Raises:
+        TokensieveError: as for `load_recipe`.
+    """
+    return load_recipe(folder.recipe_file, [f"output={json.dumps(str(folder.path))}"])
 
 
 def _check_in_place(path: Path, recipe: Recipe) -> None:

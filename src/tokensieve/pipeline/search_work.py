@@ -29,11 +29,12 @@ from tokensieve.search.halving import FEWEST_STEPS, ONE_A_PROBE, Candidate, Pric
 from tokensieve.search.report import SearchReport, plan_of
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_object, write_json
-from tokensieve.train.record import last_step, read_record
+from tokensieve.train.record import TIMES, last_step, read_record, read_times
 
 TRUE_MASK = "marked"
 """The method that keeps what is not marked: the ceiling, and never a candidate."""
 AGAIN = "delete this folder and search again: trained models are found in the store"
+AGAIN_WITHOUT = "give a store without this model: the search then trains it again, and takes the time"
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +205,11 @@ class SearchWork:
             run_recipe(recipe, "evaluate", progress=False)
             advance(1)
         seconds = time.perf_counter() - start
-        record = read_record(folder.arm("full").model) or {}
-        trained = float(record["metrics"]["train_runtime"])
-        return Price(max(0.0, seconds - trained), trained / max(1, last_step(record)))
+        model = folder.arm("full").model
+        trained = read_times(model).get("train_runtime")
+        if trained is None:
+            raise TokensieveError("the time of the training is missing", where=str(model / TIMES), hint=AGAIN_WITHOUT)
+        return Price(max(0.0, seconds - trained), trained / max(1, last_step(read_record(model) or {})))
 
 
 def measured_alone(recipe: Recipe) -> Recipe:

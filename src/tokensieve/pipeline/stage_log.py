@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 
 from tokensieve.progress import ProgressCallback, StageProgress
@@ -18,10 +18,17 @@ class StageLog:
         progress: where progress is shown.
         seconds: what each stage took so far; goes on here.
         tokens: how many went through each stage so far; goes on here.
+        keep: called with all seconds after each stage, so that a kill in the next one does not lose them.
     """
 
-    def __init__(self, progress: StageProgress, seconds: Mapping[str, float], tokens: Mapping[str, int]) -> None:
-        self.progress, self.seconds, self.tokens = progress, dict(seconds), dict(tokens)
+    def __init__(
+        self,
+        progress: StageProgress,
+        seconds: Mapping[str, float],
+        tokens: Mapping[str, int],
+        keep: Callable[[Mapping[str, float]], None],
+    ) -> None:
+        self.progress, self.seconds, self.tokens, self._keep = progress, dict(seconds), dict(tokens), keep
 
     def stage(self, description: str, total: int | None, unit: str) -> AbstractContextManager[ProgressCallback]:
         """Show the progress of something that takes long."""
@@ -44,10 +51,11 @@ class StageLog:
 
     @contextmanager
     def timed(self, description: str, skipped: bool, tokens: int | None = None) -> Iterator[None]:
-        """Note the seconds of a stage, and the tokens that went through it where they are given."""
+        """Note the seconds of a stage, and the tokens that it takes where they are given, done now or before."""
         start = time.perf_counter()
         yield
+        if tokens is not None:
+            self.tokens[description] = tokens
         if not skipped:
             self.seconds[description] = round(time.perf_counter() - start, 2)
-            if tokens is not None:
-                self.tokens[description] = tokens
+            self._keep(self.seconds)

@@ -81,6 +81,7 @@ def run(
                 progress.note(f"warning: {training.warning}")
         with locked(folder.path) if share.is_all else nullcontext():
             check_folder(plan)  # another process may have written to it since
+            folder.sweep()
             stages = _Stages(recipe, inputs, folder, progress, engine, share)
             stages.measure()
             for stage in STAGES[1 : STAGES.index(until) + 1]:
@@ -135,7 +136,14 @@ class _Stages:
         state = folder.state() if goes_on and folder.state_file.is_file() else None
         self._measured = state.statistics if state else {}
         self._bench = RunWorkbench(
-            inputs, progress, engine, state.seconds if state else {}, state.tokens if state else {}, share, processes
+            inputs,
+            progress,
+            engine,
+            folder.seconds() if goes_on else {},
+            state.tokens if state else {},
+            folder.write_seconds if share.is_all else lambda _: None,  # those of several processes are of no one run
+            share,
+            processes,
         )
         if not goes_on:
             self._write_recipe()
@@ -197,6 +205,7 @@ class _Stages:
         for one in self._trainings():
             if not self._bench.trainings.processes.agree(one.folder.trained):
                 self._bench.trainings.train_arm(f"train {one.name}", one.data, one.folder.model, one.method, one.seed)
+            self._bench.trainings.note_tokens(f"train {one.name}", one.folder.model)
         self._write_state()
 
     def evaluate(self) -> None:
@@ -308,10 +317,10 @@ class _Stages:
             statistics={**self._measured, **{role: told(one.folder) for role, one in bench.measurements.items()}},
             arms=[arm.name for arm in self._plan.arms],
             method=self._plan.leader.name,
-            seconds=bench.seconds,
             tokens=bench.tokens,
             versions=fingerprint.versions(),
             seeds=self._plan.recipe.training_seeds,
             warnings=bench.progress.warnings,
         )
         self._folder.write_state(state)
+        self._folder.write_seconds(bench.seconds)

@@ -135,6 +135,9 @@ class TrainingBench:
                 turn_end_ids=self._turn_end_ids,
                 processes=self.processes,
             )
+
+    def note_tokens(self, description: str, output: Path) -> None:
+        """Note the tokens that went through the training of a model, whenever that was."""
         record = read_record(output)
         if record is not None and (tokens := tokens_of(record)) is not None:
             self._log.tokens[description] = tokens

@@ -55,6 +55,7 @@ class RunWorkbench(StageLog):
         engine: maps workers over shards.
         seconds: what each stage took so far; goes on here.
         tokens: how many went through each stage so far; goes on here.
+        keep: called with all seconds after each stage.
         share: which shards are measured here.
         processes: those that train together.
 
@@ -73,10 +74,11 @@ class RunWorkbench(StageLog):
         engine: Engine,
         seconds: Mapping[str, float],
         tokens: Mapping[str, int],
+        keep: Callable[[Mapping[str, float]], None],
         share: Share = ALL,
         processes: Processes = ALONE,
     ) -> None:
-        super().__init__(progress, seconds, tokens)
+        super().__init__(progress, seconds, tokens, keep)
         self.inputs, self.engine, self.share = inputs, engine, share
         self._device_name = share.device_name(self.plan.recipe.measure.device)
         self.device = pick_device(self._device_name)
@@ -230,6 +232,10 @@ class RunWorkbench(StageLog):
         if added:
             identity["added"] = {"examples": self.examples.fingerprint, "numbers": added}
 
+        description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
+        if warm_up.folds > 1:
+            description += f", without part {fold + 1} of {warm_up.folds}"
+
         def make(folder: Path) -> dict[str, Any]:
             picked = pick_examples(examples, warm_up, role, seed, fold)
             parts = {"warm-up": (examples, picked)}
@@ -240,9 +246,6 @@ class RunWorkbench(StageLog):
                 with atomic_folder(folder / name) as partial:
                     write_subset(source, subset, partial, self.engine)
             files = [path for name in parts for path in data_files(folder / name)]
-            description = f"make {role}, round {len(rounds)}" if rounds else f"make {role}"
-            if warm_up.folds > 1:
-                description += f", without part {fold + 1} of {warm_up.folds}"
             self.trainings.train(description, files, folder / MODEL, setup)
             steps = last_step(read_record(folder / MODEL) or {})
             made = trained_model(self.plan.base, settings, folder / MODEL)
@@ -252,6 +255,7 @@ class RunWorkbench(StageLog):
             return {"result": result.to_json()}
 
         folder, _ = make_once(recipe.store_folder, identity, make)
+        self.trainings.note_tokens(description, folder / MODEL)
         for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
             self.progress.warn(warning)
         return trained_model(self.plan.base, settings, folder / MODEL)

@@ -1,7 +1,8 @@
 """The run folder: every path in it, and what reads and writes each file.
 
     recipe.yaml                     the resolved recipe
-    run.json                        where data and statistics are, seconds and tokens of each stage, versions
+    run.json                        where data and statistics are, tokens of each stage, versions
+    times.json                      seconds of each stage: all that differs between two runs of one recipe
     arms/<arm>/scores/              score and decision of every token
     arms/<arm>/selection.json       what the arm selected, and what it was made from (`select.selection`)
     arms/<arm>/cleaned/data/        cleaned data, for any trainer; cleaned/jsonl/ the same as JSON lines
@@ -38,6 +39,7 @@ from tokensieve.places import is_url, place, remote_of
 from tokensieve.select.selection import Selection
 from tokensieve.store.atomic import read_object, write_json, write_text
 from tokensieve.store.mirror import fetched, is_there
+from tokensieve.store.processes import sweep
 from tokensieve.train.record import read_record
 
 _RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
@@ -57,7 +59,6 @@ class RunState:
         statistics: the folder of each role's statistics.
         arms: the arms of the recipe.
         method: name of the method's arm.
-        seconds: what each stage took.
         tokens: how many went through each stage, where that was noted.
         versions: of the libraries.
         seeds: that arms are trained with.
@@ -69,7 +70,6 @@ class RunState:
     statistics: Mapping[str, str]
     arms: Sequence[str]
     method: str
-    seconds: Mapping[str, float] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seeds: Sequence[int] = (0,)
@@ -232,6 +232,11 @@ class RunFolder:
         return self.path / "run.json"
 
     @property
+    def times_file(self) -> Path:
+        """What each stage took."""
+        return self.path / "times.json"
+
+    @property
     def search(self) -> Path:
         """The search for a method and a fraction, which is there before the run."""
         return self.path / "search"
@@ -250,6 +255,11 @@ class RunFolder:
             (entry.name.startswith(".") and entry.suffix in (".partial", ".lock", ".holder")) or entry == self.search
             for entry in entries
         )
+
+    def sweep(self) -> None:
+        """Remove the files that killed processes left half-written."""
+        for folder in (self.path, *self.path.glob("arms/*"), *self.path.glob("arms/*/seeds/*")):
+            sweep(folder)
 
     def arm(self, name: str) -> ArmFolder:
         """Return the folder of an arm."""
@@ -323,6 +333,28 @@ class RunFolder:
         statistics = {role: self._relative(path) for role, path in state.statistics.items()}
         relative = replace(state, examples=self._relative(state.examples), statistics=statistics)
         write_json(self.state_file, asdict(relative))
+
+    def seconds(self) -> dict[str, float]:
+        """Return what each stage took; empty where nothing was noted.
+
+        Raises:
+            TokensieveError: ``times.json`` does not hold numbers by name.
+        """
+        if not is_there(self.times_file):
+            return {}
+        found = read_object(self.times_file, "", "delete it: nothing but the times of the stages is lost")
+        try:
+            return TypeAdapter(dict[str, float]).validate_python(found)
+        except ValidationError as error:
+            raise TokensieveError(
+                "not a number of seconds for each stage",
+                where=str(self.times_file),
+                hint="delete it: nothing but the times of the stages is lost",
+            ) from error
+
+    def write_seconds(self, seconds: Mapping[str, float]) -> None:
+        """Write ``times.json``, atomically."""
+        write_json(self.times_file, dict(seconds))
 
     def place_of(self, path: str) -> Path:
         """Return where something is that ``run.json`` names: seen from here, or else from where the run was made."""

@@ -309,7 +309,7 @@ def load_run(folder: Path) -> RunView:
         rows,
         store,
         statistics,
-        state.seconds,
+        run.seconds(),
         state.versions,
         {name: run.arm(name) for name in arms},
         state.tokens,

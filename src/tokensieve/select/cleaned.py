@@ -10,12 +10,11 @@ before it are in the common file, which therefore has the order of the shards, w
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +27,8 @@ from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import keep_segments, offsets, segment_any
 from tokensieve.select.streaming import read_selection
 from tokensieve.store import checksum
-from tokensieve.store.atomic import atomic_file
 from tokensieve.store.checksum import FileRecord
+from tokensieve.store.joined import JoinedFile, write_piece
 from tokensieve.store.json_lines import json_lines
 from tokensieve.store.manifest import open_manifest, write_manifest
 from tokensieve.store.shards import write_parquet
@@ -141,7 +140,7 @@ def write_data(folder: Path, rows: RowsOf, shards: int, *, jsonl: bool = False, 
     """
     files: dict[str, FileRecord] = {}
     with ExitStack() as stack:
-        text = stack.enter_context(_JoinedLines(folder)) if jsonl else None
+        text = stack.enter_context(JoinedFile(folder / _JSON_LINES, folder / _LINES)) if jsonl else None
         for done in each(engine, _Write(folder, rows, shards, jsonl), shards):
             files.update(done.files)
             if text is not None:
@@ -169,45 +168,12 @@ class _Write:
     def __call__(self, number: int) -> Done:
         cu_seqlens, columns = self.rows(number)
         if self.jsonl:
-            with atomic_file(_lines_path(self.folder, number)) as partial:
-                partial.write_bytes(json_lines(cu_seqlens, columns))
+            write_piece(self.folder / _LINES, number, json_lines(cu_seqlens, columns))
         if len(cu_seqlens) == 1:
             return Done(number, 0, {})
         name = f"{_DATA}/train-{number:05d}-of-{self.shards:05d}.parquet"
         record = write_parquet(self.folder / name, cu_seqlens, columns)
         return Done(number, record.tokens, {name: record})
-
-
-class _JoinedLines:
-    """Joins the JSON lines of all shards, in their order."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._waiting, self._next = folder, set[int](), 0
-
-    def __enter__(self) -> Self:
-        self._stack = ExitStack()
-        partial = self._stack.enter_context(atomic_file(self._folder / _JSON_LINES))
-        self._handle = self._stack.enter_context(partial.open("wb"))
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._stack.__exit__(*error)
-        shutil.rmtree(self._folder / _LINES, ignore_errors=True)
-
-    def add(self, number: int) -> None:
-        """Take the lines of a shard, and of those behind it that wait for them."""
-        self._waiting.add(number)
-        while self._next in self._waiting:
-            self._waiting.remove(self._next)
-            path = _lines_path(self._folder, self._next)
-            with path.open("rb") as lines:
-                shutil.copyfileobj(lines, self._handle, 1 << 20)
-            path.unlink()
-            self._next += 1
-
-
-def _lines_path(folder: Path, number: int) -> Path:
-    return folder / _LINES / f"{number}.jsonl"
 
 
 def data_files(folder: Path) -> list[Path]:

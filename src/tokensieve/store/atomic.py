@@ -12,10 +12,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ from tokensieve.store.processes import beside, holder, sweep
 
 _SYNCS = 8  # at once: the disk writes them together
 _unfinished: set[Path] = set()
+_partial: set[Path] = set()
 _PATIENCE = 1  # seconds to wait for a lock without a word
+_longest_wait: ContextVar[float | None] = ContextVar("longest_wait", default=None)
 
 
 @contextmanager
@@ -48,6 +52,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     _make_folder(path.parent)
     partial = beside(path)
     alone = _unfinished.isdisjoint(path.parents)
+    _partial.add(partial)
     try:
         yield partial
         if alone:
@@ -58,6 +63,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+        _partial.discard(partial)
 
 
 @contextmanager
@@ -70,22 +76,26 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     _make_folder(folder.parent)
     sweep(folder.parent, folder.name)
     partial = beside(folder)
-    partial.mkdir()
     _unfinished.add(partial)
     try:
+        partial.mkdir()
         yield partial
         with ThreadPoolExecutor(_SYNCS) as pool:
             list(pool.map(sync, [*partial.rglob("*"), partial]))
         if _unfinished.isdisjoint(folder.parents):
             mirror.publish_folder(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
     finally:
+        shutil.rmtree(partial, ignore_errors=True)  # is the folder by now, but for an error
         _unfinished.discard(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
     sync(folder.parent)
+
+
+def remove_unfinished() -> None:
+    """Remove what this process was writing when it was interrupted, for the end of the process."""
+    for path in (*_partial, *_unfinished):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
@@ -123,30 +133,85 @@ def gives_links(folder: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def waiting_at_most(seconds: float | None) -> Iterator[None]:
+    """Let `locked` wait for another process for so long in the block, and then raise; None is for as long as it takes.
+
+    Raises:
+        TokensieveError: a negative number.
+    """
+    if seconds is not None and not seconds >= 0:
+        raise TokensieveError(f"nobody can wait {seconds:g} seconds", where="--wait", hint="0 stops at once")
+    before = _longest_wait.set(seconds)
+    try:
+        yield
+    finally:
+        _longest_wait.reset(before)
+
+
+class _Wait:
+    """The wait of this process for a lock that another one holds.
+
+    Args:
+        path: what is locked.
+        longest: seconds to wait; None is for as long as it takes.
+    """
+
+    def __init__(self, path: Path, longest: float | None) -> None:
+        self._path, self._longest, self._told = path, longest, False
+        self._start = time.monotonic()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds that are left."""
+        return None if self._longest is None else max(0.0, self._start + self._longest - time.monotonic())
+
+    def __call__(self, who: str) -> None:
+        """Say for whom this process waits, once.
+
+        Raises:
+            TokensieveError: no time is left.
+        """
+        if self.left == 0:
+            raise TokensieveError(
+                f"{told(self._path)} is in use by {who}",
+                where="--wait",
+                hint="run the same command when that has ended; without --wait, it waits for as long as it takes",
+            )
+        if not self._told:
+            warnings.warn(f"{told(self._path)} is in use by {who}; waiting for it", stacklevel=4)
+        self._told = True
+
+
+@contextmanager
+def locked(path: Path, *, briefly: bool = False) -> Iterator[None]:
     """Hold ``path`` for this process alone, so that two runs never write one place at once.
 
     The lock goes with the process that holds it, however that ends; that of a store of objects some time after it
     (`store.claims`). Who waits is told who holds it. What stands for objects is then here as the store has it.
+
+    Args:
+        path: what is locked.
+        briefly: nobody holds this lock for longer than a write takes, so that `waiting_at_most` sets no limit.
+
+    Raises:
+        TokensieveError: another process holds the lock for longer than `waiting_at_most` says.
     """
     _make_folder(path.parent)
     path = path.resolve()  # two spellings of a path are one place
     lock, note = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "holder"))
-
-    def wait_for(who: str) -> None:
-        warnings.warn(f"{told(path)} is in use by {who}; waiting for it", stacklevel=4)
-
+    wait = _Wait(path, None if briefly else _longest_wait.get())
     held = FileLock(lock)
     while not held.is_locked:
         try:
-            held.acquire(timeout=_PATIENCE)
+            held.acquire(timeout=_PATIENCE if wait.left is None else min(_PATIENCE, wait.left))
         except Timeout:
             if who := _holder(note):
-                wait_for(who)
-                held.acquire()
+                wait(who)
+            elif wait.left == 0:
+                wait("another process")
     try:
         note.write_text(holder(), encoding="utf-8")
-        with claimed(path, wait_for) if mirror.is_mirrored(path) else nullcontext():
+        with claimed(path, wait) if mirror.is_mirrored(path) else nullcontext():
             mirror.sync(path)
             yield
     finally:
@@ -184,7 +249,8 @@ def _holder(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
+    """Write a text file atomically, in UTF-8, and remove what a killed attempt left beside it."""
+    sweep(path.parent, path.name)
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 

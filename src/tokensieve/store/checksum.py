@@ -50,3 +50,8 @@ def of_file(path: Path) -> str:
         return of_bytes(b"")
     with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         return xxhash.xxh3_128_hexdigest(mapped)
+
+
+def recorded(path: Path) -> FileRecord:
+    """Return what a manifest says of a file that holds no examples."""
+    return FileRecord(0, 0, of_file(path))

@@ -38,7 +38,7 @@ def claimed(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 
     Args:
         path: what is locked.
-        on_wait: told once who holds it, in words, where somebody does.
+        on_wait: told again and again who holds it, in words, while somebody does; what it raises ends the wait.
 
     Raises:
         TokensieveError: the store refuses, or does not answer.
@@ -54,7 +54,7 @@ def claimed(path: Path, on_wait: Callable[[str], None]) -> Iterator[None]:
 
 
 def _put_alone(own: Path, text: pa.Buffer, on_wait: Callable[[str], None]) -> None:
-    others, told = _Others(own.parent, own.name), False
+    others, who = _Others(own.parent, own.name), ""
     while True:
         remote.put(text, own)
         if not others.living():
@@ -62,9 +62,10 @@ def _put_alone(own: Path, text: pa.Buffer, on_wait: Callable[[str], None]) -> No
         remote.delete(own)
         time.sleep(random.uniform(0.2, 1) * _PAUSE)  # two that met must not meet again
         while living := others.living():
-            if not told and (who := remote.read(own.with_name(living[0]))) is not None:
-                on_wait(who.decode(errors="replace"))
-                told = True
+            if not who:
+                who = (remote.read(own.with_name(living[0])) or b"").decode(errors="replace")
+            if who:
+                on_wait(who)
             time.sleep(_PAUSE)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store.remote import open_stream
+from tokensieve.store.digests import digest_of
 
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -31,8 +31,7 @@ def of_files(files: Iterable[Path]) -> str:
     """Return the fingerprint of the contents of files and objects, in the order given."""
     digest = hashlib.sha256()
     for path in files:
-        with open_stream(path) as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())  # type: ignore[arg-type]
+        digest.update(digest_of(path))
     return digest.hexdigest()
 
 

@@ -26,6 +26,7 @@ from tokensieve.store import checksum
 from tokensieve.store.atomic import atomic_file, locked, read_json, remove
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, names_in, refetched
+from tokensieve.store.processes import sweep
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
@@ -155,7 +156,7 @@ def is_complete(folder: Path) -> bool:
 def ensure_manifest(folder: Path, about: Mapping[str, Any]) -> None:
     """Give a folder a manifest without files, where it has none."""
     if not has_manifest(folder):
-        with locked(folder / _NAME):
+        with locked(folder / _NAME, briefly=True):
             if not has_manifest(folder):  # another process may have been faster
                 write_manifest(folder, {}, about)
 
@@ -170,6 +171,7 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
     """
     value = {"layout": LAYOUT, **(about or {}), "files": {}}
     text = json.dumps({**value, "xxh3_128": _own_checksum(value, files)}, indent=2, ensure_ascii=False)
+    sweep(folder, _NAME)
     before, after = text.split(_NO_FILES, 1)  # a million records are never one text
     with atomic_file(folder / _NAME) as partial, partial.open("w", encoding="utf-8") as handle:
         handle.write(before + (_NO_FILES[:-1] if files else _NO_FILES))
@@ -184,7 +186,7 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
 
 def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Add files to the manifest of a folder, to which other processes may add at the same time."""
-    with locked(folder / _NAME):
+    with locked(folder / _NAME, briefly=True):
         manifest = open_manifest(folder)
         # By name, so that the order in which shards were done does not show.
         write_manifest(folder, dict(sorted({**manifest.files, **files}.items())), manifest.about)

@@ -1,4 +1,7 @@
-"""The record of a training, which lies beside the model that it made."""
+"""The record of a training, which lies beside the model that it made.
+
+What a training takes differs each time: it has a file of its own, so that all others can be compared byte by byte.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ from typing import Any
 from tokensieve.store.atomic import read_object, write_json
 
 _FILE = "training.json"
+TIMES = "times.json"
+_TIMED = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
 def read_record(model: Path) -> dict[str, Any] | None:
@@ -29,8 +34,28 @@ def read_record(model: Path) -> dict[str, Any] | None:
 
 
 def write_record(model: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a training into the folder of its model, atomically."""
-    write_json(model / _FILE, record)
+    """Write the record of a training into the folder of its model, atomically; its times into another file."""
+    metrics = record["metrics"]
+    write_json(model / TIMES, {name: metrics[name] for name in _TIMED if name in metrics})
+    log = [_without_times(entry) for entry in record["log"]]
+    write_json(model / _FILE, {**record, "metrics": _without_times(metrics), "log": log})
+
+
+def read_times(model: Path) -> dict[str, Any]:
+    """Read ``train_runtime``, in seconds, and the speed of the training that made a model; empty where it is unknown.
+
+    After a kill these are of the last attempt alone.
+
+    Raises:
+        TokensieveError: the file is not a JSON object.
+    """
+    path = model / TIMES
+    return read_object(path, "", "delete it: nothing but the time of the training is lost") if path.is_file() else {}
+
+
+def _without_times(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return figures without times; by name, as a checkpoint of the Trainer gives back its log."""
+    return {name: value for name, value in sorted(found.items()) if name not in _TIMED}
 
 
 def tokens_of(record: Mapping[str, Any]) -> int | None:

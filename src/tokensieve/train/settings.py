@@ -28,6 +28,9 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
 }
 """Token Cleaning's settings (arXiv 2502.01968, appendix): batches of 48, one epoch, linear decay."""
 
+DEFAULT_CHECKPOINTS = 1
+"""Checkpoints that are kept (`save_total_limit`) where a recipe does not say how many."""
+
 _RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": (lambda value: value > 0, "above 0 and finite"),
     "num_train_epochs": (lambda value: value > 0, "above 0 and finite"),
@@ -255,6 +258,6 @@ def sft_config(arguments: Mapping[str, Any], device: torch.device, **fixed: Any)
         "disable_tqdm": True,
         # A share of the steps, rounded up: each of up to 200 steps is logged, and 100 or more of a longer training.
         "logging_steps": 0.005,
-        "save_total_limit": 1,
+        "save_total_limit": DEFAULT_CHECKPOINTS,
     }
     return SFTConfig(**{**defaults, **arguments}, **fixed, use_cpu=on_cpu)

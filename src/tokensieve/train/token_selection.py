@@ -41,6 +41,7 @@ from tokensieve.train.current_statistics import CurrentStatistics
 from tokensieve.train.frozen_columns import column_of, with_frozen_columns
 from tokensieve.train.moving_average import MovingAverage
 from tokensieve.train.ranking import keep_of_all
+from tokensieve.train.running_totals import RunningTotals
 from tokensieve.train.selection_state import read_state, write_state
 from tokensieve.train.trl_private import FUSED_HEAD_STATISTICS, WeightedSFTTrainer, check_trl, training_metrics
 from tokensieve.train.uds import ExampleStatistics
@@ -134,6 +135,7 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         self.data_collator: Any = ColumnCollator(self.data_collator, self.carried)
         self._example_statistics = self._make_example_statistics()
         self.add_callback(_KeepState(self))
+        self.add_callback(RunningTotals(self))
         self.add_callback(CompleteCheckpoints(self))
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **keywords: Any) -> Any:

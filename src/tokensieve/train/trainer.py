@@ -21,6 +21,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.models.loading import load_model
 from tokensieve.models.settings import ModelSettings
+from tokensieve.models.transformers_private import stop_where_done
 from tokensieve.progress import ProgressCallback
 from tokensieve.train.adapter import lora_config
 from tokensieve.train.processes import ALONE, Processes
@@ -209,6 +210,7 @@ def make_trainer(
     from trl import SFTTrainer
 
     from tokensieve.train.checkpoints import CompleteCheckpoints
+    from tokensieve.train.running_totals import RunningTotals
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
     settings = setup.settings
@@ -229,6 +231,7 @@ def make_trainer(
     try:
         if method is None:
             trainer = SFTTrainer(**given)
+            trainer.add_callback(RunningTotals(trainer))
             trainer.add_callback(CompleteCheckpoints(trainer))
         else:
             trainer = TokenSelectionTrainer(**given, method=method, turn_end_ids=turn_end_ids)
@@ -241,6 +244,7 @@ def make_trainer(
             hint="change the arguments that it names in the recipe's `train`",
         ) from error
     trainer.remove_callback(PrinterCallback)
+    stop_where_done(trainer)
     return trainer
 
 

@@ -30,7 +30,7 @@ FUSED_HEAD_STATISTICS: dict[str, Callable[[Any], Tensor]] = {
 
 _TRAINER_METHODS = ("compute_loss", "_set_signature_columns_if_needed")
 _OUTPUT_FIELDS = ("loss", "log_probs", "entropy", "is_top1", "label_mask", "aux_loss")
-_TRAINER_ATTRIBUTES = ("_metrics", "aux_loss_enabled", "router_aux_loss_coef")
+_TRAINER_ATTRIBUTES = ("_metrics", "_total_train_tokens", "aux_loss_enabled", "router_aux_loss_coef")
 
 
 def check_trl(trainer: SFTTrainer | None = None) -> None:
@@ -70,6 +70,22 @@ def training_metrics(trainer: Any) -> dict[str, list[float]]:
             hint="give a trainer of TRL, such as SFTTrainer",
         )
     return metrics["train"]
+
+
+def running_counts(trainer: Any) -> dict[str, Any]:
+    """Return the tokens that a TRL trainer has counted, and the metrics of its next log entry, as JSON values.
+
+    Raises:
+        TokensieveError: a trainer without them.
+    """
+    metrics = {name: list(values) for name, values in training_metrics(trainer).items()}
+    return {"num_tokens": trainer._total_train_tokens, "metrics": metrics}
+
+
+def restore_running_counts(trainer: Any, found: dict[str, Any]) -> None:
+    """Let a TRL trainer go on with what `running_counts` returned."""
+    trainer._total_train_tokens = found["num_tokens"]
+    training_metrics(trainer).update(found["metrics"])
 
 
 class WeightedSFTTrainer(SFTTrainer):

@@ -93,6 +93,10 @@ class Workbench(Protocol):
         """Show the progress of something that takes long."""
         ...
 
+    def timed(self, description: str, skipped: bool) -> AbstractContextManager[None]:
+        """Note the seconds of a stage, where it is not skipped."""
+        ...
+
     @property
     def held_out_loss(self) -> Callable[[Any], float] | None:
         """A loaded model to its mean loss on held-out data, in nats; None where there is none."""

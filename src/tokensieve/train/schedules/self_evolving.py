@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import time
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -150,19 +149,19 @@ class _Rounds:
     def _round(self, number: int, part: Part, first: int, model: Any, rounds: Path) -> Any:
         """Score a part, train on what is kept of it and write both down; return the trained model."""
         folder, name = rounds / str(number), f"round {number + 1} of {self._subsets}"
-        start = time.perf_counter()
         trainable = part.statistics.trainable
         scores, kept = np.zeros(len(trainable), dtype=np.float32), trainable
         if number:
-            scores, kept = self._select(part, model, name)
+            with self._bench.timed(f"{self._job.name}: {name}: score", False):
+                scores, kept = self._select(part, model, name)
         if not kept.any():
             raise TokensieveError(
                 f"{name} keeps none of {int(trainable.sum())} tokens", where="recipe: method", hint="fewer subsets"
             )
-        scored = time.perf_counter()
         data, checkpoints = rounds / f".{number}.data", checkpoints_of(folder)
         write_data(data, lambda _: cleaned_rows(part.examples, kept), 1)
-        with self._bench.steps(f"{self._job.name}: {name}: train") as on_step:
+        description = f"{self._job.name}: {name}: train"
+        with self._bench.timed(description, False), self._bench.steps(description) as on_step:
             fitted = fit(
                 model,
                 self._setup,
@@ -173,7 +172,6 @@ class _Rounds:
             )
         model = fitted.model
         inner = _as_before_training(model)
-        trained = time.perf_counter()
         held_out = self._bench.held_out_loss
         dropped = trainable & ~kept
         record = {
@@ -187,7 +185,6 @@ class _Rounds:
             "mean_score_dropped": float(scores[dropped].mean(dtype=np.float64)) if dropped.any() else None,
             "training_loss": fitted.loss,
             "held_out_loss": held_out(inner) if held_out else None,
-            "seconds": {"score": round(scored - start, 2), "train": round(trained - scored, 2)},
         }
         with atomic_folder(folder) as partial:
             columns = {"score": scores, "kept": kept}
@@ -230,6 +227,7 @@ class _Rounds:
             return load_model(self._setup.base, self._setup.device).requires_grad_(True)
         model = trained_model(self._setup.base, self._setup.settings, weights)
         loaded = load_model(model, self._setup.device)
+        loaded.add_model_tags(["trl", "sft"])  # as trainers do; after the last round, none sees the model
         if model.adapter is None:
             return loaded.requires_grad_(True)
         from peft import PeftModel

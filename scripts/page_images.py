@@ -15,7 +15,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).parents[1] / "docs/images"
-WIDTH = 1240
+WIDTH = 1440
 
 
 def main(run: Path, arm: str, other: str, example: int) -> None:
@@ -24,27 +24,19 @@ def main(run: Path, arm: str, other: str, example: int) -> None:
     with sync_playwright() as playwright:
         system = shutil.which("chromium") or shutil.which("google-chrome")
         browser = playwright.chromium.launch(executable_path=system, args=["--no-sandbox"])
-        _picture(_open(browser.new_page(), url, "selection", arm, 1010), "page-selection.png")
-        page = _open(browser.new_page(), url, "examples", arm, 1120)
-        page.select_option("#other", other)
-        heading = f".example h3:has-text('Example {example:,} ')"
-        while not page.locator(heading).count():
-            before = page.inner_text("#place")
-            if page.is_disabled("#next"):
-                raise SystemExit(f"the page of {run} does not show example {example}")
-            page.click("#next")
-            page.wait_for_function("(place) => document.getElementById('place').innerText !== place", arg=before)
-            page.wait_for_timeout(50)
-        page.locator(".tokens span.dropped").last.hover()
+        _picture(_open(browser.new_page(), f"{url}#selection?arm={arm}", 1010), "page-selection.png")
+        page = _open(browser.new_page(), f"{url}#examples?arm={arm}&other={other}&example={example}", 900)
+        if not page.inner_text(".example h3").startswith(f"Example {example:,} "):
+            raise SystemExit(f"the page of {run} does not show example {example}")
+        page.locator(".tokens .turn:not(.asked) span.differs").first.hover()
         _picture(page, "page-examples.png")
         browser.close()
 
 
-def _open(page: Page, url: str, view: str, arm: str, height: int) -> Page:
+def _open(page: Page, url: str, height: int) -> Page:
     page.set_viewport_size({"width": WIDTH, "height": height})
-    page.goto(f"{url}#{view}")
+    page.goto(url)
     page.wait_for_selector("body.ready")
-    page.select_option("#arm", arm)
     page.wait_for_timeout(500)  # charts below the fold are drawn when idle
     return page
 

@@ -5,23 +5,31 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from manifests import record_again
+from browser_tabs import Tab
+from manifests import cut_again, record_again
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from tokensieve.containers import Statistics
 from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.data.example_store import open_examples
 from tokensieve.ops.ragged import offsets
+from tokensieve.ops.rules import TopFraction
+from tokensieve.report.html.page import Report
+from tokensieve.runs.joined import load_runs
+from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.selection import LAYOUT
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.shards import shard_name, write_shard
@@ -266,3 +274,73 @@ def second_source(demo_source) -> Path:
         selection |= {"method": arm, "parameters": {}, "rule": rule, "trainable": trainable, "kept": kept}
         write_json(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
     return run
+
+
+@pytest.fixture(scope="session")
+def joined(demo_source, second_source) -> RunView:
+    return load_runs([demo_source.folder, second_source])
+
+
+@pytest.fixture(scope="session")
+def file(joined, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(Report(joined, 100).render(), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def open_tab(browser, file) -> Iterator[Any]:
+    """Return a function that opens the page; after the test it must have been silent and alone."""
+    tabs: list[Tab] = []
+
+    def open_it(hash="", url=None, **options):
+        tabs.append(Tab(browser, url or file.as_uri(), hash=hash, **options))
+        return tabs[-1]
+
+    yield open_it
+    for tab in tabs:
+        origin = re.match(r"file:|http://[^/]+/", tab.asked[0])
+        assert origin is not None
+        assert tab.said == []
+        assert all(url.startswith((origin[0], "data:")) for url in tab.asked)
+        tab.page.close()
+
+
+@pytest.fixture
+def make_large(demo, tokenizer) -> Callable[..., RunView]:
+    """Return a function that writes a run of a given number of examples, each of a given number of tokens."""
+    return partial(write_large, demo, tokenizer)
+
+
+def write_large(demo: Demo, tokenizer, examples: int, tokens: int) -> RunView:
+    """Write a run of equally long examples over ``demo``; all but the first 100 tokens of each are trainable."""
+    random = np.random.default_rng(0)
+    shape = examples * tokens
+    words = [i for word, i in tokenizer.get_vocab().items() if word[0] in "\u0120\u010a" or word.isascii()]
+    ids = random.choice(sorted(words), shape).astype(np.int32)
+    cu_seqlens = np.arange(0, shape + 1, tokens)
+    labels = np.where(np.arange(shape) % tokens < 100, -100, ids).astype(np.int32)
+    view = load_run(demo.folder)
+    rows = {"row": np.arange(examples), "source": np.zeros(examples, dtype=np.int32)}
+    write_shard(view.store.folder / shard_name(0), cu_seqlens, {"input_ids": ids, "labels": labels}, rows)
+    (view.store.folder / shard_name(1)).unlink()
+    record_again(view.store.folder)
+    for role in view.statistics.values():
+        loss = random.exponential(2.0, shape).astype(np.float32)
+        write_shard(role / "loss" / shard_name(0), cu_seqlens, {"loss": loss})
+        record_again(role)
+    statistics = Statistics(cu_seqlens, labels.astype(np.int64))
+    for arm in view.arms:
+        rule = TopFraction(1.0 if arm == "full" else 0.6)
+        scores = np.where(labels == -100, 0, random.normal(size=shape)).astype(np.float32)
+        folder = demo.folder / "arms" / arm
+        write_shard(folder / "scores" / shard_name(0), cu_seqlens, {"score": scores}, {"row": rows["row"]})
+        kept = {"kept": rule.keep(scores, statistics)}
+        write_shard(folder / "scores" / "kept" / shard_name(0), cu_seqlens, kept)
+        record_again(folder / "scores")
+        selection = read_json(folder / "selection.json")
+        given = {"rule": {"name": "TopFraction", "fraction": rule.fraction}, "keep_turn_end": False}
+        parameters = {} if arm == "full" else {"fraction": rule.fraction}
+        write_json(folder / "selection.json", {**selection, **given, "parameters": parameters})
+    cut_again(demo.folder, view.store.folder)
+    return load_run(demo.folder)

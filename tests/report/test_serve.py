@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,18 @@ def server(demo_source):
         server.shutdown()
 
 
+def ask(server, path, host=None):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
+    connection.request("GET", path, headers={"Host": host} if host else {})
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, body
+
+
 @pytest.fixture
 def get(server):
-    def get(path, host=None):
-        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-        connection.request("GET", path, headers={"Host": host} if host else {})
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        return response.status, body
-
-    return get
+    return partial(ask, server)
 
 
 def test_the_page_has_the_index_of_every_example_and_no_block(get, take_apart):
@@ -70,6 +72,22 @@ def test_nothing_else_is_served(get, path):
 def test_search(get, query, places):
     status, body = get(f"/search?q={query}")
     assert (status, json.loads(body)) == (200, places)
+
+
+def test_examples_with_hits(get, demo_source):
+    scores = [[score for score in scores if score < 1e8] for scores in demo_source.scores]
+    wanted = [number for number, found in enumerate(scores) if any(10 <= score <= 60 for score in found)]
+    assert 0 < len(wanted) < 6
+    status, body = get("/hits?column=value:score:token-cleaning&low=10&high=60")
+    assert (status, json.loads(body)) == (200, wanted)
+    assert json.loads(get("/hits?column=value:base.loss&low=-Infinity&high=Infinity")[1]) == list(range(6))
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?column=value:x&low=0&high=1", "?column=id&low=a&high=1", "?column=level:full&low=0&high=1"]
+)
+def test_hits_of_a_column_that_is_not_there_are_not_found(get, query):
+    assert get(f"/hits{query}")[0] == 404
 
 
 @pytest.mark.parametrize(("host", "status"), [("localhost:1", 200), ("[::1]:8765", 200), ("evil.example:8765", 403)])
@@ -136,7 +154,21 @@ def test_a_client_that_says_nothing_is_let_go(start, demo_source):
         assert idle.recv(10) == b""
 
 
-def test_the_page_does_not_wait_for_a_search(get, server, monkeypatch):
+def test_a_served_run_decodes_its_texts_once(start, demo_source, monkeypatch):
+    decoded, texts = [], Site._texts
+
+    def counted(site):
+        decoded.append(site)
+        return texts(site)
+
+    monkeypatch.setattr(Site, "_texts", counted)
+    server = start(demo_source.folder)
+    answers = [ask(server, f"/search?q={word}")[1] for word in ("tab", "THE%20%20world", "zzz")]
+    assert [json.loads(body) for body in answers] == [[3], [0], []]
+    assert len(decoded) == 1
+
+
+def test_the_page_does_not_wait_for_a_search(start, demo_source, monkeypatch):
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(_):
@@ -145,12 +177,13 @@ def test_the_page_does_not_wait_for_a_search(get, server, monkeypatch):
         return iter(())
 
     monkeypatch.setattr(Site, "_texts", slow)
-    search = threading.Thread(target=get, args=("/search?q=zzz",))
+    server = start(demo_source.folder)
+    search = threading.Thread(target=ask, args=(server, "/search?q=zzz"))
     search.start()
     try:
         assert begun.wait(10)
-        assert get("/blocks/1")[0] == 200
-        assert get("/")[0] == 200
+        assert ask(server, "/blocks/1")[0] == 200
+        assert ask(server, "/")[0] == 200
     finally:
         go_on.set()
         search.join()

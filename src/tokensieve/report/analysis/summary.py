@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import Float32, Int64, UInt8
+from tokensieve.containers import Bool, Float32, Int64, UInt8
 from tokensieve.ops.ragged import key_values, order_keys, segment_counts
 from tokensieve.report.analysis.groups import CLASSES, POSITIONS, TokenClasses, answer_places, example_of
 from tokensieve.report.analysis.sweep import Levels
@@ -46,7 +46,8 @@ class Summary:
         joint: int64 ``[levels of the first arm, levels of the second]`` by pair of arms, in the order of the arms.
         token_ids: int64 ``[tokens]``, the most frequent ones of those seen at least `LEAST_SEEN` times.
         tokens: int64 ``[tokens, levels]`` by arm.
-        points: an even sample of tokens: float32 ``[points]`` by statistic, and uint8 levels by arm.
+        points: an even sample of tokens: float32 ``[points]`` by statistic, uint8 levels by arm, and int64 ``example``
+            (its number) and ``token`` (its place in the example).
         index: one row per example.
     """
 
@@ -74,6 +75,7 @@ class Index:
         tokens: int64 ``[examples]``.
         trainable: int64 ``[examples]``.
         kept: int64 ``[examples]`` by arm, at the run's own setting.
+        scores: float64 ``[examples]`` by arm, the mean score of the trainable tokens; NaN without any.
         disputed: int64 ``[examples]``, tokens that one method keeps and another drops, not counting controls.
     """
 
@@ -82,6 +84,7 @@ class Index:
     tokens: Int64
     trainable: Int64
     kept: Mapping[Arm, Int64]
+    scores: Mapping[Arm, NDArray[np.float64]]
     disputed: Int64
 
     def take(self, numbers: Int64) -> Index:
@@ -92,6 +95,7 @@ class Index:
             self.tokens[numbers],
             self.trainable[numbers],
             {arm: kept[numbers] for arm, kept in self.kept.items()},
+            {arm: means[numbers] for arm, means in self.scores.items()},
             self.disputed[numbers],
         )
 
@@ -150,9 +154,11 @@ def summarise(view: RunView, levels: Mapping[Arm, Levels]) -> Summary:
         for first, second in _pairs(list(found)):
             shape = (widths[first], widths[second])
             tables.add(("joint", first, second), found[first].astype(np.int64), found[second], shape)
-        here = chosen[(chosen >= done) & (chosen < done + len(ids))] - done
-        points.append({name: values[mask][here] for name, values in shard.statistics.items()})
-        points[-1] |= {f"level:{arm}": level[here] for arm, level in found.items()}
+        here = np.flatnonzero(mask)[chosen[(chosen >= done) & (chosen < done + len(ids))] - done]
+        points.append(
+            {name: values[here] for name, values in shard.statistics.items()} | _places(view, number, shard, here)
+        )
+        points[-1] |= {f"level:{arm}": level.shard(number)[here] for arm, level in levels.items()}
         done += len(ids)
         index.append(_index(view, shard, sources))
     return Summary(
@@ -284,8 +290,24 @@ def _index(view: RunView, shard: ShardView, sources: NDArray[np.int32]) -> Index
         shard.examples.lengths,
         count(mask),
         {arm: count(kept & mask) for arm, kept in shard.kept.items()},
+        {arm: _means(scores, mask, cu_seqlens) for arm, scores in shard.scores.items()},
         count(mask & (votes > 0) & (votes < len(arms))),
     )
+
+
+def _means(scores: Float32, mask: Bool, cu_seqlens: Int64) -> NDArray[np.float64]:
+    """Return float64 ``[examples]``, the mean score of the tokens of a mask; NaN without any."""
+    example = example_of(mask, cu_seqlens)
+    sizes = np.bincount(example, minlength=len(cu_seqlens) - 1)
+    sums = np.bincount(example, scores[mask].astype(np.float64), len(cu_seqlens) - 1)
+    return np.divide(sums, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+
+
+def _places(view: RunView, number: int, shard: ShardView, tokens: Int64) -> dict[str, Int64]:
+    """Return the example of each of some tokens of a shard, and the token's place in it."""
+    cu_seqlens = shard.examples.cu_seqlens
+    example = np.searchsorted(cu_seqlens, tokens, side="right") - 1
+    return {"example": example + int(view.starts[number]), "token": tokens - cu_seqlens[example]}
 
 
 def _joined(parts: Sequence[Index]) -> Index:
@@ -298,6 +320,7 @@ def _joined(parts: Sequence[Index]) -> Index:
         joined(lambda part: part.tokens),
         joined(lambda part: part.trainable),
         {arm: joined(lambda part, arm=arm: part.kept[arm]) for arm in parts[0].kept},
+        {arm: np.concatenate([part.scores[arm] for part in parts]) for arm in parts[0].scores},
         joined(lambda part: part.disputed),
     )
 

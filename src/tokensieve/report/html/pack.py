@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tokensieve.containers import Int64
+from tokensieve.containers import IGNORE_INDEX, Bool, Examples, Int64
 from tokensieve.data.decoding import Piece, visible
-from tokensieve.ops.ragged import gather_segments
+from tokensieve.ops.ragged import gather_segments, segment_counts
 from tokensieve.ops.rules import forced_tokens
+from tokensieve.report.analysis.groups import TokenClasses, answer_places
 from tokensieve.report.analysis.sweep import Levels
 from tokensieve.runs.view import RunView
 
@@ -62,6 +63,7 @@ class Packer:
     def __init__(self, view: RunView, levels: Mapping[str, Levels]) -> None:
         self._view, self._levels = view, levels
         self._shard: tuple[int, dict[str, tuple[str, NDArray]], Int64] | None = None
+        self._classes = TokenClasses(view.decoder)
 
     def block(self, numbers: Int64) -> bytes:
         """Return a block of examples of one shard, by their numbers."""
@@ -83,6 +85,48 @@ class Packer:
         found["text"] = ("text", np.frombuffer("".join(marked).encode("utf-8", "replace"), dtype=np.uint8))
         return _packed(found, {"tokens": lengths.tolist(), "pieces": [len(one) for one in texts]})
 
+    def with_hits(self, column: str, low: float, high: float) -> Int64:
+        """Return the numbers of the examples that have a trainable token whose value lies within bounds.
+
+        Args:
+            column: the name of a column of numbers, such as ``id``, ``group:class`` or ``value:base.loss``.
+            low: the lower bound, inclusive.
+            high: the upper bound, inclusive.
+
+        Raises:
+            KeyError: there is no such column.
+        """
+        view, found = self._view, []
+        for number, start in enumerate(view.starts[:-1].tolist()):
+            values, trainable, cu_seqlens = self._values(column, number)
+            hits = trainable & (values >= low) & (values <= high)
+            found.append(start + np.flatnonzero(segment_counts(hits, cu_seqlens)))
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+
+    def _values(self, column: str, number: int) -> tuple[NDArray, Bool, Int64]:
+        """Return one column of a shard that a chart counts by, the trainable tokens, and the offsets."""
+        kind, _, name = column.partition(":")
+        if kind == "value":
+            shard = self._view.shard(number)
+            is_score = name.startswith("score:")
+            values = shard.scores[name.removeprefix("score:")] if is_score else shard.statistics[name]
+            return values, shard.trainable, shard.examples.cu_seqlens
+        examples = self._view.store.read(number)
+        values = examples.input_ids if column == "id" else self._groups(examples)[column][1]
+        return values, examples.labels != IGNORE_INDEX, examples.cu_seqlens
+
+    def _groups(self, examples: Examples) -> dict[str, tuple[str, NDArray]]:
+        """Return the groups that the page counts trainable tokens by; zero for other tokens."""
+        trainable = examples.labels != IGNORE_INDEX
+        groups = {
+            "group:class": self._classes.of(examples.input_ids[trainable]),
+            "group:position": answer_places(trainable, examples.cu_seqlens),
+        }
+        columns = {name: np.zeros(len(trainable), dtype=np.uint8) for name in groups}
+        for name, values in groups.items():
+            columns[name][trainable] = values
+        return {name: ("u8", values) for name, values in columns.items()}
+
     def _columns(self, number: int) -> tuple[dict[str, tuple[str, NDArray]], Int64]:
         """Return a shard's columns with their kinds, and its offsets."""
         shard = self._view.shard(number)
@@ -90,6 +134,7 @@ class Packer:
         columns: dict[str, tuple[str, NDArray]] = {
             "id": ("u24", shard.examples.input_ids),
             "turn_end": ("u8", forced_tokens(statistics)),
+            **self._groups(shard.examples),
         }
         if statistics.marks is not None:
             columns["mark"] = ("u8", statistics.marks)

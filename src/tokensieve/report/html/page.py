@@ -36,7 +36,23 @@ from tokensieve.store.atomic import write_text
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_SCRIPTS = ("data", "selection", "charts", "overview", "heatmap", "examples", "keyboard", "address", "main")
+_SCRIPTS = (
+    "data",
+    "selection",
+    "charts",
+    "overview",
+    "heatmap",
+    "hits",
+    "choice",
+    "filters",
+    "rows",
+    "reasons",
+    "details",
+    "examples",
+    "keyboard",
+    "address",
+    "main",
+)
 _VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 

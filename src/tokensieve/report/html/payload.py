@@ -82,6 +82,8 @@ def payload(
         "points": {
             "values": {name: _finite(summary.points[name]) for name in statistics},
             "levels": {arm: summary.points[f"level:{arm}"].tolist() for arm in view.arms},
+            "examples": summary.points["example"].tolist(),
+            "tokens": summary.points["token"].tolist(),
         },
         "index": {
             "numbers": numbers.tolist(),
@@ -90,6 +92,7 @@ def payload(
             "tokens": index.tokens.tolist(),
             "trainable": index.trainable.tolist(),
             "kept": _lists(index.kept),
+            "scores": {arm: _finite(means, digits=5) for arm, means in index.scores.items()},
             "disputed": index.disputed.tolist(),
         },
         "examples": len(summary.index.rows),
@@ -206,6 +209,6 @@ def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
     return {name: values.tolist() for name, values in arrays.items()}
 
 
-def _finite(values: Sequence[float] | NDArray) -> list[float | None]:
-    """Return plain numbers with at least float32 precision; a number that is not finite becomes null."""
-    return [float(f"{value:.9g}") if math.isfinite(value) else None for value in values]
+def _finite(values: Sequence[float] | NDArray, digits: int = 9) -> list[float | None]:
+    """Return plain numbers, of 9 digits with float32 precision; a number that is not finite becomes null."""
+    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]

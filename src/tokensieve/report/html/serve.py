@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock
+from threading import Lock, Thread
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -29,7 +29,6 @@ _BLOCKS_KEPT = 32
 _IDLE_SECONDS = 30
 _BROKEN = HTTPStatus.INTERNAL_SERVER_ERROR
 _NOTHING = "default-src 'none'; frame-ancestors 'none'"
-_MOST_FOUND = 10_000
 
 
 class Site:
@@ -44,8 +43,22 @@ class Site:
         self.page = self._report.render(remote=True).encode()
         self.policy = f"{self._report.policy(remote=True)}; frame-ancestors 'none'"
         self._lock = Lock()  # the packer caches a shard, and requests run concurrently
-        self._searching = Lock()  # one search at a time; who wants the page or a block does not wait for it
+        self._decoding = Lock()  # who wants the page or a block does not wait for the texts
+        self._known: list[tuple[int, str]] | None = None
         self._block = lru_cache(_BLOCKS_KEPT)(lambda number: self._report.packer.block(self._report.blocks[number]))
+
+        Thread(target=self._decode, daemon=True).start()
+
+    def _decode(self) -> None:
+        with contextlib.suppress(TokensieveError, OSError):  # the first search reports it
+            self._decoded()
+
+    def _decoded(self) -> list[tuple[int, str]]:
+        """Return the place and text of each example; they are decoded once, since that takes longer than any search."""
+        with self._decoding:
+            if self._known is None:
+                self._known = list(self._texts())
+            return self._known
 
     def block(self, number: int) -> bytes | None:
         """Return a block of examples, or None if it does not exist."""
@@ -55,10 +68,18 @@ class Site:
             return self._block(number)
 
     def search(self, query: str) -> list[int]:
-        """Return the places of the first `_MOST_FOUND` examples whose text contains the query."""
+        """Return the places of the examples whose text contains the query."""
         wanted = plain_text(query)
-        with self._searching:
-            return [place for place, text in self._texts() if wanted in text][:_MOST_FOUND]
+        return [place for place, text in self._decoded() if wanted in text]
+
+    def with_hits(self, column: str, low: float, high: float) -> list[int] | None:
+        """Return the places of the examples with hits (`Packer.with_hits`); None without the column."""
+        try:
+            with self._lock:
+                numbers = self._report.packer.with_hits(column, low, high)
+        except KeyError:
+            return None
+        return np.flatnonzero(np.isin(self._report.numbers, numbers)).tolist()
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         """Yield the place and text of each example on the page, in order."""
@@ -166,7 +187,21 @@ def _search(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answ
     return "application/json", json.dumps(site.search(query.get("q", [""])[0])).encode()
 
 
-_ROUTES: tuple[tuple[str, _Route], ...] = ((r"/", _page), (r"/blocks/([0-9]{1,9})", _block), (r"/search", _search))
+def _hits(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answer:
+    try:
+        low, high = (float(query[name][0]) for name in ("low", "high"))
+    except (KeyError, ValueError):
+        return None
+    found = site.with_hits(query.get("column", [""])[0], low, high)
+    return None if found is None else ("application/json", json.dumps(found).encode())
+
+
+_ROUTES: tuple[tuple[str, _Route], ...] = (
+    (r"/", _page),
+    (r"/blocks/([0-9]{1,9})", _block),
+    (r"/search", _search),
+    (r"/hits", _hits),
+)
 
 
 def _host(header: str) -> str:

@@ -22,11 +22,12 @@ function draw(options, description) {
 // A chart with its title, and its data as a table for readers who need numbers.
 const opened = new Set(); // titles of the charts whose table is open; survives redrawing
 
-function chart(title, note, svg, columns, rows) {
+// With `pick`, the heading of each row of the table is a button.
+function chart(title, note, svg, columns, rows, pick) {
   const made = element("figure", { className: "card" }, element("figcaption", {}, title, " ", element("span", { className: "soft" }, note)), svg);
   if (!columns) return made;
   const details = element("details", {}, element("summary", {}, `Table: ${title}`));
-  const fill = () => details.children.length === 1 && details.append(table(columns, rows()));
+  const fill = () => details.children.length === 1 && details.append(table(columns, rows(), pick));
   details.open = opened.has(title);
   if (details.open) fill();
   details.addEventListener("toggle", () => {
@@ -37,15 +38,27 @@ function chart(title, note, svg, columns, rows) {
   return made;
 }
 
-function table(columns, rows) {
+function table(columns, rows, pick) {
   const head = element("tr", {}, ...columns.map((name) => element("th", { scope: "col" }, name)));
-  const body = rows.map(([first, ...rest]) =>
-    element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((cell) => element("td", {}, cell))));
+  const heading = (content, i) => (pick ? element("button", { type: "button", className: "link", title: "Show the examples", onclick: () => pick(i) }, content) : content);
+  const body = rows.map(([first, ...rest], i) =>
+    element("tr", {}, element("th", { scope: "row" }, heading(first, i)), ...rest.map((cell) => element("td", {}, cell))));
   return element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
 }
 
+// Calls `pick` with the number of the bar that a click on a chart falls on; `barAt` finds it at a point of the drawing.
+function pickBars(svg, barAt, pick) {
+  svg.classList.add("pickable");
+  svg.addEventListener("click", (event) => {
+    const box = svg.getBoundingClientRect(), unit = svg.viewBox.baseVal.width / box.width;
+    const bar = barAt((event.clientX - box.left) * unit, (event.clientY - box.top) * unit);
+    if (bar >= 0) pick(bar);
+  });
+  return svg;
+}
+
 // The first and the last bar also count what lies beyond them, up to the extremes.
-function histogram(title, edges, counts, threshold, kept, { least, most }) {
+function histogram(title, edges, counts, threshold, kept, { least, most }, pick) {
   const bars = counts.flatMap(({ kept, all }, i) => [
     { x1: edges[i], x2: edges[i + 1], y1: 0, y2: kept, fate: "kept" },
     { x1: edges[i], x2: edges[i + 1], y1: kept, y2: all, fate: "dropped" },
@@ -78,13 +91,17 @@ function histogram(title, edges, counts, threshold, kept, { least, most }) {
     ],
   }, `${title}: ${count(kept.kept)} kept and ${count(kept.all - kept.kept)} dropped tokens between ${figure(low)} and ${figure(high)}.`
     + (visible ? ` The threshold is ${figure(threshold)}.` : ""));
+  pickBars(svg, (x) => {
+    const bar = d3.bisectRight(edges, svg.scale("x").invert(x)) - 1;
+    return counts[bar]?.all ? bar : -1;
+  }, pick);
   const note = beyond.length ? `end bars (${beyond.map((one) => one.sign).join(", ")}) hold all up to ${[least < low ? figure(least) : null, most > high ? figure(most) : null].filter(Boolean).join(" and ")}` : "";
   return chart(title, note, svg, ["from", "kept", "dropped"], () =>
-    counts.map(({ kept, all }, i) => [i === 0 && least < low ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]));
+    counts.map(({ kept, all }, i) => [i === 0 && least < low ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]), pick);
 }
 
-function shares(title, names, counts, overall) {
-  const rows = names.map((name, i) => ({ name, ...counts[i], share: counts[i].kept / counts[i].all })).filter((row) => row.all);
+function shares(title, names, counts, overall, pick) {
+  const rows = names.map((name, i) => ({ name, i, ...counts[i], share: counts[i].kept / counts[i].all })).filter((row) => row.all);
   const longest = Math.min(150, 14 + 6.6 * d3.max(rows, (row) => shorten(row.name).length));
   const svg = draw({
     width: 360, height: 44 + 22 * rows.length, marginLeft: longest, marginRight: 52, marginTop: 6, marginBottom: 26,
@@ -97,8 +114,10 @@ function shares(title, names, counts, overall) {
       Plot.ruleX([overall], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
     ],
   }, `${title}: ${rows.map((row) => `${row.name} ${percent(row.share)}`).join(", ")}.`);
+  const { range: [top, bottom] } = svg.scale("y"), pickRow = (row) => pick(rows[row].i);
+  pickBars(svg, (x, y) => (y >= top && y < bottom ? Math.floor((rows.length * (y - top)) / (bottom - top)) : -1), pickRow);
   return chart(title, "", svg, ["group", "kept", "trainable", "share"], () =>
-    rows.map((row) => [row.name, count(row.kept), count(row.all), percent(row.share)]));
+    rows.map((row) => [row.name, count(row.kept), count(row.all), percent(row.share)]), pickRow);
 }
 
 const shorten = (name) => (name.length > 22 ? `…${name.slice(-21)}` : name);

@@ -105,18 +105,36 @@ class Store {
       const response = await fetch(`search?q=${encodeURIComponent(wanted)}`);
       return response.ok ? response.json() : [];
     }
+    return this.where((example) => {
+      example.plain ??= plainText(example.pieces.map((piece) => piece.text).join(""));
+      return example.plain.includes(wanted);
+    });
+  }
+
+  // Positions of the examples that have a hit.
+  async withHits(hits) {
+    if (this.payload.remote) {
+      const response = await fetch(`hits?${new URLSearchParams({ column: hits.column, low: hits.low, high: hits.high })}`);
+      return response.ok ? response.json() : [];
+    }
+    return this.where((example) => d3.range(example.size).some((token) => isHit(example, token, hits)));
+  }
+
+  async where(test) {
     const found = [];
-    for (let number = 0; number < this.payload.blocks.length; number++) {
-      const block = await this.block(number);
-      block.examples.forEach((example, i) => {
-        example.plain ??= plainText(example.pieces.map((piece) => piece.text).join(""));
-        if (example.plain.includes(wanted)) found.push(this.starts[number] + i);
-      });
+    for (const number of this.payload.blocks.keys()) {
+      const { examples } = await this.block(number);
+      examples.forEach((example, i) => { if (test(example)) found.push(this.starts[number] + i); });
     }
     return found;
   }
 }
 
+// Text with a space for each character of white space or invisible character.
+function plainSpaces(text) {
+  return text.replace(/\x01[^\x02]*\x02/g, " ").replace(/\s/g, " ");
+}
+
 function plainText(text) {
-  return text.replace(/\x01[^\x02]*\x02/g, " ").replace(/\s+/g, " ").trim().toLowerCase();
+  return plainSpaces(text).replace(/ +/g, " ").trim().toLowerCase();
 }

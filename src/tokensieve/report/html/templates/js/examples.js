@@ -1,47 +1,31 @@
-// The examples view: the example shown, its colouring, and the arm to compare with.
+// The examples view: the list of examples, the one that is shown, its colouring, and the arm to compare with.
 
-const ORDERS = {
-  "in order": null,
-  "most dropped": (index, kept) => (i) => kept[i] / index.trainable[i],
-  "least dropped": (index, kept) => (i) => -kept[i] / index.trainable[i],
-  "most disputed": (index) => (i) => -index.disputed[i],
-};
-
-const COUNTED = 2000; // examples of a served page that are counted at any setting; of more, the run's own setting counts
-
-const EXAMPLE_STATE = ["value", "other", "order", "source", "search", "only", "example"];
+const EXAMPLE_STATE = ["value", "other", "only", ...FILTER_STATE, "hits", "example", "token"];
 
 class Examples {
   constructor(payload, selection, store) {
-    Object.assign(this, { payload, selection, store, at: 0, found: null, picked: null, shown: null, maps: [], turn: 0, sorting: 0, tallies: new Map() });
+    Object.assign(this, { payload, selection, store, at: 0, shown: null, maps: [], turn: 0 });
     const get = (id) => document.getElementById(id);
-    this.menus = { value: get("value"), other: get("other"), order: get("order"), source: get("source"), search: get("search"), only: get("only") };
-    this.order = d3.range(payload.index.rows.length);
-    this.fillMenus();
+    this.area = get("example");
+    this.choice = new Choice(payload, selection, store);
+    this.filters = new Filters(payload);
+    this.details = new Details(this.area, selection, () => this.changed?.());
+    this.rows = new Rows(get("rows"), (place) => this.rowOf(place), (at) => this.step(at - this.at));
+    this.menus = { value: get("value"), other: get("other"), only: get("only"), goto: get("goto") };
+    fillMenu(this.menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "none"]]);
+    this.filters.listen(() => this.find(), () => this.arrange());
     for (const name of ["value", "other"]) this.menus[name].addEventListener("change", () => this.draw());
-    for (const name of ["order", "source"]) this.menus[name].addEventListener("change", () => this.arrange());
     this.menus.only.addEventListener("change", () => { this.showOnly(); this.changed?.(); });
-    let waiting = 0;
-    this.menus.search.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(() => this.find(), 200); });
-    get("example-bar").addEventListener("submit", (event) => { event.preventDefault(); this.find(); });
+    this.menus.goto.addEventListener("change", () => this.goTo(Number(this.menus.goto.value)));
+    this.menus.goto.addEventListener("input", () => this.menus.goto.setCustomValidity(""));
+    get("example-bar").addEventListener("submit", (event) => event.preventDefault());
+    get("clear").addEventListener("click", () => { this.clear(); this.find(); });
     get("previous").addEventListener("click", () => this.step(-1));
     get("next").addEventListener("click", () => this.step(1));
-    this.area = get("example");
-    this.area.addEventListener("pointerover", (event) => this.pickEvent(event));
-    this.area.addEventListener("click", (event) => this.pickEvent(event));
-  }
-
-  fillMenus() {
-    const { payload, menus } = this;
-    fillMenu(menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "none"]]);
-    const orders = Object.keys(ORDERS).filter((name) => name !== "most disputed" || d3.some(payload.index.disputed, (n) => n > 0));
-    fillMenu(menus.order, orders.map((name) => [name, name]));
-    const sources = d3.groupSort(payload.index.sources, (rows) => -rows.length, (source) => source);
-    fillMenu(menus.source, [["", "all"], ...sources.map((source) => [source, payload.sources[source]])]);
-    document.getElementById("source-field").hidden = sources.length < 2;
-    document.getElementById("sample-note").textContent = payload.index.rows.length < payload.examples
-      ? `${count(payload.index.rows.length)} of ${count(payload.examples)} examples: those that lost the most and the fewest tokens, those on which methods disagree most, and an even sample. To see all of them, run tokensieve serve.`
-      : "Point at a token, or move through the text with the arrow keys, to see its statistics.";
+    get("list").open = matchMedia("(min-width: 52rem)").matches;
+    get("sample-note").textContent = payload.index.rows.length < payload.examples
+      ? `The page holds ${count(payload.index.rows.length)} of ${count(payload.examples)} examples: those that lost the most and the fewest tokens, those on which methods disagree most, and an even sample. To see all, run tokensieve serve.`
+      : "";
   }
 
   get arm() {
@@ -50,115 +34,123 @@ class Examples {
 
   // What is shown, as pairs for the address.
   state() {
-    const { value, other, order, source, search, only } = this.menus, place = this.order[this.at];
-    const pairs = { value: value.value === "score" ? null : value.value || "none", other: other.value, source: source.value, search: search.value.trim() };
-    pairs.order = order.value === "in order" ? null : order.value;
-    pairs.only = only.checked ? "1" : null;
-    pairs.example = place === undefined ? null : this.payload.index.numbers[place];
-    return Object.entries(pairs);
+    const { value, other, only } = this.menus, place = this.choice.places[this.at], { hits } = this.choice, { number } = this.details;
+    return [
+      ["value", value.value === "score" ? null : value.value || "none"], ["other", other.value], ["only", only.checked ? "1" : null],
+      ...this.filters.state(), ["hits", hits && hitsText(hits)],
+      ["example", place === undefined ? null : this.payload.index.numbers[place]],
+      ["token", number === null ? null : this.example.pieces[number].start],
+    ];
   }
 
   async restore(state) {
-    const { menus } = this, query = state.get("search") ?? "";
-    Object.assign(menus.search, { value: query });
-    Object.assign(menus.only, { checked: state.has("only") });
+    const { menus } = this, turn = ++this.turn;
+    menus.only.checked = state.has("only");
     choose(menus.value, state.get("value") === "none" ? "" : state.get("value") ?? "score");
-    choose(menus.order, state.get("order") ?? "in order");
-    choose(menus.source, state.get("source") ?? "");
-    const turn = ++this.turn, found = query ? await this.store.search(query) : null;
+    this.filters.restore(state);
+    await Promise.all([this.choice.look(this.filters.query), this.choice.setHits(readHits(state.get("hits")))]);
     if (turn !== this.turn) return;
-    this.found = found;
-    if (state.has("example")) this.wanted = this.payload.index.numbers.indexOf(Number(state.get("example")));
+    const place = this.payload.index.numbers.indexOf(Number(state.get("example") ?? NaN));
+    if (place >= 0) this.wanted = place;
+    if (place >= 0 && state.has("token")) this.wantedToken = Number(state.get("token"));
     return this.setArm(state.get("other") ?? "");
   }
 
   setArm(chosen = this.menus.other.value) {
     const others = this.payload.arms.map((arm) => arm.name).filter((name) => name !== this.arm);
     fillMenu(this.menus.other, [["", "none"], ...others.map((name) => [name, name])], others.includes(chosen) ? chosen : "");
-    this.arrange(true);
+    return this.arrange(true);
   }
 
-  // Sorts the examples that match search and source; keeps the current one if it is still among them.
+  // Lists the examples again; keeps the current one if it is still among them.
   async arrange(stay = false) {
-    const { index } = this.payload, { order, source } = this.menus, turn = ++this.sorting;
-    const kept = order.value.endsWith("dropped") ? await this.keptNow(this.arm) : null;
-    if (turn !== this.sorting) return;
-    const here = this.wanted ?? this.order[this.at];
+    const here = this.wanted ?? this.choice.places[this.at];
+    if (!(await this.choice.arrange(this.arm, this.filters.wanted))) return;
     this.wanted = null;
-    let places = this.found ?? d3.range(index.rows.length);
-    if (source.value !== "") places = places.filter((i) => index.sources[i] === Number(source.value));
-    const by = ORDERS[order.value]?.(index, kept);
-    this.order = by ? d3.sort(places, by) : places;
-    this.at = Math.max(0, stay ? this.order.indexOf(here) : -1);
+    this.at = Math.max(0, stay ? this.choice.places.indexOf(here) : -1);
     return this.draw();
   }
 
-  // Sorts again after the slider has moved, where the order depends on it; the example in view stays.
-  async follow() {
-    if (!this.menus.order.value.endsWith("dropped") || !this.order.length) return;
-    const turn = ++this.sorting, { index } = this.payload, here = this.order[this.at];
-    const kept = await this.keptNow(this.arm);
-    if (turn !== this.sorting) return;
-    this.order = d3.sort(this.order, ORDERS[this.menus.order.value](index, kept));
-    this.at = this.order.indexOf(here);
-    this.showPlace();
-  }
-
-  // Kept tokens of every example of the page, at the current setting.
-  async keptNow(arm) {
-    const { index, remote } = this.payload, setting = this.selection.setting(arm);
-    if (this.selection.isOwn(arm) || (remote && index.rows.length > COUNTED)) return index.kept[arm];
-    if (!this.tallies.has(arm)) this.tallies.set(arm, this.tally(arm));
-    return (await this.tallies.get(arm)).map((sums) => sums[setting]);
-  }
-
-  // Of every example, the number of tokens that each setting keeps.
-  async tally(arm) {
-    const settings = this.selection.arms.get(arm).sweep.values.length;
-    const found = [];
-    for (let place = 0; place < this.payload.index.rows.length; place++) {
-      const counts = new Uint32Array(settings);
-      for (const level of (await this.store.example(place)).column(`level:${arm}`)) if (level < settings) counts[level]++;
-      found.push(d3.cumsum(counts));
-    }
-    return found;
-  }
-
-  showPlace() {
-    document.getElementById("place").textContent = this.order.length ? `${count(this.at + 1)} of ${count(this.order.length)}` : "none";
-    document.getElementById("previous").disabled = this.at <= 0;
-    document.getElementById("next").disabled = this.at >= this.order.length - 1;
-    this.changed?.();
+  // Lists the examples again once the slider rests; the example in view stays, if it passes the filters.
+  follow() {
+    clearTimeout(this.following);
+    this.following = setTimeout(async () => {
+      const { places } = this.choice, here = places[this.at];
+      if (!(await this.choice.arrange(this.arm, this.filters.wanted))) return;
+      this.at = this.choice.places.indexOf(here);
+      if (this.at >= 0) return this.showPlace();
+      this.at = 0;
+      return this.draw();
+    }, 150);
   }
 
   async find() {
-    const query = this.menus.search.value.trim(), turn = ++this.turn;
-    const found = query ? await this.store.search(query) : null;
-    if (turn !== this.turn) return;
-    this.found = found;
-    await this.arrange(true);
+    if (await this.choice.look(this.filters.query)) await this.arrange(true);
+  }
+
+  // Takes every filter away.
+  clear() {
+    this.filters.clear();
+    this.choice.setHits(null);
+  }
+
+  goTo(number) {
+    const place = this.payload.index.numbers.indexOf(number), { goto } = this.menus;
+    goto.setCustomValidity(place < 0 ? `The page does not hold an example ${number}.` : "");
+    if (place < 0) return goto.reportValidity();
+    this.wanted = place;
+    if (!this.choice.places.includes(place)) this.clear();
+    return this.find();
+  }
+
+  // A row of the list: the example's number, what is kept of it, its mean score and what else sorts it.
+  rowOf(place) {
+    const { index, sources } = this.payload, share = this.choice.kept[place] / index.trainable[place];
+    const bar = element("span", { className: "bar-of" }, element("span"));
+    bar.firstChild.style.setProperty("width", `${100 * share}%`);
+    const score = index.scores[this.arm][place], disputed = index.disputed[place];
+    const notes = [`score ${figure(score)}`, ...(disputed ? [`${count(disputed)} disputed`] : []), ...(sources.length > 1 ? [sources[index.sources[place]]] : [])];
+    return [
+      element("span", { className: "number" }, `${count(index.numbers[place])}`), bar, element("span", { className: "share" }, percent(share)),
+      element("span", { className: "soft notes" }, notes.join(" · ")),
+    ];
+  }
+
+  showPlace() {
+    const { places, hits } = this.choice, get = (id) => document.getElementById(id);
+    get("place").textContent = places.length ? `${count(this.at + 1)} of ${count(places.length)}` : "none";
+    get("previous").disabled = this.at <= 0;
+    get("next").disabled = this.at >= places.length - 1;
+    get("listed").textContent = `${count(places.length)} of ${count(this.payload.index.rows.length)}`;
+    get("hits").textContent = hits ? `with ${hitsName(hits, this.payload)}` : "";
+    get("clear").disabled = places.length === this.payload.index.rows.length;
+    this.rows.show(places, this.at);
+    this.changed?.();
   }
 
   step(by) {
     const at = this.at + by;
-    if (at < 0 || at >= this.order.length) return;
+    if (at < 0 || at >= this.choice.places.length) return;
     this.at = at;
-    this.picked = null;
+    this.details.number = null;
     return this.draw();
   }
 
   async draw() {
     this.showPlace();
-    if (!this.order.length) {
-      this.maps = [];
-      return this.area.replaceChildren(empty("No example matches. Shorten the search, or select all sources."));
+    const { places } = this.choice;
+    if (!places.length) {
+      this.maps = this.details.maps = [];
+      return this.area.replaceChildren(empty("No example matches. Shorten the search, or clear the filters."));
     }
-    const place = this.order[this.at];
+    const place = places[this.at];
     const example = await this.store.example(place);
-    if (place !== this.order[this.at]) return;
-    if (this.shown !== place) this.picked = null;
+    if (place !== this.choice.places[this.at]) return;
+    if (this.shown !== place) this.details.number = null;
     this.shown = place;
     this.example = example;
+    if (this.wantedToken !== undefined) this.details.number = example.pieces.findIndex(({ stop }) => this.wantedToken < stop);
+    this.wantedToken = undefined;
     this.drawExample();
   }
 
@@ -177,12 +169,14 @@ class Examples {
     this.showOnly();
     const head = element("header", {}, element("h3", {}, `Example ${count(index.numbers[place])} `,
       element("span", { className: "soft" }, `source row ${count(index.rows[place])}${payload.sources.length > 1 ? ` · ${payload.sources[index.sources[place]]}` : ""} · ${count(index.tokens[place])} tokens, ${count(index.trainable[place])} trainable`)));
+    const { query } = this.filters, { hits: wanted } = this.choice;
+    const hits = wanted ? hitPieces(example, wanted) : query ? foundPieces(example, query) : [];
     this.maps = (other ? [arm, other] : [arm]).map((which) => {
       const values = name ? example.column(name === "score" ? `value:score:${which}` : `value:${name}`) : null;
       const scale = name ? payload.scales[name === "score" ? `score:${which}` : name] : null;
       const map = new HeatMap(example, `Tokens of example ${index.numbers[place]}, ${which}`);
+      map.mark(hits);
       map.element.dataset.arm = which;
-      map.element.addEventListener("keydown", (event) => this.walk(event, map.element));
       const range = payload.ranges[name === "score" ? `score:${which}` : name];
       const ends = other && range ? `; ${name} from ${figure(range.low)} to ${figure(range.high)}` : "";
       return { arm: which, values, scale, map, ends, said: element("span", { className: "soft" }) };
@@ -193,7 +187,9 @@ class Examples {
     const body = element("div", { className: other ? "maps two" : "maps" }, ...sections, detail);
     this.area.replaceChildren(element("article", { className: "card example" }, head, ...difference, body));
     if (focus) this.maps.find((shown) => shown.arm === focus)?.map.element.focus({ preventScroll: true });
+    this.details.show(example, this.maps);
     this.paint();
+    this.area.querySelector(".picked, [data-hit]")?.scrollIntoView({ block: "nearest" });
   }
 
   // Shows the current decisions in the example that is built; the slider calls this.
@@ -206,7 +202,7 @@ class Examples {
       said.textContent = this.keeps(states[side]) + ends;
     });
     if (maps.length > 1) document.getElementById("difference").textContent = this.difference(...states, ...maps.map(({ arm }) => arm));
-    this.pick(this.picked, this.pickedArm ?? maps[0].arm, false);
+    this.details.refresh();
   }
 
   keeps({ levels, setting }) {
@@ -239,63 +235,5 @@ class Examples {
     document.getElementById("scale-low").textContent = `${least < low ? "≤ " : ""}${figure(low)}`;
     document.getElementById("scale-name").textContent = name;
     document.getElementById("scale-high").textContent = `${most > high ? "≥ " : ""}${figure(high)}`;
-  }
-
-  pickEvent(event) {
-    const piece = event.target.closest?.("[data-piece]");
-    if (piece) this.pick(Number(piece.dataset.piece), piece.closest(".tokens").dataset.arm, false);
-  }
-
-  // Shows the details of a piece of the example, for one arm.
-  pick(number, arm, scroll) {
-    this.picked = number;
-    this.pickedArm = arm;
-    this.area.querySelectorAll(".picked").forEach((old) => old.classList.remove("picked"));
-    const detail = document.getElementById("detail");
-    detail.classList.toggle("idle", number === null);
-    if (number === null) {
-      detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its statistics and why it is kept or dropped."));
-      return;
-    }
-    for (const span of this.area.querySelectorAll(`[data-piece="${number}"]`)) {
-      span.classList.add("picked");
-      const folded = scroll ? span.closest(".fold[hidden]") : null;
-      if (folded) unfold(folded);
-      if (scroll && span.closest(".tokens").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
-    }
-    const facts = pieceFacts(this.example, number, this.selection.arms.get(arm), this.selection, arm);
-    const parts = facts.length > 1 ? [element("p", { className: "soft" }, `${facts.length} tokens make up this character.`)] : [];
-    detail.replaceChildren(element("h4", {}, tokenName(this.example.pieces[number].text)), ...parts,
-      ...facts.flatMap(({ facts: pairs, why: reason, fate }) => [
-        element("p", { className: `why ${fate}-note` }, reason),
-        ...this.otherFate(number, arm),
-        element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
-      ]));
-  }
-
-  // What the other arm of a comparison does with the token that is picked, where it differs.
-  otherFate(number, arm) {
-    const { start } = this.example.pieces[number];
-    const keeps = ({ arm: name }) => this.example.column(`level:${name}`)[start] <= this.selection.setting(name);
-    const own = this.maps.find((map) => map.arm === arm), other = this.maps.find((map) => map.arm !== arm);
-    if (!own || !other || keeps(own) === keeps(other)) return [];
-    return [element("p", { className: "other-fate" }, `${arm} ${keeps(own) ? "keeps" : "drops"} it; ${other.arm} ${keeps(other) ? "keeps" : "drops"} it.`)];
-  }
-
-  walk(event, map) {
-    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (event.ctrlKey || event.metaKey || event.altKey || (!by && event.key !== "Home" && event.key !== "End")) return;
-    event.preventDefault();
-    const last = this.example.pieces.length - 1;
-    const start = this.picked ?? (by > 0 ? -1 : last + 1);
-    const target = event.key === "Home" ? 0 : event.key === "End" ? last : start + by;
-    this.pick(Math.min(last, Math.max(0, target)), map.dataset.arm, true);
-    this.say();
-  }
-
-  // Announces the picked token to screen readers.
-  say() {
-    const detail = document.getElementById("detail");
-    document.getElementById("said").textContent = detail.textContent;
   }
 }

@@ -1,6 +1,7 @@
 // The heat map of one example: one element per piece of text, with its state and colour as classes.
 
 const LEVELS = 8;
+const BLOCK = 60; // pieces after which a block ends with its line
 const FOLDED = { from: 300, ends: 100 }; // pieces of a prompt that folds, and those left in view at each end
 
 function scaleLevel({ low, high, signed }, value) {
@@ -47,10 +48,22 @@ function pieceStyle(piece, decided, other, values, scale) {
 // The ends of a long prompt, and a button in place of its middle.
 function fold(parts) {
   const { ends } = FOLDED;
-  const middle = element("span", { className: "fold", hidden: true }, ...parts.slice(ends, -ends));
+  const middle = element("div", { className: "fold", hidden: true }, ...blocks(parts.slice(ends, -ends)));
   const button = element("button", { type: "button", className: "unfold", dir: "ltr" }, `show ${count(parts.length - 2 * ends)} more tokens of the prompt`);
   button.addEventListener("click", () => unfold(middle));
-  return [...parts.slice(0, ends), button, middle, ...parts.slice(-ends)];
+  return [...blocks(parts.slice(0, ends)), button, middle, ...blocks(parts.slice(-ends))];
+}
+
+// Blocks of pieces that end with a line: the browser styles and paints only the blocks in view.
+function blocks(parts) {
+  const found = [];
+  let length = 0;
+  for (const part of parts) {
+    if (length === 0) found.push([]);
+    found.at(-1).push(part);
+    length = part.textContent.endsWith("\n") && length >= BLOCK ? 0 : length + 1;
+  }
+  return found.map((block) => element("div", { className: "lines" }, ...block));
 }
 
 function unfold(middle) {
@@ -87,7 +100,12 @@ class HeatMap {
       turns.at(-1).parts.push(this.parts[number]);
     });
     return turns.map(({ prompt, parts }) =>
-      element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : parts)));
+      element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : blocks(parts))));
+  }
+
+  // Marks the pieces that were searched for.
+  mark(hits) {
+    this.parts.forEach((part, number) => part.toggleAttribute("data-hit", hits[number] ?? false));
   }
 
   // Changes only the pieces whose style changes: building them again at each move of the slider would be slow.
@@ -99,79 +117,4 @@ class HeatMap {
       this.parts[number].className = piece.special ? `${style} special` : style;
     });
   }
-}
-
-// The details of a piece's tokens: pairs of name and text, and a sentence that says why each is kept or dropped.
-function pieceFacts(example, number, arm, selection, scored) {
-  const piece = example.pieces[number];
-  const ids = example.column("id");
-  return d3.range(piece.start, piece.stop).map((token) => {
-    const level = example.column(`level:${arm.name}`)[token];
-    const facts = [["token", `${token}`], ["id", `${ids[token]}`]];
-    if (level === PROMPT) return { facts, why: "Prompt: not trained on.", fate: "prompt" };
-    const mark = example.column("mark")?.[token];
-    if (mark) facts.push(["marked", selection.payload.markTypes[mark - 1]]);
-    for (const name of selection.payload.statistics) facts.push([name, figure(example.column(`value:${name}`)[token])]);
-    const score = example.column(`value:score:${arm.name}`)[token];
-    facts.push([`${scored} score`, figure(score)]);
-    facts.push(["rank in the example", rankOf(example, arm.name, token)]);
-    for (const part of arm.parts) {
-      const values = example.column(`part:${arm.name}:${part}`);
-      if (values) facts.push([`${part} part of the score`, figure(values[token])]);
-    }
-    const kept = level <= selection.setting(arm.name);
-    return { facts, fate: kept ? "kept" : "dropped", why: why(example, token, arm, selection, level, score, kept) };
-  });
-}
-
-function rankOf(example, name, token) {
-  const levels = example.column(`level:${name}`), scores = example.column(`value:score:${name}`);
-  let rank = 1, all = 0;
-  for (let i = 0; i < levels.length; i++) {
-    if (levels[i] === PROMPT) continue;
-    all++;
-    if (scores[i] > scores[token] || (scores[i] === scores[token] && i < token)) rank++;
-  }
-  return `${count(rank)} of ${count(all)}`;
-}
-
-// What the statistics say of a token, in words.
-function causeInWords({ kind, values, words: [first, second] }, example, token, markTypes) {
-  const [a, b] = values.map((name) => example.column(`value:${name}`)[token]);
-  const short = (value) => figure(Number(value.toPrecision(3)));
-  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
-  if (kind === "text") return first;
-  if (kind === "mark") {
-    const mark = example.column("mark")?.[token];
-    return mark ? `The data marks this token as ${markTypes[mark - 1]}.` : "The data does not mark this token.";
-  }
-  if (kind === "compare") {
-    const than = Math.abs(a - b) < 0.005 ? "as likely as" : a > b ? "less likely than" : "more likely than";
-    return sentence(`${first} finds this token ${than} ${second}: ${short(a)} against ${short(b)} nats of loss`);
-  }
-  if (kind === "loss") return sentence(`${first} finds this token ${a > 1 ? "unlikely" : "likely"}: ${short(a)} nats of loss, a probability of ${percent(Math.exp(-a))}`);
-  if (kind === "entropy") return sentence(`${first} is ${a > 1 ? "uncertain" : "certain"} of what stands here: ${short(a)} nats of entropy`);
-  return sentence(`${second} of ${first} is ${short(a)}`);
-}
-
-function why(example, token, arm, selection, level, score, kept) {
-  const said = arm.causes.map((cause) => causeInWords(cause, example, token, selection.payload.markTypes));
-  const { sweep } = arm, setting = selection.setting(arm.name);
-  const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
-  const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);
-  if (arm.keepTurnEnd && example.column("turn_end")[token]) return "Kept: turn ends are kept whatever their score.";
-  if (reasons.length) said.push(`Reasons to drop it: ${reasons.join(", ")}.`);
-  const limit = selection.threshold(arm.name);
-  if (limit !== null) said.push(`Its score ${figure(score)} is ${score > limit ? "above" : score < limit ? "below" : "equal to"} the threshold ${figure(limit)}.`);
-  const [part, second] = arm.parts.map((name) => [name, example.column(`part:${arm.name}:${name}`)?.[token]]);
-  if (part && second && part[1] !== undefined) {
-    said.push(`Its score is the sum of ${figure(part[1])} (${part[0]}) and ${figure(second[1])} (${second[0]}).`);
-  }
-  if (sweep.parameter === "fraction" || sweep.parameter === "discard") {
-    const from = level < sweep.values.length ? figure(sweep.values[level]) : null;
-    const drops = sweep.parameter === "discard", within = arm.scope === "example" ? ", ranked within its example" : "";
-    if (from === null) said.push("No setting of the slider keeps it.");
-    else said.push(drops ? `It is kept if the dropped fraction is at most ${from}${within}.` : `It is kept if the fraction is at least ${from}${within}.`);
-  }
-  return `${kept ? "Kept" : "Dropped"}. ${said.join(" ")}`;
 }

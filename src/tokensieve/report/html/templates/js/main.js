@@ -112,6 +112,11 @@ async function start() {
       done("Selected");
     }
   });
+  window.addEventListener("beforeprint", () => {
+    overview.drawResults();
+    overview.drawTraining();
+    overview.drawAll(arm());
+  });
   window.addEventListener("hashchange", () => showView(true));
   onKeys({
     ...Object.fromEntries(VIEWS.map((name, i) => [String(i + 1), () => { location.hash = name; }])),

@@ -22,7 +22,7 @@ class Overview {
     document.getElementById("differences").replaceChildren(...shown.map((found) => paired(found)));
     const rows = this.words(method).filter((row) => row.dropped).sort((a, b) => b.dropped - a.dropped).slice(0, 8);
     document.getElementById("most-dropped").replaceChildren(rows.length
-      ? table(["token", "dropped", "share dropped"], rows.map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]))
+      ? table(["token", "dropped", "share dropped"], rows.map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]), (i) => showToken(rows[i]))
       : empty("No frequent word is dropped."));
     if (typical === null) return document.getElementById("typical").replaceChildren(empty("The page holds no example."));
     const example = await store.example(typical), levels = example.column(`level:${method}`);
@@ -62,6 +62,12 @@ class Overview {
     this.waiting = setTimeout(next);
   }
 
+  // Draws every chart at once, for a printer.
+  drawAll(arm) {
+    clearTimeout(this.waiting);
+    for (const { draw } of this.jobs(arm)) draw();
+  }
+
   // Each part of the view: its element, and the function that draws it.
   jobs(arm) {
     const { payload, selection } = this;
@@ -69,11 +75,16 @@ class Overview {
     const histograms = ["score", ...payload.statistics].map((name, i) => slot("histograms", i, () => {
       const edges = payload.edges[name === "score" ? `score:${arm}` : name];
       const counts = selection.counts(payload.histograms[arm][name], arm);
-      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total, payload.ranges[name === "score" ? `score:${arm}` : name]);
+      const column = name === "score" ? `score:${arm}` : name;
+      const pick = (bar) => showHits({
+        column: `value:${column}`, low: bar === 0 ? -Infinity : edges[bar], high: bar === counts.length - 1 ? Infinity : edges[bar + 1],
+      });
+      return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total, payload.ranges[column], pick);
     }));
     const kinds = [["Source", payload.sources, "source"], ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
     const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
-      shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all)));
+      shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all,
+        (group) => (kind === "source" ? showExamples({ source: group }) : showHits(hitsOf(`group:${kind}`, group))))));
     const part = (id, draw) => ({ place: document.getElementById(id), draw });
     return [
       ...histograms, ...groups, part("agreement", () => this.drawAgreement()), part("scatter", () => this.drawScatter(arm)),
@@ -113,11 +124,21 @@ class Overview {
       const [x, y] = menus.map(([menu]) => menu.value), { values } = this.payload.points;
       const svg = scatter(x, y, values[x], values[y]);
       made.dots = [...svg.querySelectorAll("circle")];
+      svg.classList.add("pickable-dots");
+      svg.addEventListener("click", (event) => this.showDot(made.dots.indexOf(event.target)));
       frame.replaceChildren(svg);
     };
     build();
-    place.replaceChildren(element("div", { className: "bar" }, ...menus.map(([, label]) => label)), frame);
+    place.replaceChildren(element("div", { className: "bar" }, ...menus.map(([, label]) => label)), frame, element("p", { id: "dot-note", className: "soft small", role: "status" }));
     return made;
+  }
+
+  // Shows the token that a dot stands for, in its example.
+  showDot(dot) {
+    if (dot < 0) return;
+    const { points, index } = this.payload, example = points.examples[dot];
+    if (index.numbers.includes(example)) return showExamples({ example, token: points.tokens[dot] });
+    document.getElementById("dot-note").textContent = `The page does not hold example ${count(example)}, which this token is in; tokensieve serve shows it.`;
   }
 
   drawVocabulary(arm, total) {
@@ -128,13 +149,16 @@ class Overview {
       const note = `by count, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
       const found = rows.filter((row) => row[fate]).sort((a, b) => b[fate] - a[fate]).slice(0, 15);
       const body = found.length
-        ? table(["token", fate, `share ${fate}`, "seen"], found.map((row) => [tokenName(row.text), count(row[fate]), percent(row[fate] / row.all), count(row.all)]))
+        ? table(["token", fate, `share ${fate}`, "seen"], found.map((row) => [tokenName(row.text), count(row[fate]), percent(row[fate] / row.all), count(row.all)]), (i) => showToken(found[i]))
         : empty("None of the frequent tokens.");
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
   }
 }
+
+const showHits = (hits) => showExamples({ hits: hitsText(hits) });
+const showToken = ({ id }) => showHits(hitsOf("id", id));
 
 // The i-th slot of a grid, and the function that redraws its chart.
 function slot(id, i, make) {

@@ -135,6 +135,7 @@ def test_a_click_on_a_bar_shows_the_examples_with_its_tokens(open_tab):
 def test_a_click_on_a_group_or_a_word_shows_its_examples(open_tab, demo_source):
     tab = open_tab("selection")
     rows = "(svg) => [200, svg.scale('y').apply(svg.scale('y').domain[0]) + 5]"
+    tab.page.wait_for_selector("#groups svg.plot >> nth=2")  # charts out of view are drawn when the page is idle
     click_bar(tab, "#groups svg.plot >> nth=2", *tab.page.eval_on_selector("#groups svg.plot >> nth=2", rows))
     assert tab.text("#hits") == "with words"
     assert "·the" in hits(tab)

@@ -58,7 +58,7 @@ def same(root, whole, start) -> None:
     assert {path: path.stat().st_mtime_ns for path in before} == before, "a finished shard was measured twice"
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+@pytest.mark.parametrize("launcher", ["torchrun", pytest.param("accelerate", marks=pytest.mark.slow)])
 def test_launched_processes_measure_the_same_bytes(launcher, whole, start, tmp_path):
     errors = ended(start("measure", tmp_path / "run", launcher=LAUNCHERS[launcher]))
     assert "measure base, shards 0/" in errors
@@ -95,6 +95,7 @@ def test_processes_that_are_killed_while_they_tokenise_lose_nothing(whole, start
     same(tmp_path, whole, start)
 
 
+@pytest.mark.slow  # a whole run on Ray does so in every test run
 def test_ray_measures_the_same_bytes(whole, start, tmp_path):
     ended(start("measure", tmp_path / "run", *RAY))
     same(tmp_path, whole, start)

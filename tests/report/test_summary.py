@@ -80,7 +80,9 @@ def make_index(kept, disputed=None) -> Index:
     kept = np.array(kept)
     every = np.arange(len(kept))
     disputes = np.zeros(len(kept), int) if disputed is None else np.array(disputed)
-    return Index(every, every * 0, every * 0 + 20, every * 0 + 10, {"a": kept}, {"a": every.astype(np.float64) * 0}, disputes)
+    return Index(
+        every, every * 0, every * 0 + 20, every * 0 + 10, {"a": kept}, {"a": every.astype(np.float64) * 0}, disputes
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 9, 20])

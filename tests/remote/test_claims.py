@@ -97,3 +97,18 @@ def test_a_claim_that_is_held_is_renewed_and_not_taken_over(server, bucket, monk
         order.append("first done")
     thread.join(30)
     assert [one for one in order if not one.startswith("process")] == ["first done", "second"]
+
+
+def test_a_claim_that_goes_while_it_is_read_is_no_error(server, bucket, monkeypatch):
+    path = place(f"s3://{bucket}/a")
+    calls = iter([["other"], ["other"], []])
+    monkeypatch.setattr(claims._Others, "living", lambda _: next(calls, []))
+    monkeypatch.setattr(claims, "_PAUSE", 0.01)
+
+    def gone(_):
+        raise TokensieveError("the object store fails", where="s3://a", hint="again")
+
+    monkeypatch.setattr(claims.remote, "read", gone)
+    said = []
+    with claims.claimed(path, said.append):
+        assert said == []

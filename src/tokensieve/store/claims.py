@@ -17,7 +17,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -63,7 +63,8 @@ def _put_alone(own: Path, text: pa.Buffer, on_wait: Callable[[str], None]) -> No
         time.sleep(random.uniform(0.2, 1) * _PAUSE)  # two that met must not meet again
         while living := others.living():
             if not who:
-                who = (remote.read(own.with_name(living[0])) or b"").decode(errors="replace")
+                with suppress(TokensieveError):  # a claim may go while it is read, and is read for a message alone
+                    who = (remote.read(own.with_name(living[0])) or b"").decode(errors="replace")
             if who:
                 on_wait(who)
             time.sleep(_PAUSE)

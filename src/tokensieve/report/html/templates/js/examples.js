@@ -75,9 +75,9 @@ class Examples {
   follow() {
     clearTimeout(this.following);
     this.following = setTimeout(async () => {
-      const { places } = this.choice, here = places[this.at];
+      const { places } = this.choice;
       if (!(await this.choice.arrange(this.arm, this.filters.wanted))) return;
-      this.at = this.choice.places.indexOf(here);
+      this.at = this.choice.places.indexOf(places[this.at]); // the reader may have gone on meanwhile
       if (this.at >= 0) return this.showPlace();
       this.at = 0;
       return this.draw();

@@ -83,6 +83,7 @@ class Tokenised:
 Converted = Conversation | PlainText | Tokenised
 
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
+_TEXT_ALONE, _SAY_TEXTS = {"role", "content"}, ROLES.keys() - {"function_call"}
 _WEIGHTS = ("loss_weight", "weight", "train", "loss_mask")
 _SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
@@ -288,6 +289,8 @@ def _message(message: Any) -> dict[str, Any]:
             hint='such as {"role": "user", "content": "Hello"}',
         )
     role = message["role"]
+    if message.keys() == _TEXT_ALONE and type(role) is type(message["content"]) is str and role in _SAY_TEXTS:
+        return {"role": ROLES[role], "content": message["content"]}  # so are most messages, and the rest takes time
     if not isinstance(role, str) or role.lower() not in ROLES:
         name = role if isinstance(role, str) else "NAME"
         raise TokensieveError(

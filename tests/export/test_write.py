@@ -17,7 +17,9 @@ from trained_examples import MODEL
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.runs.folder import RunFolder
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 KILLED = """
 import os, signal, sys, time
@@ -91,7 +93,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_left_alone(run, tmp_p
 def test_an_export_of_an_earlier_selection_is_refused(run, tmp_path):
     out = export_arm(run, "trl", output=tmp_path / "out").folder
     path = run / "arms/loss/selection.json"
-    write_json(path, {**read_json(path), "kept": 1})
+    write_sealed(path, {**read_json(path), "kept": 1})
     with pytest.raises(TokensieveError, match="selection: "):
         export_arm(run, "trl", output=out)
 
@@ -100,7 +102,7 @@ def test_a_licence_that_came_later_is_not_passed_over(run, tmp_path):
     out = export_arm(run, "trl", output=tmp_path / "out").folder
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["data"]["license"] = "cc-by-4.0"
-    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    RunFolder(run).write_recipe(yaml.safe_dump(recipe))
     with pytest.raises(TokensieveError, match=r"license: None there, 'cc-by-4\.0' here"):
         export_arm(run, "trl", output=out)
 
@@ -184,7 +186,7 @@ def test_weights_that_change_while_the_model_trains_are_refused(make_run, tmp_pa
 def test_a_method_that_is_gone_is_refused_where_it_weighs(run, weighted, tmp_path):
     for folder, arm in ((run, "loss"), (Path(shutil.copytree(weighted, tmp_path / "weighted")), "dft")):
         path = folder / "arms" / arm / "selection.json"
-        write_json(path, {**read_json(path), "method": "gone"})
+        write_sealed(path, {**read_json(path), "method": "gone"})
     assert export_arm(run, "jsonl").notes == ()
     with pytest.raises(TokensieveError, match="unknown method 'gone'"):
         export_arm(tmp_path / "weighted", "jsonl")

@@ -25,6 +25,7 @@ from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 SEEDS = (3, 0, 5)
 
@@ -145,7 +146,7 @@ def test_a_seed_that_was_evaluated_on_other_data_is_left_out(finished, tmp_path)
     shutil.copytree(finished, copy)
     path = copy / "arms/full/seeds/5/evaluation.json"
     found = read_json(path)
-    path.write_text(json.dumps({**found, "data": {**found["data"], "held_out": "other"}}))
+    write_sealed(path, {**found, "data": {**found["data"], "held_out": "other"}})
     assert list(load_run(copy).row("full").seeds) == [3, 0]
     assert list(load_run(copy).row("random").seeds) == list(SEEDS)
 

@@ -25,6 +25,7 @@ from tokensieve.pipeline.recipe import dump_recipe, load_recipe
 from tokensieve.runs.view import load_run
 from tokensieve.select.streaming import read_selection
 from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import read_shard
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
@@ -376,7 +377,7 @@ def test_a_refused_command_writes_nothing_and_an_export_refuses_too(arguments, d
     # What an earlier version wrote: the state names the new examples, the arms are of the old ones.
     state = read_json(folder / "run.json")
     (other,) = set((tmp_path / "store/examples").glob("*/manifest.json")) - stores
-    write_json(folder / "run.json", {**state, "examples": str(other.parent)})
+    write_sealed(folder / "run.json", {**state, "examples": str(other.parent)})
     with pytest.raises(TokensieveError, match="selected from other examples than those of the run"):
         export_arm(folder, "jsonl")
     with pytest.raises(TokensieveError, match="selected from other examples than those of the run"):

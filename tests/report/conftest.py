@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_tabs import Tab
-from manifests import cut_again, record_again
+from manifests import change, cut_again, record_again
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -28,10 +28,12 @@ from tokensieve.data.example_store import open_examples
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import TopFraction
 from tokensieve.report.html.page import Report
+from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.selection import LAYOUT
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import write_json
+from tokensieve.store.sealed import read_sealed, write_sealed
 from tokensieve.store.shards import shard_name, write_shard
 
 SCRIPT = '<script>alert("x")</script>&\''
@@ -210,7 +212,7 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         "method": "token-cleaning",
         "versions": {"tokensieve": "0.1.0"},
     }
-    write_json(run / "run.json", state)
+    write_sealed(run / "run.json", state)
     write_json(run / "times.json", {"measure base": 1.25})
     for arm in state["arms"]:
         # Half a token more, so that rounding down gives the very count.
@@ -234,21 +236,21 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         }
         if arm == "token-cleaning":
             selection["marks"] = {"marked": 40, "removed": 30, "unmarked": 100, "unmarked_removed": 5, "auroc": 0.75}
-        write_json(run / "arms" / arm / "selection.json", selection)
+        write_sealed(run / "arms" / arm / "selection.json", selection)
     for place, arm in enumerate(("full", "token-cleaning", "base")):
         loss = 1.5 - place / 10
         held_out = {"loss": loss, "perplexity": 4.0, "tokens": 9, "examples": 3, "low": loss - 0.1, "high": loss + 0.1}
         exact = {"score": 0.25, "correct": 1, "examples": 4, "low": 0.05, "high": 0.7}
         tasks = {"boolq": {"acc": 0.5, "acc_stderr": 0.1}, "arc_challenge": {"acc_norm": 0.25}}
-        write_json(run / "arms" / arm / "evaluation.json", {"held_out": held_out, "exact_match": exact, "tasks": tasks})
+        ArmFolder(run / "arms" / arm).write_evaluation({"held_out": held_out, "exact_match": exact, "tasks": tasks}, {})
 
 
 @pytest.fixture(scope="session")
 def second_source(demo_source) -> Path:
     """Write a second run on the same examples: an arm with reasons, and one that chooses otherwise."""
     run = demo_source.folder.with_name("second")
-    first = read_json(demo_source.folder / "run.json")
-    write_json(run / "run.json", {**first, "name": "second", "arms": ["xtf", "rho-1"], "method": "xtf"})
+    first = read_sealed(demo_source.folder / "run.json", "it is missing", "")
+    write_sealed(run / "run.json", {**first, "name": "second", "arms": ["xtf", "rho-1"], "method": "xtf"})
     write_json(run / "times.json", {"measure base": 1.25})
     trainable = sum(label != -100 for example in demo_source.labels for label in example)
     for arm in ("xtf", "rho-1"):
@@ -268,11 +270,11 @@ def second_source(demo_source) -> Path:
             write_shard(folder / shard_name(number), cu_seqlens, columns, rows)
             write_shard(folder / "kept" / shard_name(number), cu_seqlens, {"kept": choice})
         record_again(run / "arms" / arm / "scores")
-        selection = read_json(demo_source.folder / "arms" / "full" / "selection.json")
+        selection = read_sealed(demo_source.folder / "arms" / "full" / "selection.json", "it is missing", "")
         rule = {"name": "Threshold", "value": 0.0 if arm == "xtf" else 0.45}
         reason_names = ["low reasoning importance", "known already", "off task"] if arm == "xtf" else []
         selection |= {"method": arm, "parameters": {}, "rule": rule, "trainable": trainable, "kept": kept}
-        write_json(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
+        write_sealed(run / "arms" / arm / "selection.json", {**selection, "reasons": reason_names})
     return run
 
 
@@ -338,9 +340,8 @@ def write_large(demo: Demo, tokenizer, examples: int, tokens: int) -> RunView:
         kept = {"kept": rule.keep(scores, statistics)}
         write_shard(folder / "scores" / "kept" / shard_name(0), cu_seqlens, kept)
         record_again(folder / "scores")
-        selection = read_json(folder / "selection.json")
         given = {"rule": {"name": "TopFraction", "fraction": rule.fraction}, "keep_turn_end": False}
         parameters = {} if arm == "full" else {"fraction": rule.fraction}
-        write_json(folder / "selection.json", {**selection, **given, "parameters": parameters})
+        change(folder / "selection.json", **given, parameters=parameters)
     cut_again(demo.folder, view.store.folder)
     return load_run(demo.folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import json
 import re
 from pathlib import Path
 
@@ -13,8 +12,10 @@ from browser_tabs import Tab
 
 from tokensieve.report.html.page import Report
 from tokensieve.report.verdict import run_verdict
+from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 
 @pytest.fixture
@@ -23,16 +24,16 @@ def judged(demo) -> Path:
     arms, generator = demo.folder / "arms", np.random.default_rng(0)
     chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
     fields = {"kept": chosen, "as_many_as": "token-cleaning", "rule": {"name": "TopCount", "tokens": chosen}}
-    write_json(arms / "random/selection.json", read_json(arms / "random/selection.json") | fields)
+    write_sealed(arms / "random/selection.json", read_json(arms / "random/selection.json") | fields)
     for place, arm in enumerate(("full", "random", "token-cleaning")):
         losses = 2 + (arm == "token-cleaning") / 10 + 0.02 * generator.standard_normal(60)
         rows = [{"rows": n, "losses": value, "tokens": 1} for n, value in enumerate(losses)]
-        (arms / arm / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        write_json(arms / arm / "evaluation.json", {"held_out": {"loss": losses.mean(), "low": 1.0, "high": 3.0}})
+        sections = {"held_out": {"loss": losses.mean(), "low": 1.0, "high": 3.0}}
+        ArmFolder(arms / arm).write_evaluation(sections, {"held_out": rows})
         (arms / arm / "model").mkdir()
         end = (40.0, 40.1, 43.0)[place]
         log = [{"step": step, "loss": end + (4 - step) / 10} for step in range(5)]
-        write_json(arms / arm / "model" / "training.json", {"metrics": {}, "log": log})
+        write_sealed(arms / arm / "model" / "training.json", {"metrics": {}, "log": log})
     return demo.folder
 
 

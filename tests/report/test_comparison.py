@@ -26,13 +26,11 @@ from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, result_columns, result_table
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
+from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import read_shard, shard_name, write_shard
-
-
-def write_lines(path: Path, rows: list[dict]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.fixture
@@ -44,18 +42,16 @@ def runs(demo) -> tuple[Path, Path]:
     for arm, shift in (("full", 0.5), ("random", 0.0), ("token-cleaning", -0.4)):
         losses = [{"rows": n, "losses": 3.0 + shift + generator.random() / 10, "tokens": 2 + n % 3} for n in range(20)]
         asked = [{"row": n, "prompt": f"{n}?", "answer": "x", "correct": n % 5 < 3 + 4 * -shift} for n in range(20)]
-        write_lines(first / "arms" / arm / "held_out.jsonl", losses)
-        write_lines(first / "arms" / arm / "predictions.jsonl", asked)
         found = read_json(first / "arms/full/evaluation.json")
         found["held_out"]["loss"] = sum(r["losses"] for r in losses) / sum(r["tokens"] for r in losses)
         found["exact_match"]["score"] = sum(r["correct"] for r in asked) / 20
-        write_json(first / "arms" / arm / "evaluation.json", found)
+        ArmFolder(first / "arms" / arm).write_evaluation(found, {"held_out": losses, "predictions": asked})
     _keep_as_many_at_random(first)
     recipe = {"output": "a", "method": {"name": "token-cleaning", "fraction": 0.6}, "train": {"lora": {"r": 8}}}
     recipe |= {"data": {}, "models": {}, "controls": [], "select": {}}
-    (first / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    RunFolder(first).write_recipe(yaml.safe_dump(recipe))
     shutil.copytree(first, second)
-    (second / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "output": "b", "train": {"lora": {"r": 16}}}))
+    RunFolder(second).write_recipe(yaml.safe_dump({**recipe, "output": "b", "train": {"lora": {"r": 16}}}))
     return first, second
 
 
@@ -74,9 +70,9 @@ def _keep_as_many_at_random(run: Path) -> None:
         write_shard(arms / "random/scores/kept" / shard_name(number), cu_seqlens, {"kept": kept})
     record_again(arms / "random/scores")
     selection = read_json(arms / "random/selection.json")
-    write_json(arms / "random/selection.json", selection | {"kept": kept_in_all})
+    write_sealed(arms / "random/selection.json", selection | {"kept": kept_in_all})
     clean = read_json(arms / "token-cleaning/selection.json")
-    write_json(arms / "token-cleaning/selection.json", clean | {"kept": kept_in_all})
+    write_sealed(arms / "token-cleaning/selection.json", clean | {"kept": kept_in_all})
 
 
 def kept_sets(run: Path, arm: str) -> set[tuple[int, int]]:
@@ -202,18 +198,20 @@ def test_what_could_be_seen_is_a_range_without_what_never_differs():
 
 
 def test_evaluations_of_other_data_are_not_subtracted(runs):
-    path = runs[1] / "arms/token-cleaning/held_out.jsonl"
-    write_lines(path, [{"rows": n, "losses": 1.0, "tokens": 3} for n in range(20)])
+    arm = RunFolder(runs[1]).arm("token-cleaning")
+    asked = arm.evaluation_details("predictions") or []
+    rows = [{"rows": n, "losses": 1.0, "tokens": 3} for n in range(20)]
+    arm.write_evaluation(arm.evaluation(), {"held_out": rows, "predictions": asked})
     found = compare_runs(runs)
     assert list(found.method_differences[0].measures) == ["exact_match"]
     assert any("difference of held-out loss" in note for note in found.notes)
-    path.unlink()
+    (arm.path / "held_out.jsonl").unlink()
     assert any(note.startswith("b:token-cleaning: no held_out.jsonl") for note in compare_runs(runs).notes)
 
 
 def test_other_held_out_data_of_the_same_shape_is_not_subtracted(runs):
     path = runs[1] / "arms/token-cleaning/evaluation.json"
-    write_json(path, {**read_json(path), "data": {"held_out": "another"}})
+    write_sealed(path, {**read_json(path), "data": {"held_out": "another"}})
     assert "held_out" not in compare_runs(runs).method_differences[0].measures
 
 
@@ -221,9 +219,9 @@ def test_other_examples_have_no_agreement(runs):
     store = runs[1].parents[1] / "store/examples"
     shutil.copytree(store / "x", store / "y")
     record_again(store / "y", fingerprint="g")
-    write_json(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "examples": "../../store/examples/y"})
+    write_sealed(runs[1] / "run.json", {**read_json(runs[1] / "run.json"), "examples": "../../store/examples/y"})
     for path in runs[1].glob("arms/*/selection.json"):
-        write_json(path, {**read_json(path), "data": "g"})
+        write_sealed(path, {**read_json(path), "data": "g"})
     found = compare_runs(runs)
     assert {one.arm[0] + one.other[0] for one in found.agreements} == {"aa", "bb"}
     assert any("not all runs have the same examples" in note for note in found.notes)
@@ -262,6 +260,8 @@ def test_runs_of_one_name_and_bad_input(runs, tmp_path):
         compare_runs([runs[0], runs[0].parent / "." / "a"])
     with pytest.raises(TokensieveError, match="holds no run"):
         compare_runs([tmp_path])
-    (runs[0] / "arms/full/predictions.jsonl").write_text('{"row": 1}\n')
+    arm = RunFolder(runs[0]).arm("full")
+    details = {"held_out": arm.evaluation_details("held_out") or [], "predictions": [{"row": 1}]}
+    arm.write_evaluation(arm.evaluation(), details)
     with pytest.raises(TokensieveError, match=r"(?s)cannot|can be read.*predictions\.jsonl"):
         compare_runs(runs)

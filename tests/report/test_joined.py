@@ -8,7 +8,8 @@ from manifests import record_again
 from tokensieve.errors import TokensieveError
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def twin(demo):
     folder = demo.folder.with_name("twin")
     shutil.copytree(demo.folder, folder)
     run = folder / "run.json"
-    write_json(run, {**read_json(run), "name": "twin"})
+    write_sealed(run, {**read_json(run), "name": "twin"})
     return folder
 
 
@@ -42,7 +43,7 @@ def test_arms_that_are_the_same_are_there_once(demo, twin):
 
 def test_names_that_clash_get_their_runs(demo, twin):
     selection = twin / "arms" / "token-cleaning" / "selection.json"
-    write_json(selection, {**read_json(selection), "parameters": {"fraction": 0.25}})
+    write_sealed(selection, {**read_json(selection), "parameters": {"fraction": 0.25}})
     view = load_runs([demo.folder, twin])
     assert view.arms == ("full", "random", "token-cleaning (night <b>)", "token-cleaning (twin)")
     assert view.method == "token-cleaning (night <b>)"
@@ -59,14 +60,14 @@ def test_of_equal_arms_the_evaluated_one_stays(demo, twin):
 def test_a_control_at_another_ratio_is_another_arm(demo, twin):
     selection = twin / "arms" / "random" / "selection.json"
     found = read_json(selection)
-    write_json(selection, {**found, "rule": {**found["rule"], "fraction": 0.25}})
+    write_sealed(selection, {**found, "rule": {**found["rule"], "fraction": 0.25}})
     view = load_runs([demo.folder, twin])
     assert view.arms == ("full", "random (night <b>)", "token-cleaning", "random (twin)")
 
 
 def test_another_evaluation_is_another_arm(demo, twin):
     path = twin / "arms" / "full" / "evaluation.json"
-    write_json(path, {**read_json(path), "exact_match": None})
+    write_sealed(path, {**read_json(path), "exact_match": None})
     assert load_runs([demo.folder, twin]).arms[:2] == ("full (night <b>)", "random")
 
 
@@ -75,7 +76,7 @@ def test_a_model_of_another_fingerprint_is_another_role(demo, twin):
     state = read_json(run)
     other = demo.folder.parents[1] / "store" / "statistics" / "another"
     shutil.copytree(other.with_name("reference"), other)
-    write_json(run, {**state, "statistics": {**state["statistics"], "reference": str(other)}})
+    write_sealed(run, {**state, "statistics": {**state["statistics"], "reference": str(other)}})
     view = load_runs([demo.folder, twin])
     assert sorted(view.statistics) == ["base", "reference", "reference (twin)"]
     assert "reference (twin).loss" in view.shard(0).statistics
@@ -85,9 +86,9 @@ def test_runs_on_other_examples_are_refused(demo, twin):
     store = demo.folder.parents[1] / "store" / "examples"
     shutil.copytree(store / "x", store / "y")
     record_again(store / "y", fingerprint="g")
-    write_json(twin / "run.json", {**read_json(twin / "run.json"), "examples": "../../store/examples/y"})
+    write_sealed(twin / "run.json", {**read_json(twin / "run.json"), "examples": "../../store/examples/y"})
     for path in twin.glob("arms/*/selection.json"):
-        write_json(path, {**read_json(path), "data": "g"})
+        write_sealed(path, {**read_json(path), "data": "g"})
     with pytest.raises(TokensieveError, match=r"(?s)different examples.*twin"):
         load_runs([demo.folder, twin])
 

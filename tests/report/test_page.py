@@ -11,6 +11,7 @@ from tokensieve.report.html.page import Report, write_page
 from tokensieve.report.palette import DARK, LIGHT, contrast
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.sealed import write_sealed
 
 OWN = 3  # scripts that run: two libraries and the page's own
 
@@ -31,12 +32,12 @@ def running(page) -> list[str]:
 def test_data_is_never_markup(demo, take_apart):
     run = demo.folder / "run.json"
     evil = "\"><script>alert(1)</script><img src=x onerror=alert(1)>'\u2028"
-    write_json(run, {**read_json(run), "name": evil, "versions": {evil: evil}})
+    write_sealed(run, {**read_json(run), "name": evil, "versions": {evil: evil}})
     write_json(demo.folder / "times.json", {evil: 1.0})
     selection = demo.folder / "arms" / "token-cleaning" / "selection.json"
-    write_json(selection, {**read_json(selection), "parameters": {evil: evil}, "method": evil})
+    write_sealed(selection, {**read_json(selection), "parameters": {evil: evil}, "method": evil})
     evaluation = demo.folder / "arms" / "full" / "evaluation.json"
-    write_json(evaluation, {"tasks": {evil: {evil: 1.0}}})
+    write_sealed(evaluation, {"tasks": {evil: {evil: 1.0}}})
     record_again(load_run(demo.folder).store.folder, sources=[evil, "b"])
     page = take_apart(render(demo))
     assert len(running(page)) == OWN
@@ -49,7 +50,7 @@ def test_names_of_arms_are_escaped(demo, take_apart):
     name = 'a"<script>'
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
     run = demo.folder / "run.json"
-    write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
+    write_sealed(run, {**read_json(run), "arms": ["token-cleaning", name]})
     html = render(demo)
     page = take_apart(html)
     assert len(running(page)) == OWN
@@ -112,7 +113,7 @@ def test_a_run_without_evaluation_has_a_page(demo, tmp_path):
 def test_the_parameters_of_an_arm_are_words_not_python(demo):
     selection = demo.folder / "arms/token-cleaning/selection.json"
     parameters = {"warm_up": None, "domain_words": [], "on": ["a", "b"], "exact": True, "fraction": 0.6}
-    write_json(selection, {**read_json(selection), "parameters": parameters})
+    write_sealed(selection, {**read_json(selection), "parameters": parameters})
     html = render(demo, 1)
     for name, told in (
         ("warm_up", "unset"),

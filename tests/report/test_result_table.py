@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from html import unescape
 
@@ -18,9 +17,11 @@ from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, MARKS, result_table
 from tokensieve.report.terminal.runs import print_results
+from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 SAME = "unwanted_answers"
 
@@ -39,11 +40,9 @@ def judged(demo):
                 row |= dict.fromkeys(measure.identity, number) | {measure.sums: values[number]}
                 row |= {measure.counts: 1} if measure.counts else {}
             sections[name] = {measure.value: float(values.mean()), "low": 0.1, "high": 0.2}
-        for details, rows in lines.items():
-            (arms / arm / f"{details}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        write_json(arms / arm / "evaluation.json", sections)
+        ArmFolder(arms / arm).write_evaluation(sections, lines)
     chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
-    write_json(arms / "random/selection.json", read_json(arms / "random/selection.json") | {"kept": chosen})
+    write_sealed(arms / "random/selection.json", read_json(arms / "random/selection.json") | {"kept": chosen})
     return demo.folder
 
 
@@ -117,7 +116,7 @@ def test_the_differences_in_one_measure_are_columns(judged):
 def test_types_of_marks_have_a_table_of_their_own(judged, count):
     path = judged / "arms/token-cleaning/selection.json"
     types = {f"kind <{n}>": {"marked": 100 - n, "removed": n, "auroc": 0.5 + n / 100} for n in range(count)}
-    write_json(path, {**read_json(path), "marks": {**read_json(path)["marks"], "types": types}})
+    write_sealed(path, {**read_json(path), "marks": {**read_json(path)["marks"], "types": types}})
     view = load_run(judged)
     table = result_table(view)
     rows = {row["name"]: row for row in results_json(view)["results"]}

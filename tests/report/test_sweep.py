@@ -18,7 +18,8 @@ from tokensieve.report.html.payload import recipe_of
 from tokensieve.runs.view import load_run
 from tokensieve.select.selection import LAYOUT, Selection
 from tokensieve.select.streaming import select_shards
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import shard_name, write_shard
 
 TURN_END = 7
@@ -68,7 +69,7 @@ def run(demo):
         counts = select_shards(get_method("loss"), rule, rows.__getitem__, SHARDS, arm / "scores")
         given = {"rule": {"name": type(rule).__name__, **dataclasses.asdict(rule)}, "keep_turn_end": keep_turn_end}
         given["parameters"] = {} if isinstance(rule, Threshold) else {"fraction": getattr(rule, "fraction", 0.6)}
-        write_json(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})
+        write_sealed(arm / "selection.json", {**read_json(arm / "selection.json"), **counts, **given})
         cut_again(demo.folder, view.store.folder)
         return load_run(demo.folder), whole(parts)
 
@@ -142,7 +143,7 @@ def test_a_shard_alone_knows_the_ties_before_it(run):
 def test_a_selection_that_its_rule_does_not_give_stays_as_it_is(run):
     view, statistics = run(TopFraction(0.6))
     selection = view.folder / "arms" / "token-cleaning" / "selection.json"
-    write_json(selection, {**read_json(selection), "rule": {"name": "TopFraction", "fraction": 0.4}})
+    write_sealed(selection, {**read_json(selection), "rule": {"name": "TopFraction", "fraction": 0.4}})
     levels, found = levels_of(load_run(view.folder))
     assert levels.sweep.parameter is None
     assert "does not match the stored scores" in levels.sweep.note

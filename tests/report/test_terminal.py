@@ -30,7 +30,8 @@ from tokensieve.report.terminal.runs import (
     show_example,
 )
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 MINUS = "\u2212"
 
@@ -71,7 +72,7 @@ def test_long_names_and_markup_in_results(demo):
     name = "[red]" + "very-long-name-" * 4
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
     run = demo.folder / "run.json"
-    write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
+    write_sealed(run, {**read_json(run), "arms": ["token-cleaning", name]})
     text = printed(lambda console: print_results(load_run(demo.folder), console))
     assert "[red]" in text
     assert max(map(cell_len, text.splitlines())) <= 80

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from html import unescape
 from pathlib import Path
@@ -20,8 +19,10 @@ from tokensieve.report.html.page import Report
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results, show_example
 from tokensieve.report.verdict import run_verdict
+from tokensieve.runs.folder import ArmFolder, RunFolder
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def measure(demo):
     """
     arms = demo.folder / "arms"
     chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
-    write_json(arms / "random/selection.json", read_json(arms / "random/selection.json") | {"kept": chosen})
+    write_sealed(arms / "random/selection.json", read_json(arms / "random/selection.json") | {"kept": chosen})
 
     def write(loss: float, matches: float | None = None, spread: float = 0.02) -> Path:
         generator = np.random.default_rng(0)
@@ -41,13 +42,13 @@ def measure(demo):
             losses = 2 + more + spread * generator.standard_normal(60)
             rows = [{"rows": n, "losses": value, "tokens": 1} for n, value in enumerate(losses)]
             sections = {"held_out": {"loss": float(losses.mean()), "low": 1.0, "high": 3.0}}
-            (arms / arm / "held_out.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            details = {"held_out": rows}
             if matches is not None:
                 limit = 30 + (60 * matches if arm == "token-cleaning" else 0)
                 asked = [{"row": n, "prompt": f"{n}", "answer": "x", "correct": n < limit} for n in range(60)]
                 sections["exact_match"] = {"score": limit / 60, "low": 0.0, "high": 1.0}
-                (arms / arm / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
-            write_json(arms / arm / "evaluation.json", sections)
+                details["predictions"] = asked
+            ArmFolder(arms / arm).write_evaluation(sections, details)
         return demo.folder
 
     return write
@@ -116,7 +117,7 @@ def test_what_is_not_known_is_not_told(demo, measure):
         path.unlink()
     assert said(folder) == "Nothing was trained: whether it pays is not known."
     (folder / "arms/full/model").mkdir()
-    write_json(folder / "arms/full/model/training.json", {"log": []})
+    write_sealed(folder / "arms/full/model/training.json", {"log": []})
     assert load_run(folder).folders["full"].trained
     assert said(folder) == "Nothing was evaluated on held-out data: whether it pays is not known."
 
@@ -125,7 +126,7 @@ def test_every_view_begins_with_the_same_sentence(measure):
     folder = measure(0.092)
     recipe = {"output": "a", "method": {"name": "token-cleaning"}, "train": None}
     recipe |= {"data": {}, "models": {}, "controls": [], "select": {}}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    RunFolder(folder).write_recipe(yaml.safe_dump(recipe))
     view, sentence = load_run(folder), said(folder)
 
     def printed(show) -> str:

@@ -8,12 +8,13 @@ from manifests import record_again
 
 from tokensieve.errors import TokensieveError
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import write_shard
 
 
 def edit(path, **changes):
-    write_json(path, {**read_json(path), **changes})
+    write_sealed(path, {**read_json(path), **changes})
 
 
 def test_rows_are_controls_then_method_then_points_of_reference(demo):
@@ -103,5 +104,5 @@ def test_scores_of_other_examples_are_refused(demo):
 def test_a_missing_tokenizer(demo):
     view = load_run(demo.folder)
     (view.store.folder / "tokenizer" / "tokenizer.json").unlink()
-    with pytest.raises(TokensieveError, match="tokenizer of the examples is missing"):
+    with pytest.raises(TokensieveError, match=r"(?s)a file is missing.*tokenizer\.json"):
         view.decoder.name(1)

@@ -83,5 +83,5 @@ def test_the_recipe_of_a_moved_run_does_not_write_to_where_the_run_was(place, ma
 def test_a_damaged_tokenizer_is_named(place):
     view = load_run(place / "runs/a")
     (view.store.folder / "tokenizer" / "tokenizer.json").write_text("null")
-    with pytest.raises(TokensieveError, match="the tokenizer of the examples is damaged"):
+    with pytest.raises(TokensieveError, match=r"(?s)the file is damaged.*tokenizer\.json"):
         _ = view.decoder

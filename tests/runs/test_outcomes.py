@@ -85,7 +85,7 @@ def test_a_single_result_cannot_be_compared(tmp_path):
 
 def test_a_line_that_lacks_a_column_names_the_arm(tmp_path):
     arm = evaluated(tmp_path / "a")
-    (arm.path / "held_out.jsonl").write_text('{"rows": 1, "losses": 2.0}\n')
+    arm.write_evaluation(arm.evaluation(), {"held_out": [{"rows": 1, "losses": 2.0}]})
     with pytest.raises(TokensieveError, match=r"(?s)'a' cannot be read.*tokens.*evaluate"):
         read_outcomes(arm, "held_out", 3)
 

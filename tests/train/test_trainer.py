@@ -15,6 +15,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store.atomic import read_json
 from tokensieve.train import trainer as trainer_module
+from tokensieve.train.record import check_model, write_record
 from tokensieve.train.settings import LoraSettings, TrainSettings, check_arguments
 from tokensieve.train.trainer import TrainingSetup, train
 
@@ -195,3 +196,17 @@ def test_a_trained_model_says_nothing_of_the_folders_of_the_user(base, rows, tok
     if lora:
         config = read_json(tmp_path / "model" / "adapter_config.json")
         assert config["base_model_name_or_path"] == Path(base.path).name
+
+
+def test_a_damaged_model_is_refused_before_it_is_loaded(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weights")
+    (tmp_path / "README.md").write_text("a card")
+    write_record(tmp_path, {"metrics": {}, "log": []})
+    (tmp_path / "README.md").write_text("another card")
+    check_model(tmp_path)
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"weightz")
+    with pytest.raises(TokensieveError, match=r"(?s)the file is damaged.*adapter_model\.saf.*delete the folder"):
+        check_model(tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
+    with pytest.raises(TokensieveError, match=r"(?s)a file of a trained model is missing.*adapter_model\.safetensors"):
+        check_model(tmp_path)

@@ -114,16 +114,16 @@ class TokenDecoder:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False) if token_ids else ""
 
 
-def read_decoder(examples: Path) -> TokenDecoder:
+def read_decoder(folder: Path) -> TokenDecoder:
     """Return what decodes the token ids of tokenised examples.
 
     Args:
-        examples: their folder.
+        folder: of their tokenizer.
 
     Raises:
         TokensieveError: their tokenizer is missing or damaged.
     """
-    path = examples / "tokenizer" / "tokenizer.json"
+    path = folder / "tokenizer.json"
     hint = "delete the folder of the examples and run `tokensieve run` with the recipe again"
     if not path.is_file():
         raise TokensieveError("the tokenizer of the examples is missing", where=str(path), hint=hint)

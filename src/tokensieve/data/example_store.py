@@ -25,6 +25,8 @@ from tokensieve.store.shards import shard_name
 
 HASHES = "hashes.arrow"
 """The file with the hash and the source row of each example."""
+TOKENIZER = "tokenizer"
+"""The folder of the tokenizer."""
 MARKS = "marks"
 """The column of a shard that has marked tokens."""
 
@@ -64,6 +66,16 @@ class ExampleStore:
             f"{self.counts.bad_rows:,} rows cannot be used and were left out: {self.bad_rows_file} has the reasons"
         )
         return [left_out, *self.counts.warnings()]
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the tokenizer, whose files are verified.
+
+        Raises:
+            TokensieveError: a file of it is missing or damaged.
+        """
+        open_manifest(self.folder).verified(TOKENIZER)
+        return self.folder / TOKENIZER
 
     @property
     def hashes(self) -> UInt64:

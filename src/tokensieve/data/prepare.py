@@ -22,7 +22,7 @@ from tokensieve.data.chunk_merge import merge
 from tokensieve.data.chunk_room import NoRoomError, check_room
 from tokensieve.data.chunk_worker import Fault, Job, Worker
 from tokensieve.data.chunks import cut
-from tokensieve.data.example_store import ExampleStore, open_examples
+from tokensieve.data.example_store import TOKENIZER, ExampleStore, open_examples
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import check_unchanged, source_fingerprint, source_stamps
 from tokensieve.data.tokenize import Encoder, tokenizer_fingerprint
@@ -31,6 +31,7 @@ from tokensieve.engines.local import LOCAL
 from tokensieve.errors import TokensieveError
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, locked, locked_if_free
+from tokensieve.store.checksum import recorded
 from tokensieve.store.manifest import check_store, is_complete, write_manifest
 from tokensieve.store.mirror import is_mirrored
 
@@ -38,7 +39,7 @@ SHARD_TOKENS = 2**20
 """Tokens after which a shard is closed: small enough to lose little on a kill, large enough to sort by length."""
 CHUNK_ROWS = 8192
 """Source rows that are tokenised together: what a kill loses. The result does not depend on it."""
-_LAYOUT = 6
+_LAYOUT = 7
 _PAUSE = 0.2
 """Seconds between looks at chunks that others hold."""
 
@@ -151,7 +152,10 @@ def _finish(job: Job, identity: dict[str, Any]) -> bool:
         with atomic_folder(job.target) as folder:
             merged = merge(job, folder, SHARD_TOKENS)
             check_unchanged(job.settings, job.stamps)
-            job.encoder.tokenizer.save_pretrained(folder / "tokenizer")
+            job.encoder.tokenizer.save_pretrained(folder / TOKENIZER)
+            files = dict(merged.files)
+            for path in sorted((folder / TOKENIZER).iterdir()):
+                files[f"{TOKENIZER}/{path.name}"] = recorded(path)
             about = {
                 "identity": identity,
                 "fingerprint": merged.fingerprint,
@@ -162,5 +166,5 @@ def _finish(job: Job, identity: dict[str, Any]) -> bool:
                 "settings": asdict(job.settings),
                 "versions": dict(job.versions),
             }
-            write_manifest(folder, merged.files, about)
+            write_manifest(folder, files, about)
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokensieve.engines import start_engine
 from tokensieve.engines.settings import EngineSettings
@@ -17,8 +18,9 @@ from tokensieve.places import remote_of
 from tokensieve.runs.card import dataset_card
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, locked, read_json, write_json, write_text
+from tokensieve.store.atomic import atomic_folder, locked, read_json, write_text
 from tokensieve.store.paths import check_folder_path
+from tokensieve.store.sealed import read_sealed, write_sealed
 
 _COPY = "where the trainer cannot read from the object store, copy the export to its machine and give the paths there"
 _LOCAL = EngineSettings()
@@ -93,8 +95,8 @@ def export_arm(
                     recipe, selection, layout=target.layout, loads_with_datasets=target.loads_with_datasets, tags=(to,)
                 )
                 write_text(partial / "README.md", card)
-                write_json(partial / "export.json", {**identity, "notes": list(notes)})
-        notes = read_json(manifest)["notes"]
+                write_sealed(partial / "export.json", {**identity, "notes": list(notes)})
+        notes = _read(manifest)["notes"]
     notes = [*notes, data.note, target.note, _COPY if remote_of(folder) is not None else ""]
     return Export(folder, target.config(facts), tuple(filter(None, notes)))
 
@@ -106,17 +108,21 @@ def _facts(view: RunView, data: ArmData, model: str, folder: Path) -> Facts:
         folder,
         longest or counts.lengths["1"],
         model,
-        view.store.folder / "tokenizer",
+        view.store.tokenizer,
         counts.largest_id,
         bool(data.weights),
     )
+
+
+def _read(manifest: Path) -> dict[str, Any]:
+    return read_sealed(manifest, "the export lacks its record", "use another --output, or delete the folder")
 
 
 def _check_folder(folder: Path, identity: dict) -> None:
     """Refuse a folder with any content other than this export."""
     manifest = folder / "export.json"
     if manifest.is_file():
-        found = read_json(manifest)
+        found = _read(manifest)
         fingerprint.check_same(
             {name: found.get(name) for name in identity},
             identity,

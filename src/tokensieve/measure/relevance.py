@@ -203,7 +203,7 @@ def words_to_ids(tokenizer: Any, words: Sequence[str]) -> Int64:
 
 def task_ids(examples: ExampleStore, spec: StatisticSpec) -> tuple[Int64, list[str]]:
     """Return the ids of the task's words and their text: the words in the options, or those of the data."""
-    tokenizer = AutoTokenizer.from_pretrained(examples.folder / "tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(examples.tokenizer)
     if words := spec.option("domain_words", ()):
         ids = words_to_ids(tokenizer, words)
     else:

@@ -60,7 +60,7 @@ def _masks(run: Path, given: dict[int, Row]) -> Iterator[dict[str, Any]]:
     view = load_run(run)
     recipe = recipe_of_run(view.run_folder)
     settings = with_max_length(recipe.data, base_model(recipe))
-    encoder = load_encoder(str(view.store.folder / "tokenizer"))
+    encoder = load_encoder(str(view.store.tokenizer))
     examples = {int(row) for shard in view.store for row in shard.rows}
     if unknown := sorted(given.keys() - examples):
         raise TokensieveError(

@@ -37,6 +37,7 @@ from tokensieve.setting_types import (
     without_empty_sections,
 )
 from tokensieve.store.mirror import fetched
+from tokensieve.store.sealed import COMMENT
 from tokensieve.train.settings import Train, TrainSettings, WarmUp
 
 _BOTH_SEEDS = TokensieveError(
@@ -246,10 +247,10 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def is_dumped(path: Path) -> bool:
-    """Return whether a file is a recipe as `dump_recipe` writes it, with nothing of anybody else's in it."""
+    """Return whether a file is a recipe as a run writes it, with nothing of anybody else's in it."""
     try:
         values = yaml12.read(path)
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8").rpartition(COMMENT)[0]
     except (TokensieveError, OSError):
         return False
     known = {item.name for item in fields(Recipe)}

@@ -33,6 +33,7 @@ from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked
 from tokensieve.train.processes import ALONE, Processes
+from tokensieve.train.record import check_model
 from tokensieve.train.trainer import trained_model
 
 STAGES = ("measure", "select", "train", "evaluate", "report")
@@ -297,6 +298,8 @@ class _Stages:
 
         def evaluated() -> Evaluated:
             data = inputs.evaluation
+            if arm.trained:
+                check_model(arm.model)
             with bench.timed(f"evaluate {name}", False):
                 losses = bench.held_out_losses(model, f"evaluate {name}: held-out loss")
                 with bench.pool.use(model) if needs_model(settings, data) else nullcontext() as loaded:

@@ -37,15 +37,20 @@ from tokensieve import json_text, yaml12
 from tokensieve.errors import TokensieveError
 from tokensieve.places import is_url, place, remote_of
 from tokensieve.select.selection import Selection
+from tokensieve.store import checksum
 from tokensieve.store.atomic import read_object, write_json, write_text
 from tokensieve.store.mirror import fetched, is_there
 from tokensieve.store.processes import sweep
+from tokensieve.store.sealed import COMMENT, read_sealed, write_sealed
 from tokensieve.train.record import read_record
 
 _RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
 """What every recipe that a run writes has."""
 _FOLDER_NAME = re.compile(r"(?!\.{0,2}$)[^/\\\x00-\x1f]{1,255}")
 """One part of a path, which cannot lead out of the folder that it stands in."""
+_FILES = "files"
+"""The checksums of what lies beside an evaluation, by name."""
+_GIVE_A_RUN = "give the folder of a run, such as runs/a"
 _AGAIN = "run the recipe of the run again: finished work is kept"
 
 
@@ -165,8 +170,13 @@ class ArmFolder:
 
     def evaluation(self) -> dict[str, Any]:
         """Return the evaluation with what it was made from; empty where there is none."""
+        found = self._evaluation()
+        found.pop(_FILES, None)
+        return found
+
+    def _evaluation(self) -> dict[str, Any]:
         path = self.evaluation_file
-        return read_object(path, "", _AGAIN) if path.is_file() else {}
+        return read_sealed(path, "", self.evaluate_again) if path.is_file() else {}
 
     def write_evaluation(self, results: Mapping[str, Any], details: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
         """Write an evaluation.
@@ -175,22 +185,29 @@ class ArmFolder:
             results: the figures, with what they were made from.
             details: rows behind them, one for each example, such as ``held_out`` or ``predictions``.
         """
+        files = {}
         for what, rows in details.items():
             lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(self._details_file(what), lines)
-        write_json(self.evaluation_file, results)
+            write_text(path := self._details_file(what), lines)
+            files[path.name] = checksum.of_bytes(lines.encode())
+        write_sealed(self.evaluation_file, {**results, _FILES: files})
 
     def evaluation_details(self, what: str) -> list[dict[str, Any]] | None:
         """Read the rows behind an evaluation, such as ``held_out`` or ``predictions``; None where there are none.
 
         Raises:
-            TokensieveError: a line that is not a JSON object.
+            TokensieveError: a file that is damaged, or a line that is not a JSON object.
         """
         path = self._details_file(what)
         if not is_there(path):
             return None
+        data = fetched(path).read_bytes()
+        if self._evaluation().get(_FILES, {}).get(path.name) != checksum.of_bytes(data):
+            raise TokensieveError(
+                "the file is damaged: its checksum is wrong", where=str(path), hint=self.evaluate_again
+            )
         try:
-            rows = [json_text.parse(line) for line in fetched(path).read_text("utf-8").splitlines()]
+            rows = [json_text.parse(line) for line in data.decode().splitlines()]
         except ValueError as error:
             raise TokensieveError(f"not JSON lines: {error}", where=str(path), hint=self.evaluate_again) from error
         if not all(isinstance(row, dict) for row in rows):
@@ -299,8 +316,24 @@ class RunFolder:
         return found
 
     def write_recipe(self, text: str) -> None:
-        """Write the resolved recipe, atomically."""
-        write_text(self.recipe_file, text)
+        """Write the resolved recipe with its checksum as a comment, atomically."""
+        write_text(self.recipe_file, f"{text}{COMMENT}{checksum.of_bytes(text.encode())}\n")
+
+    def check_recipe(self) -> None:
+        """Refuse to tell of a recipe that is not what the run wrote.
+
+        Raises:
+            TokensieveError: it is damaged, or was changed and not run since.
+        """
+        if not self.recipe_file.is_file():
+            return  # whoever needs it says so
+        values, seal, given = self.recipe_file.read_bytes().rpartition(COMMENT.encode())
+        if not seal or given.decode(errors="replace").strip() != checksum.of_bytes(values):
+            raise TokensieveError(
+                "the recipe of the run is damaged, or was changed since the run wrote it",
+                where=str(self.recipe_file),
+                hint="run your own recipe again with this output: what is finished is kept",
+            )
 
     def state(self) -> RunState:
         """Read ``run.json``.
@@ -309,7 +342,8 @@ class RunFolder:
             TokensieveError: this folder holds no run, a field is missing or of another type, or the name of an arm
                 could lead out of the folder.
         """
-        found = read_object(self.state_file, "this folder holds no run", "give the folder of a run, such as runs/a")
+        hint = f"run `tokensieve run {self.recipe_file}` again" if self.state_file.is_file() else _GIVE_A_RUN
+        found = read_sealed(self.state_file, "this folder holds no run", hint)
         try:
             state = TypeAdapter(RunState).validate_python(found)
         except ValidationError as error:
@@ -332,7 +366,7 @@ class RunFolder:
         """Write ``run.json``, atomically; local paths from the run on, so that it can be moved with its store."""
         statistics = {role: self._relative(path) for role, path in state.statistics.items()}
         relative = replace(state, examples=self._relative(state.examples), statistics=statistics)
-        write_json(self.state_file, asdict(relative))
+        write_sealed(self.state_file, asdict(relative))
 
     def seconds(self) -> dict[str, float]:
         """Return what each stage took; empty where nothing was noted.

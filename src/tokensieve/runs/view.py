@@ -163,7 +163,7 @@ class RunView:
     @cached_property
     def decoder(self) -> TokenDecoder:
         """Decodes the token ids of the run."""
-        return read_decoder(self.store.folder)
+        return read_decoder(self.store.tokenizer)
 
     @cached_property
     def starts(self) -> Int64:
@@ -277,6 +277,7 @@ def load_run(folder: Path) -> RunView:
     sync(folder)
     run = RunFolder(folder)
     state = run.state()
+    run.check_recipe()
     examples = run.place_of(state.examples)
     statistics = {role: run.place_of(path) for role, path in state.statistics.items()}
     for one in {examples, *statistics.values()}:

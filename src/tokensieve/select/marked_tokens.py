@@ -56,7 +56,7 @@ def marked_tokens(store: ExampleStore, scores: Path) -> MarkedTokens | None:
     if not store.mark_types:
         return None
 
-    words = Words(read_decoder(store.folder))
+    words = Words(read_decoder(store.tokenizer))
     kinds = len(store.mark_types) + 1
     tokens, dropped = np.zeros(kinds, dtype=np.int64), np.zeros(kinds, dtype=np.int64)
     values: list[Float32] = []

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.rules import DropFraction, Rule, Threshold, TopCount, TopExamples, TopFraction
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import read_object, write_json
 from tokensieve.store.manifest import LAYOUT, check_layout
+from tokensieve.store.sealed import read_sealed, write_sealed
 
 IMPORTED = "imported"
 """The method of an arm whose scores, labels or masks were read from a file."""
@@ -176,15 +176,16 @@ class Selection:
         """Read a ``selection.json``.
 
         Raises:
-            TokensieveError: no such file, one that is not JSON, or what `from_json` refuses.
+            TokensieveError: no such file, one that is damaged, or what `from_json` refuses.
         """
         missing = f"the tokens of arm '{path.parent.name}' are not selected yet"
-        found = read_object(path, missing, "run `tokensieve select` with the recipe of the run")
+        again = "run `tokensieve select` with the recipe of the run"
+        found = read_sealed(path, missing, f"delete the folder of the arm and {again}" if path.is_file() else again)
         return cls.from_json(found, str(path))
 
     def write(self, path: Path) -> None:
         """Write a ``selection.json``, atomically."""
-        write_json(path, self.to_json())
+        write_sealed(path, self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as one flat JSON object."""

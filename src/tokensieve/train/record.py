@@ -9,9 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tokensieve.errors import TokensieveError
+from tokensieve.store import checksum
 from tokensieve.store.atomic import read_object, write_json
+from tokensieve.store.mirror import fetched, is_there
+from tokensieve.store.sealed import read_sealed, write_sealed
 
 _FILE = "training.json"
+_AGAIN = "delete the folder and run the same command again"
 TIMES = "times.json"
 _TIMED = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 
@@ -27,18 +32,44 @@ def read_record(model: Path) -> dict[str, Any] | None:
         training has ended here.
 
     Raises:
-        TokensieveError: the file is not a JSON object.
+        TokensieveError: the file is damaged.
     """
     path = model / _FILE
-    return read_object(path, "", "delete the folder and run the same command again") if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = read_sealed(path, "", _AGAIN)
+    found.pop("files", None)
+    return found
 
 
 def write_record(model: Path, record: Mapping[str, Any]) -> None:
-    """Write the record of a training into the folder of its model, atomically; its times into another file."""
+    """Write the record of a training into the folder of its model, which is complete; its times into another file."""
     metrics = record["metrics"]
     write_json(model / TIMES, {name: metrics[name] for name in _TIMED if name in metrics})
     log = [_without_times(entry) for entry in record["log"]]
-    write_json(model / _FILE, {**record, "metrics": _without_times(metrics), "log": log})
+    files = {path.name: checksum.of_file(path) for path in sorted(model.iterdir()) if _belongs_to_model(path)}
+    write_sealed(model / _FILE, {**record, "metrics": _without_times(metrics), "log": log, "files": files})
+
+
+def check_model(model: Path) -> None:
+    """Refuse a model that is not what its training wrote, before it is loaded.
+
+    Args:
+        model: folder of the adapter or model, with the record of its training.
+
+    Raises:
+        TokensieveError: a file of it, or the record, is missing or damaged.
+    """
+    for name, wanted in read_sealed(model / _FILE, "the record of the training is missing", _AGAIN)["files"].items():
+        if not is_there(path := model / name):
+            raise TokensieveError("a file of a trained model is missing", where=str(path), hint=_AGAIN)
+        if checksum.of_file(fetched(path)) != wanted:
+            raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=_AGAIN)
+
+
+def _belongs_to_model(path: Path) -> bool:
+    """Whether a file says what the model is; its card may be rewritten."""
+    return path.is_file() and path.name not in (_FILE, TIMES) and path.suffix != ".md"
 
 
 def read_times(model: Path) -> dict[str, Any]:

@@ -40,8 +40,9 @@ from tokensieve.select.streaming import (
     all_tied,
     refuse_ties,
 )
-from tokensieve.store.atomic import atomic_folder, read_json, remove, write_json
+from tokensieve.store.atomic import atomic_folder, remove
 from tokensieve.store.manifest import write_manifest
+from tokensieve.store.sealed import read_sealed, write_sealed
 from tokensieve.store.shards import write_shard
 from tokensieve.train.record import last_step, read_record, write_record
 from tokensieve.train.schedules._base import Intent, Job, Schedule
@@ -99,7 +100,8 @@ class SelfEvolvingSchedule(Schedule):
 
     def round_records(self, job: Job) -> list[dict[str, Any]]:
         """Return the ``round.json`` of every round, in order."""
-        return [read_json(path / "round.json") for path in round_folders(job.rounds)]
+        missing, hint = "a round lacks its record", "delete the folder of the arm and run the same command again"
+        return [read_sealed(path / "round.json", missing, hint) for path in round_folders(job.rounds)]
 
 
 class _Rounds:
@@ -193,7 +195,7 @@ class _Rounds:
             write_manifest(partial, {TOKENS: written})
             model.save_pretrained(partial / "model")  # PEFT looks for the base by its path when training goes on
             write_record(partial, fitted.record)
-            write_json(partial / "round.json", record)
+            write_sealed(partial / "round.json", record)
         shutil.rmtree(data)
         shutil.rmtree(checkpoints, ignore_errors=True)
         return model

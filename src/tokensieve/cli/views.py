@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +16,9 @@ from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
 from tokensieve.outputs import output_place
 from tokensieve.places import place, told
+
+if TYPE_CHECKING:
+    from tokensieve.pipeline.recipe_keys import Section
 
 
 def inspect(
@@ -106,7 +110,8 @@ def inspect(
     if as_json:
         print_json(found.to_json())
     else:
-        from tokensieve.report.terminal.runs import output_console, print_inspection
+        from tokensieve.report.terminal.runs import print_inspection
+        from tokensieve.report.terminal.tables import output_console
 
         print_inspection(found, encoder.tokenizer, output_console(), tokens)
     if found.has_errors:
@@ -115,7 +120,8 @@ def inspect(
 
 def methods(*, as_json: Json = False) -> None:
     """List the methods with their scores, the statistics they need, and their papers."""
-    from tokensieve.report.terminal.runs import method_rows, output_console, print_methods
+    from tokensieve.report.terminal.runs import method_rows, print_methods
+    from tokensieve.report.terminal.tables import output_console
 
     if as_json:
         print_json(method_rows())
@@ -144,12 +150,7 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
         if as_json:
             print_json([asdict(key) for section in found for key in section.keys])
             return
-        for section in found:
-            print(f"\n# {section.name or 'top level'}: {section.summary}")
-            for key in section.keys:
-                default = "required" if key.default == "required" else f"default: {key.default}"
-                print(f"\n{key.name}  ({default})")
-                print(textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    "))
+        _print_keys(found)
         return
     from tokensieve.pipeline.ready_recipes import about, ready_recipe, ready_recipes
 
@@ -164,6 +165,18 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")
+
+
+def _print_keys(found: Sequence[Section]) -> None:
+    from tokensieve.report.terminal.tables import output_console
+
+    width = output_console().width
+    for section in found:
+        print(f"\n# {section.name or 'top level'}: {section.summary}")
+        for key in section.keys:
+            default = "required" if key.default == "required" else f"default: {key.default}"
+            print(f"\n{key.name}  ({default})")
+            print(textwrap.fill(key.meaning, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def report(
@@ -253,7 +266,8 @@ def show(
 
         print_json(example_json(view, number, arm or view.method))
         return
-    from tokensieve.report.terminal.runs import output_console, show_example
+    from tokensieve.report.terminal.runs import show_example
+    from tokensieve.report.terminal.tables import output_console
 
     show_example(view, number, arm or view.method, value, output_console(), tokens)
 
@@ -281,6 +295,6 @@ def compare(
         print_json(found.to_json())
         return
     from tokensieve.report.terminal.comparison import print_comparison
-    from tokensieve.report.terminal.runs import output_console
+    from tokensieve.report.terminal.tables import output_console
 
     print_comparison(found, output_console())

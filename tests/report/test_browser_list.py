@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from browser_tabs import Tab
 
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.html.serve import make_server
 
 
@@ -181,6 +182,69 @@ def test_a_served_page_finds_hits_too(open_tab, joined):
         wait_for_place(tab, "1 of 2")
         tab.page.wait_for_selector(".tokens [data-hit]")
         assert set(hits(tab)) == {"·world"}
+        tab.page.close()
+        server.shutdown()
+
+
+@pytest.fixture
+def search(open_tab, joined, monkeypatch):
+    """Return a function that types a word into a served page whose texts come when they are let go, and that gate."""
+    go_on, texts = threading.Event(), TokenDecoder.texts
+
+    def waiting(decoder, sequences):
+        assert len(sequences) == 4 or go_on.wait(30)
+        return texts(decoder, sequences)
+
+    monkeypatch.setattr(TokenDecoder, "texts", waiting)
+    with make_server(joined, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = open_tab("examples", url=f"http://127.0.0.1:{server.server_port}/")
+        yield tab, go_on
+        go_on.set()
+        tab.page.close()
+        server.shutdown()
+
+
+def test_a_search_shows_its_first_hits_before_it_ends(search):
+    tab, go_on = search
+    tab.page.fill("#search", "world")
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText === '1 of 6, searching …'")
+    go_on.set()
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText === '2 of 6'")
+    wait_for_place(tab, "1 of 2")
+
+
+def test_typing_a_word_is_one_search_and_another_word_ends_it(search):
+    tab, go_on = search
+
+    def asked(word):
+        return [url for url in tab.asked if f"/search?q={word}&" in url]
+
+    tab.page.type("#search", "world", delay=30)
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText === '1 of 6, searching …'")
+    assert {url.partition("?")[2].partition("&")[0] for url in tab.asked if "/search" in url} == {"q=world"}
+    tab.page.fill("#search", "token")
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText.endsWith('searching …')")
+    tab.page.wait_for_timeout(500)
+    before = len(asked("world"))
+    go_on.set()
+    wait_for_place(tab, "1 of 1")
+    assert len(asked("world")) == before, "nobody asks for more of what is not wanted"
+
+
+def test_a_search_that_fails_says_so(open_tab, joined, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(TokenDecoder, "texts", fail)
+    with make_server(joined, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = open_tab("examples?search=world", url=f"http://127.0.0.1:{server.server_port}/")
+        tab.page.wait_for_selector("text=The search failed: error: the disk is gone")
+        assert tab.said == [
+            "Failed to load resource: the server responded with a status of 500 (Internal Server Error)"
+        ]
+        tab.said.clear()
         tab.page.close()
         server.shutdown()
 

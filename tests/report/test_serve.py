@@ -9,13 +9,15 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.errors import TokensieveError
-from tokensieve.report.html.serve import Site, make_server
+from tokensieve.report.html.serve import make_server
 from tokensieve.runs.view import load_run
 
 
@@ -71,7 +73,12 @@ def test_nothing_else_is_served(get, path):
 )
 def test_search(get, query, places):
     status, body = get(f"/search?q={query}")
-    assert (status, json.loads(body)) == (200, places)
+    assert (status, json.loads(body)) == (200, {"places": places, "next": None})
+
+
+@pytest.mark.parametrize("part", ["-1", "x", "99999999999", ""])
+def test_a_part_of_a_search_is_a_number(get, part):
+    assert get(f"/search?q=a&part={part}")[0] == (200 if part == "" else 404)
 
 
 def test_examples_with_hits(get, demo_source):
@@ -124,7 +131,8 @@ def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", address)
         served.send_signal(signal.SIGINT)
         _, errors = served.communicate()
-    assert (served.returncode, errors) == (0, "")
+    assert served.returncode == 0
+    assert re.fullmatch(r"read the run: begins\nread the run: [\d,]+ tokens in \S+ s\n", errors)
 
 
 @pytest.fixture
@@ -155,38 +163,47 @@ def test_a_client_that_says_nothing_is_let_go(start, demo_source):
 
 
 def test_a_served_run_decodes_its_texts_once(start, demo_source, monkeypatch):
-    decoded, texts = [], Site._texts
+    decoded, texts = [], TokenDecoder.texts
 
-    def counted(site):
-        decoded.append(site)
-        return texts(site)
+    def counted(decoder, sequences):
+        decoded.append(len(sequences))
+        return texts(decoder, sequences)
 
-    monkeypatch.setattr(Site, "_texts", counted)
+    monkeypatch.setattr(TokenDecoder, "texts", counted)
     server = start(demo_source.folder)
     answers = [ask(server, f"/search?q={word}")[1] for word in ("tab", "THE%20%20world", "zzz")]
-    assert [json.loads(body) for body in answers] == [[3], [0], []]
-    assert len(decoded) == 1
+    assert [json.loads(body)["places"] for body in answers] == [[3], [0], []]
+    assert decoded == [4, 2]
 
 
-def test_the_page_does_not_wait_for_a_search(start, demo_source, monkeypatch):
-    begun, go_on = threading.Event(), threading.Event()
+@pytest.fixture
+def slow(monkeypatch):
+    """Let the texts of the second shard wait until they are told to go on."""
+    go_on, texts = threading.Event(), TokenDecoder.texts
 
-    def slow(_):
-        begun.set()
-        go_on.wait(30)
-        return iter(())
+    def waiting(decoder, sequences):
+        assert len(sequences) == 4 or go_on.wait(30)
+        return texts(decoder, sequences)
 
-    monkeypatch.setattr(Site, "_texts", slow)
+    monkeypatch.setattr(TokenDecoder, "texts", waiting)
+    yield go_on
+    go_on.set()
+
+
+def test_a_search_tells_its_first_hits_and_goes_on(start, demo_source, slow):
     server = start(demo_source.folder)
-    search = threading.Thread(target=ask, args=(server, "/search?q=zzz"))
-    search.start()
-    try:
-        assert begun.wait(10)
-        assert ask(server, "/blocks/1")[0] == 200
-        assert ask(server, "/")[0] == 200
-    finally:
-        go_on.set()
-        search.join()
+    assert ask(server, "/blocks/1")[0] == 200
+    began = time.monotonic()
+    first = json.loads(ask(server, "/search?q=world")[1])
+    assert time.monotonic() - began < 5
+    assert first == {"places": [0], "next": 1}
+    assert json.loads(ask(server, "/search?q=world&part=1")[1]) == {"places": [], "next": 1}
+    slow.set()
+    rest, part = [], 1
+    while part is not None:
+        found = json.loads(ask(server, f"/search?q=world&part={part}")[1])
+        rest, part = [*rest, *found["places"]], found["next"]
+    assert rest == [5]
 
 
 def test_a_shard_that_was_removed_is_an_error_page(start, demo):
@@ -195,11 +212,21 @@ def test_a_shard_that_was_removed_is_an_error_page(start, demo):
     for shard in view.store.folder.rglob("*.arrow"):
         shard.unlink()
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.request("GET", "/blocks/0")
-    response = connection.getresponse()
-    assert response.status == 500
-    assert b"error: a file is missing" in response.read()
+    for path in ("/blocks/0", "/hits?column=id&low=1&high=9"):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 500
+        assert b"error: a file is missing" in response.read()
     connection.close()
+
+
+def test_texts_that_cannot_be_decoded_are_an_error_of_the_search(start, demo_source, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(TokenDecoder, "texts", fail)
+    status, body = ask(start(demo_source.folder), "/search?q=a")
+    assert (status, body) == (500, b"error: the disk is gone\n")
 
 
 def test_the_headers_let_a_browser_do_nothing_else(server):

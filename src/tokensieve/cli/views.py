@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +21,10 @@ from tokensieve.places import place, told
 
 if TYPE_CHECKING:
     from tokensieve.pipeline.recipe_keys import Section
+    from tokensieve.progress import ProgressCallback
+
+_LARGE_PAGE = 25e6
+"""Bytes of a page that a browser takes seconds to open."""
 
 
 def inspect(
@@ -199,13 +205,23 @@ def report(
         output: the file to write; report.html in the first run folder if not given.
         as_json: print JSON.
     """
+    from tokensieve.report.cells import in_bytes
     from tokensieve.report.html.page import write_page
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
     path = output_place(output or view.run_folder.page)
-    write_page(view, path, examples)
+    write_page(view, path, examples, _stage)
     print_json({"page": str(path)}) if as_json else print(told(path))
+    if (size := path.stat().st_size) > _LARGE_PAGE:
+        served = f"`tokensieve serve {' '.join(map(str, runs))}` opens sooner, and has every example"
+        print(f"note: the page has {in_bytes(size)}; {served}", file=sys.stderr)
+
+
+def _stage(description: str) -> AbstractContextManager[ProgressCallback]:
+    from tokensieve.progress import StageProgress
+
+    return StageProgress().stage(description, None, "tokens")
 
 
 def serve(
@@ -225,7 +241,7 @@ def serve(
     from tokensieve.report.html.serve import make_server
     from tokensieve.runs.joined import load_runs
 
-    with make_server(load_runs(runs), host, port) as server, contextlib.suppress(KeyboardInterrupt):
+    with make_server(load_runs(runs), host, port, _stage) as server, contextlib.suppress(KeyboardInterrupt):
         address = f"[{host}]" if ":" in host else host
         print(f"http://{address}:{server.server_port}/", flush=True)
         server.serve_forever()

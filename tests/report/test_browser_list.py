@@ -10,6 +10,7 @@ import pytest
 from browser_tabs import Tab
 
 from tokensieve.data.decoding import TokenDecoder
+from tokensieve.report.html.page import Report
 from tokensieve.report.html.serve import make_server
 
 
@@ -184,6 +185,25 @@ def test_a_served_page_finds_hits_too(open_tab, joined):
         assert set(hits(tab)) == {"·world"}
         tab.page.close()
         server.shutdown()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_of_many_examples_only_those_in_view_have_a_row(browser, make_large, tmp_path, width, height):
+    path = tmp_path / "many.html"
+    path.write_text(Report(make_large(examples=400, tokens=110), 400).render(), encoding="utf-8")
+    tab = Tab(browser, path.as_uri(), hash="examples", width=width)
+    tab.page.set_viewport_size({"width": width, "height": height})
+    tab.page.wait_for_selector(".tokens")
+    tab.page.evaluate("document.getElementById('list').open = true")
+    tab.page.wait_for_selector("#rows li")
+    assert tab.page.locator("#rows li").count() < 40
+    assert 100 < tab.page.evaluate("document.querySelector('#rows').clientHeight") < height
+    tab.page.fill("#goto", "390")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_selector("#rows button[aria-current] .number:text-is('390')")
+    assert tab.page.locator("#rows li").count() < 40
+    tab.page.close()
+    assert tab.said == []
 
 
 @pytest.fixture

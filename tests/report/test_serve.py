@@ -102,7 +102,8 @@ def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
     assert get("/search?q=zzz", host)[0] == status
 
 
-def test_a_port_in_use_is_one_clear_error(server, demo_source):
+def test_a_port_in_use_is_one_clear_error_before_the_run_is_read(server, demo_source, monkeypatch):
+    monkeypatch.setattr("tokensieve.report.html.serve.Report", None)
     with pytest.raises(TokensieveError, match=r"(?s)cannot listen on 127.0.0.1.*--port"):
         make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
 
@@ -204,6 +205,19 @@ def test_a_search_tells_its_first_hits_and_goes_on(start, demo_source, slow):
         found = json.loads(ask(server, f"/search?q=world&part={part}")[1])
         rest, part = [*rest, *found["places"]], found["next"]
     assert rest == [5]
+
+
+def test_a_run_that_cannot_be_read_leaves_the_port_free(demo):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    view = load_run(demo.folder)
+    for shard in view.store.folder.rglob("*.arrow"):
+        shard.unlink()
+    with pytest.raises(TokensieveError, match="a file is missing"):
+        make_server(view, "127.0.0.1", port)
+    with socket.socket() as again:
+        again.bind(("127.0.0.1", port))
 
 
 def test_a_shard_that_was_removed_is_an_error_page(start, demo):

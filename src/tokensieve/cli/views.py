@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -214,8 +215,8 @@ def report(
     write_page(view, path, examples, _stage)
     print_json({"page": str(path)}) if as_json else print(told(path))
     if (size := path.stat().st_size) > _LARGE_PAGE:
-        served = f"`tokensieve serve {' '.join(map(str, runs))}` opens sooner, and has every example"
-        print(f"note: the page has {in_bytes(size)}; {served}", file=sys.stderr)
+        command = shlex.join(["tokensieve", "serve", *map(str, runs)])
+        print(f"note: the page has {in_bytes(size)}; `{command}` opens sooner, with every example", file=sys.stderr)
 
 
 def _stage(description: str) -> AbstractContextManager[ProgressCallback]:

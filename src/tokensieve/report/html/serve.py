@@ -84,13 +84,17 @@ def make_server(view: RunView, host: str, port: int, stage: Stage = unseen) -> T
     Raises:
         TokensieveError: the address is in use or does not belong to this machine.
     """
-    site = Site(view, stage)
     try:
-        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, _names(host)))
+        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), BaseHTTPRequestHandler)
     except (OSError, OverflowError) as error:
         raise TokensieveError(
             f"cannot listen on {host}:{port}: {error}", where="command line", hint="give another --port"
         ) from error
+    try:  # reading the run takes seconds: the address is known to be free by then
+        server.RequestHandlerClass = _handler(Site(view, stage), _names(host))
+    except BaseException:
+        server.server_close()
+        raise
     server.daemon_threads = True
     return server
 

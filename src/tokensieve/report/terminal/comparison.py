@@ -62,7 +62,7 @@ def _print_agreements(found: Sequence[Agreement], console: Console) -> None:
     print_line(console, "agreement: tokens that two arms both keep")
     arms = list(dict.fromkeys(arm for one in found for arm in (one.arm, one.other)))
     if len(arms) >= _MANY:
-        print_line(console, "  below the diagonal: Jaccard index; above it: that of random selections as large")
+        print_line(console, "  below the diagonal: Jaccard index; above it: what chance would give")
         print_table(_matrix(arms, found), console, _PAIR_WIDTH)
         return
     columns = (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tokensieve.progress import ProgressCallback
 
 _LARGE_PAGE = 25e6
-"""Bytes of a page that a browser takes seconds to open."""
+"""Bytes of a page that takes longer to write, and to open elsewhere, than a server takes to start."""
 
 
 def inspect(
@@ -87,6 +87,7 @@ def inspect(
     quiet()
     from tokensieve.data.settings import DataSettings
     from tokensieve.pipeline import inspection
+    from tokensieve.progress import StageProgress
 
     given = {
         "form": form,
@@ -100,20 +101,23 @@ def inspect(
         "bad_rows": bad_rows,
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    bar = StageProgress(shown=sys.stderr.isatty()).stage("read the data", None, "rows")
     if data[0].endswith((".yaml", ".yml")):
         from tokensieve.pipeline.recipe import load_recipe
 
         trusted = ["models.base.trust_remote_code=true"] if trust_remote_code else []
         recipe = load_recipe(Path(data[0]), [*data[1:], *trusted])
         recipe = replace(recipe, data=replace(recipe.data, **changes))
-        found, encoder = inspection.inspect_recipe(recipe, examples, compare_with)
+        with bar as on_rows:
+            found, encoder = inspection.inspect_recipe(recipe, examples, compare_with, on_rows)
     elif tokenizer is None:
         raise TokensieveError(
             "no tokenizer given", where="command line", hint="--tokenizer MODEL, or inspect a recipe that names a base"
         )
     else:
         settings = DataSettings(files=data, **changes)
-        found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
+        with bar as on_rows:
+            found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code, on_rows)
     if as_json:
         print_json(found.to_json())
     else:
@@ -216,7 +220,7 @@ def report(
     print_json({"page": str(path)}) if as_json else print(told(path))
     if (size := path.stat().st_size) > _LARGE_PAGE:
         command = shlex.join(["tokensieve", "serve", *map(str, runs)])
-        print(f"note: the page has {in_bytes(size)}; `{command}` opens sooner, with every example", file=sys.stderr)
+        print(f"note: the page has {in_bytes(size)}; `{command}` shows every example without a file", file=sys.stderr)
 
 
 def _stage(description: str) -> AbstractContextManager[ProgressCallback]:

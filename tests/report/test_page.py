@@ -140,9 +140,8 @@ def test_a_large_page_is_written_with_the_advice_to_serve_the_run(demo, tmp_path
     shown = capsys.readouterr()
     assert shown.out == f"{page}\n"
     assert re.search(r"read the run: [\d,]+ tokens in .*\nwrite the page: begins\n", shown.err)
-    advice = (
-        rf"note: the page has \S+ [kM]B; `tokensieve serve {re.escape(shlex.quote(str(demo.folder)))}` opens sooner"
-    )
+    command = re.escape(f"tokensieve serve {shlex.quote(str(demo.folder))}")
+    advice = rf"note: the page has \S+ [kM]B; `{command}` shows every example"
     assert (re.search(advice, shown.err) is not None) is told
 
 

@@ -176,14 +176,14 @@ def _visible_char(char: str) -> tuple[str, bool]:
 
 def _joins(before: Piece, piece: Piece) -> bool:
     """Whether a piece goes on with the last character of the one before: accents, emoji of several parts."""
-    if before.special or piece.special or not before.text or not piece.text or before.text[-1].isspace():
+    if not before.text or not piece.text:
         return False
-    first = piece.text[0]
-    if first < _FIRST_MARK and before.text[-1] < _FIRST_MARK:
+    first, last = piece.text[0], before.text[-1]
+    if (first < _FIRST_MARK and last < _FIRST_MARK) or before.special or piece.special or last.isspace():
         return False
     if unicodedata.category(first) in ("Mn", "Me", "Mc") or first in _JOINERS or "\U0001f3fb" <= first <= "\U0001f3ff":
         return True
-    if before.text[-1] == "\u200d":
+    if last == "\u200d":
         return True
     return _is_regional(first) and sum(1 for _ in _trailing_regional(before.text)) % 2 == 1
 

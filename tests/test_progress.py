@@ -67,6 +67,30 @@ def test_a_bar_fits_the_terminal(width):
         assert "61.3 % kept" in last
 
 
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_bars_and_figures_of_all_stages_are_aligned(width):
+    shown, last = console(width, force_terminal=True, color_system=None, legacy_windows=False), []
+    stages = [
+        ("tokenise", None, "rows", None),
+        ("train full", 88, "steps", None),
+        ("select token-cleaning", 10**7, "tokens", "60.0 % kept"),
+        ("evaluate token-cleaning: held-out loss", 282, "examples", None),
+    ]
+    for words, total, unit, note in stages:
+        with StageProgress(shown).stage(words, total, unit) as advance:
+            advance(total or 12_345_678, note=note)
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output(shown))
+        last.append([frame for frame in re.split(r"[\r\n]", plain) if frame.strip()][-1])
+    assert len({(line.index("━"), line.rindex("━"), len(line.rstrip())) for line in last}) == 1
+    assert len({line.rindex("/s") for line in last}) == 1
+    assert [line.split("━")[0].rstrip() for line in last[:3]] == [
+        "tokenise",
+        "train full",
+        "select token-cleaning, 60.0 % kept",
+    ]
+    assert last[0].split()[-4] == "12.3M"
+
+
 def test_a_total_that_only_the_work_knows():
     shown = console(force_terminal=True, color_system=None, legacy_windows=False)
     with StageProgress(shown).stage("train full", None, "steps") as advance:
@@ -81,7 +105,7 @@ def test_an_unknown_total_shows_a_count_and_no_share():
     with StageProgress(shown).stage("tokenise", None, "rows") as advance:
         time.sleep(0.01)
         advance(1234)
-    assert re.search(r"1,234 [\d,.]+M? rows/s", output(shown)), "one step gives a rate too"
+    assert re.search(r"1,234 +[\d,.]+M? rows/s", output(shown)), "one step gives a rate too"
     assert "%" not in output(shown)
 
 

@@ -8,13 +8,15 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.table import Column
 from rich.text import Text
 
 from tokensieve.places import told
 
-_ROOM_FOR_A_BAR = 60  # columns; on a narrower terminal the words need them
+_DONE, _RATE, _TIME = 7, 18, 7  # columns, such as "100%" or "999,999", "999,999 examples/s" and "1:02:03"
+_BAR, _LEAST_BAR = 24, 8
+_WORDS, _LEAST_WORDS = 40, 20
 
 
 class ProgressCallback(Protocol):
@@ -59,19 +61,10 @@ class StageProgress:
             total: units in all, None where unknown.
             unit: plural name of what is counted, such as tokens.
         """
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description}", markup=False, table_column=Column(ratio=2, min_width=10, no_wrap=True)),
-            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
-            _Done(unit, table_column=Column(no_wrap=True)),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True)),
-            TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
-        ]
-        if self.console.width < _ROOM_FOR_A_BAR:
-            del columns[1]
         plain = not self.console.is_terminal
+        columns = _columns(self.console.width, unit)
         with Progress(*columns, console=self.console, disable=plain, expand=True) as progress:
             task = progress.add_task(description, total=total, note="")
-
             if plain:
                 self.note(f"{description}: begins" + (f", {total:,} {unit}" if total else ""))
             told_at = time.monotonic()
@@ -109,24 +102,75 @@ class StageProgress:
         self.note(f"warning: {text}")
 
 
-class _Done(ProgressColumn):
-    """The share that is done, or the count where nothing is known of the whole, and the rate."""
+def _columns(width: int, unit: str) -> list[ProgressColumn]:
+    """Return the columns of a bar: as wide for every stage on a terminal of this width, so that bars are aligned."""
+    room = width - _DONE - _TIME - 2
+    shows_rate = room - _RATE - 1 >= _LEAST_WORDS
+    room -= (_RATE + 1) * shows_rate
+    bar = min(_BAR, max(_LEAST_BAR, room - _WORDS - 1))
+    shows_bar = room - bar - 1 >= _LEAST_WORDS
+    room -= (bar + 1) * shows_bar
+    return [
+        _Words(max(1, room)),
+        *([BarColumn(bar, table_column=Column(width=bar))] if shows_bar else []),
+        _Done(table_column=_right(_DONE)),
+        *([_Rate(unit, table_column=_right(_RATE))] if shows_rate else []),
+        _Time(compact=True, elapsed_when_finished=True, table_column=_right(_TIME)),
+    ]
 
+
+def _right(width: int) -> Column:
+    return Column(width=width, no_wrap=True, justify="right")
+
+
+class _Words(ProgressColumn):
+    """What is being done, and the note, of which nothing is cut off."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(Column(width=width, no_wrap=True))
+        self._width = width
+
+    def render(self, task: Task) -> Text:
+        words, note = Text(task.description), Text(f", {task.fields['note']}" if task.fields["note"] else "")
+        words.truncate(max(1, self._width - note.cell_len), overflow="ellipsis")
+        return words + note
+
+
+class _Done(ProgressColumn):
+    """The share that is done, or the count where nothing is known of the whole."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_short(task.completed) if task.total is None else f"{task.percentage:.0f}%")
+
+
+class _Rate(ProgressColumn):
     def __init__(self, unit: str, table_column: Column) -> None:
         super().__init__(table_column)
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        done = f"{task.completed:,.0f}" if task.total is None else f"{task.percentage:>3.0f}%"
         overall = task.completed / task.elapsed if task.elapsed else 0.0
         # rich knows no speed before the second step.
-        return Text(f"{done} {_rate(task.finished_speed or task.speed or overall)} {self._unit}/s")
+        return Text(f"{_rate(task.finished_speed or task.speed or overall)} {self._unit}/s")
+
+
+class _Time(TimeRemainingColumn):
+    """The time left; the time since the beginning where nothing is known of the whole, and at the end."""
+
+    def render(self, task: Task) -> Text:
+        if task.total is not None:
+            return super().render(task)
+        minutes, seconds = divmod(int(task.elapsed or 0), 60)
+        return Text(f"{minutes:02d}:{seconds:02d}", style="progress.elapsed")
+
+
+def _short(count: float) -> str:
+    """Spell a count in no more than seven characters."""
+    return f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:,.1f}M"
 
 
 def _rate(speed: float) -> str:
     """Spell a rate in few characters, since it stands beside the rest of the line."""
     if not speed:
         return "-"
-    if speed < 10:
-        return f"{speed:.2g}"
-    return f"{speed / 1e6:.1f}M" if speed >= 1e6 else f"{speed:,.0f}"
+    return f"{speed:.2g}" if speed < 10 else _short(speed)

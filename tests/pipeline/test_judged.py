@@ -59,7 +59,7 @@ def test_a_run_shows_every_measure_and_its_difference_from_full(run, judged):
     table = result_table(view)
     titles = [column.title for column in table.columns]
     same = [note for note in table.footnotes if note.startswith("the same for every arm")]
-    differing = table.further[DIFFERENCES].names
+    differing = [column.title.rpartition(", ")[0] for column in table.further[DIFFERENCES].columns]
     for title in ("loss of unwanted texts", "log odds of stopping", "unwanted answers", "margin of corrected"):
         assert title in titles
         assert (title in differing) is not any(f": {title}" in note or f", {title}" in note for note in same)

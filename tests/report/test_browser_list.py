@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from browser_tabs import Tab
 
+from tokensieve.data.decoding import TokenDecoder
+from tokensieve.report.html.page import Report
 from tokensieve.report.html.serve import make_server
 
 
@@ -181,6 +183,89 @@ def test_a_served_page_finds_hits_too(open_tab, joined):
         wait_for_place(tab, "1 of 2")
         tab.page.wait_for_selector(".tokens [data-hit]")
         assert set(hits(tab)) == {"·world"}
+        tab.page.close()
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1440, 900), (390, 844)])
+def test_of_many_examples_only_those_in_view_have_a_row(browser, make_large, tmp_path, width, height):
+    path = tmp_path / "many.html"
+    path.write_text(Report(make_large(examples=400, tokens=110), 400).render(), encoding="utf-8")
+    tab = Tab(browser, path.as_uri(), hash="examples", width=width)
+    tab.page.set_viewport_size({"width": width, "height": height})
+    tab.page.wait_for_selector(".tokens")
+    tab.page.evaluate("document.getElementById('list').open = true")
+    tab.page.wait_for_selector("#rows li")
+    assert tab.page.locator("#rows li").count() < 40
+    assert 100 < tab.page.evaluate("document.querySelector('#rows').clientHeight") < height
+    tab.page.fill("#goto", "390")
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_selector("#rows button[aria-current] .number:text-is('390')")
+    assert tab.page.locator("#rows li").count() < 40
+    tab.page.close()
+    assert tab.said == []
+
+
+@pytest.fixture
+def search(open_tab, joined, monkeypatch):
+    """Return a function that types a word into a served page whose texts come when they are let go, and that gate."""
+    go_on, texts = threading.Event(), TokenDecoder.texts
+
+    def waiting(decoder, sequences):
+        assert len(sequences) == 4 or go_on.wait(30)
+        return texts(decoder, sequences)
+
+    monkeypatch.setattr(TokenDecoder, "texts", waiting)
+    with make_server(joined, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = open_tab("examples", url=f"http://127.0.0.1:{server.server_port}/")
+        yield tab, go_on
+        go_on.set()
+        tab.page.close()
+        server.shutdown()
+
+
+def test_a_search_shows_its_first_hits_before_it_ends(search):
+    tab, go_on = search
+    tab.page.fill("#search", "world")
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText === '1 of 6, searching …'")
+    go_on.set()
+    tab.page.wait_for_function("() => !document.getElementById('listed').innerText.includes('searching')")
+    assert tab.text("#listed") == "2 of 6"
+    assert tab.text("#place") == "1 of 2"
+
+
+def test_typing_a_word_is_one_search_and_another_word_ends_it(search):
+    tab, go_on = search
+
+    def asked(word):
+        return [url for url in tab.asked if f"/search?q={word}&" in url]
+
+    tab.page.type("#search", "world", delay=30)
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText === '1 of 6, searching …'")
+    assert {url.partition("?")[2].partition("&")[0] for url in tab.asked if "/search" in url} == {"q=world"}
+    tab.page.fill("#search", "token")
+    tab.page.wait_for_function("() => document.getElementById('listed').innerText.endsWith('searching …')")
+    tab.page.wait_for_timeout(500)
+    before = len(asked("world"))
+    go_on.set()
+    wait_for_place(tab, "1 of 1")
+    assert len(asked("world")) == before, "nobody asks for more of what is not wanted"
+
+
+def test_a_search_that_fails_says_so(open_tab, joined, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(TokenDecoder, "texts", fail)
+    with make_server(joined, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        tab = open_tab("examples?search=world", url=f"http://127.0.0.1:{server.server_port}/")
+        tab.page.wait_for_selector("text=The search failed: error: the disk is gone")
+        assert tab.said == [
+            "Failed to load resource: the server responded with a status of 500 (Internal Server Error)"
+        ]
+        tab.said.clear()
         tab.page.close()
         server.shutdown()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,34 @@ def test_labels_of_training_loss_stand_beside_their_curves_in_their_colours(tab)
     assert len({place for _, place, _ in found}) == 3
     assert -1 not in {place for _, place, _ in found}
     assert all(off < 14 for _, _, off in found), found
+
+
+def test_the_lines_of_many_arms_differ_and_stand_before_their_names(judged, browser, tmp_path):
+    arms = judged / "arms"
+    names = [f"method-{number}" for number in range(10)]
+    for name in names:
+        shutil.copytree(arms / "random", arms / name)
+    run = read_json(judged / "run.json")
+    write_json(judged / "run.json", {**run, "arms": [*run["arms"], *names]})
+    path = tmp_path / "report.html"
+    path.write_text(Report(load_run(judged), 2).render(), encoding="utf-8")
+    tab = Tab(browser, path.as_uri(), hash="run")
+    looks = """(lines) => lines.map((line) => {
+      const { stroke, strokeDasharray } = getComputedStyle(line);
+      return [stroke, strokeDasharray].join();
+    })"""
+    samples = tab.page.eval_on_selector_all("#training .sample-line", looks)
+    curves = tab.page.eval_on_selector_all(
+        "#training path[fill=none][stroke-width='2'], #training g[stroke-width='2'] path", looks
+    )
+    tab.page.evaluate("location.hash = 'selection'")
+    tab.page.wait_for_selector("#agreement svg.plot")
+    fits = "(scroll) => scroll.scrollWidth <= scroll.clientWidth"
+    assert tab.page.eval_on_selector("#agreement .scroll", fits), "the matrix has a row of its own"
+    tab.page.close()
+    assert tab.said == []
+    assert len(samples) == len(set(samples)) == 13
+    assert set(samples) == set(curves)
 
 
 def test_kept_and_dropped_look_the_same_everywhere_and_a_statistic_has_other_hues(tab):

@@ -4,7 +4,9 @@ import io
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from rich.console import Console
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import holm
-from tokensieve.report.analysis.comparison import Comparison, compare_runs
+from tokensieve.report.analysis.comparison import Agreement, Comparison, compare_runs
 from tokensieve.report.as_json import results_json
 from tokensieve.report.difference_table import differences_in_words
 from tokensieve.report.differences import AdjustedDifference, Difference, run_differences
@@ -152,7 +154,8 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
     view = load_run(runs[0])
     table = result_table(view)
     differences = table.further[DIFFERENCES]
-    columns = {column.title: column.cells for column in differences.columns}
+    loss_cells, match_cells = (column.cells for column in differences.columns)
+    pairs = list(zip(differences.names, differences.notes, strict=True))
     found = run_differences(view)
     (against_random,) = found.random
     against_full = next(one for one in found.full if one.arm == "token-cleaning")
@@ -160,11 +163,11 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         loss = one.measures["held_out"]
         assert one.against == control
         assert loss.p_adjusted < 0.05
-        cell = columns[f"token-cleaning minus {control}"][0]
+        cell = loss_cells[pairs.index(("token-cleaning", f"minus {control}"))]
         assert cell.text == f"\u2212{-loss.value:.3f}*"
         assert cell.note == f"\u2212{-loss.low:.3f} to \u2212{-loss.high:.3f}"
-    assert differences.names == ("held-out loss", "exact match")
-    assert columns["token-cleaning minus random"][1].text.startswith("+40.0")
+    assert [column.title for column in differences.columns] == ["held-out loss, nats", "exact match, points"]
+    assert match_cells[pairs.index(("token-cleaning", "minus random"))].text.startswith("+40.0")
     assert result_columns(view.rows) == table.columns, "the differences in several measures are a table of their own"
     assert "over 1 seed and 20 examples" in table.footnotes[0]
     printed_table = " ".join(shown(lambda console: print_results(view, console)).split())
@@ -177,6 +180,24 @@ def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
         == against_random.measures["held_out"].p_adjusted
     )
     assert [one["arm"] for one in told["against_full"]] == [one.arm for one in found.full]
+
+
+@pytest.mark.parametrize(("width", "parts"), [(80, 1), (200, 1), (50, 2)])
+def test_many_arms_agree_in_a_matrix(runs, width, parts):
+    arms = [f"a:method-{number}" for number in range(8)]
+    agreements = [
+        Agreement(first, second, 5, 0.25 + int(first[-1]) / 100, 0.5 + int(second[-1]) / 100, 0.5)
+        for first, second in combinations(arms, 2)
+    ]
+    text = printed(replace(compare_runs(runs), agreements=agreements), width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    found = text[text.index("agreement:") :].split("\n\n")[:parts]
+    rows = [[line.split() for line in part.splitlines() if "a:method" in line] for part in found]
+    figures = [[one for part in rows for one in part[row][2:]] for row in range(8)]
+    assert [part[0][:2] for part in rows] == [["1", "a:method-0"]] * parts
+    assert figures[0] == ["\u00b7", "0.51", "0.52", "0.53", "0.54", "0.55", "0.56", "0.57"]
+    assert figures[7] == ["0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "\u00b7"]
+    assert "Jaccard  by chance" not in text
 
 
 def test_what_could_be_seen_is_a_range_without_what_never_differs():

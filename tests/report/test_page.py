@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 from manifests import record_again
 
+from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.page import Report, write_page
@@ -129,6 +131,19 @@ def test_a_negative_number_of_examples_is_refused(demo, tmp_path):
     with pytest.raises(TokensieveError, match="examples is -5"):
         write_page(load_run(demo.folder), tmp_path / "report.html", -5)
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(("large", "told"), [(10**9, False), (10**3, True)])
+def test_a_large_page_is_written_with_the_advice_to_serve_the_run(demo, tmp_path, monkeypatch, capsys, large, told):
+    monkeypatch.setattr("tokensieve.cli.views._LARGE_PAGE", large)
+    page = tmp_path / "x.html"
+    main(["report", str(demo.folder), "--output", str(page)])
+    shown = capsys.readouterr()
+    assert shown.out == f"{page}\n"
+    assert re.search(r"read the run: [\d,]+ tokens in .*\nwrite the page: begins\n", shown.err)
+    command = re.escape(f"tokensieve serve {shlex.quote(str(demo.folder))}")
+    advice = rf"note: the page has \S+ [kM]B; `{command}` shows every example"
+    assert (re.search(advice, shown.err) is not None) is told
 
 
 def test_the_same_run_gives_the_same_page(demo):

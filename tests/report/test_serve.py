@@ -9,13 +9,16 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tokensieve.data.decoding import TokenDecoder
 from tokensieve.errors import TokensieveError
-from tokensieve.report.html.serve import Site, make_server
+from tokensieve.report.html.serve import make_server
 from tokensieve.runs.view import load_run
 
 
@@ -34,6 +37,17 @@ def ask(server, path, host=None):
     body = response.read()
     connection.close()
     return response.status, body
+
+
+def search(server, query):
+    """Return the places of all examples that a search finds, part by part."""
+    places, part = [], 0
+    while part is not None:
+        status, body = ask(server, f"/search?q={query}&part={part}")
+        assert status == 200
+        found = json.loads(body)
+        places, part = [*places, *found["places"]], found["next"]
+    return places
 
 
 @pytest.fixture
@@ -69,9 +83,13 @@ def test_nothing_else_is_served(get, path):
 @pytest.mark.parametrize(
     ("query", "places"), [("THE%20%20world", [0]), ("tab%09and", [3]), ("%E4%B8%AD", [1]), ("zzz", [])]
 )
-def test_search(get, query, places):
-    status, body = get(f"/search?q={query}")
-    assert (status, json.loads(body)) == (200, places)
+def test_search(server, query, places):
+    assert search(server, query) == places
+
+
+@pytest.mark.parametrize("part", ["-1", "x", "99999999999", ""])
+def test_a_part_of_a_search_is_a_number(get, part):
+    assert get(f"/search?q=a&part={part}")[0] == (200 if part == "" else 404)
 
 
 def test_examples_with_hits(get, demo_source):
@@ -95,7 +113,8 @@ def test_names_that_were_made_to_lead_here_are_refused(get, host, status):
     assert get("/search?q=zzz", host)[0] == status
 
 
-def test_a_port_in_use_is_one_clear_error(server, demo_source):
+def test_a_port_in_use_is_one_clear_error_before_the_run_is_read(server, demo_source, monkeypatch):
+    monkeypatch.setattr("tokensieve.report.html.serve.Report", None)
     with pytest.raises(TokensieveError, match=r"(?s)cannot listen on 127.0.0.1.*--port"):
         make_server(load_run(demo_source.folder), "127.0.0.1", server.server_port)
 
@@ -124,7 +143,8 @@ def test_the_command_says_where_it_listens_and_ends_with_ctrl_c(demo_source):
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\n", address)
         served.send_signal(signal.SIGINT)
         _, errors = served.communicate()
-    assert (served.returncode, errors) == (0, "")
+    assert served.returncode == 0
+    assert re.fullmatch(r"read the run: begins\nread the run: [\d,]+ tokens in \S+ s\n", errors)
 
 
 @pytest.fixture
@@ -155,38 +175,57 @@ def test_a_client_that_says_nothing_is_let_go(start, demo_source):
 
 
 def test_a_served_run_decodes_its_texts_once(start, demo_source, monkeypatch):
-    decoded, texts = [], Site._texts
+    decoded, texts = [], TokenDecoder.texts
 
-    def counted(site):
-        decoded.append(site)
-        return texts(site)
+    def counted(decoder, sequences):
+        decoded.append(len(sequences))
+        return texts(decoder, sequences)
 
-    monkeypatch.setattr(Site, "_texts", counted)
+    monkeypatch.setattr(TokenDecoder, "texts", counted)
     server = start(demo_source.folder)
-    answers = [ask(server, f"/search?q={word}")[1] for word in ("tab", "THE%20%20world", "zzz")]
-    assert [json.loads(body) for body in answers] == [[3], [0], []]
-    assert len(decoded) == 1
+    assert [search(server, word) for word in ("tab", "THE%20%20world", "zzz")] == [[3], [0], []]
+    assert decoded == [4, 2]
 
 
-def test_the_page_does_not_wait_for_a_search(start, demo_source, monkeypatch):
-    begun, go_on = threading.Event(), threading.Event()
+@pytest.fixture
+def slow(monkeypatch):
+    """Let the texts of the second shard wait until they are told to go on."""
+    go_on, texts = threading.Event(), TokenDecoder.texts
 
-    def slow(_):
-        begun.set()
-        go_on.wait(30)
-        return iter(())
+    def waiting(decoder, sequences):
+        assert len(sequences) == 4 or go_on.wait(30)
+        return texts(decoder, sequences)
 
-    monkeypatch.setattr(Site, "_texts", slow)
+    monkeypatch.setattr(TokenDecoder, "texts", waiting)
+    yield go_on
+    go_on.set()
+
+
+def test_a_search_tells_its_first_hits_and_goes_on(start, demo_source, slow):
     server = start(demo_source.folder)
-    search = threading.Thread(target=ask, args=(server, "/search?q=zzz"))
-    search.start()
-    try:
-        assert begun.wait(10)
-        assert ask(server, "/blocks/1")[0] == 200
-        assert ask(server, "/")[0] == 200
-    finally:
-        go_on.set()
-        search.join()
+    assert ask(server, "/blocks/1")[0] == 200
+    first: dict[str, Any] = {"places": []}
+    while not first["places"]:
+        began = time.monotonic()
+        first = json.loads(ask(server, "/search?q=world")[1])
+        assert time.monotonic() - began < 10, "it does not wait for the rest"
+    assert first == {"places": [0], "next": 1}
+    assert json.loads(ask(server, "/search?q=world&part=1")[1]) == {"places": [], "next": 1}
+    slow.set()
+    assert search(server, "world") == [0, 5]
+
+
+def test_a_run_that_cannot_be_read_leaves_the_port_free(demo):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    view = load_run(demo.folder)
+    for shard in view.store.folder.rglob("*.arrow"):
+        shard.unlink()
+    with pytest.raises(TokensieveError, match="a file is missing"):
+        make_server(view, "127.0.0.1", port)
+    with socket.socket() as again:
+        again.bind(("127.0.0.1", port))
 
 
 def test_a_shard_that_was_removed_is_an_error_page(start, demo):
@@ -195,11 +234,23 @@ def test_a_shard_that_was_removed_is_an_error_page(start, demo):
     for shard in view.store.folder.rglob("*.arrow"):
         shard.unlink()
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
-    connection.request("GET", "/blocks/0")
-    response = connection.getresponse()
-    assert response.status == 500
-    assert b"error: a file is missing" in response.read()
+    for path in ("/blocks/0", "/hits?column=id&low=1&high=9"):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        assert response.status == 500
+        assert b"error: a file is missing" in response.read()
     connection.close()
+
+
+def test_texts_that_cannot_be_decoded_are_an_error_of_the_search(start, demo_source, monkeypatch):
+    def fail(*_):
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(TokenDecoder, "texts", fail)
+    server, status, body = start(demo_source.folder), 200, b""
+    while status == 200:
+        status, body = ask(server, "/search?q=a")
+    assert (status, body) == (500, b"error: the disk is gone\n")
 
 
 def test_the_headers_let_a_browser_do_nothing_else(server):

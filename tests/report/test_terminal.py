@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import io
+import math
+import os
+import pty
 import re
+import struct
 import subprocess
 import sys
+import termios
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,6 +36,7 @@ from tokensieve.report.terminal.runs import (
     print_results,
     show_example,
 )
+from tokensieve.report.terminal.tables import output_console
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 from tokensieve.store.sealed import write_sealed
@@ -66,6 +74,18 @@ def test_results_fit_the_terminal(demo, width):
     ):
         assert part in text
     assert "…" not in text
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_long_name_is_folded_only_where_room_is_wanting(demo, width):
+    name = "token-cleaning-of-the-second-pool"
+    (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
+    run = demo.folder / "run.json"
+    write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
+    text = printed(lambda console: print_results(load_run(demo.folder), console), width)
+    table = text[: text.index("tokens kept:")]
+    assert (name in table) is (width == 200)
+    assert "token-cleaning-of-th" in table
 
 
 def test_long_names_and_markup_in_results(demo):
@@ -112,6 +132,7 @@ def test_colours_are_those_of_the_terminals_theme(demo):
     assert not re.search(r"[34]8;[25];", text), "a colour that no theme changes"
     assert re.search(r"\x1b\[4;34mkept", text)
     assert re.search(r"\x1b\[9;31mdropped", text)
+    assert re.search(r"\x1b\[2mprompt", text), "bright black is the ground of some themes"
 
 
 def test_characters_are_whole_and_controls_visible(demo):
@@ -189,6 +210,40 @@ def test_methods_are_listed():
     assert by_name["sstoken"]["selects"] == "online"
     assert by_name["xtf"]["differences"]
     assert "rule:  every trainable token; selects online; loss divided by kept tokens" in text.replace("\n", " ")
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(None, math.inf), ("100", 100)])
+def test_text_in_a_pipe_is_not_wrapped(capsys, monkeypatch, columns, widest):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    print_methods(output_console())
+    lines = capsys.readouterr().out.splitlines()
+    summaries = {f"{row['name']}: {row['summary']}" for row in method_rows()}
+    assert (summaries <= set(lines)) is (columns is None)
+    assert max(map(cell_len, lines)) <= widest
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_terminal_is_wrapped_at_its_width(width):
+    """In a pseudo-terminal: the lines of a command are as wide as it is, and no wider."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    command = [sys.executable, "-m", "tokensieve", "recipes", "--keys"]
+    with subprocess.Popen(command, stdout=theirs, env={**environment, "TERM": "xterm-256color"}) as shown:
+        os.close(theirs)
+        lines = b"".join(iter(partial(_read, ours), b"")).decode().splitlines()
+    os.close(ours)
+    assert shown.returncode == 0
+    assert width - 20 < max(cell_len(line) for line in lines if line.startswith(" ")) <= width
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 2**16)
+    except OSError:  # nobody writes to it any more
+        return b""
 
 
 def test_importing_is_cheap():

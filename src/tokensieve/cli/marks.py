@@ -58,7 +58,7 @@ def ceiling(
     if as_json:
         print_json(found.to_json())
         return
-    from tokensieve.report.terminal.runs import print_answer
+    from tokensieve.report.terminal.tables import print_answer
 
     print_answer(found.table(), [found.sentence])
 

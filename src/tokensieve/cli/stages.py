@@ -89,7 +89,7 @@ def plan(arguments: Overrides = (), /, *, hardware: str = "this", wait: Wait = N
     if as_json:
         print_json(found.to_json())
         return
-    from tokensieve.report.terminal.runs import print_answer
+    from tokensieve.report.terminal.tables import print_answer
 
     print_answer(found.table(), found.lines)
 
@@ -212,8 +212,8 @@ def search(
     if as_json:
         print_json(report.to_json())
         return
-    from tokensieve.report.terminal.runs import output_console
     from tokensieve.report.terminal.search import print_search
+    from tokensieve.report.terminal.tables import output_console
 
     print_search(report, output_console())
 
@@ -332,7 +332,8 @@ def _summary(folder: Path, until: str, as_json: bool) -> None:
 
         print_json({**results_json(view), "page": str(page) if until == "report" else None})
         return
-    from tokensieve.report.terminal.runs import output_console, print_results
+    from tokensieve.report.terminal.runs import print_results
+    from tokensieve.report.terminal.tables import output_console
 
     print_results(view, output_console())
     if until == "report":

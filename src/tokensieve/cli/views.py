@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -16,6 +19,13 @@ from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
 from tokensieve.outputs import output_place
 from tokensieve.places import place, told
+
+if TYPE_CHECKING:
+    from tokensieve.pipeline.recipe_keys import Section
+    from tokensieve.progress import ProgressCallback
+
+_LARGE_PAGE = 25e6
+"""Bytes of a page that takes longer to write, and to open elsewhere, than a server takes to start."""
 
 
 def inspect(
@@ -111,7 +121,8 @@ def inspect(
     if as_json:
         print_json(found.to_json())
     else:
-        from tokensieve.report.terminal.runs import output_console, print_inspection
+        from tokensieve.report.terminal.runs import print_inspection
+        from tokensieve.report.terminal.tables import output_console
 
         print_inspection(found, encoder.tokenizer, output_console(), tokens)
     if found.has_errors:
@@ -120,7 +131,8 @@ def inspect(
 
 def methods(*, as_json: Json = False) -> None:
     """List the methods with their scores, the statistics they need, and their papers."""
-    from tokensieve.report.terminal.runs import method_rows, output_console, print_methods
+    from tokensieve.report.terminal.runs import method_rows, print_methods
+    from tokensieve.report.terminal.tables import output_console
 
     if as_json:
         print_json(method_rows())
@@ -149,12 +161,7 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
         if as_json:
             print_json([asdict(key) for section in found for key in section.keys])
             return
-        for section in found:
-            print(f"\n# {section.name or 'top level'}: {section.summary}")
-            for key in section.keys:
-                default = "required" if key.default == "required" else f"default: {key.default}"
-                print(f"\n{key.name}  ({default})")
-                print(textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    "))
+        _print_keys(found)
         return
     from tokensieve.pipeline.ready_recipes import about, ready_recipe, ready_recipes
 
@@ -169,6 +176,18 @@ def recipes(recipe: Annotated[str, tyro.conf.Positional] = "", /, *, keys: bool 
     width = max(map(len, rows))
     for name, text in rows.items():
         print(f"{name:{width}}  {text}")
+
+
+def _print_keys(found: Sequence[Section]) -> None:
+    from tokensieve.report.terminal.tables import output_console
+
+    width = output_console().width
+    for section in found:
+        print(f"\n# {section.name or 'top level'}: {section.summary}")
+        for key in section.keys:
+            default = "required" if key.default == "required" else f"default: {key.default}"
+            print(f"\n{key.name}  ({default})")
+            print(textwrap.fill(key.meaning, width, initial_indent="    ", subsequent_indent="    "))
 
 
 def report(
@@ -191,13 +210,23 @@ def report(
         output: the file to write; report.html in the first run folder if not given.
         as_json: print JSON.
     """
+    from tokensieve.report.cells import in_bytes
     from tokensieve.report.html.page import write_page
     from tokensieve.runs.joined import load_runs
 
     view = load_runs(runs)
     path = output_place(output or view.run_folder.page)
-    write_page(view, path, examples)
+    write_page(view, path, examples, _stage)
     print_json({"page": str(path)}) if as_json else print(told(path))
+    if (size := path.stat().st_size) > _LARGE_PAGE:
+        command = shlex.join(["tokensieve", "serve", *map(str, runs)])
+        print(f"note: the page has {in_bytes(size)}; `{command}` shows every example without a file", file=sys.stderr)
+
+
+def _stage(description: str) -> AbstractContextManager[ProgressCallback]:
+    from tokensieve.progress import StageProgress
+
+    return StageProgress().stage(description, None, "tokens")
 
 
 def serve(
@@ -217,7 +246,7 @@ def serve(
     from tokensieve.report.html.serve import make_server
     from tokensieve.runs.joined import load_runs
 
-    with make_server(load_runs(runs), host, port) as server, contextlib.suppress(KeyboardInterrupt):
+    with make_server(load_runs(runs), host, port, _stage) as server, contextlib.suppress(KeyboardInterrupt):
         address = f"[{host}]" if ":" in host else host
         print(f"http://{address}:{server.server_port}/", flush=True)
         server.serve_forever()
@@ -258,7 +287,8 @@ def show(
 
         print_json(example_json(view, number, arm or view.method))
         return
-    from tokensieve.report.terminal.runs import output_console, show_example
+    from tokensieve.report.terminal.runs import show_example
+    from tokensieve.report.terminal.tables import output_console
 
     show_example(view, number, arm or view.method, value, output_console(), tokens)
 
@@ -286,6 +316,6 @@ def compare(
         print_json(found.to_json())
         return
     from tokensieve.report.terminal.comparison import print_comparison
-    from tokensieve.report.terminal.runs import output_console
+    from tokensieve.report.terminal.tables import output_console
 
     print_comparison(found, output_console())

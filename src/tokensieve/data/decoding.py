@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
@@ -18,11 +19,12 @@ from tokensieve.errors import TokensieveError
 _FRAGMENT = "\ufffd"
 _LONGEST_GROUP = 16  # tokens that may share characters in a chain before they are taken for broken text
 _MARKS = {" ": "·", "\n": "¶\n", "\t": "→", "\u00a0": "␣", "\u3000": "□"}
+_PAIRS = 2**17  # of a token and what stands before it; a text has far fewer than tokens
+_FIRST_MARK = "\u0300"  # no character before it joins another
 _JOINERS = "\u200c\u200d"
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Neighbouring tokens that can only be shown together; almost always one token.
 
     Attributes:
@@ -49,6 +51,7 @@ class TokenDecoder:
         self._tokenizer = tokenizer
         added = tokenizer.get_added_tokens_decoder()
         self._special = {number for number, token in added.items() if token.special}
+        self._text_after = lru_cache(_PAIRS)(self._decode_after)
 
     def pieces(self, token_ids: Sequence[int]) -> list[Piece]:
         """Split token ids into pieces that cover every position once, in order.
@@ -97,18 +100,21 @@ class TokenDecoder:
 
     def _next(self, token_ids: Sequence[int], context: int, start: int) -> tuple[int, str]:
         """Return where the piece at ``start`` ends, and its text."""
-        before = self._decode(token_ids[context:start])
-        first = ""
-        for stop in range(start + 1, min(start + _LONGEST_GROUP, len(token_ids)) + 1):
-            text = self._decode(token_ids[context:stop])
-            text = text[len(before) :] if text.startswith(before) else self._decode(token_ids[start:stop])
-            if stop == start + 1:
-                first = text
+        before = tuple(token_ids[context:start])
+        first = self._text_after(before, (token_ids[start],))
+        if not first.endswith(_FRAGMENT):
+            return start + 1, first
+        for stop in range(start + 2, min(start + _LONGEST_GROUP, len(token_ids)) + 1):
+            text = self._text_after(before, tuple(token_ids[start:stop]))
             if not text.endswith(_FRAGMENT):
-                if _FRAGMENT in text:
-                    break
-                return stop, text
+                return (start + 1, first) if _FRAGMENT in text else (stop, text)
         return start + 1, first
+
+    def _decode_after(self, before: tuple[int, ...], token_ids: tuple[int, ...]) -> str:
+        """Return what token ids add to the text before them."""
+        context = self._decode(before)
+        text = self._decode((*before, *token_ids))
+        return text[len(context) :] if text.startswith(context) else self._decode(token_ids)
 
     def _decode(self, token_ids: Sequence[int]) -> str:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=False) if token_ids else ""
@@ -170,12 +176,14 @@ def _visible_char(char: str) -> tuple[str, bool]:
 
 def _joins(before: Piece, piece: Piece) -> bool:
     """Whether a piece goes on with the last character of the one before: accents, emoji of several parts."""
-    if before.special or piece.special or not before.text or not piece.text or before.text[-1].isspace():
+    if not before.text or not piece.text:
         return False
-    first = piece.text[0]
+    first, last = piece.text[0], before.text[-1]
+    if (first < _FIRST_MARK and last < _FIRST_MARK) or before.special or piece.special or last.isspace():
+        return False
     if unicodedata.category(first) in ("Mn", "Me", "Mc") or first in _JOINERS or "\U0001f3fb" <= first <= "\U0001f3ff":
         return True
-    if before.text[-1] == "\u200d":
+    if last == "\u200d":
         return True
     return _is_regional(first) and sum(1 for _ in _trailing_regional(before.text)) % 2 == 1
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from tokensieve.demo.dataset import write
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.pipeline.stages import run
-from tokensieve.report.terminal.runs import output_console, print_results
+from tokensieve.report.terminal.runs import print_results
+from tokensieve.report.terminal.tables import output_console
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
 from tokensieve.store.paths import check_local

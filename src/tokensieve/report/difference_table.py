@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tokensieve.evaluate.differences import LEVEL
 from tokensieve.report.cells import Cell, Column, ResultTable, figure_cell, signed
@@ -49,26 +49,29 @@ def difference_columns(
     return tuple(column for column in columns if any(cell.text for cell in column.cells))
 
 
-def difference_table(names: Sequence[str], found: Sequence[Difference]) -> ResultTable:
-    """Return differences in some measures as a table with a row for each measure.
+def difference_table(
+    found: Sequence[Difference], cell: Callable[[AdjustedDifference | None, Measure], Cell]
+) -> ResultTable | None:
+    """Return differences as a table with a row for each pair of arms, and a column for each measure that differs.
 
     Args:
-        names: of the measures.
-        found: the differences; one column each, where it is measured in any of them.
+        found: the differences.
+        cell: writes one of them.
+
+    Returns:
+        None where no arm differs in any measure, or there is no difference at all.
     """
-    measures = [MEASURES[name] for name in names]
-    columns = (
+    columns = tuple(
         Column(
-            f"{one.arm} minus {one.against}",
-            tuple(difference_cell(one.measures.get(name), MEASURES[name]) for name in names),
+            f"{measure.title}, {'points' if measure.unit == 'share' else measure.unit}",
+            tuple(cell(one.measures.get(name), measure) for one in found),
         )
-        for one in found
+        for name in differing(found)
+        for measure in [MEASURES[name]]
     )
-    return ResultTable(
-        tuple(measure.title for measure in measures),
-        tuple("percentage points" if measure.unit == "share" else measure.unit for measure in measures),
-        tuple(column for column in columns if any(cell.text for cell in column.cells)),
-    )
+    if not columns:
+        return None
+    return ResultTable(tuple(one.arm for one in found), tuple(f"minus {one.against}" for one in found), columns)
 
 
 def difference_cell(found: AdjustedDifference | None, measure: Measure) -> Cell:

@@ -12,7 +12,9 @@ _MOST = 10
 
 
 def mark_table(rows: Sequence[Row]) -> ResultTable | None:
-    """Return the AUROC by word of each type of marks, with the tokens that were removed; the most frequent types.
+    """Return the AUROC by word of each type of marks, with the tokens that were removed: a row for each arm.
+
+    The most frequent types are its columns.
 
     Returns:
         None where the data has fewer than two types, or no arm has scores that tell words apart.
@@ -21,8 +23,8 @@ def mark_table(rows: Sequence[Row]) -> ResultTable | None:
     types = _types(marks)[:_MOST]
     if len(types) < 2:
         return None
-    columns = (Column(arm, tuple(_cell(found.get(name)) for name in types)) for arm, found in marks.items())
-    return ResultTable(tuple(types), ("",) * len(types), tuple(columns))
+    columns = (Column(name, tuple(_cell(found.get(name)) for found in marks.values())) for name in types)
+    return ResultTable(tuple(marks), ("",) * len(marks), tuple(columns))
 
 
 def rare_types_in_words(rows: Sequence[Row]) -> str:

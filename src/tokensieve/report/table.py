@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tokensieve.report.cells import Cell, Column, ResultTable, figure_cell, in_unit, number, percent
 from tokensieve.report.difference_table import (
+    difference_cell,
     difference_columns,
     difference_table,
     differences_in_words,
@@ -27,7 +28,7 @@ def result_table(view: RunView) -> ResultTable:
     """Lay out the results of a run, with the differences from its controls.
 
     Columns without any result are left out. Differences in one measure are columns; those in several are a table of
-    their own, with the measures one below the other. Measures in which no arm differs in any example are named in a
+    their own, with a row for each arm and control. Measures in which no arm differs in any example are named in a
     footnote instead.
     """
     notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
@@ -38,7 +39,7 @@ def result_table(view: RunView) -> ResultTable:
     measures = differing(every)
     names = tuple(row.name for row in view.rows)
     further = {
-        DIFFERENCES: difference_table(measures, every) if len(measures) > 1 else None,
+        DIFFERENCES: difference_table(every, difference_cell) if len(measures) > 1 else None,
         MARKS: mark_table(view.rows),
     }
     footnotes = (

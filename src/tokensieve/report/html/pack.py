@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,6 +150,7 @@ class Packer:
         return columns, shard.examples.cu_seqlens
 
 
+@lru_cache(2**16)  # a block has the same pieces many times
 def marked_text(text: str) -> str:
     """Return text in which marks enclose the visible form of each invisible character."""
     start, end = MARK
@@ -160,6 +162,7 @@ def plain_text(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
+@lru_cache(2**16)
 def _utf16_length(text: str) -> int:
     return len(text.encode("utf-16-le", "surrogatepass")) // 2
 

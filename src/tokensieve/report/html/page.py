@@ -31,10 +31,13 @@ from tokensieve.report.palette import DARK, LIGHT, Palette, css
 from tokensieve.report.table import result_table
 from tokensieve.report.verdict import run_verdict
 from tokensieve.runs.view import RunView
+from tokensieve.select.streaming import Stage, unseen
 from tokensieve.store.atomic import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from tokensieve.progress import ProgressCallback
 
 _SCRIPTS = (
     "data",
@@ -56,28 +59,44 @@ _SCRIPTS = (
 _VENDORED = ("d3.min.js", "plot.umd.min.js")
 
 
+def _nowhere(amount: int, /, *, total: int | None = None, note: str | None = None) -> None:
+    """Show no progress."""
+
+
 class Report:
     """A run with the data that its page shows.
 
     Args:
         view: one run, or several joined (`joined.load_runs`).
         examples: maximum number of heat maps; None shows all.
+        advance: moves the bar of a stage on by the tokens that were counted.
 
     Raises:
         TokensieveError: scores or examples that cannot be read.
     """
 
-    def __init__(self, view: RunView, examples: int | None) -> None:
+    def __init__(self, view: RunView, examples: int | None, advance: ProgressCallback = _nowhere) -> None:
         self.view = view
-        self.levels = {arm: Levels(view, arm) for arm in view.arms}
+        self.levels: dict[str, Levels] = {}
+        tokens = int(view.store.starts[-1])
+        advance(0, total=tokens * (len(view.arms) + 1))
+        for arm in view.arms:
+            self.levels[arm] = Levels(view, arm)
+            advance(tokens)
         self.summary: Summary = summarise(view, self.levels)
+        advance(tokens)
         index = self.summary.index
         self.numbers: Int64 = pick_examples(index, view.method, len(index.rows) if examples is None else examples)
         self.blocks = plan_blocks(self.numbers, index.tokens[self.numbers], view.starts)
         self.packer = Packer(view, self.levels)
 
-    def render(self, *, remote: bool = False) -> str:
-        """Return the page; with ``remote`` it fetches the examples from ``blocks/NUMBER`` instead of embedding them."""
+    def render(self, *, remote: bool = False, advance: ProgressCallback = _nowhere) -> str:
+        """Return the page; with ``remote`` it fetches the examples from ``blocks/NUMBER`` instead of embedding them.
+
+        Args:
+            remote: whether it comes from `tokensieve serve`.
+            advance: moves the bar of a stage on by the tokens that were written.
+        """
         view = self.view
         verdict = run_verdict(view)
         sizes = [len(block) for block in self.blocks]
@@ -98,31 +117,42 @@ class Report:
                 facts=run_facts(view),
                 table=result_table(view),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
-                blocks=[] if remote else [_base64(self.packer.block(block)) for block in self.blocks],
+                blocks=[] if remote else list(self._embedded(advance)),
                 style=_style(),
                 scripts=_scripts(),
                 policy=self.policy(remote=remote),
             )
         )
 
+    def _embedded(self, advance: ProgressCallback) -> Iterator[str]:
+        lengths = self.summary.index.tokens
+        advance(0, total=int(lengths[self.numbers].sum()))
+        for block in self.blocks:
+            yield _base64(self.packer.block(block))
+            advance(int(lengths[block].sum()))
+
     def policy(self, *, remote: bool) -> str:
         """Return the content security policy of the page; it may ask where it came from for examples if ``remote``."""
         return _policy(_style(), _scripts(), "'self'" if remote else "'none'")
 
 
-def write_page(view: RunView, path: str | Path, examples: int) -> None:
+def write_page(view: RunView, path: str | Path, examples: int, stage: Stage = unseen) -> None:
     """Write the page of a run.
 
     Args:
         view: the run, or several joined.
         path: the HTML file.
         examples: maximum number of heat maps.
+        stage: opens a progress bar.
 
     Raises:
         TokensieveError: scores or examples that cannot be read, or a negative number of heat maps.
     """
     check_range("examples", examples, 0, math.inf, whole=True)
-    write_text(output_place(path), Report(view, examples).render())
+    with stage("read the run") as advance:
+        report = Report(view, examples, advance)
+    with stage("write the page") as advance:
+        write_text(output_place(path), report.render(advance=advance))
 
 
 def _style() -> str:

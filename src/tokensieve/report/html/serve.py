@@ -10,19 +10,21 @@ import ipaddress
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
 from tokensieve.errors import TokensieveError
-from tokensieve.report.html.pack import plain_text
 from tokensieve.report.html.page import Report
+from tokensieve.report.html.texts import Texts
 from tokensieve.runs.view import RunView
+from tokensieve.select.streaming import Stage, unseen
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BLOCKS_KEPT = 32
@@ -36,29 +38,22 @@ class Site:
 
     Args:
         view: the run, or several joined.
+        stage: opens a progress bar.
+
+    Attributes:
+        page: the page.
+        policy: its content security policy.
+        search: finds examples by their text (`Texts.search`).
     """
 
-    def __init__(self, view: RunView) -> None:
-        self._report = Report(view, None)
+    def __init__(self, view: RunView, stage: Stage = unseen) -> None:
+        with stage("read the run") as advance:
+            self._report = Report(view, None, advance)
         self.page = self._report.render(remote=True).encode()
         self.policy = f"{self._report.policy(remote=True)}; frame-ancestors 'none'"
+        self.search = Texts(view, self._report.numbers).search
         self._lock = Lock()  # the packer caches a shard, and requests run concurrently
-        self._decoding = Lock()  # who wants the page or a block does not wait for the texts
-        self._known: list[tuple[int, str]] | None = None
         self._block = lru_cache(_BLOCKS_KEPT)(lambda number: self._report.packer.block(self._report.blocks[number]))
-
-        Thread(target=self._decode, daemon=True).start()
-
-    def _decode(self) -> None:
-        with contextlib.suppress(TokensieveError, OSError):  # the first search reports it
-            self._decoded()
-
-    def _decoded(self) -> list[tuple[int, str]]:
-        """Return the place and text of each example; they are decoded once, since that takes longer than any search."""
-        with self._decoding:
-            if self._known is None:
-                self._known = list(self._texts())
-            return self._known
 
     def block(self, number: int) -> bytes | None:
         """Return a block of examples, or None if it does not exist."""
@@ -66,11 +61,6 @@ class Site:
             return None
         with self._lock:
             return self._block(number)
-
-    def search(self, query: str) -> list[int]:
-        """Return the places of the examples whose text contains the query."""
-        wanted = plain_text(query)
-        return [place for place, text in self._decoded() if wanted in text]
 
     def with_hits(self, column: str, low: float, high: float) -> list[int] | None:
         """Return the places of the examples with hits (`Packer.with_hits`); None without the column."""
@@ -81,36 +71,30 @@ class Site:
             return None
         return np.flatnonzero(np.isin(self._report.numbers, numbers)).tolist()
 
-    def _texts(self) -> Iterator[tuple[int, str]]:
-        """Yield the place and text of each example on the page, in order."""
-        view = self._report.view
-        places = {number: place for place, number in enumerate(self._report.numbers.tolist())}
-        for shard, start in enumerate(view.starts[:-1].tolist()):
-            examples = view.store.read(shard)
-            sequences = [ids.tolist() for ids in np.split(examples.input_ids, examples.cu_seqlens[1:-1])]
-            for offset, text in enumerate(view.decoder.texts(sequences)):
-                if start + offset in places:
-                    yield places[start + offset], plain_text(text)
 
-
-def make_server(view: RunView, host: str, port: int) -> ThreadingHTTPServer:
+def make_server(view: RunView, host: str, port: int, stage: Stage = unseen) -> ThreadingHTTPServer:
     """Return a server for a run's page that already listens; ``serve_forever`` answers requests.
 
     Args:
         view: the run, or several joined.
         host: address to listen on.
         port: port to listen on; 0 picks a free one.
+        stage: opens a progress bar.
 
     Raises:
         TokensieveError: the address is in use or does not belong to this machine.
     """
-    site = Site(view)
     try:
-        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), _handler(site, _names(host)))
+        server = (_Server6 if ":" in host else ThreadingHTTPServer)((host, port), BaseHTTPRequestHandler)
     except (OSError, OverflowError) as error:
         raise TokensieveError(
             f"cannot listen on {host}:{port}: {error}", where="command line", hint="give another --port"
         ) from error
+    try:  # reading the run takes seconds: the address is known to be free by then
+        server.RequestHandlerClass = _handler(Site(view, stage), _names(host))
+    except BaseException:
+        server.server_close()
+        raise
     server.daemon_threads = True
     return server
 
@@ -184,7 +168,11 @@ def _block(site: Site, parts: tuple[str, ...], _: dict[str, list[str]]) -> Answe
 
 
 def _search(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answer:
-    return "application/json", json.dumps(site.search(query.get("q", [""])[0])).encode()
+    part = query.get("part", ["0"])[0]
+    if not re.fullmatch(r"[0-9]{1,9}", part):
+        return None
+    found = site.search(query.get("q", [""])[0], int(part))
+    return "application/json", json.dumps(asdict(found)).encode()
 
 
 def _hits(site: Site, _: tuple[str, ...], query: dict[str, list[str]]) -> Answer:

@@ -6,21 +6,24 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from tokensieve.report.analysis.comparison import Comparison
+from tokensieve.report.analysis.comparison import Agreement, Comparison
 from tokensieve.report.cells import Cell, Column, ResultTable, percent, spelled
 from tokensieve.report.difference_table import (
     difference_cell,
+    difference_table,
     differences_in_words,
-    differing,
     never_differ_in_words,
 )
 from tokensieve.report.differences import AdjustedDifference, Difference
 from tokensieve.report.table import result_columns, seeds_in_words
-from tokensieve.report.terminal.runs import print_footnotes, print_line, print_table, print_verdict
-from tokensieve.runs.outcomes import MEASURES, Measure
+from tokensieve.report.terminal.runs import print_verdict
+from tokensieve.report.terminal.tables import print_footnotes, print_table
+from tokensieve.report.terminal.tokens import print_line
+from tokensieve.runs.outcomes import Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 
 _PAIR_WIDTH = 38
+_MANY = 8  # arms, of which there are 28 pairs
 
 
 def print_comparison(found: Comparison, console: Console) -> None:
@@ -42,16 +45,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     _print_differences("difference from the method of the first run", found.method_differences, console)
     if found.agreements:
         console.print()
-        print_line(console, "agreement: tokens that two arms both keep")
-        columns = (
-            Column("Jaccard", tuple(Cell(percent(one.jaccard)) for one in found.agreements)),
-            Column("by chance", tuple(Cell(percent(one.jaccard_by_chance)) for one in found.agreements)),
-            Column("overlap", tuple(Cell(percent(one.overlap)) for one in found.agreements)),
-            Column("tokens", tuple(Cell(f"{one.both:,}") for one in found.agreements)),
-        )
-        names = tuple(one.arm for one in found.agreements)
-        others = tuple(f"and {one.other}" for one in found.agreements)
-        print_table(ResultTable(names, others, columns), console, _PAIR_WIDTH)
+        _print_agreements(found.agreements, console)
     if found.recipes:
         console.print()
         print_line(console, "keys in which the recipes differ")
@@ -63,25 +57,48 @@ def print_comparison(found: Comparison, console: Console) -> None:
         print_line(console, f"note: {note}")
 
 
+def _print_agreements(found: Sequence[Agreement], console: Console) -> None:
+    """Print how far arms keep the same tokens: a row for each pair of a few arms, a matrix of many."""
+    print_line(console, "agreement: tokens that two arms both keep")
+    arms = list(dict.fromkeys(arm for one in found for arm in (one.arm, one.other)))
+    if len(arms) >= _MANY:
+        print_line(console, "  below the diagonal: Jaccard index; above it: what chance would give")
+        print_table(_matrix(arms, found), console, _PAIR_WIDTH)
+        return
+    columns = (
+        Column("Jaccard", tuple(Cell(percent(one.jaccard)) for one in found)),
+        Column("by chance", tuple(Cell(percent(one.jaccard_by_chance)) for one in found)),
+        Column("overlap", tuple(Cell(percent(one.overlap)) for one in found)),
+        Column("tokens", tuple(Cell(f"{one.both:,}") for one in found)),
+    )
+    names = tuple(one.arm for one in found)
+    print_table(ResultTable(names, tuple(f"and {one.other}" for one in found), columns), console, _PAIR_WIDTH)
+
+
+def _matrix(arms: Sequence[str], found: Sequence[Agreement]) -> ResultTable:
+    """Return a matrix in which each arm has a number; arms over other examples have no agreement."""
+    shown = {(one.other, one.arm): f"{one.jaccard:.2f}" for one in found}
+    shown |= {(one.arm, one.other): f"{one.jaccard_by_chance:.2f}" for one in found}
+    columns = (
+        Column(str(number), tuple(Cell("·" if row == arm else shown.get((row, arm), "")) for row in arms))
+        for number, arm in enumerate(arms, 1)
+    )
+    width = len(str(len(arms)))
+    names = tuple(f"{number:{width}} {arm}" for number, arm in enumerate(arms, 1))
+    return ResultTable(names, ("",) * len(arms), tuple(columns))
+
+
 def _print_differences(title: str, found: Sequence[Difference], console: Console) -> None:
     if not found:
         return
     console.print()
     print_line(console, title)
-    columns = []
-    for name in differing(found):
-        measure = MEASURES[name]
-        unit = ", points" if measure.unit == "share" else ""
-        cells = tuple(_with_p(one.measures.get(name), measure) for one in found)
-        columns.append(Column(f"{measure.title}{unit}", cells))
-    if columns:
-        names = tuple(one.arm for one in found)
-        others = tuple(f"minus {one.against}" for one in found)
-        print_table(ResultTable(names, others, tuple(columns)), console, _PAIR_WIDTH)
+    if table := difference_table(found, _with_p):
+        print_table(table, console, _PAIR_WIDTH)
         print_line(console, differences_in_words(found))
     if same := never_differ_in_words(found):
         print_line(console, f"  {same}")
-    elif not columns:
+    elif not table:
         print_line(console, "  no results on the same data")
 
 

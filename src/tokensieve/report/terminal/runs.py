@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich.cells import cell_len
 from rich.console import Console
 from rich.style import Style as Look
-from rich.table import Table
 from rich.text import Text
 
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
-from tokensieve.report.cells import Column, ResultTable, percent, plain_value
+from tokensieve.report.cells import percent, plain_value
 from tokensieve.report.heatmap import percentile_scale, value_ends
 from tokensieve.report.table import result_table
+from tokensieve.report.terminal.tables import print_footnotes, print_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.report.verdict import Verdict, run_verdict
 from tokensieve.runs.results import Row
@@ -27,21 +26,8 @@ if TYPE_CHECKING:
     from tokensieve.data.inspection import Inspection
     from tokensieve.data.inspection_worker import Problem
 
-_NAME_WIDTH = 20
-_MEASURE_WIDTH = 25
-_PADDING = 2
 _EXTREMES = 5
 _NAMED = 100
-
-
-class _Output(Console):
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # rich would exit with 1, the code for errors found by `inspect`
-
-
-def output_console() -> Console:
-    """Return the console for stdout; a closed pipe raises `BrokenPipeError`."""
-    return _Output()
 
 
 def print_results(view: RunView, console: Console) -> None:
@@ -53,7 +39,7 @@ def print_results(view: RunView, console: Console) -> None:
     for heading, further in table.further.items():
         console.print()
         print_line(console, heading)
-        print_table(further, console, _MEASURE_WIDTH)
+        print_table(further, console)
     print_footnotes(table.footnotes, console)
     shares = [f"  {name}: {share}" for name, share in zip(table.names, table.shares, strict=True) if share]
     if shares:
@@ -71,61 +57,6 @@ def print_verdict(verdict: Verdict, console: Console, name: str = "") -> None:
     print_line(console, f"{name}: {verdict.sentence}" if name else verdict.sentence)
     if verdict.further:
         print_line(console, " ".join(verdict.further))
-
-
-def print_footnotes(footnotes: Sequence[str], console: Console) -> None:
-    """Print what the results of a table are; empty ones are left out."""
-    for text in filter(None, footnotes):
-        console.print()
-        print_line(console, text)
-
-
-def print_answer(table: ResultTable, lines: Iterable[str]) -> None:
-    """Print a table to the output, and below it the lines that say what it means."""
-    console = output_console()
-    print_table(table, console)
-    console.print()
-    for line in lines:
-        print_line(console, line)
-
-
-def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WIDTH) -> None:
-    """Print a table in parts that fit the terminal.
-
-    Where it takes more than one part, derived columns are left out, and a line below the table names them.
-
-    Args:
-        table: what to print.
-        console: where to print.
-        name_width: maximum width of the names, in columns; longer names are folded.
-    """
-    names = [cell_len(part) for lines in zip(table.names, table.notes, strict=True) for part in _name_lines(*lines)]
-    name_width = min(name_width, console.width // 2, max(names))
-    room = console.width - name_width - _PADDING
-    columns, left_out = list(table.columns), list[Column]()
-    if len(parts := _parts(columns, room)) > 1:
-        left_out = [column for column in columns if column.derived]
-        parts = _parts([column for column in columns if not column.derived], room)
-    for number, part in enumerate(parts):
-        if number:
-            console.print()
-        console.print(_table(table, part, name_width))
-    if left_out:
-        print_line(console, f"not shown, for want of width: {', '.join(one.title for one in left_out)} (--json has it)")
-
-
-def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """Return the columns in parts that are no wider than the room; a part has one column at least."""
-    parts: list[list[Column]] = [[]]
-    free = room
-    for column in columns:
-        needed = _column_width(column)
-        if needed > free and parts[-1]:
-            parts.append([])
-            free = room
-        parts[-1].append(column)
-        free -= needed + _PADDING
-    return parts
 
 
 def show_example(
@@ -256,28 +187,6 @@ def print_methods(console: Console) -> None:
         for label in ("paper", "differences", "package"):
             if row[label]:
                 print_line(console, f"  {label}: {row[label]}")
-
-
-def _column_width(column: Column) -> int:
-    cells = [part for cell in column.cells for part in (cell.text, cell.note)]
-    return max(*map(cell_len, cells), *map(cell_len, column.title.split()))
-
-
-def _name_lines(name: str, note: str) -> list[str]:
-    return [harmless(name), *([f"  {note}"] if note else [])]
-
-
-def _table(results: ResultTable, columns: Sequence[Column], name_width: int) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, _PADDING, 0, 0), header_style="", show_edge=False)
-    names = [_name_lines(*lines) for lines in zip(results.names, results.notes, strict=True)]
-    table.add_column("", width=name_width, overflow="fold")
-    for column in columns:
-        table.add_column(Text(harmless(column.title)), justify="right", width=_column_width(column), overflow="fold")
-    for index, lines in enumerate(names):
-        cells = (column.cells[index] for column in columns)
-        figures = (Text("\n".join(filter(None, (cell.text or "-", cell.note)))) for cell in cells)
-        table.add_row(Text("\n".join(lines)), *figures)
-    return table
 
 
 def _extremes(texts: Sequence[str], example: ExampleView, values: Float32, name: str) -> Iterator[str]:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from tokensieve import yaml12
 from tokensieve.report.cells import Cell, Column, ResultTable, number, percent
-from tokensieve.report.terminal.runs import print_line, print_table
+from tokensieve.report.terminal.tables import print_table
+from tokensieve.report.terminal.tokens import print_line
 from tokensieve.search.report import SearchReport
 from tokensieve.search.search import Entry
 

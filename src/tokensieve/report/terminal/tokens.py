@@ -30,7 +30,7 @@ _BRACKETS: dict[State, tuple[str, str]] = {
     "mixed": ("[~", "~]"),
 }
 _LOOKS: dict[State, Look] = {
-    "prompt": Look(color="bright_black"),
+    "prompt": Look(dim=True),  # themes give bright black the colour of their ground
     "kept": Look(color="blue", underline=True),
     "dropped": Look(color="red", strike=True),
     "mixed": Look(underline=True, strike=True),

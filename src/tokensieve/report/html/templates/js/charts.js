@@ -197,20 +197,29 @@ function paired(found) {
     element("span", { className: "soft" }, `${lower ? "lower" : "higher"} is better`)), svg);
 }
 
+// How the line of a curve looks: 25 curves differ in colour or in dashes.
+const DASHES = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
+const lineOf = (i) => ({ stroke: `var(--line-${i % 5})`, strokeDasharray: DASHES[(i + Math.floor(i / 5)) % 5] });
+
 function lines(title, curves) {
   const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
-  const dashes = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
+  const labels = spread(curves);
   const svg = draw({
-    width: wide(), height: 300, marginLeft: 48, marginRight: 130, marginBottom: 38,
+    width: wide(), height: 300, marginLeft: 48, marginRight: 150, marginBottom: 38,
     x: { label: "optimizer step", nice: true }, y: { label: "loss", nice: true, grid: true },
     marks: curves.flatMap((curve, i) => [
-      Plot.line(curve.points, { x: "0", y: "1", stroke: `var(--line-${i % 5})`, strokeWidth: 2, strokeDasharray: dashes[i % 5] }),
+      Plot.line(curve.points, { x: "0", y: "1", strokeWidth: 2, ...lineOf(i) }),
       // A training of one step is a point.
-      Plot.dot(curve.points.length > 1 ? [] : curve.points, { x: "0", y: "1", fill: `var(--line-${i % 5})` }),
-    ]).concat(Plot.text(spread(curves), {
-      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 8, fill: (d) => `var(--line-${d.colour})`, fontWeight: 600,
+      Plot.dot(curve.points.length > 1 ? [] : curve.points, { x: "0", y: "1", fill: lineOf(i).stroke }),
+    ]).concat(Plot.text(labels, {
+      x: (d) => d.x, y: "y", text: (d) => shorten(d.name), textAnchor: "start", dx: 36, fill: (d) => lineOf(d.curve).stroke, fontWeight: 600,
     })),
   }, `${title}: ${curves.map((curve) => `${curve.name} from ${figure(curve.points[0][1])} to ${figure(curve.points.at(-1)[1])}`).join(", ")}.`);
+  for (const { x, y, curve } of labels) { // a piece of the line before its name
+    const { stroke, strokeDasharray } = lineOf(curve), from = svg.scale("x").apply(x) + 8, height = svg.scale("y").apply(y);
+    d3.select(svg).append("line").attr("class", "sample-line").attr("x1", from).attr("x2", from + 24).attr("y1", height).attr("y2", height)
+      .attr("stroke", stroke).attr("stroke-dasharray", strokeDasharray).attr("stroke-width", 2);
+  }
   return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
@@ -218,7 +227,7 @@ function lines(title, curves) {
 function spread(curves) {
   const [low, high] = d3.extent(curves.flatMap((curve) => curve.points.map((point) => point[1])));
   const gap = (high - low) * 0.065;
-  const ends = curves.map(({ name, points }, colour) => ({ name, colour: colour % 5, x: points.at(-1)[0], y: points.at(-1)[1] }))
+  const ends = curves.map(({ name, points }, curve) => ({ name, curve, x: points.at(-1)[0], y: points.at(-1)[1] }))
     .sort((a, b) => a.y - b.y);
   const groups = [];
   for (const end of ends) {

@@ -12,26 +12,58 @@ const ORDERS = {
 
 const COUNTED = 2000; // examples of a served page that are counted at any setting; of more, the run's own setting counts
 
+const AT_ONCE = 100, PAUSE = 300; // milliseconds before and between lists of what a search has found so far
+
 class Choice {
   constructor(payload, selection, store) {
-    Object.assign(this, { payload, selection, store, found: null, hits: null, hitPlaces: null, turn: 0, searching: 0, tallies: new Map() });
+    Object.assign(this, { payload, selection, store, found: null, hits: null, hitPlaces: null, turn: 0, searching: null, running: false, problem: null, tallies: new Map() });
     this.places = d3.range(payload.index.rows.length);
   }
 
-  // Searches the text; false if a later search has begun.
-  async look(query) {
-    const turn = ++this.searching, found = query ? await this.store.search(query) : null;
-    if (turn !== this.searching) return false;
+  // Searches the text, and calls back with what is found so far; false if a later search has begun, which ends this one.
+  async look(query, soFar = () => {}) {
+    this.searching?.abort();
+    const { signal } = (this.searching = new AbortController());
+    this.running = query !== "";
+    const found = await this.tried(() => this.collect(query, signal, soFar), [], signal);
+    if (signal.aborted) return false;
+    this.running = false;
     this.found = found;
     return true;
+  }
+
+  // Positions of the examples that have the text, or null without a query.
+  async collect(query, signal, soFar) {
+    if (!query) return null;
+    let found = [], due = performance.now() + AT_ONCE;
+    for await (const places of this.store.search(query, signal)) {
+      signal.throwIfAborted();
+      found = found.concat(places);
+      if (!found.length || performance.now() < due) continue;
+      this.found = found;
+      await soFar();
+      due = performance.now() + PAUSE;
+    }
+    return found;
   }
 
   // Asks for the examples that have hits; without hits, every example.
   async setHits(hits) {
     this.hits = hits;
     this.hitPlaces = null;
-    const places = hits && (await this.store.withHits(hits));
+    const places = hits && (await this.tried(() => this.store.withHits(hits), []));
     if (places && hits === this.hits) this.hitPlaces = new Set(places);
+  }
+
+  // What some work returns; `otherwise` if it fails, with the reason in `problem`.
+  async tried(work, otherwise, signal) {
+    this.problem = null;
+    try {
+      return await work();
+    } catch (error) {
+      if (!signal?.aborted) this.problem = error.message;
+      return otherwise;
+    }
   }
 
   // Lists the examples that pass every filter, in order; false if a later call has begun.

@@ -98,35 +98,43 @@ class Store {
     return block.examples[place - this.starts[number]];
   }
 
-  // Positions of the examples whose text contains the query, ignoring white space and case.
-  async search(query) {
+  // Yields positions of the examples whose text contains the query, ignoring white space and case, as they are found.
+  async *search(query, signal) {
     const wanted = plainText(query);
-    if (this.payload.remote) {
-      const response = await fetch(`search?q=${encodeURIComponent(wanted)}`);
-      return response.ok ? response.json() : [];
+    if (!this.payload.remote) {
+      yield* this.where((example) => {
+        example.plain ??= plainText(example.pieces.map((piece) => piece.text).join(""));
+        return example.plain.includes(wanted);
+      });
+      return;
     }
-    return this.where((example) => {
-      example.plain ??= plainText(example.pieces.map((piece) => piece.text).join(""));
-      return example.plain.includes(wanted);
-    });
+    for (let part = 0; part !== null;) {
+      const found = await this.ask("search", { q: wanted, part }, signal);
+      yield found.places;
+      part = found.next;
+    }
   }
 
   // Positions of the examples that have a hit.
   async withHits(hits) {
-    if (this.payload.remote) {
-      const response = await fetch(`hits?${new URLSearchParams({ column: hits.column, low: hits.low, high: hits.high })}`);
-      return response.ok ? response.json() : [];
-    }
-    return this.where((example) => d3.range(example.size).some((token) => isHit(example, token, hits)));
+    if (this.payload.remote) return this.ask("hits", { column: hits.column, low: hits.low, high: hits.high });
+    const found = [];
+    for await (const places of this.where((example) => d3.range(example.size).some((token) => isHit(example, token, hits)))) found.push(...places);
+    return found;
   }
 
-  async where(test) {
-    const found = [];
+  async ask(what, query, signal) {
+    const response = await fetch(`${what}?${new URLSearchParams(query)}`, { signal });
+    if (!response.ok) throw new Error(response.headers.get("Content-Type")?.startsWith("text/plain") ? await response.text() : response.statusText);
+    return response.json();
+  }
+
+  // Yields positions of the examples that pass a test, block by block.
+  async *where(test) {
     for (const number of this.payload.blocks.keys()) {
-      const { examples } = await this.block(number);
-      examples.forEach((example, i) => { if (test(example)) found.push(this.starts[number] + i); });
+      const { examples } = await this.block(number), start = this.starts[number];
+      yield d3.range(examples.length).filter((i) => test(examples[i])).map((i) => start + i);
     }
-    return found;
   }
 }
 

@@ -85,7 +85,7 @@ class Examples {
   }
 
   async find() {
-    if (await this.choice.look(this.filters.query)) await this.arrange(true);
+    if (await this.choice.look(this.filters.query, () => this.arrange(true))) await this.arrange(true);
   }
 
   // Takes every filter away.
@@ -121,7 +121,7 @@ class Examples {
     get("place").textContent = places.length ? `${count(this.at + 1)} of ${count(places.length)}` : "none";
     get("previous").disabled = this.at <= 0;
     get("next").disabled = this.at >= places.length - 1;
-    get("listed").textContent = `${count(places.length)} of ${count(this.payload.index.rows.length)}`;
+    get("listed").textContent = `${count(places.length)} of ${count(this.payload.index.rows.length)}${this.choice.running ? ", searching …" : ""}`;
     get("hits").textContent = hits ? `with ${hitsName(hits, this.payload)}` : "";
     get("clear").disabled = places.length === this.payload.index.rows.length;
     this.rows.show(places, this.at);
@@ -141,7 +141,8 @@ class Examples {
     const { places } = this.choice;
     if (!places.length) {
       this.maps = this.details.maps = [];
-      return this.area.replaceChildren(empty("No example matches. Shorten the search, or clear the filters."));
+      const { problem } = this.choice, none = "No example matches. Shorten the search, or clear the filters.";
+      return this.area.replaceChildren(empty(problem ? `The search failed: ${problem}` : none));
     }
     const place = places[this.at];
     const example = await this.store.example(place);

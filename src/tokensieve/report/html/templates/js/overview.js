@@ -1,5 +1,7 @@
 // The views of the complete data set: results, kept tokens, training.
 
+const BESIDE = 7; // arms whose matrix of agreement has room beside another chart
+
 class Overview {
   constructor(payload, selection) {
     this.payload = payload;
@@ -100,6 +102,7 @@ class Overview {
     const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Agreement of methods" },
       agreement(names, (a, b) => this.selection.jaccard(a, b)));
     place.replaceChildren(note, scroll);
+    place.parentElement.classList.toggle("wide", names.length > BESIDE);
   }
 
   drawScatter(arm) {

@@ -37,7 +37,9 @@ SHAPE: dict[str, Any] = {
 
 def made(auto, labels=1):
     torch.manual_seed(0)
-    model = auto.from_config(LlamaConfig(**SHAPE | {"num_labels": labels})).eval()
+    config = LlamaConfig(**SHAPE)
+    config.num_labels = labels
+    model = auto.from_config(config).eval()
     for name, weight in model.named_parameters():
         if name.startswith("score"):
             torch.nn.init.normal_(weight, std=0.1)

@@ -46,7 +46,6 @@ def train_reward_head(
     rankings: Sequence[Ranking],
     settings: PreferenceSettings,
     device: torch.device,
-    on_rankings: Callable[[int], None],
 ) -> RewardHead:
     """Return a head that was trained to rank answers.
 
@@ -55,7 +54,6 @@ def train_reward_head(
         rankings: what to train on.
         settings: epochs and so on.
         device: where to train.
-        on_rankings: told the number of rankings after each batch.
     """
     size = states(rankings[0].answers[0].shard).shape[1]
     with torch.random.fork_rng(devices=[]):
@@ -70,7 +68,6 @@ def train_reward_head(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            on_rankings(len(batch))
     return head.eval().requires_grad_(False)
 
 

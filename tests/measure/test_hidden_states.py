@@ -6,6 +6,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tokensieve.engines.local import LOCAL
+from tokensieve.errors import TokensieveError
 from tokensieve.measure.hidden_states import store_hidden_states
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.pool import ModelPool
@@ -38,3 +39,14 @@ def test_they_are_what_the_model_gives_and_are_stored_once(architecture, model_f
     assert states.file(0).stat().st_mtime_ns == before
     stored(None)  # with no pool, a model that were needed would be an error
     assert sum(told) == 3 * examples.counts.tokens
+
+
+def test_states_that_are_not_finite_are_refused_and_not_kept(model_folder, example_store, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(model_folder("llama"))
+    model.model.norm.weight.data[3] = float("nan")
+    model.save_pretrained(tmp_path / "broken")
+    settings, store = ModelSettings(str(tmp_path / "broken")), tmp_path / "store"
+    measure, pool = MeasureSettings(device="cpu", token_budget=40), ModelPool("cpu")
+    with pytest.raises(TokensieveError, match="'hidden states' is NaN or infinite"):
+        store_hidden_states(example_store([9, 4]), settings, measure, store, pool, LOCAL, lambda _: None)
+    assert not list(store.rglob("*.npy"))

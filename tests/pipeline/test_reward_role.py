@@ -12,14 +12,21 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaCo
 
 from tokensieve.data.example_store import open_examples
 from tokensieve.errors import TokensieveError
+from tokensieve.models.loading import load_config
 from tokensieve.pipeline import reward as reward_module
 from tokensieve.pipeline.dry_run import dry_run
+from tokensieve.pipeline.forecast.estimate import Estimates
+from tokensieve.pipeline.forecast.hardware import Hardware
+from tokensieve.pipeline.forecast.rates import SharesOfRate
+from tokensieve.pipeline.inputs import prepare_inputs
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.reward import Preferences
 from tokensieve.progress import StageProgress
 from tokensieve.runs.folder import RunFolder
 from tokensieve.store.manifest import open_manifest
 
+DEVICE = Hardware("ANY", 1, "cuda", {"float32": 1e12, "bfloat16": 1e12}, 10**10, 1e9)
 METHOD = "method=preference-guided"
 SETTINGS = ["models.reward.preferences.epochs=20", "models.reward.preferences.learning_rate=1e-2"]
 GOOD, BAD = ["sea", "wide", "cold"], ["apples", "left", "three"]
@@ -58,6 +65,8 @@ def test_a_head_is_trained_once_and_weighs_the_tokens_that_make_answers_good(dat
     rewards = rewards_of_words(RunFolder(folder))
     good, bad = (np.mean([reward for word, reward in rewards if word in few]) for few in (GOOD, BAD))
     assert good > bad + 0.2
+    card = (RunFolder(folder).arm("preference-guided").cleaned / "README.md").read_text()
+    assert "with a head trained on the preferences of preferences.jsonl" in card
     monkeypatch.setattr(reward_module, "train_reward_head", lambda *_: pytest.fail("trained again"))
     run("b", *given, "seed=3", until="select")
     assert "held-out pair accuracy 100.0%" in capsys.readouterr().err
@@ -130,9 +139,15 @@ def test_bad_preferences_are_refused_before_a_model_is_loaded(data, run, argumen
 
 
 def test_a_dry_run_says_what_it_would_do(data, arguments):
-    preferences = write_preferences(data / "preferences.jsonl", learnable=True, rows=10)
-    recipe = load_recipe(None, arguments("a", METHOD, f"models.reward.preferences={preferences}"))
-    lines = dry_run(recipe, StageProgress(shown=False))
+    preferences = write_preferences(data / "preferences.jsonl", learnable=True, rows=9)
+    asked, answered = json.loads((data / "held_out.jsonl").read_text().splitlines()[0])["messages"]
+    with preferences.open("a") as file:
+        rejected = [{"role": "assistant", "content": "no"}]
+        file.write(json.dumps({"prompt": [asked], "chosen": [answered], "rejected": rejected}) + "\n")
+    recipe = load_recipe(None, arguments("a", METHOD, f"models.reward={{preferences: {preferences}}}"))
+    progress = StageProgress(shown=False)
+    lines = dry_run(recipe, progress)
+    assert "1 of 6 held-out examples are in models.reward.preferences.files too" in "".join(progress.warnings)
     assert "measure reward: reward, of a model to be made" in lines
     assert any(line.startswith("models.reward.preferences: 10 rankings of 20 answers") for line in lines)
     assert lines[-1] == "ok: everything but the weights was checked"
@@ -173,3 +188,20 @@ def test_a_model_that_scores_tokens_is_no_base(run, arguments, scorer):
     with pytest.raises(TokensieveError, match="scores tokens and has no language-model head") as error:
         run("a", f"models.base={scorer}", f"data.tokenizer={tokenizer}", until="measure")
     assert error.value.where == f"{scorer} (models.base)"
+
+
+def test_the_room_and_the_time_of_hidden_states_are_counted(data, arguments, monkeypatch):
+    preferences = write_preferences(data / "preferences.jsonl", learnable=True, rows=10)
+    recipe = load_recipe(None, arguments("a", METHOD, f"models.reward.preferences={preferences}"))
+    inputs = prepare_inputs(make_plan(recipe), StageProgress(shown=False))
+    assert inputs.preferences is not None
+    need = inputs.preferences.bytes_of_states(inputs.models["reward"])
+    width = load_config(inputs.models["reward"]).hidden_size
+    assert need == 4 * width * inputs.preferences.examples.counts.trainable_tokens
+    stages = {stage.name: stage for stage in Estimates(inputs, DEVICE, SharesOfRate(DEVICE)).stages()}
+    assert list(stages)[1:3] == ["make reward", "measure reward"]
+    assert stages["make reward"].disk == need
+    assert stages["make reward"].work.tokens == inputs.preferences.examples.counts.tokens
+    monkeypatch.setattr(Preferences, "bytes_of_states", lambda *_: 10**18)
+    with pytest.raises(TokensieveError, match="the run needs about 1000000000"):
+        prepare_inputs(make_plan(recipe), StageProgress(shown=False))

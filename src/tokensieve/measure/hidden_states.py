@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tokensieve.containers import StatisticSpec
+from tokensieve.containers import IGNORE_INDEX, StatisticSpec, check_finite
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.engines import Done, Engine, OnTokens
 from tokensieve.engines.local import LOCAL
@@ -68,7 +68,11 @@ def store_hidden_states(
     engine: Engine,
     on_tokens: OnTokens,
 ) -> HiddenStates:
-    """Store the hidden states that are missing; the arguments are those of `measure.measure`."""
+    """Store the hidden states that are missing; the arguments are those of `measure.measure`.
+
+    Raises:
+        TokensieveError: hidden states that are NaN or infinite, or a model that cannot be loaded.
+    """
     identity = {"examples": examples.fingerprint, "cut": examples.cut, "model": model_identity(model)}
     identity["versions"] = fingerprint.versions()
     # A store of objects does not get what has a dot before its name.
@@ -108,6 +112,8 @@ class _Worker:
         with atomic_file(self._states.file(shard)) as partial_file:
             out = np.lib.format.open_memmap(partial_file, "w+", np.float32, shape)
             measure_into({_REWARD.key: out}, self._forward, examples, budget, on_tokens)
+            # A sum is not finite where one of its numbers is not.
+            check_finite(out.sum(-1), examples.labels != IGNORE_INDEX, examples.cu_seqlens, "hidden states")
             out.flush()
         return Done(shard, len(examples.input_ids), {})
 

@@ -10,14 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer, LlamaConfig
 
+from tokensieve.containers import StatisticSpec
 from tokensieve.data.example_store import open_examples
 from tokensieve.errors import TokensieveError
 from tokensieve.models.loading import load_config
+from tokensieve.models.size import model_size
 from tokensieve.pipeline import reward as reward_module
 from tokensieve.pipeline.dry_run import dry_run
 from tokensieve.pipeline.forecast.estimate import Estimates
 from tokensieve.pipeline.forecast.hardware import Hardware
-from tokensieve.pipeline.forecast.rates import SharesOfRate
+from tokensieve.pipeline.forecast.rates import SharesOfRate, TimedHere
 from tokensieve.pipeline.inputs import prepare_inputs
 from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
@@ -202,6 +204,8 @@ def test_the_room_and_the_time_of_hidden_states_are_counted(data, arguments, mon
     assert list(stages)[1:3] == ["make reward", "measure reward"]
     assert stages["make reward"].disk == need
     assert stages["make reward"].work.tokens == inputs.preferences.examples.counts.tokens
+    backbone = inputs.models["reward"]
+    assert TimedHere(DEVICE, inputs).measuring(backbone, model_size(backbone), [StatisticSpec("reward")]) > 0
     monkeypatch.setattr(Preferences, "bytes_of_states", lambda *_: 10**18)
     with pytest.raises(TokensieveError, match="the run needs about 1000000000"):
         prepare_inputs(make_plan(recipe), StageProgress(shown=False))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trl
 from hypothesis import example, given
 from hypothesis import strategies as st
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokensieve.data.chat_template import ChatTemplate
+from tokensieve.data.chat_template_private import render_texts
 from tokensieve.data.formats import Conversation
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
@@ -102,6 +106,27 @@ def test_shapes_of_real_templates_give_what_prefixes_give(path):
         for messages in (turns, [{"role": "system", "content": "Be kind."}, *turns]):
             for _ in range(2):
                 assert answers(shaped, Conversation(messages)) == answers(by_prefix, Conversation(messages))
+
+
+@pytest.mark.parametrize("mark", [False, True])
+def test_texts_are_rendered_as_transformers_renders_them(mark):
+    tokens, compared = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}, 0
+    for path in REAL:
+        source = path.read_text(encoding="utf-8")
+        marks = mark and "endgeneration" in source
+        for contents in CONVERSATIONS:
+            roles = ["user", "assistant"] * 2
+            turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+            prompt = len(turns) % 2 == 1
+            asked: Any = {"return_assistant_tokens_mask": marks, "add_generation_prompt": prompt, **tokens}
+            try:
+                (text,), spans = render_jinja_template([turns], chat_template=source, **asked)
+            except TemplateError:
+                continue
+            found = render_texts(source, turns, tokens, mark=marks, prompt=prompt)
+            assert found == (text, spans[0] if marks else [])
+            compared += 1 if marks else not mark
+    assert compared > 20
 
 
 def test_there_are_real_templates():

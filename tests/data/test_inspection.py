@@ -4,16 +4,19 @@ import json
 
 import pytest
 
+from tokensieve.data import inspection
 from tokensieve.data.inspection import inspect_data
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
+from tokensieve.engines import local, unseen
 from tokensieve.errors import TokensieveError
 
 GOOD = {"question": "How many apples?", "answer": "Two."}
 
 
-def inspect(encoder, *paths, examples=2, compare_with=None, **options):
-    return inspect_data(DataSettings(files=tuple(map(str, paths)), **options), encoder, examples, compare_with)
+def inspect(encoder, *paths, examples=2, compare_with=None, on_rows=unseen, **options):
+    settings = DataSettings(files=tuple(map(str, paths)), **options)
+    return inspect_data(settings, encoder, examples, compare_with, on_rows)
 
 
 def errors(found):
@@ -177,3 +180,22 @@ def test_the_whole_of_a_real_file(shared):
     assert "leaves out the tool calls" in calls.message
     assert calls.count == found.unusable == 300 - found.counts.examples > 100
     assert any("rows have tools" in problem.message for problem in found.problems)
+
+
+def test_chunks_and_processes_find_what_one_pass_finds(tmp_path, tiny_encoder, monkeypatch):
+    rows = [{**GOOD, "answer": f"Answer {n % 9}.", "note": n} for n in range(30)]
+    lines = [json.dumps(row) for row in rows]
+    lines[3:3] = ["", "not JSON", "[1]", json.dumps({"foo": 1})]
+    lines += [json.dumps({"question": "q", f"column{'x' * n}": 1}) for n in range(25)]  # kinds of errors without end
+    path, limit = tmp_path / "rows.jsonl", {"max_length": 20, "bad_rows": "skip"}
+    path.write_text("\n".join(lines))
+    whole = inspect(tiny_encoder, path, path, examples=12, **limit).to_json()
+    assert whole["unusable"] == 2 * 28
+    assert whole["counts"]["repeated_examples"] == 51
+    assert [one["row"] for one in whole["previews"]] == [*range(1), *range(1, 3), *range(4, 13)]
+    monkeypatch.setattr(inspection, "CHUNK_ROWS", 5)
+    read = []
+    assert inspect(tiny_encoder, path, path, examples=12, on_rows=read.append, **limit).to_json() == whole
+    assert sum(read) == whole["counts"]["rows"]
+    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
+    assert inspect(tiny_encoder, path, path, examples=12, **limit).to_json() == whole

@@ -1,10 +1,17 @@
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
+import psutil
 import pytest
 
-from tokensieve.engines import Done, start_engine
+from tokensieve.engines import Done, local, start_engine
 from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
 
@@ -49,6 +56,80 @@ def test_the_first_error_ends_it():
     with start_engine(EngineSettings()) as engine, pytest.raises(TokensieveError, match="shard 3 is broken"):
         done.extend(engine.map(make, [1, 3, 2], lambda _: None))
     assert left == ["closed"]
+
+
+class Pids:
+    """Tells which process it is in."""
+
+    def do(self, shard, on_tokens):
+        if shard == 9:
+            raise TokensieveError("shard 9 is broken", where="there")
+        on_tokens(shard)
+        return Done(shard, shard, {}, os.getpid())
+
+
+def in_processes(shards, on_tokens):
+    with start_engine(EngineSettings()) as engine:
+        make = partial(nullcontext, Pids())
+        yield from engine.map(make, shards, on_tokens, holds_model=False, one_at_a_time=True)
+
+
+def test_a_long_work_is_left_to_processes(monkeypatch):
+    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
+    tokens = []
+    done = list(in_processes([4, 0, 2, 7], tokens.append))
+    assert [one.shard for one in done] == tokens == [4, 0, 2, 7]
+    assert done[0].value == os.getpid()  # the first tells how long it takes
+    assert os.getpid() not in {one.value for one in done[1:]}
+    assert not any(psutil.pid_exists(one.value) for one in done[1:])
+
+
+def test_a_short_work_is_done_here():
+    assert {one.value for one in in_processes(range(9), lambda _: None)} == {os.getpid()}
+
+
+def test_the_error_of_a_process_ends_all(monkeypatch):
+    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
+    before = set(psutil.Process().children(recursive=True))
+    done = []
+    with pytest.raises(TokensieveError, match="shard 9 is broken") as error:
+        done.extend(in_processes([1, 9, 2], lambda _: None))
+    assert error.value.where == "there"
+    left = [one for one in set(psutil.Process().children(recursive=True)) - before if "loky.backend.popen" in str(one)]
+    assert left == []
+
+
+SLEEPS = """
+import sys, time
+from contextlib import nullcontext
+from functools import partial
+from tokensieve.engines import Done, local
+
+class Sleeps:
+    def do(self, shard, on_tokens):
+        print(__import__("os").getpid(), flush=True)
+        time.sleep(60 if shard else 0)
+        return Done(shard, 0, {})
+
+local._WORTH_PROCESSES = -1.0
+list(local.LOCAL.map(partial(nullcontext, Sleeps()), [0, 1, 2], lambda _: None, holds_model=False, one_at_a_time=True))
+"""
+"""A script without a guard of its main module."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_driver(number):
+    with subprocess.Popen([sys.executable, "-c", SLEEPS], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as driver:
+        assert driver.stdout is not None
+        assert int(driver.stdout.readline()) == driver.pid
+        worker = int(driver.stdout.readline())
+        assert psutil.pid_exists(worker)
+        driver.send_signal(number)
+        driver.wait(20)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(worker)
 
 
 def test_an_unknown_engine_is_named():

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from tokensieve.data.counts import Counts
 from tokensieve.data.decoding import Piece
-from tokensieve.data.inspection import Inspection, Preview, Problem
+from tokensieve.data.inspection import Inspection
+from tokensieve.data.inspection_worker import Preview, Problem
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import textwrap
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -76,6 +77,7 @@ def inspect(
     quiet()
     from tokensieve.data.settings import DataSettings
     from tokensieve.pipeline import inspection
+    from tokensieve.progress import StageProgress
 
     given = {
         "form": form,
@@ -89,20 +91,23 @@ def inspect(
         "bad_rows": bad_rows,
     }
     changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    bar = StageProgress(shown=sys.stderr.isatty()).stage("read the data", None, "rows")
     if data[0].endswith((".yaml", ".yml")):
         from tokensieve.pipeline.recipe import load_recipe
 
         trusted = ["models.base.trust_remote_code=true"] if trust_remote_code else []
         recipe = load_recipe(Path(data[0]), [*data[1:], *trusted])
         recipe = replace(recipe, data=replace(recipe.data, **changes))
-        found, encoder = inspection.inspect_recipe(recipe, examples, compare_with)
+        with bar as on_rows:
+            found, encoder = inspection.inspect_recipe(recipe, examples, compare_with, on_rows)
     elif tokenizer is None:
         raise TokensieveError(
             "no tokenizer given", where="command line", hint="--tokenizer MODEL, or inspect a recipe that names a base"
         )
     else:
         settings = DataSettings(files=data, **changes)
-        found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code)
+        with bar as on_rows:
+            found, encoder = inspection.inspect(settings, tokenizer, examples, compare_with, trust_remote_code, on_rows)
     if as_json:
         print_json(found.to_json())
     else:

@@ -13,6 +13,7 @@ from functools import cached_property
 from itertools import accumulate, chain
 from typing import Any
 
+from tokensieve.data.chat_template_private import render_texts
 from tokensieve.data.formats import THOUGHTS, Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
 from tokensieve.data.template_errors import TemplateTimeError
@@ -258,10 +259,18 @@ class ChatTemplate:
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        from tokensieve.data.template_limit import limited_time
+        from tokensieve.data.template_limit import LimitedTime
 
         try:
-            with limited_time(self._source):
+            with LimitedTime(self._source):
+                if tools is None and all(map(_is_text_alone, messages)):
+                    return render_texts(
+                        self._source,
+                        messages,
+                        self._special_tokens,
+                        mark=self.has_generation,
+                        prompt=generation_prompt,
+                    )
                 rendered: Any = render_jinja_template(
                     conversations=[messages],
                     tools=tools,
@@ -280,6 +289,10 @@ class ChatTemplate:
             ) from error
         (text,), spans = rendered
         return text, [(start, stop) for start, stop in spans[0]] if spans else []
+
+
+def _is_text_alone(message: dict[str, Any]) -> bool:
+    return message.keys() == _OF_EVERY_MESSAGE and type(message["content"]) is type(message["role"]) is str
 
 
 @dataclass(frozen=True)

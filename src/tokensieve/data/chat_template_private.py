@@ -1,13 +1,17 @@
-"""What tokensieve uses of the inside of transformers for chat templates: the compiled template that it keeps.
+"""What tokensieve uses of the inside of transformers for chat templates: the compiled template, and its marks.
 
 The rest is in `models.transformers_private`, which loads PyTorch; rows are read without it.
 """
 
 from __future__ import annotations
 
-from jinja2 import Template
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tokensieve.errors import TokensieveError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def compiled_template(source: str) -> Template:
@@ -26,3 +30,33 @@ def compiled_template(source: str) -> Template:
             hint="install transformers 5.23",
         )
     return compile_template(source)
+
+
+def render_texts(
+    source: str, messages: list[dict[str, Any]], special_tokens: Mapping[str, Any], *, mark: bool, prompt: bool
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return what transformers renders of messages that are no more than a role and a text, without its checks.
+
+    It rebuilds all values that a template sees from plain JSON types, and copies thoughts under other names: both
+    leave such messages as they are, and take a third of the time.
+
+    Args:
+        source: the template.
+        messages: each with the keys ``role`` and ``content``, both ``str`` and of no derived type.
+        special_tokens: plain strings by name.
+        mark: whether to return what lies in ``{% generation %}``.
+        prompt: whether to ask for the generation prompt.
+
+    Returns:
+        The text, and first character and last (exclusive) of each marked part.
+    """
+    template = compiled_template(source)
+    values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": prompt, **special_tokens}
+    if not mark:
+        return template.render(values), []
+    blocks, spans = list[str](), list[tuple[int, int]]()
+    environment: Any = template.environment
+    with environment.activate_tracker(blocks, spans):
+        for block in template.generate(values):
+            blocks.append(block)  # the tracker reads the list while it grows
+    return "".join(blocks), spans

@@ -86,6 +86,8 @@ def given(value: Any) -> bool:
 
 def pick(row: Row, names: Names) -> str:
     """Return the column of a group that a row has; the first name where it has none."""
+    if row.keys().isdisjoint(names):
+        return names[0]
     with_value = [name for name in names if given(row.get(name))]
     return (with_value or [name for name in names if row.get(name) is not None] or [names[0]])[0]
 
@@ -144,10 +146,10 @@ def check_columns(row: Row, form: Form | None) -> None:
         return
     used = _USED[form]
     for name in _AROUND_A_CONVERSATION:
-        if name not in used and given(row.get(name)):
+        if name in row and name not in used and given(row[name]):
             raise no_place(name, f"the form '{form}'")
     for group in FORMS[form].all:
-        several = [name for name in group if given(row.get(name))]
+        several = [] if row.keys().isdisjoint(group) else [name for name in group if given(row.get(name))]
         if len(several) > 1:
             raise TokensieveError(
                 f"columns {' and '.join(map(repr, several))} have the same purpose in the form '{form}'",
@@ -189,8 +191,8 @@ def media_kinds(names: Collection[str]) -> set[str]:
 
 def without_media_parts(row: Row, ignore: Collection[str]) -> dict[str, Any]:
     """Return a row whose messages lack the parts of the kinds of media that the user leaves out."""
-    kinds = media_kinds(ignore)
-    return {name: _without_parts(value, kinds) if kinds else value for name, value in row.items()}
+    kinds = media_kinds(ignore) if ignore else set[str]()
+    return {name: _without_parts(value, kinds) for name, value in row.items()} if kinds else {**row}
 
 
 def _without_parts(value: Any, kinds: set[str]) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import IGNORE_INDEX, Bool, Int64
 from tokensieve.data.columns import form_of, unused
 from tokensieve.data.decoding import TokenDecoder
-from tokensieve.data.repeats import HashedExamples, Hashes, repeats
+from tokensieve.data.repeats import HashedExamples, Hashes
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row
 from tokensieve.data.tokenize import Encoded, Encoder, last_of_runs, truncate
@@ -247,18 +247,6 @@ class Tally:
                 "words": len(np.unique(words[of_type & (words >= 0)])),
             }
             found |= {what: found.get(what, 0) + size for what, size in sizes.items()}
-
-    def finish(self) -> Counts:
-        """Return the counts.
-
-        Raises:
-            TokensieveError: no row has anything to train on.
-        """
-        counts = finish_counts(self.counts, self.lengths, self._settings)
-        hashed = self.hashed
-        if len(repeated := repeats(hashed.hashes)):
-            counts.repeated_examples, counts.repeated_rows = len(repeated), hashed.places(repeated)
-        return counts
 
     @property
     def hashed(self) -> HashedExamples:

@@ -83,6 +83,7 @@ class Tokenised:
 Converted = Conversation | PlainText | Tokenised
 
 _SHAREGPT_KEYS = {"from": "role", "value": "content"}
+_TEXT_ALONE, _SAY_TEXTS = {"role", "content"}, ROLES.keys() - {"function_call"}
 _WEIGHTS = ("loss_weight", "weight", "train", "loss_mask")
 _SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
@@ -238,7 +239,7 @@ def convert(data: dict[str, Any], form: Form = "auto", ignore: Collection[str] =
 def _with_marks(conversation: Conversation, row: dict[str, Any], ignore: Collection[str]) -> Conversation:
     """Return a conversation with the marks of its messages or of its row, and messages without them."""
     messages = conversation.messages
-    if not any(row.get(key) is not None or any(key in message for message in messages) for key in KEYS):
+    if all(row.get(key) is None for key in KEYS) and all(message.keys().isdisjoint(KEYS) for message in messages):
         return conversation
     spans, corrected = conversation_marks(messages, conversation.trained, row, ignore)
     unmarked = [{key: value for key, value in message.items() if key not in KEYS} for message in messages]
@@ -266,16 +267,18 @@ def _conversation(messages: list[dict[str, Any]], row: dict[str, Any]) -> Conver
         raise TokensieveError(
             f"'tools' must be a list of schemas, not {type(tools).__name__}", hint="one JSON schema a function"
         )
+    untrained: list[int] = []
     for number, message in enumerate(messages):
+        if message.keys().isdisjoint(_WEIGHTS):
+            continue
         if message.get("loss_mask", 1) not in (0, 1):
             raise TokensieveError(
                 f"the loss_mask of message {number} is {message['loss_mask']!r:.60}",
                 hint="1 trains on the message and 0 does not; mark parts of an answer with its `spans`",
             )
-    untrained = frozenset(
-        number for number, message in enumerate(messages) if any(message.get(key) in (0, False) for key in _WEIGHTS)
-    )
-    return Conversation(messages, [tool_schema(tool) for tool in tools] if tools else None, untrained)
+        if any(message.get(key) in (0, False) for key in _WEIGHTS):
+            untrained.append(number)
+    return Conversation(messages, [tool_schema(tool) for tool in tools] if tools else None, frozenset(untrained))
 
 
 def _message(message: Any) -> dict[str, Any]:
@@ -288,6 +291,8 @@ def _message(message: Any) -> dict[str, Any]:
             hint='such as {"role": "user", "content": "Hello"}',
         )
     role = message["role"]
+    if message.keys() == _TEXT_ALONE and type(role) is type(message["content"]) is str and role in _SAY_TEXTS:
+        return {"role": ROLES[role], "content": message["content"]}  # so are most messages, and the rest takes time
     if not isinstance(role, str) or role.lower() not in ROLES:
         name = role if isinstance(role, str) else "NAME"
         raise TokensieveError(

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from operator import attrgetter
 from typing import Any, Literal
 
-from tokensieve.containers import IGNORE_INDEX
+from tokensieve.data.chunks import cut
 from tokensieve.data.compare import check_same_ids
-from tokensieve.data.counts import Counts, Tally
-from tokensieve.data.encode import encode_rows
-from tokensieve.data.readers.items import BadRowError
-from tokensieve.data.repeats import HashedExamples
+from tokensieve.data.counts import Counts, finish_counts
+from tokensieve.data.inspection_worker import Part, Preview, Problem, Worker, joined, look
+from tokensieve.data.prepare import CHUNK_ROWS
+from tokensieve.data.repeats import HashedExamples, repeats
 from tokensieve.data.settings import DataSettings
-from tokensieve.data.sources import Row
-from tokensieve.data.tokenize import Encoded, Encoder, truncate
+from tokensieve.data.sources import read_rows
+from tokensieve.data.tokenize import Encoder
+from tokensieve.engines import OnTokens, unseen
+from tokensieve.engines.local import LOCAL
 from tokensieve.errors import TokensieveError
-
-_PLACES = 5
-_KINDS = 20
-_VARIABLE = re.compile(r"'[^']*'|\"[^\"]*\"|\d+")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A fault of the data, once for all rows that have it.
-
-    Attributes:
-        level: an ``error`` stops a run, a ``warning`` does not, such as a row that `data.bad_rows: skip` leaves out.
-        message: what is wrong; in the first of the rows where they differ in a number or a name.
-        where: the first places, and how many more there are.
-        hint: what the user can do.
-        count: rows that have it; 1 where it concerns the data as a whole.
-    """
-
-    level: Literal["error", "warning"]
-    message: str
-    where: str = ""
-    hint: str = ""
-    count: int = 1
-
-
-@dataclass(frozen=True)
-class Preview:
-    """One example as it would be trained on, after truncation.
-
-    Attributes:
-        row: number of the source row.
-        where: its file and line.
-        token_ids: ids of its tokens.
-        trainable: for each token whether it is trained on.
-        marks: for each token 0, or 1 where it is marked; empty where none is.
-    """
-
-    row: int
-    where: str
-    token_ids: list[int]
-    trainable: list[bool]
-    marks: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,102 +58,60 @@ class Inspection:
 
 
 def inspect_data(
-    settings: DataSettings, encoder: Encoder, examples: int, compare_with: str | None = None
+    settings: DataSettings,
+    encoder: Encoder,
+    examples: int,
+    compare_with: str | None = None,
+    on_rows: OnTokens = unseen,
 ) -> Inspection:
-    """Read and tokenise all rows and collect their problems.
+    """Read and tokenise all rows, on all cores where they are many, and collect their problems.
 
     Args:
         settings: which rows, and how long an example may be.
         encoder: tokenizer and template.
         examples: number of previews.
         compare_with: folder of a second tokenizer that must give the same ids.
+        on_rows: told of the rows that were read.
 
     Raises:
         TokensieveError: not one row can be read: the first reason why, such as a missing or an empty file.
     """
-    errors, tally = _Errors(settings.bad_rows == "skip"), Tally(settings, encoder)
-    source, previews = settings.paths, []
-    encoded_rows = 0
-    for batch, rows in encode_rows(settings, encoder, errors.add):
-        tally.counts.rows += rows
-        encoded_rows += len(batch)
-        tally.add(batch)
-        for row, encoded in batch[: examples - len(previews)]:
-            previews.append(_preview(row, truncate(encoded, settings)))
-    if not tally.counts.rows and errors.first is not None:
-        raise errors.first
+    found = joined(_parts(settings, encoder, examples, on_rows))
+    counts, errors = found.counts, found.errors
+    if not counts.rows and errors.first is not None:
+        raise errors.first.error()
     unusable = errors.count
-    if encoded_rows or not errors.count:
-        errors.catch(tally.finish)
+    if found.encoded or not errors.count:
+        errors.catch(lambda: finish_counts(counts, found.lengths, settings))
+        if len(repeated := repeats(found.hashed.hashes)):
+            counts.repeated_examples, counts.repeated_rows = len(repeated), found.hashed.places(repeated)
     elif not errors.stops:
-        errors.add(TokensieveError("not one row can be used", where=source, hint="see the reasons below"))
-    errors.catch(lambda: _check_vocabulary(tally.counts, encoder))
+        errors.add(TokensieveError("not one row can be used", where=settings.paths, hint="see the reasons below"))
+    errors.catch(lambda: _check_vocabulary(counts, encoder))
     if compare_with is not None:
         errors.catch(lambda: check_same_ids(settings, encoder, compare_with, on_error=lambda _: None))
-    warnings = [Problem("warning", text) for text in tally.counts.warnings()]
+    warnings = [Problem("warning", text) for text in counts.warnings()]
     return Inspection(
-        source=source,
+        source=settings.paths,
         template="own" if encoder.own_template else "default",
         answers_by="generation" if encoder.has_generation else "prefixes",
         turn_ends=encoder.tokenizer.convert_ids_to_tokens(list(encoder.turn_end_ids)),
         unusable=unusable,
-        counts=tally.counts,
-        previews=previews,
+        counts=counts,
+        previews=found.previews[:examples],
         problems=sorted([*errors.problems(), *warnings], key=lambda problem: problem.level),
-        hashed=tally.hashed,
+        hashed=found.hashed,
     )
 
 
-@dataclass
-class _Errors:
-    """Errors by kind, that is without the numbers and quoted names in them, with the first places of each.
-
-    Attributes:
-        skip: whether rows that cannot be used are left out, so that they are warnings.
-        count: errors in all.
-        first: the first of them.
-        stops: whether one of them would stop a run.
-    """
-
-    skip: bool
-    count: int = 0
-    first: TokensieveError | None = None
-    stops: bool = False
-    _kinds: dict[str, tuple[TokensieveError, Literal["error", "warning"], list[str], int]] = field(default_factory=dict)
-
-    def add(self, error: TokensieveError) -> None:
-        self.count += 1
-        self.first = self.first or error
-        level = "warning" if self.skip and isinstance(error, BadRowError) else "error"
-        self.stops |= level == "error"
-        kind = _VARIABLE.sub("", error.what)
-        if kind not in self._kinds and len(self._kinds) >= _KINDS:
-            kind = ""  # no message is empty: what does not fit in goes here
-            error = TokensieveError("further errors of other kinds", where=error.where)
-        sample, _, places, count = self._kinds.get(kind, (error, level, [], 0))
-        if error.where and len(places) < _PLACES:
-            places.append(error.where)
-        self._kinds[kind] = (sample, level, places, count + 1)
-
-    def catch(self, check: Callable[[], object]) -> None:
-        """Run a check and add the error that it raises."""
-        try:
-            check()
-        except TokensieveError as error:
-            self.add(error)
-
-    def problems(self) -> list[Problem]:
-        """Return one problem a kind."""
-        return [
-            Problem(
-                level,
-                sample.what,
-                ", ".join(places) + (f" and {count - len(places):,} more" if count > len(places) else ""),
-                sample.hint,
-                count,
-            )
-            for sample, level, places, count in self._kinds.values()
-        ]
+def _parts(settings: DataSettings, encoder: Encoder, examples: int, on_rows: OnTokens) -> list[Part]:
+    """Return what is found in the rows, chunk by chunk; in one part where something cannot be read."""
+    rows = cut(settings, CHUNK_ROWS)
+    if rows.error is not None:  # what follows it is read as well
+        return [look(settings, encoder, examples, read_rows, on_rows)]
+    make = partial(Worker, settings, encoder, examples, rows.chunks)
+    found = LOCAL.map(make, range(len(rows.chunks)), on_rows, holds_model=False, one_at_a_time=True)
+    return [done.value for done in sorted(found, key=attrgetter("shard"))]
 
 
 def _check_vocabulary(counts: Counts, encoder: Encoder) -> None:
@@ -204,9 +122,3 @@ def _check_vocabulary(counts: Counts, encoder: Encoder) -> None:
             where=counts.largest_id_at,
             hint="use the tokenizer that made these ids",
         )
-
-
-def _preview(row: Row, encoded: Encoded) -> Preview:
-    trainable = (encoded.labels != IGNORE_INDEX).tolist()
-    marks = [] if encoded.marks is None else (encoded.marks > 0).astype(int).tolist()
-    return Preview(row.number, row.where, encoded.input_ids.tolist(), trainable, marks)

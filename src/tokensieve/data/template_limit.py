@@ -8,8 +8,6 @@ and works in any process. It looks at the processor time of its own thread: a bu
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from jinja2 import Environment, nodes
@@ -23,9 +21,8 @@ SECONDS = 10.0
 _CHECK, _STEPS_BETWEEN_LOOKS = "within_the_time_limit", 256
 
 
-@contextmanager
-def limited_time(source: str) -> Iterator[None]:
-    """Limit the time that transformers takes to render a chat template while the block runs.
+class LimitedTime:
+    """Limits the time that transformers takes to render a chat template within a ``with`` block.
 
     Args:
         source: the template, which transformers compiles once.
@@ -34,18 +31,21 @@ def limited_time(source: str) -> Iterator[None]:
         TemplateTimeError: the template took too long.
         TokensieveError: a transformers that compiles templates in another way.
     """
-    watch = _watched(source)
-    watch.start()
-    try:
-        yield
-    except _TimeIsUpError:
-        raise TemplateTimeError(
-            f"the chat template does not end within {SECONDS:g} s of processor time",
-            hint="it has loops within loops, or a macro that calls itself: give data.chat_template another template, "
-            "or leave out the row",
-        ) from None
-    finally:
-        watch.stop()
+
+    def __init__(self, source: str) -> None:
+        self._watch = _watched(source)
+
+    def __enter__(self) -> None:
+        self._watch.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._watch.stop()
+        if kind is _TimeIsUpError:
+            raise TemplateTimeError(
+                f"the chat template does not end within {SECONDS:g} s of processor time",
+                hint="it has loops within loops, or a macro that calls itself: give data.chat_template another "
+                "template, or leave out the row",
+            ) from None
 
 
 class _TimeIsUpError(Exception):

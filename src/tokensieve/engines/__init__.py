@@ -107,10 +107,10 @@ def each(engine: Engine, work: Callable[[int], Done], shards: int) -> Iterator[D
     Raises:
         TokensieveError: the first error of the work.
     """
-    return engine.map(partial(_plain, work), range(shards), _unseen, holds_model=False)
+    return engine.map(partial(_plain, work), range(shards), unseen, holds_model=False)
 
 
-def _unseen(_: int) -> None:
+def unseen(_: int) -> None:
     """Show no progress."""
 
 

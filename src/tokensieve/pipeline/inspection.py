@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from tokensieve.data.encode import hash_examples
-from tokensieve.data.inspection import Inspection, Problem, inspect_data
+from tokensieve.data.inspection import Inspection, inspect_data
+from tokensieve.data.inspection_worker import Problem
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import Encoder, load_encoder
+from tokensieve.engines import OnTokens, unseen
 from tokensieve.errors import TokensieveError
 from tokensieve.models.loading import check_model, local_folder
 from tokensieve.models.settings import ModelSettings
@@ -27,7 +29,12 @@ from tokensieve.pipeline.recipe import Recipe
 
 
 def inspect(
-    data: DataSettings, tokenizer: str, examples: int, compare_with: str | None, trust_remote_code: bool = False
+    data: DataSettings,
+    tokenizer: str,
+    examples: int,
+    compare_with: str | None,
+    trust_remote_code: bool = False,
+    on_rows: OnTokens = unseen,
 ) -> tuple[Inspection, Encoder]:
     """Inspect data, and check it against the model that the tokenizer comes with, if it comes with one.
 
@@ -37,6 +44,7 @@ def inspect(
         examples: number of previews.
         compare_with: a second tokenizer that must give the same ids.
         trust_remote_code: whether the model may run code of its own.
+        on_rows: told of the rows that were read.
 
     Raises:
         TokensieveError: nothing can be read at all, or the tokenizer cannot be loaded.
@@ -46,17 +54,19 @@ def inspect(
     model = None
     if (folder / "config.json").is_file():
         model = ModelSettings(str(folder), trust_remote_code=trust_remote_code)
-    return _inspected(data, encoder, model, examples, compare_with), encoder
+    return _inspected(data, encoder, model, examples, compare_with, on_rows), encoder
 
 
-def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> tuple[Inspection, Encoder]:
-    """Inspect the data of a recipe as a run reads it, and check it against the base; errors as for `inspect`.
+def inspect_recipe(
+    recipe: Recipe, examples: int, compare_with: str | None, on_rows: OnTokens = unseen
+) -> tuple[Inspection, Encoder]:
+    """Inspect the data of a recipe as a run reads it, and check it against the base; see `inspect`.
 
     Problems of held-out, exact-match and warm-up data are among those found, each with the key of its data set.
     """
     base = base_model(recipe)
     encoder = recipe_encoder(recipe, base)
-    found = _inspected(recipe.data, encoder, base, examples, compare_with)
+    found = _inspected(recipe.data, encoder, base, examples, compare_with, on_rows)
     recipe = dataclasses.replace(recipe, data=_decided(recipe.data, base)[0])
     problems, hashed = [*found.problems], {"data": found.hashed}
     for key, settings in data_sets(recipe).items():
@@ -67,7 +77,7 @@ def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> t
             elif key in (UNWANTED, CORRECTED):
                 {UNWANTED: recipe_unwanted, CORRECTED: recipe_corrected}[key](recipe, encoder)
             elif key not in hashed:
-                other = inspect_data(settings, encoder, 0)
+                other = inspect_data(settings, encoder, 0, on_rows=on_rows)
                 hashed[key] = other.hashed
                 problems += [dataclasses.replace(one, message=f"{key}: {one.message}") for one in other.problems]
         except TokensieveError as error:
@@ -77,11 +87,16 @@ def inspect_recipe(recipe: Recipe, examples: int, compare_with: str | None) -> t
 
 
 def _inspected(
-    data: DataSettings, encoder: Encoder, model: ModelSettings | None, examples: int, compare_with: str | None
+    data: DataSettings,
+    encoder: Encoder,
+    model: ModelSettings | None,
+    examples: int,
+    compare_with: str | None,
+    on_rows: OnTokens,
 ) -> Inspection:
     """Inspect data, with what the model that is to be trained cannot take of it among the problems."""
     data, refused = _decided(data, model)
-    found = inspect_data(data, encoder, examples, compare_with)
+    found = inspect_data(data, encoder, examples, compare_with, on_rows)
     if refused is None and model is not None and found.counts.examples:
         try:
             check_model(model, found.counts.largest_id, found.counts.largest_id_at, found.counts.lengths["1"])

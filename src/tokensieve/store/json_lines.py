@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tokensieve.containers import Int64, segments
@@ -25,32 +25,32 @@ def json_lines(cu_seqlens: Int64, columns: Mapping[str, NDArray[Any]]) -> bytes:
         cu_seqlens: int64 ``[examples + 1]``, offsets of the examples.
         columns: ``[tokens]`` arrays of numbers by name.
     """
-    keys = [f"{'{' if place == 0 else '],'}{json.dumps(name)}:[".encode() for place, name in enumerate(columns)]
-    texts = [_texts(values, cu_seqlens) for values in columns.values()]
-    pieces: list[bytes | memoryview] = []
-    for row in zip(*texts, strict=True):
-        for key, text in zip(keys, row, strict=True):
-            pieces += (key, text)
-        pieces.append(b"]}\n")
-    return b"".join(pieces)
+    parts: list[pa.Scalar | pa.Array] = []
+    for place, (name, values) in enumerate(columns.items()):
+        parts += (_scalar(f"{'{' if place == 0 else '],'}{json.dumps(name)}:["), _texts(values, cu_seqlens))
+    lines = pc.binary_join_element_wise(*parts, _scalar("]}\n"), _scalar(""))  # type: ignore[attr-defined]
+    return lines.buffers()[2].to_pybytes() if len(lines) else b""
 
 
-def _texts(values: NDArray[Any], cu_seqlens: Int64) -> list[memoryview] | list[bytes]:
+def _scalar(text: str) -> pa.Scalar:
+    return pa.scalar(text, pa.large_string())
+
+
+def _texts(values: NDArray[Any], cu_seqlens: Int64) -> pa.LargeStringArray:
     """Return for each example its numbers, separated by commas."""
     whole = np.issubdtype(values.dtype, np.integer) and len(values) > 0
     low, high = (min(0, int(values.min())), int(values.max())) if whole else (0, _MOST_TEXTS)
     high = 2 ** high.bit_length() - 1 if high > 9 else 9  # one table for shards whose largest id differs
     if low == 0 and high == 9:
-        text, bounds = memoryview((values.astype("<u2") + _DIGIT).tobytes()), 2 * cu_seqlens
+        data, bounds = pa.py_buffer((values.astype("<u2") + _DIGIT).tobytes()), 2 * cu_seqlens
     elif high - low < _MOST_TEXTS:
-        taken = _table(low, high).take(pa.array(values - np.int64(low)))
-        _, starts, data = taken.buffers()
-        text, bounds = memoryview(data), np.frombuffer(starts, dtype=np.int64)[cu_seqlens]
+        _, starts, data = _table(low, high).take(pa.array(values - np.int64(low))).buffers()
+        bounds = np.frombuffer(starts, dtype=np.int64)[cu_seqlens]
     else:
-        return [
-            json.dumps(values[span].tolist(), separators=(",", ":"))[1:-1].encode() for span in segments(cu_seqlens)
-        ]
-    return [text[start : max(start, stop - 1)] for start, stop in itertools.pairwise(bounds.tolist())]
+        texts = [json.dumps(values[span].tolist(), separators=(",", ":"))[1:-1] for span in segments(cu_seqlens)]
+        return pa.array(texts, pa.large_string())
+    texts = pa.LargeStringArray.from_buffers(len(cu_seqlens) - 1, pa.py_buffer(bounds.astype(np.int64)), data)
+    return pc.ascii_rtrim(texts, characters=",")  # type: ignore[attr-defined]
 
 
 @functools.lru_cache(maxsize=4)

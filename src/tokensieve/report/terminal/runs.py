@@ -24,7 +24,8 @@ from tokensieve.runs.view import ExampleView, RunView
 
 if TYPE_CHECKING:
     from tokensieve.data.counts import Counts
-    from tokensieve.data.inspection import Inspection, Problem
+    from tokensieve.data.inspection import Inspection
+    from tokensieve.data.inspection_worker import Problem
 
 _NAME_WIDTH = 20
 _MEASURE_WIDTH = 25

@@ -97,8 +97,12 @@ def test_answers_become_rankings_of_their_tokens(tiny_tokenizer_folder, tmp_path
 
 
 def test_a_long_prompt_loses_its_start_and_not_the_answer(tiny_tokenizer_folder, tmp_path):
-    rows = [{"prompt": "the cat:" * 50, "chosen": " sat", "rejected": " ran"}]
-    _, told = rankings_of(written(tmp_path, rows, max_length=16), tiny_tokenizer_folder, tmp_path)
+    rows = [
+        {"prompt": "the cat:" * 50, "chosen": " sat", "rejected": " ran"},
+        {"prompt": "the cat:" * 50, "chosen": " sat on the mat", "rejected": " ran"},
+    ]
+    found, told = rankings_of(written(tmp_path, rows, max_length=16), tiny_tokenizer_folder, tmp_path)
+    assert found[0].prompt == found[1].prompt  # although less of it is left before the longer answer
     assert [text.replace("<|end|>", "").strip() for text in told[0]] == ["sat", "ran"]
 
 

@@ -26,7 +26,7 @@ def planted(rankings: int, answers: int, size: int = 8, seed: int = 0):
             start[shard] += len(states)
             made.append((states[:, 0].mean(), Answer(shard, places)))
         best_first = [answer for _, answer in sorted(made, key=lambda one: -one[0])]
-        found.append(Ranking(str(number // 3).encode(), tuple(best_first)))
+        found.append(Ranking(str(number // 3), tuple(best_first)))
     joined = [np.concatenate(one) for one in shards]
     return found, joined.__getitem__
 
@@ -52,7 +52,7 @@ def test_a_head_learns_nothing_from_preferences_that_follow_nothing():
 def test_pairs_are_counted_as_a_loop_does():
     rankings, states = planted(40, 4, seed=3)
     same = rankings[0].answers[0]
-    rankings.append(Ranking(b"tie", (same, same)))
+    rankings.append(Ranking("tie", (same, same)))
     torch.manual_seed(0)
     head = RewardHead(8, 16)
     expected = []

@@ -49,11 +49,11 @@ class Ranking:
     """Two or more answers of a prompt.
 
     Attributes:
-        prompt: the token ids before the best answer, as bytes: rankings of one prompt have the same.
+        prompt: fingerprint of the prompt as it is written: rankings of one prompt have the same.
         answers: best first.
     """
 
-    prompt: bytes
+    prompt: str
     answers: tuple[Answer, ...]
 
 
@@ -105,10 +105,12 @@ class AnswerRows:
     Attributes:
         settings: how these rows are read.
         counts: answers of each row of the preference data.
+        prompts: fingerprint of the prompt of each row.
     """
 
     settings: DataSettings
     counts: tuple[int, ...]
+    prompts: tuple[str, ...]
 
     def rankings(self, examples: ExampleStore) -> list[Ranking]:
         """Return the rankings of the answers once they are tokenised; each has two usable answers or more.
@@ -117,12 +119,10 @@ class AnswerRows:
             TokensieveError: no ranking is left.
         """
         ranking_of = np.repeat(np.arange(len(self.counts)), self.counts)
-        prompts, answers = dict[int, bytes](), dict[int, list[Answer]]()
-        for row, prompt, answer in _tokenised(examples):
-            number = int(ranking_of[row])
-            prompts.setdefault(number, prompt)
-            answers.setdefault(number, []).append(answer)
-        found = [Ranking(prompts[number], tuple(one)) for number, one in sorted(answers.items()) if len(one) > 1]
+        answers = dict[int, list[Answer]]()
+        for row, answer in _tokenised(examples):
+            answers.setdefault(int(ranking_of[row]), []).append(answer)
+        found = [Ranking(self.prompts[number], tuple(one)) for number, one in sorted(answers.items()) if len(one) > 1]
         if not found:
             raise TokensieveError(
                 "no prompt has two answers that can be used",
@@ -132,13 +132,13 @@ class AnswerRows:
         return found
 
 
-def _tokenised(examples: ExampleStore) -> Iterator[tuple[int, bytes, Answer]]:
-    """Yield the row, the ids before the answer as bytes, and the answer of each example; rows rise."""
+def _tokenised(examples: ExampleStore) -> Iterator[tuple[int, Answer]]:
+    """Yield the row and the answer of each example; rows rise."""
     for shard, part in enumerate(examples):
         for number, (start, stop) in enumerate(zip(part.cu_seqlens[:-1], part.cu_seqlens[1:], strict=True)):
             places = start + np.flatnonzero(part.labels[start:stop] != IGNORE_INDEX)
             if len(places):
-                yield int(part.rows[number]), part.input_ids[start : places[0]].tobytes(), Answer(shard, places)
+                yield int(part.rows[number]), Answer(shard, places)
 
 
 def write_answers(preferences: DataSettings, data: DataSettings, store: Path) -> AnswerRows:
@@ -168,4 +168,5 @@ def write_answers(preferences: DataSettings, data: DataSettings, store: Path) ->
     settings = dataclasses.replace(
         written, max_length=data.max_length, bad_rows=data.bad_rows, max_row_bytes=data.max_row_bytes
     )
-    return AnswerRows(settings, tuple(map(len, rows)))
+    prompts = tuple(fingerprint.of_value(row[0]["prompt"]) for row in rows)
+    return AnswerRows(settings, tuple(map(len, rows)), prompts)

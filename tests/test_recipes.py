@@ -65,6 +65,10 @@ def test_a_recipe_with_data_and_a_model_at_hand(path, desk):
     ]
     if path.stem.startswith("toss"):
         given.append(f"models.unsafe.warm_up.files=[{desk / 'data/test.jsonl'}]")
+    if path.stem == "preference-guided":
+        rows = [{"prompt": f"{n} and {n}", "chosen": str(2 * n), "rejected": "none"} for n in range(4)]
+        (desk / "preferences.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        given.append(f"models.reward.preferences={desk / 'preferences.jsonl'}")
     lines = dry_run.dry_run(load_recipe(path, given), StageProgress())
     assert lines[0].startswith(f"arm {path.stem}: ")
     assert lines[-1] == "ok: everything but the weights was checked"

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tokensieve.measure.arrays import measure_tokens
     from tokensieve.methods import all_methods, get_method
     from tokensieve.methods._base import Corpus, FractionMethod, Method, StatisticMethod, WeightMethod
+    from tokensieve.models.reward import add_reward_head
     from tokensieve.ops.rules import (
         DropFraction,
         Rule,
@@ -81,6 +82,7 @@ __all__ = [
     "TopFraction",
     "UInt8",
     "WeightMethod",
+    "add_reward_head",
     "all_methods",
     "check_choice",
     "check_fraction",
@@ -103,6 +105,7 @@ _HOMES = {
     "measure.arrays": ("measure_tokens",),
     "methods": ("all_methods", "get_method"),
     "methods._base": ("Corpus", "FractionMethod", "Method", "StatisticMethod", "WeightMethod"),
+    "models.reward": ("add_reward_head",),
     "ops.rules": (
         "DropFraction",
         "Rule",

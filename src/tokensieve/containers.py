@@ -23,7 +23,7 @@ from tokensieve.errors import TokensieveError
 IGNORE_INDEX = -100
 """The label of a token that is not trained on (the convention of ``torch.nn.CrossEntropyLoss``)."""
 
-Role = Literal["base", "reference", "pool", "history", "current", "utility", "unsafe"]
+Role = Literal["base", "reference", "pool", "history", "current", "utility", "unsafe", "reward"]
 Needs = frozenset[tuple[Role, str]]
 Scope = Literal["dataset", "batch", "example"]
 Rounding = Literal["floor", "ceil"]

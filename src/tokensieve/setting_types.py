@@ -112,6 +112,7 @@ _KINDS = {
     "literal_error": "{expected}",
     "enum": "{expected}",
     "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
     "less_than_equal": "at most {le}",
     "less_than": "less than {lt}",
 }

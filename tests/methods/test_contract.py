@@ -113,6 +113,7 @@ OUT_OF_RANGE = {
     "rows_by": {"name": "dft"},
     "tokens_by": "rho-1",
     "cut": "none",
+    "tokens_per_answer": 0,
 }
 ANY_VALUE = {"seed"}
 

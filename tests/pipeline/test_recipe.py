@@ -252,7 +252,7 @@ def every_key(settings: Any, path: str = "") -> Iterator[str]:
 
 @pytest.mark.parametrize("key", list(every_key(Recipe)))
 def test_what_is_refused_is_told_in_plain_words(key):
-    good = ["output=o", "data=d.jsonl", "models={base: m, reference: {warm_up: {rows: 1}}}"]
+    good = ["output=o", "data=d.jsonl", "models={base: m, reference: {warm_up: {rows: 1}, preferences: q}}"]
     good += [f"evaluate.{name}=q" for name in ("exact_match", "unwanted", "corrected")]
     refused = []
     for value in WRONG:

@@ -24,6 +24,7 @@ from tokensieve.report.html.page import Report
 from tokensieve.report.html.serve import make_server
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
@@ -325,7 +326,7 @@ def test_names_from_files_never_run(demo, browser, tmp_path):
     run = demo.folder / "run.json"
     arm = "<img src=x onerror=window.hacked=1>"
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / arm)
-    write_json(run, {**read_json(run), "name": evil, "arms": ["token-cleaning", arm]})
+    write_sealed(run, {**read_json(run), "name": evil, "arms": ["token-cleaning", arm]})
     write_json(demo.folder / "times.json", {evil: 1.0})
     record_again(load_run(demo.folder).store.folder, sources=[evil, "b"])
     path = tmp_path / "evil.html"

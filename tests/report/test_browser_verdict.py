@@ -95,7 +95,7 @@ def test_the_lines_of_many_arms_differ_and_stand_before_their_names(judged, brow
     for name in names:
         shutil.copytree(arms / "random", arms / name)
     run = read_json(judged / "run.json")
-    write_json(judged / "run.json", {**run, "arms": [*run["arms"], *names]})
+    write_sealed(judged / "run.json", {**run, "arms": [*run["arms"], *names]})
     path = tmp_path / "report.html"
     path.write_text(Report(load_run(judged), 2).render(), encoding="utf-8")
     tab = Tab(browser, path.as_uri(), hash="run")

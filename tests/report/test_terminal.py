@@ -81,7 +81,7 @@ def test_a_long_name_is_folded_only_where_room_is_wanting(demo, width):
     name = "token-cleaning-of-the-second-pool"
     (demo.folder / "arms" / "random").rename(demo.folder / "arms" / name)
     run = demo.folder / "run.json"
-    write_json(run, {**read_json(run), "arms": ["token-cleaning", name]})
+    write_sealed(run, {**read_json(run), "arms": ["token-cleaning", name]})
     text = printed(lambda console: print_results(load_run(demo.folder), console), width)
     table = text[: text.index("tokens kept:")]
     assert (name in table) is (width == 200)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store.sealed import SEAL, read_sealed, write_sealed
+from tokensieve.store.sealed import SEAL, has_seal, read_sealed, write_sealed, write_sealed_text
 
 VALUE = {"b": [1, 2.5, None, "é"], "a": {"z": float("inf"), "y": True}, "empty": {}}
 JSON = st.recursive(
@@ -56,3 +56,13 @@ def test_a_seal_that_a_value_brought_along_is_replaced(tmp_path):
     found = json.loads((tmp_path / "a.json").read_text())
     write_sealed(tmp_path / "a.json", {**found, "b": []})
     assert read(tmp_path / "a.json") == {**VALUE, "b": []}
+
+
+def test_a_text_has_its_seal_in_a_comment(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    write_sealed_text(path, "a: 1\nb: é\n")
+    assert has_seal(path)
+    whole = path.read_bytes()
+    for damaged in (whole.replace(b"1", b"3", 1), whole[:-3], b"", whole.replace(b"xxh3", b"xxh2"), b"b: 1\n" + whole):
+        path.write_bytes(damaged)
+        assert not has_seal(path)

@@ -91,11 +91,11 @@ _SPEAKERS = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 def _messages(row: dict[str, Any]) -> Conversation:
     turns = row["messages"]
     if isinstance(turns, str) and columns.is_transcript(turns):
-        turns = _transcript(turns)
+        turns = transcript(turns)
     return _conversation([_message(m) for m in _list(turns, "messages")], row)
 
 
-def _transcript(text: str) -> list[dict[str, str]]:
+def transcript(text: str) -> list[dict[str, str]]:
     """Return the turns of a dialogue as hh-rlhf writes it, each behind an empty line and who speaks."""
     _, *parts = _SPEAKERS.split(text.strip())
     roles = {"Human": "user", "Assistant": "assistant"}

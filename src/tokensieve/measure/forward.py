@@ -23,6 +23,7 @@ from tokensieve.measure.batching import plan_batches, run_batches
 from tokensieve.measure.statistics import MEASURABLE, Taps, of_a_pass, source_of
 from tokensieve.models.head import Head
 from tokensieve.models.memory import free_unused, out_of_memory
+from tokensieve.models.transformers_private import decoder
 from tokensieve.ops.token_loss import token_statistics
 
 _PROBE_TOKENS = 8
@@ -32,7 +33,8 @@ class Forward:
     """A model whose head is taken out of the forward pass while the block lasts; for several threads at once.
 
     Args:
-        model: a `transformers` causal language model, adapters included.
+        model: a `transformers` causal language model, adapters included; for statistics that need no logits, one
+            without a language-model head too.
         specs: what each pass is to yield: statistics `of_a_pass`.
 
     Raises:
@@ -51,15 +53,17 @@ class Forward:
         self._names = [spec.name for spec in specs if source_of(spec.name) == "logits"]
         self._of_answers = [spec.key for spec in specs if source_of(spec.name) == "answers"]
         self._taps = Taps(model, specs)
-        self._head = Head(model)
+        needs_head = bool(self._names or self._of_answers) or model.get_output_embeddings() is not None
+        self._head = Head(model) if needs_head else None
         self._thread = threading.local()
 
     def __enter__(self) -> Self:
-        self._head.module.forward = self._catch
         self._stack = ExitStack()
-        self._stack.callback(delattr, self._head.module, "forward")
         try:
-            self._check()
+            if self._head is not None:
+                self._head.module.forward = self._catch
+                self._stack.callback(delattr, self._head.module, "forward")
+                self._check(self._head)
             self._stack.enter_context(self._taps)
         except BaseException:
             self._stack.close()
@@ -131,10 +135,11 @@ class Forward:
             prompt[places] = False
             with self._taps.record(prompt.view(padded.shape), torch.tensor(lengths, device=device)) as found:
                 hidden = self._hidden(padded.to(device))
-            values |= {key: value.flatten()[places] for key, value in found.items()}
+            values |= {key: value.flatten(0, 1)[places] for key, value in found.items()}
         else:
             hidden = self._hidden(padded.to(device))
         if names:
+            assert self._head is not None
             hidden = hidden.reshape(-1, hidden.shape[-1])[places - 1]
             ids = torch.from_numpy(wanted).to(device)
             values |= token_statistics(hidden, self._head.logits, ids, names, self._head.vocabulary)
@@ -143,7 +148,9 @@ class Forward:
         return [{name: value[row] for name, value in split.items()} for row in range(len(sequences))]
 
     def _hidden(self, input_ids: Tensor) -> Tensor:
-        """Return what enters the head, ``[rows, positions, hidden]``."""
+        """Return what enters the head, or would if there were one: ``[rows, positions, hidden]``."""
+        if self._head is None:
+            return decoder(self._model)(input_ids=input_ids, use_cache=False).last_hidden_state
         self._thread.caught = []
         try:
             self._model(input_ids=input_ids, use_cache=False)
@@ -155,17 +162,18 @@ class Forward:
         """Stand in for the head: keep its input and answer with one column, cheap for any vocabulary."""
         caught = getattr(self._thread, "caught", None)
         if caught is None:
+            assert self._head is not None
             return self._head.forward(hidden, *arguments, **keywords)
         caught.append(hidden)
         return hidden[..., :1]
 
     @torch.inference_mode()
-    def _check(self) -> None:
-        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % self._head.vocabulary
+    def _check(self, head: Head) -> None:
+        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % head.vocabulary
         expected = self._model(input_ids=probe, use_cache=False).logits[0].float()
         hidden = self._hidden(probe)[0]
-        found = self._head.logits(hidden, slice(None), hidden.new_empty(len(hidden), self._head.vocabulary)).float()
-        tolerance = 1e-3 if self._head.module.weight.dtype == torch.float32 else 0.05
+        found = head.logits(hidden, slice(None), hidden.new_empty(len(hidden), head.vocabulary)).float()
+        tolerance = 1e-3 if head.module.weight.dtype == torch.float32 else 0.05
         # NaN weights pass: their losses are refused with the rows that they spoil.
         if found.shape != expected.shape or not torch.allclose(found, expected, tolerance, tolerance, equal_nan=True):
             raise TokensieveError(
@@ -219,7 +227,7 @@ def measure_examples(
     forward: Forward,
     examples: Examples,
     numbers: NDArray[np.int64],
-    out: dict[str, Float32],
+    out: dict[str, NDArray],
 ) -> None:
     """Measure some examples of a shard together and write their statistics into ``out``.
 
@@ -229,7 +237,8 @@ def measure_examples(
         forward: the model.
         examples: the shard.
         numbers: which of its examples.
-        out: float32 ``[tokens]`` of the shard, by statistic key; trainable positions of the examples are set.
+        out: float32 ``[tokens]`` of the shard, by statistic key; trainable positions of the examples are set. More
+            than one number a token is allowed where the statistic has them.
 
     Raises:
         TokensieveError: one example alone does not fit into memory.
@@ -272,12 +281,19 @@ def measure_shard(
         float32 ``[tokens]`` by the key of each statistic of ``forward``; 0 where a token is not trainable.
     """
     values = {spec.key: np.zeros(len(shard.input_ids), dtype=np.float32) for spec in forward.specs}
+    measure_into(values, forward, shard, token_budget, on_tokens)
+    return values
+
+
+def measure_into(
+    out: dict[str, NDArray], forward: Forward, shard: Examples, token_budget: int, on_tokens: Callable[[int], None]
+) -> None:
+    """Do what `measure_shard` does into arrays at hand, ``[tokens, ...]`` by the key of each statistic."""
     lengths = forward.needed_lengths(shard)
     on_tokens(int(shard.lengths[lengths == 0].sum()))
     run_batches(
-        lambda numbers: measure_examples(forward, shard, numbers, values),
+        lambda numbers: measure_examples(forward, shard, numbers, out),
         plan_batches(lengths, token_budget),
         forward.device,
         lambda numbers: on_tokens(int(shard.lengths[numbers].sum())),
     )
-    return values

@@ -19,6 +19,7 @@ from tokensieve.data.example_store import ExampleStore
 from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.measure.relevance import VocabularyTable, relevance_of_ids
 from tokensieve.models.attention_tap import AttentionTap
+from tokensieve.models.reward import RewardTap
 from tokensieve.ops.attention import ATTENTION_STATISTICS
 from tokensieve.ops.logit_geometry import EXAMPLE_STATISTICS
 from tokensieve.ops.token_loss import LOGIT_STATISTICS
@@ -64,6 +65,7 @@ FAMILIES = (
     Family(LOGIT_STATISTICS, "logits"),
     Family(("loss_without_prompt",), "answers"),
     Family(ATTENTION_STATISTICS, "pass", tap=AttentionTap),
+    Family(("reward",), "pass", tap=RewardTap),
     Family(("relevance",), "vocabulary", table=relevance_of_ids),
     Family(EXAMPLE_STATISTICS, "batch"),
 )

@@ -7,13 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.models.loading import check_adapter, check_weights, dtype_of, local_folder
+from tokensieve.models.reward import HEAD_FILE
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 
 
 def model_identity(model: ModelSettings) -> dict[str, Any]:
-    """Return what a model's statistics depend on: weights, adapter and precision, not the path."""
-    return {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype_of(model)}
+    """Return what a model's statistics depend on: weights, adapter, precision and reward head, not the path."""
+    found = {"weights": weights_fingerprint(model), "adapter": adapter_fingerprint(model), "dtype": dtype_of(model)}
+    if model.reward_head is not None:
+        folder = local_folder(model.reward_head, weights=True)
+        found["reward_head"] = _folder_fingerprint(folder, (HEAD_FILE,), _stamps(folder))
+    return found
 
 
 def same_model(one: ModelSettings, other: ModelSettings) -> bool:

@@ -230,25 +230,38 @@ def pick_device(device: str) -> torch.device:
 
 
 def load_model(model: ModelSettings, device: torch.device) -> Any:
-    """Load a causal language model for inference, without its adapter.
+    """Load a causal language model, or one that scores hidden states, for inference, without its adapter.
 
     Raises:
         TokensieveError: weights that cannot be loaded.
     """
-    from transformers import AutoModelForCausalLM
-
-    folder = local_folder(model.path, model.revision, weights=True)
+    folder, auto = local_folder(model.path, model.revision, weights=True), _auto_class(model)
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = auto.from_pretrained(
             folder, dtype=model.dtype, trust_remote_code=model.trust_remote_code, use_safetensors=True
         )
     except Exception as error:
         raise TokensieveError(
             f"the model cannot be loaded: {error}",
             where=str(folder),
-            hint="check that transformers loads it: AutoModelForCausalLM.from_pretrained(folder)",
+            hint=f"check that transformers loads it: {auto.__name__}.from_pretrained(folder)",
         ) from error
     return loaded.to(device).eval().requires_grad_(False)
+
+
+def scores_states(model: ModelSettings) -> bool:
+    """Whether a model has a score for each hidden state in place of a language-model head, as reward models do."""
+    return _auto_class(model).__name__ != "AutoModelForCausalLM"
+
+
+def _auto_class(model: ModelSettings) -> Any:
+    """Return the class of transformers that loads a model, by what its configuration says that it is."""
+    import transformers
+
+    names = getattr(_whole_config(model), "architectures", None) or ()
+    kinds = ("TokenClassification", "SequenceClassification")
+    kind = next((kind for kind in kinds if any(name.endswith(f"For{kind}") for name in names)), "CausalLM")
+    return getattr(transformers, f"AutoModelFor{kind}")
 
 
 def check_weights(folder: Path) -> None:

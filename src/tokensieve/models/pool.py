@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 
 from tokensieve.models.loading import load_model, local_folder, pick_device
+from tokensieve.models.reward import head_for, reading_with
 from tokensieve.models.settings import ModelSettings
 from tokensieve.store import fingerprint
 
@@ -38,7 +39,7 @@ class ModelPool:
 
     @contextmanager
     def use(self, model: ModelSettings, *, merge: bool = False) -> Iterator[Any]:
-        """Give the `transformers` model with its adapter active, or with none.
+        """Give the `transformers` model with its adapter active, or with none, and with its reward head if it has one.
 
         Args:
             model: which.
@@ -46,7 +47,16 @@ class ModelPool:
                 the next use then loads the base again, as taking it out again would leave rounding errors. In half
                 precision the sum would lose the adapter's small numbers: there it stays separate.
         """
-        bare = dataclasses.replace(model, adapter=None)
+        with ExitStack() as stack:
+            loaded = stack.enter_context(self._adapted(model, merge))
+            if model.reward_head is not None:
+                stack.enter_context(reading_with(loaded, head_for(loaded, model.reward_head)))
+            yield loaded
+
+    @contextmanager
+    def _adapted(self, model: ModelSettings, merge: bool) -> Iterator[Any]:
+        """Give the model of `use` without its reward head."""
+        bare = dataclasses.replace(model, adapter=None, reward_head=None)
         if self._held != bare:
             self._model = self._peft = None
             self._model, self._held = load_model(bare, self.device), bare

@@ -18,6 +18,7 @@ class ModelSettings:
         revision: Hub revision of the model.
         dtype: precision to compute in; `auto` is the one the weights are stored in.
         trust_remote_code: run the model's own Python code; only for models that you trust.
+        reward_head: folder of a head that turns its hidden states into rewards (`models.reward`).
     """
 
     path: str
@@ -25,3 +26,4 @@ class ModelSettings:
     revision: str | None = None
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
+    reward_head: str | None = None

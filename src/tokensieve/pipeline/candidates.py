@@ -6,9 +6,11 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tokensieve.containers import Role
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import all_methods, get_method
 from tokensieve.methods._base import FractionMethod, Method
+from tokensieve.pipeline.plan import ways_to_name
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.search.halving import Candidate
 from tokensieve.train.schedules import schedule_of
@@ -18,6 +20,7 @@ AUTO = "auto"
 _NEVER = {
     "random": "is the control of every candidate, and cannot be one",
     "full": "keeps every token: a search trains it anyway",
+    "preference-guided": "weighs every token: no random tokens are as many",
     "marked": "is the true mask: where the data has marks, the answer compares with it",
 }
 """What is no candidate, and why."""
@@ -102,14 +105,14 @@ def _check(recipe: Recipe, choice: Mapping[str, Any]) -> None:
     if missing := _missing_roles(recipe, method):
         raise TokensieveError(
             f"method '{name}' needs a model in the role '{missing[0]}', and the recipe names none",
-            hint=f"name it with models.{missing[0]}.path, have it made with models.{missing[0]}.warm_up: "
-            "{rows: 1000}, or leave the method out",
+            hint=f"{ways_to_name(missing[0])}; or leave the method out",
         )
 
 
-def _missing_roles(recipe: Recipe, method: Method) -> list[str]:
+def _missing_roles(recipe: Recipe, method: Method) -> list[Role]:
     provided = {*recipe.models, "history", "current", *schedule_of(type(method)).provides}
-    return sorted({role for role, _ in method.needs} - provided)
+    needed: set[Role] = {role for role, _ in method.needs}
+    return sorted(needed.difference(provided))
 
 
 def _candidates() -> list[str]:

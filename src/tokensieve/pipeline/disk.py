@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -130,13 +131,20 @@ def _checkpoint_bytes(settings: TrainSettings, weights: int) -> int:
     return (kept + 1) * (3 * weights if settings.lora is None else weights // 8)
 
 
-def check_disk(plan: Plan, examples: ExampleStore, until: str = "report") -> None:
+def check_disk(plan: Plan, examples: ExampleStore, until: str = "report", states: int = 0) -> None:
     """Refuse to start a run that the disk cannot hold; arguments as for `room_needed`.
+
+    Args:
+        plan: of the run.
+        examples: the pool.
+        until: last stage of the run.
+        states: bytes of the hidden states that a reward head is trained on.
 
     Raises:
         TokensieveError: less is free than the run needs.
     """
     room = room_needed(plan, examples, _weights(plan), until)
+    room = dataclasses.replace(room, store=room.store + states)
     _check(plan, room, "run", "give another output and store, or set select.jsonl: false")
 
 

@@ -28,11 +28,11 @@ from tokensieve.pipeline.inputs import (
     with_max_length,
 )
 from tokensieve.pipeline.plan import Plan, base_model, make_plan, role_model
-from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline.recipe import Recipe, RoleSettings
+from tokensieve.pipeline.reward import PREFERENCES, preference_data
 from tokensieve.pipeline.same_recipe import check_folder
 from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.progress import StageProgress
-from tokensieve.train.settings import WarmUp
 
 _OF_MODEL = "its context against data.max_length, its embedding against the token ids, its tokenizer"
 
@@ -64,7 +64,8 @@ def _checked(recipe: Recipe, progress: StageProgress) -> list[str]:
     check_folder(plan)
     tasks = _tasks_elsewhere(recipe.evaluate)
     models, sets = _models(recipe), data_sets(recipe)
-    away = {**_models_elsewhere(models), **_data_elsewhere(sets)}
+    ranked = preference_data(recipe)
+    away = {**_models_elsewhere(models), **_data_elsewhere(sets if ranked is None else sets | {PREFERENCES: ranked})}
     lines = [*_arm_lines(plan), *_statistic_lines(plan)]
     if away:
         lines += _check_what_is_here(recipe, models, sets, away, progress)
@@ -174,15 +175,16 @@ def _statistic_lines(plan: Plan) -> Iterator[str]:
     for role, settings in plan.recipe.models.items():
         names = ", ".join(spec.name for spec in plan.statistics.get(role, ()))
         if names:
-            yield f"measure {role}: {names}{_to_be_made(settings.warm_up)}"
+            yield f"measure {role}: {names}{_to_be_made(settings)}"
     if not plan.statistics:
         yield "measure: nothing"
 
 
-def _to_be_made(warm_up: WarmUp | None) -> str:
-    if warm_up is None:
+def _to_be_made(settings: RoleSettings) -> str:
+    if settings.warm_up is None and settings.preferences is None:
         return ""
-    return f", of {warm_up.folds} models to be made" if warm_up.folds > 1 else ", of a model to be made"
+    folds = settings.warm_up.folds if settings.warm_up is not None else 1
+    return f", of {folds} models to be made" if folds > 1 else ", of a model to be made"
 
 
 def _data_lines(inputs: Inputs) -> Iterator[str]:
@@ -193,6 +195,9 @@ def _data_lines(inputs: Inputs) -> Iterator[str]:
         yield f"{key}: {_counted(examples.counts)}"
         if examples.counts.unused_columns:
             yield f"  {examples.counts.unused_in_words()}"
+    if (preferences := inputs.preferences) is not None:
+        answers = preferences.examples.counts.examples
+        yield f"{PREFERENCES}: {len(preferences.rankings):,} rankings of {answers:,} answers"
     evaluation = inputs.evaluation
     if evaluation.questions:
         yield f"evaluate.exact_match: {len(evaluation.questions):,} questions"

@@ -27,6 +27,7 @@ from tokensieve.pipeline.disk import check_disk
 from tokensieve.pipeline.leaks import EXACT_MATCH, HELD_OUT, leaks
 from tokensieve.pipeline.plan import Arm, Plan, role_model, train_sections
 from tokensieve.pipeline.recipe import Recipe
+from tokensieve.pipeline.reward import PREFERENCES, Preferences, check_kind, recipe_answers
 from tokensieve.progress import StageProgress
 from tokensieve.train.adapter import check_adapter_fits
 
@@ -43,7 +44,9 @@ class Inputs:
         examples: the tokenised pool.
         evaluation: what models are evaluated on.
         warm_ups: tokenised data of each model to be made that has files of its own, by role.
-        models: the models that exist, by role; those to be made are missing here.
+        models: the models that exist, by role; those to be made are missing here, but for the model whose hidden
+            states a reward head is trained on.
+        preferences: what that head is trained on; None where none is made.
     """
 
     plan: Plan
@@ -52,6 +55,7 @@ class Inputs:
     evaluation: EvaluationData
     warm_ups: Mapping[Role, ExampleStore]
     models: Mapping[Role, ModelSettings]
+    preferences: Preferences | None = None
 
     @property
     def held_out(self) -> ExampleStore | None:
@@ -115,9 +119,14 @@ def prepare_inputs(
     for role in recipe.models:
         if (made := sets.get(f"models.{role}.warm_up")) is not None:
             warm_ups[role] = tokenise(made, f"tokenise warm-up of {role}")
+    preferences = None
+    if (answers := recipe_answers(recipe)) is not None:
+        preferences = Preferences.of(answers, tokenise(answers.settings, "tokenise preferences"))
     stores = {"data": examples, **{f"models.{role}.warm_up": one for role, one in warm_ups.items()}}
     stores |= {HELD_OUT: held_out} if held_out is not None else {}
     hashed = {key: one.hashed(sets[key]) for key, one in stores.items()}
+    if preferences is not None:
+        hashed[PREFERENCES] = preferences.examples.hashed(preferences.settings)
     if questions:
         hashed[EXACT_MATCH] = hash_examples(sets[EXACT_MATCH], encoder)
     for warning in leaks(hashed):
@@ -132,8 +141,9 @@ def prepare_inputs(
     check_adapters(recipe, plan.base)
     plan = dataclasses.replace(plan, recipe=recipe)
     if weights:
-        check_disk(plan, examples, until)
-    return Inputs(plan, encoder, examples, evaluation, warm_ups, models)
+        states = preferences.bytes_of_states(models["reward"]) if preferences is not None else 0
+        check_disk(plan, examples, until, states)
+    return Inputs(plan, encoder, examples, evaluation, warm_ups, models, preferences)
 
 
 def data_sets(recipe: Recipe) -> dict[str, DataSettings]:
@@ -220,6 +230,7 @@ def _check_role(
         check_model(model, counts.largest_id, counts.largest_id_at, counts.lengths["1"], weights=weights)
     except TokensieveError as error:
         raise TokensieveError(error.what, where=f"{error.where} (models.{role})", hint=error.hint) from error
+    check_kind(role, model, recipe.models[role])
 
 
 def _check_candidates(arm: Arm, examples: int) -> None:

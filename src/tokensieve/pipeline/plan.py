@@ -20,6 +20,7 @@ from tokensieve.methods.random_control import Random
 from tokensieve.models.settings import ModelSettings
 from tokensieve.ops.rules import Rule, Threshold, TopExamples, TopFraction, in_words
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, train_settings
+from tokensieve.pipeline.reward import check_reward
 from tokensieve.train.schedules import schedule_of
 from tokensieve.train.schedules._base import Intent, Schedule
 from tokensieve.train.settings import DEFAULT_ARGUMENTS, TrainSettings, check_arguments
@@ -116,6 +117,7 @@ def make_plan(recipe: Recipe) -> Plan:
         TokensieveError: the first thing that would make the run fail.
     """
     base = base_model(recipe)
+    check_reward(recipe)
     for section, settings in train_sections(recipe):
         check_arguments(settings.arguments, section)
     arms = _arms(recipe)
@@ -155,8 +157,8 @@ def role_model(settings: RoleSettings, base: ModelSettings | None) -> ModelSetti
         assert base is not None
         dtype = base.dtype if settings.dtype == "auto" else settings.dtype
         return dataclasses.replace(base, adapter=settings.adapter, dtype=dtype)
-    own = {field.name: getattr(settings, field.name) for field in dataclasses.fields(ModelSettings)}
-    return ModelSettings(**own)
+    own = {field.name for field in dataclasses.fields(ModelSettings)} & vars(settings).keys()
+    return ModelSettings(**{name: getattr(settings, name) for name in own})
 
 
 def _arms(recipe: Recipe) -> tuple[Arm, ...]:
@@ -276,15 +278,31 @@ def _statistics(recipe: Recipe, arms: Sequence[Arm]) -> dict[Role, tuple[Statist
                     f"method '{arm.method.name}' needs {one.spec.name} of a model in the role '{one.source}', and none "
                     "is given",
                     where=f"recipe: models.{one.source}",
-                    hint=f"name it with models.{one.source}.path or models.{one.source}.adapter, or have it made with "
-                    f"models.{one.source}.warm_up: {{rows: 1000}}",
+                    hint=ways_to_name(one.source),
                 )
             wanted.setdefault(one.source, set()).add(one.spec)
     for name in recipe.measure.statistics:
         check_measurable(name, "recipe: measure.statistics")
+        if name == "reward" and "reward" not in recipe.models:
+            raise TokensieveError(
+                "only a model in the role 'reward' gives rewards, and none is given",
+                where="recipe: measure.statistics",
+                hint=ways_to_name("reward"),
+            )
         for role in recipe.models:
-            wanted.setdefault(role, set()).add(StatisticSpec(name))
+            if (role == "reward") == (name == "reward"):
+                wanted.setdefault(role, set()).add(StatisticSpec(name))
     return {role: tuple(sorted(wanted[role], key=lambda spec: spec.key)) for role in recipe.models if role in wanted}
+
+
+def ways_to_name(role: Role) -> str:
+    """Return how a recipe can name the model of a role, for the hint of an error."""
+    if role == "reward":
+        return "have it made with models.reward: {preferences: FILE}, or name a reward model with models.reward.path"
+    return (
+        f"name it with models.{role}.path or models.{role}.adapter, or have it made with models.{role}.warm_up: "
+        "{rows: 1000}"
+    )
 
 
 def _check_rule(recipe: Recipe, arm: Arm) -> None:

@@ -38,7 +38,7 @@ from tokensieve.setting_types import (
 )
 from tokensieve.store.mirror import fetched
 from tokensieve.store.sealed import COMMENT
-from tokensieve.train.settings import Train, TrainSettings, WarmUp
+from tokensieve.train.settings import PreferenceSettings, Train, TrainSettings, WarmUp
 
 _BOTH_SEEDS = TokensieveError(
     "seed and seeds are both given", where="recipe: seeds", hint="keep seeds for several, or seed for one"
@@ -68,6 +68,7 @@ class RoleSettings:
         dtype: precision to compute in; `auto` is the one the weights are stored in.
         trust_remote_code: run the model's own Python code; only for models that you trust.
         warm_up: make the model: fine-tune the base on a subset with every token.
+        preferences: make the model of the role `reward`: train a head on the hidden states of this one to rank answers.
     """
 
     path: Source | None = None
@@ -76,6 +77,7 @@ class RoleSettings:
     dtype: Dtype = "auto"
     trust_remote_code: bool = False
     warm_up: WarmUp | None = None
+    preferences: Annotated[PreferenceSettings, bare("files")] | None = None
 
 
 @known_keys_only

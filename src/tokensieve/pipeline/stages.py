@@ -160,6 +160,8 @@ class _Stages:
                 folded[role] = [bench.make_model(role, fold=fold) for fold in range(settings.warm_up.folds)]
             else:
                 bench.models[role] = bench.make_model(role)
+        if self._inputs.preferences is not None and "reward" in plan.statistics:
+            bench.models["reward"] = bench.make_reward_model(self._inputs.preferences)
         self._check_distinct()
         measured: dict[Role, Measurement] = {}
         # Refining a model takes the statistics of the others.

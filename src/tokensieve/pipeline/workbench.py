@@ -14,6 +14,7 @@ from tokensieve.data.example_store import ExampleStore
 from tokensieve.engines import Engine
 from tokensieve.evaluate.held_out import ExampleLosses, held_out_loss, held_out_losses_on
 from tokensieve.measure.folds import cut_parts, join_parts
+from tokensieve.measure.hidden_states import store_hidden_states
 from tokensieve.measure.measure import locate, measure, tokens_of
 from tokensieve.measure.measurement import Measurement
 from tokensieve.measure.share import ALL, Share
@@ -32,6 +33,7 @@ from tokensieve.pipeline.model_store import (
 )
 from tokensieve.pipeline.plan import Arm, Plan, Reading
 from tokensieve.pipeline.recipe import train_settings
+from tokensieve.pipeline.reward import HeadResult, Preferences
 from tokensieve.pipeline.stage_log import StageLog
 from tokensieve.pipeline.training_bench import TrainingBench
 from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, warm_up_result
@@ -259,3 +261,40 @@ class RunWorkbench(StageLog):
         for warning in WarmUpResult(**open_manifest(folder).about["result"]).warnings(role):
             self.progress.warn(warning)
         return trained_model(self.plan.base, settings, folder / MODEL)
+
+    def make_reward_model(self, preferences: Preferences) -> ModelSettings:
+        """Train a head on the hidden states of a model to rank answers, once for the same model, answers and settings.
+
+        Raises:
+            TokensieveError: a head that orders held-out answers no better than chance.
+        """
+        recipe, backbone = self.plan.recipe, self.inputs.models["reward"]
+        settings, tokens = recipe.models["reward"].preferences, preferences.examples.counts.tokens
+        assert settings is not None
+
+        def make(folder: Path) -> dict[str, Any]:
+            with (
+                self.timed("make reward", False),
+                self.stage("make reward: hidden states", tokens, "tokens") as advance,
+            ):
+                states = store_hidden_states(
+                    preferences.examples,
+                    backbone,
+                    recipe.measure,
+                    recipe.store_folder,
+                    self.pool,
+                    self.engine,
+                    advance,
+                )
+                head, result = preferences.train(states, settings, self.device)
+            self.progress.note(f"make reward: {result.line}")
+            result.check()
+            with atomic_folder(folder / MODEL) as partial:
+                head.save(partial)
+            return {"result": result.to_json()}
+
+        identity = {"layout": LAYOUT, "device": self.device.type, **preferences.identity(backbone, settings)}
+        folder, made = make_once(recipe.store_folder, identity, make)
+        if not made:
+            self.progress.note(f"make reward: {HeadResult(**open_manifest(folder).about['result']).line}")
+        return dataclasses.replace(backbone, reward_head=str(folder / MODEL))

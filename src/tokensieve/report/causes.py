@@ -21,6 +21,7 @@ _MODELS = {
     "history": "the earlier model",
     "unsafe": "the unsafe model",
     "utility": "the useful model",
+    "reward": "the reward model",
 }
 _LAST = ("utility", "pool", "base")  # what another model's loss is compared with
 _AT_START = ("current", "history")  # before the first step, both are the base

@@ -144,6 +144,8 @@ def _model(model: Mapping[str, Any], base: str) -> str:
         files = sources_in_words(warm_up["files"]) or "this data"
         folds = warm_up.get("folds", 1)
         return f"{name}, fine-tuned on {rows} of {files}{f' in {folds} folds' if folds > 1 else ''}"
+    if preferences := model.get("preferences"):
+        return f"{name}, with a head trained on the preferences of {sources_in_words(preferences['files'])}"
     return f"{name} with the adapter {name_in_words(model['adapter'])}" if model["adapter"] else name
 
 

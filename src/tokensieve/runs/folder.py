@@ -41,7 +41,7 @@ from tokensieve.store import checksum
 from tokensieve.store.atomic import read_object, write_json, write_text
 from tokensieve.store.mirror import fetched, is_there
 from tokensieve.store.processes import sweep
-from tokensieve.store.sealed import COMMENT, read_sealed, write_sealed
+from tokensieve.store.sealed import has_seal, read_sealed, write_sealed, write_sealed_text
 from tokensieve.train.record import read_record
 
 _RECIPE_KEYS = ("data", "models", "method", "controls", "select", "train")
@@ -317,7 +317,7 @@ class RunFolder:
 
     def write_recipe(self, text: str) -> None:
         """Write the resolved recipe with its checksum as a comment, atomically."""
-        write_text(self.recipe_file, f"{text}{COMMENT}{checksum.of_bytes(text.encode())}\n")
+        write_sealed_text(self.recipe_file, text)
 
     def check_recipe(self) -> None:
         """Refuse to tell of a recipe that is not what the run wrote.
@@ -325,10 +325,8 @@ class RunFolder:
         Raises:
             TokensieveError: it is damaged, or was changed and not run since.
         """
-        if not self.recipe_file.is_file():
-            return  # whoever needs it says so
-        values, seal, given = self.recipe_file.read_bytes().rpartition(COMMENT.encode())
-        if not seal or given.decode(errors="replace").strip() != checksum.of_bytes(values):
+        # Where there is none, whoever needs it says so.
+        if self.recipe_file.is_file() and not has_seal(self.recipe_file):
             raise TokensieveError(
                 "the recipe of the run is damaged, or was changed since the run wrote it",
                 where=str(self.recipe_file),

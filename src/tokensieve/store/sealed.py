@@ -1,4 +1,4 @@
-"""JSON objects that carry the checksum of what they say, so that damage is found where it would still be JSON.
+"""JSON objects, and texts, that carry the checksum of what they say: damage is found where they could still be read.
 
 A file with a manifest beside it has its checksum there. Those that stand alone, such as the state of a run, have it
 within, as the manifests themselves do.
@@ -13,12 +13,12 @@ from typing import Any
 
 from tokensieve.errors import TokensieveError
 from tokensieve.store import checksum
-from tokensieve.store.atomic import read_object, write_json
+from tokensieve.store.atomic import read_object, write_json, write_text
 
 SEAL = "xxh3_128"
 """The key of the checksum."""
 COMMENT = f"# {SEAL}: "
-"""What stands before the checksum at the end of a recipe, which is no JSON."""
+"""What stands before the checksum at the end of a text, such as a recipe."""
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
@@ -44,6 +44,17 @@ def read_sealed(path: Path, missing: str, hint: str) -> dict[str, Any]:
             "the file is damaged, or was changed by hand: its checksum is wrong", where=str(path), hint=hint
         )
     return found
+
+
+def write_sealed_text(path: Path, text: str) -> None:
+    """Write a text with its checksum in a comment behind it, atomically."""
+    write_text(path, f"{text}{COMMENT}{checksum.of_bytes(text.encode())}\n")
+
+
+def has_seal(path: Path) -> bool:
+    """Whether a text is what `write_sealed_text` wrote."""
+    text, _, seal = path.read_bytes().rpartition(COMMENT.encode())
+    return seal.strip() == checksum.of_bytes(text).encode()
 
 
 def _of(value: Mapping[str, Any]) -> str:

@@ -144,6 +144,29 @@ class WarmUp(ReadSettings):
             )
 
 
+@known_keys_only
+@dataclass(frozen=True)
+class PreferenceSettings:
+    """A reward model to be made: a head on the hidden states of a frozen model, trained to rank answers.
+
+    Attributes:
+        files: rows with `chosen` and `rejected` answers, as hh-rlhf and TRL write them, or with a `prompt` and its
+            `answers`, best first; each named as in `data.files`.
+        held_out: share of the prompts that the head is not trained on, and that tell how often it is right.
+        epochs: passes over the other prompts.
+        learning_rate: of AdamW.
+        width: numbers between the two layers of the head.
+        seed: of the head's first weights, of the order of the prompts, and of which are held out.
+    """
+
+    files: Files
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    epochs: Count = 5
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3e-4
+    width: Count = 256
+    seed: Seed = 0
+
+
 def check_arguments(arguments: dict[str, Any], section: str) -> None:
     """Check the arguments for `SFTConfig` before anything is loaded.
 

@@ -45,6 +45,7 @@ from tokensieve.pipeline.forecast.work import Stage, Work
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import train_settings
+from tokensieve.pipeline.reward import Preferences
 from tokensieve.pipeline.warm_up import pick_examples
 from tokensieve.train.adapter import adapter_parameters
 from tokensieve.train.settings import LoraSettings, TrainSettings, WarmUp, sft_config
@@ -80,6 +81,8 @@ class Estimates:
         yield Stage("tokenise", "done, in the store", Work(examples.counts.tokens), disk=on_disk)
         for role in self._made:
             yield self._make(role)
+        if self._inputs.preferences is not None and "reward" in self._plan.statistics:
+            yield self._make_reward(self._inputs.preferences)
         for role, specs in self._plan.statistics.items():
             yield self._measure(role, specs)
         yield self._select()
@@ -161,6 +164,12 @@ class Estimates:
             training=training,
             longest=self._longest(training, first),
         )
+
+    def _make_reward(self, preferences: Preferences) -> Stage:
+        """Estimate the passes that give hidden states; to train a head on them takes next to nothing."""
+        model, answers = self._model("reward"), Lengths.of(preferences.examples)
+        work, disk = self._pass(model, answers, [StatisticSpec("reward")]), preferences.bytes_of_states(model)
+        return Stage("make reward", "hidden states", work, self._hardware.devices, disk)
 
     def _made_with(self, warm_up: WarmUp) -> TrainSettings:
         return train_settings(self._plan.train, warm_up.train)

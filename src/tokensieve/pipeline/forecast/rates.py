@@ -12,6 +12,7 @@ import torch
 from tokensieve.containers import StatisticSpec
 from tokensieve.measure.statistics import source_of
 from tokensieve.models.loading import pick_device, random_model
+from tokensieve.models.reward import RewardHead
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.size import ModelSize
 from tokensieve.pipeline.forecast.hardware import MEASURING_SHARE, TRAINING_SHARE, Hardware
@@ -35,6 +36,8 @@ _SAME_STEP = {
     "weight_decay",
 }
 """Arguments that do not change what a batch takes, so that trainings which differ in them are timed once."""
+_WIDTH = 256
+"""Of a reward head that is timed."""
 _LARGEST = 4
 """A model is timed itself where its weights fit this many times into the memory that is usable."""
 _LONGEST = 10.0
@@ -137,7 +140,9 @@ class TimedHere:
             return self._by_share.measuring(model, size, specs)
 
         def timed() -> float:
-            return measuring_rate(self._made(model, lora), size, adapter, self._inputs.examples, of_passes, budget)
+            made = self._made(model, lora)
+            made.reward_head = RewardHead(size.hidden, _WIDTH).to(self._device)  # read by the statistic `reward` alone
+            return measuring_rate(made, size, adapter, self._inputs.examples, of_passes, budget)
 
         adapter = adapter_parameters(model, lora) or 0
         key = ("measuring", _bare(model), of_passes, repr(lora))

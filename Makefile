@@ -9,7 +9,7 @@ OLD_WARNINGS := -W "ignore:Deprecated in 0.9.0:DeprecationWarning"
 TOUCHES_LIBRARIES := $(addprefix tests/,data evaluate export measure methods models ops pipeline remote select store train \
     test_cli.py test_progress.py)
 
-.PHONY: demo test test-lowest slow soak check fix docs bench bench-quality bench-quality-grid vendor dist try-dist walk-tutorial release clean
+.PHONY: demo test test-lowest slow soak check audit fix docs bench bench-quality bench-quality-grid vendor dist try-dist walk-tutorial release clean
 
 demo: $(READY)  ## the whole job on the embedded model and data
 	$(BIN)/tokensieve demo
@@ -36,6 +36,10 @@ check: $(READY)  ## style, types, layers and unsafe calls
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
+
+audit: $(READY)  ## advisories on the pinned packages; asks PyPI, and fails where it does not answer
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[audit]"
+	$(BIN)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 fix: $(READY)  ## fix style
 	$(BIN)/ruff check --fix .

@@ -78,9 +78,7 @@ def hit(commands: Commands, stage: str, trial: int, fault: str) -> tuple[int, st
     return commands.run(name, number, fault)[:2]
 
 
-@pytest.mark.parametrize(
-    ("stage", "trial"), trials("measure", "select", "train", "rounds", "toss-pro", "export", "import")
-)
+@pytest.mark.parametrize(("stage", "trial"), trials("measure", "select", "train", "rounds", "export"))
 def test_a_kill_at_any_file_operation(stage, trial, commands):
     code, said = hit(commands, stage, trial, "kill")
     assert code == -signal.SIGKILL, said

@@ -82,6 +82,7 @@ def test_shares_by_hand_with_another_number_at_the_next_attempt(whole, start, tm
     same(tmp_path, whole, start)
 
 
+@pytest.mark.slow  # test_kill.py kills one that tokenises, test_chunks.py tries every order and cut
 def test_processes_that_are_killed_while_they_tokenise_lose_nothing(whole, start, tmp_path):
     """One of two dies with a chunk in its hands, and the other takes it over; then both, with another number."""
     together = [start("measure", tmp_path / "run", "--shard", f"{number}/2") for number in range(2)]
@@ -116,6 +117,7 @@ def test_a_run_on_ray_leaves_the_same_bytes(demo_pool, start, tmp_path):
     assert sum(path.parent.name == "kept" for path in found[0]) >= 20
 
 
+@pytest.mark.slow  # engines/test_ray.py has errors of workers
 def test_a_run_on_ray_has_its_error_as_one(start, tmp_path):
     process = start("measure", tmp_path / "run", *RAY, "--gpus-per-worker", "1")
     _, errors = process.communicate(timeout=120)

@@ -341,9 +341,9 @@ if trainer.accelerator.is_main_process:
     ("name", "parameters"),
     [
         ("sstoken", {}),
-        ("profit", {}),
+        pytest.param("profit", {}, marks=pytest.mark.slow),
         ("rho-1", {"scope": "batch"}),
-        ("rho-1", {"scope": "dataset", "rounding": "ceil"}),
+        pytest.param("rho-1", {"scope": "dataset", "rounding": "ceil"}, marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_are_one(name, parameters, base, tokenizer, tmp_path):

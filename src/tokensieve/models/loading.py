@@ -9,6 +9,7 @@ import torch
 
 from tokensieve.errors import TokensieveError
 from tokensieve.models.settings import ModelSettings
+from tokensieve.models.transformers_private import ONE_AT_A_TIME
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_json
 from tokensieve.store.mirror import fetched
@@ -106,7 +107,7 @@ def model_without_weights(model: ModelSettings) -> Any:
 
     config = _whole_config(model)
     try:
-        with torch.device("meta"):
+        with ONE_AT_A_TIME, torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     except Exception as error:
         raise TokensieveError(
@@ -124,7 +125,7 @@ def random_model(model: ModelSettings, device: torch.device) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
-    with torch.random.fork_rng(), device:
+    with ONE_AT_A_TIME, torch.random.fork_rng(), device:
         made: Any = AutoModelForCausalLM.from_config(
             _whole_config(model), dtype=getattr(torch, dtype_of(model)), trust_remote_code=model.trust_remote_code
         )
@@ -237,9 +238,10 @@ def load_model(model: ModelSettings, device: torch.device) -> Any:
     """
     folder, auto = local_folder(model.path, model.revision, weights=True), _auto_class(model)
     try:
-        loaded: Any = auto.from_pretrained(
-            folder, dtype=model.dtype, trust_remote_code=model.trust_remote_code, use_safetensors=True
-        )
+        with ONE_AT_A_TIME:
+            loaded: Any = auto.from_pretrained(
+                folder, dtype=model.dtype, trust_remote_code=model.trust_remote_code, use_safetensors=True
+            )
     except Exception as error:
         raise TokensieveError(
             f"the model cannot be loaded: {error}",

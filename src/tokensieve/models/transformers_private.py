@@ -7,6 +7,7 @@ not in wrong values; `tests/models/test_transformers_private.py` names it too.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,12 @@ from tokensieve.errors import TokensieveError
 
 NEWEST_TESTED = "5.23"
 """The newest transformers that this module is known to work with."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""Held while a model is made: transformers replaces functions of its classes meanwhile, such as what ties weights.
+
+Of two threads that do so at once, the second would put back what the first had put in their place, for good.
+"""
 
 Attention = Callable[..., Any]
 

@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from transformers import PreTrainedModel
+
+from tokensieve.models.loading import load_model
+from tokensieve.models.settings import ModelSettings
+
+
+def test_models_that_threads_load_at_once_have_their_weights(tiny_model_folder):
+    settings, cpu = ModelSettings(str(tiny_model_folder("gpt2"))), torch.device("cpu")
+    tie_weights = PreTrainedModel.tie_weights
+    with ThreadPoolExecutor(8) as pool:
+        loaded = list(pool.map(lambda _: load_model(settings, cpu), range(24)))
+    assert PreTrainedModel.tie_weights is tie_weights
+    assert all(model.lm_head.weight is model.transformer.wte.weight for model in loaded)

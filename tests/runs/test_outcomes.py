@@ -90,6 +90,17 @@ def test_a_line_that_lacks_a_column_names_the_arm(tmp_path):
         read_outcomes(arm, "held_out", 3)
 
 
+def test_what_an_earlier_evaluation_left_belongs_to_no_figure(tmp_path):
+    arm = evaluated(tmp_path / "a")
+    arm.write_evaluation({"unwanted": {}}, {"unwanted": [{"row": 1}]})
+    assert arm.evaluation_details("unwanted") == [{"row": 1}]
+    arm.write_evaluation({"exact_match": {}}, {"predictions": [{"row": 2}]})
+    assert arm.evaluation_details("unwanted") is None
+    (arm.path / "predictions.jsonl").write_text('{"row": 3}\n')
+    with pytest.raises(TokensieveError, match=r"(?s)the file is damaged.*predictions\.jsonl.*tokensieve evaluate"):
+        arm.evaluation_details("predictions")
+
+
 def test_measures_name_files_and_columns_of_their_own():
     places = [(one.details, one.sums) for one in MEASURES.values()]
     assert len(set(places)) == len(places)

@@ -199,10 +199,11 @@ class ArmFolder:
             TokensieveError: a file that is damaged, or a line that is not a JSON object.
         """
         path = self._details_file(what)
-        if not is_there(path):
+        recorded = self._evaluation().get(_FILES, {}).get(path.name)
+        if recorded is None or not is_there(path):  # what an earlier evaluation left belongs to no figure
             return None
         data = fetched(path).read_bytes()
-        if self._evaluation().get(_FILES, {}).get(path.name) != checksum.of_bytes(data):
+        if recorded != checksum.of_bytes(data):
             raise TokensieveError(
                 "the file is damaged: its checksum is wrong", where=str(path), hint=self.evaluate_again
             )

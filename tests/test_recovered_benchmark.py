@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 
 LOSSES = {"marked": 2.0, "full": 3.1, "random": 3.0, "loss": 2.5}
 """Mean held-out loss of each arm where the ceiling is open."""

@@ -12,7 +12,7 @@ from tokensieve.evaluate.exact_match import read_questions
 from tokensieve.evaluate.held_out import held_out_losses
 from tokensieve.evaluate.settings import EvaluateSettings, ExactMatchSettings, HeldOutSettings, UnwantedSettings
 from tokensieve.evaluate.unwanted import read_unwanted
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES, read_outcomes
 
 

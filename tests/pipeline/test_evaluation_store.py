@@ -6,7 +6,7 @@ import pytest
 
 from tokensieve.errors import TokensieveError
 from tokensieve.pipeline.evaluation_store import evaluate_once
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 
 IDENTITY = {"model": "a", "data": "b"}
 

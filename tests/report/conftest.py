@@ -28,7 +28,7 @@ from tokensieve.data.example_store import open_examples
 from tokensieve.ops.ragged import offsets
 from tokensieve.ops.rules import TopFraction
 from tokensieve.report.html.page import Report
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.selection import LAYOUT

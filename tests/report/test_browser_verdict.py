@@ -13,7 +13,7 @@ from browser_tabs import Tab
 
 from tokensieve.report.html.page import Report
 from tokensieve.report.verdict import run_verdict
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 from tokensieve.store.sealed import write_sealed

@@ -28,7 +28,8 @@ from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, result_columns, result_table
 from tokensieve.report.terminal.comparison import print_comparison
 from tokensieve.report.terminal.runs import print_results
-from tokensieve.runs.folder import ArmFolder, RunFolder
+from tokensieve.runs.arm_folder import ArmFolder
+from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 from tokensieve.store.sealed import write_sealed

@@ -17,7 +17,7 @@ from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, MARKS, result_table
 from tokensieve.report.terminal.runs import print_results
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json

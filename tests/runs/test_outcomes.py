@@ -7,7 +7,7 @@ import pytest
 
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import paired_difference
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES, paired_outcomes, read_outcomes
 
 LOSSES = {3: [2.0, 6.0, 5.0], 0: [3.0, 6.0, 4.0], 7: [1.0, 6.0, 5.5]}
@@ -99,6 +99,13 @@ def test_what_an_earlier_evaluation_left_belongs_to_no_figure(tmp_path):
     (arm.path / "predictions.jsonl").write_text('{"row": 3}\n')
     with pytest.raises(TokensieveError, match=r"(?s)the file is damaged.*predictions\.jsonl.*tokensieve evaluate"):
         arm.evaluation_details("predictions")
+
+
+def test_a_text_may_hold_any_separator_of_lines(tmp_path):
+    arm, rows = evaluated(tmp_path / "a"), [{"answer": "one\u2028two\u2029three\x85four\nfive"}, {"answer": ""}]
+    arm.write_evaluation({"exact_match": {}}, {"predictions": rows, "held_out": []})
+    assert arm.evaluation_details("predictions") == rows
+    assert arm.evaluation_details("held_out") == []
 
 
 def test_measures_name_files_and_columns_of_their_own():

@@ -27,8 +27,7 @@ def check(settings: EngineSettings) -> None:
     if settings != (default := EngineSettings()):
         given = [key for key, value in vars(settings).items() if value != getattr(default, key)]
         raise TokensieveError(
-            f"the engine 'local' has one worker in this process, and {', '.join(given)} in the recipe says nothing to "
-            "it",
+            f"the engine 'local' takes no settings, and {', '.join(given)} in the recipe says nothing to it",
             where=f"recipe: engine.{given[0]}",
             hint="engine.name: ray",
         )
@@ -96,7 +95,7 @@ def _until_worth_processes(
         done = worker.do(left.popleft(), on_tokens)
         seconds = time.perf_counter() - began
         yield done
-        if seconds * len(left) > _WORTH_PROCESSES:
+        if seconds * len(left) > _WORTH_PROCESSES and (os.cpu_count() or 1) > 1:
             yield from _in_processes(make, left, on_tokens)
             return
 

@@ -20,8 +20,8 @@ from tokensieve.pipeline.plan import Arm
 from tokensieve.pipeline.recipe import recipe_values
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.progress import ProgressCallback
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.card import cleaned_card
-from tokensieve.runs.folder import ArmFolder
 from tokensieve.select.cleaned import write_cleaned, write_training
 from tokensieve.select.corpus import EngineCorpus
 from tokensieve.select.marked_tokens import marked_tokens

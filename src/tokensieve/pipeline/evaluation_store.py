@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tokensieve.evaluate.settings import EvaluateSettings
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_file, atomic_folder, locked
 from tokensieve.store.checksum import recorded

@@ -27,8 +27,8 @@ from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.ops.rules import Rule, Threshold, TopFraction, forced_tokens, in_words
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.card import cleaned_card
-from tokensieve.runs.folder import ArmFolder
 from tokensieve.runs.results import POINTS_OF_REFERENCE
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.cleaned import write_cleaned

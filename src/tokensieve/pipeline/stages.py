@@ -28,7 +28,8 @@ from tokensieve.pipeline.trainings import planned_trainings
 from tokensieve.pipeline.workbench import RunWorkbench
 from tokensieve.places import told
 from tokensieve.progress import StageProgress
-from tokensieve.runs.folder import ArmFolder, RunFolder, RunState
+from tokensieve.runs.arm_folder import ArmFolder
+from tokensieve.runs.folder import RunFolder, RunState
 from tokensieve.runs.view import check_data
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import locked

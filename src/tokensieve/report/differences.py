@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 
 from tokensieve.evaluate.differences import PairedDifference, holm
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES, Outcomes, paired_outcomes, read_outcomes
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import RunView

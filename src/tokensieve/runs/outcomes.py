@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import PairedDifference, Recovered, paired_difference, recovered_share
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.store import fingerprint
 
 

@@ -17,7 +17,8 @@ from tokensieve.errors import TokensieveError, did_you_mean
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
 from tokensieve.places import place
-from tokensieve.runs.folder import ArmFolder, RunFolder
+from tokensieve.runs.arm_folder import ArmFolder
+from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.results import Row, read_rows
 from tokensieve.select.passes import kept_name
 from tokensieve.select.selection import Selection

@@ -21,7 +21,7 @@ from tokensieve.report.causes import causes
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
 from tokensieve.report.verdict import Finding
-from tokensieve.runs.folder import ArmFolder
+from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.results import Estimate, Row
 from tokensieve.runs.view import RunView

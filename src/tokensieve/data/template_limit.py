@@ -151,7 +151,9 @@ class _Environment(ImmutableSandboxedEnvironment):
         self.filters = {name: self._counted_filter(name, function) for name, function in self.filters.items()}
         self.watch.start()
         try:
-            return super().from_string(source, *values, **named)
+            template = super().from_string(source, *values, **named)
+            template.globals = dict(template.globals)  # a chain of maps, which each rendering copies, slowly
+            return template
         finally:
             self.watch.stop()
 

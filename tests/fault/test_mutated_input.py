@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
+from tokensieve import json_text
 from tokensieve.cli import main
 from tokensieve.data.counts import Counts
 from tokensieve.data.prepare import prepare
@@ -148,12 +149,25 @@ ROWS = st.lists(
 )
 
 
-def counted(data: DataSettings, encoder: Encoder, store: Path) -> Counts | None:
-    """Return what became of rows; None where not one can be used."""
+def counted(path: Path, encoder: Encoder) -> Counts | None:
+    """Return what became of the rows of a file; None where not one can be used."""
+    store = path.parent / "store"
+    shutil.rmtree(store, ignore_errors=True)
+    data = DataSettings(files=(str(path),), bad_rows="skip")
     try:
-        return prepare(data, encoder, store, lambda _: None).counts
+        counts = prepare(data, encoder, store, lambda _: None).counts
     except TokensieveError:
         return None
+    kept_apart = store.glob("examples/*/bad_rows.jsonl")
+    left_out = [row for one in kept_apart for row in json_text.parse_lines(one.read_bytes())]
+    assert len(left_out) == counts.bad_rows
+    assert all(one["at"] and one["reason"] for one in left_out)
+    return counts
+
+
+def told(counts: Counts) -> int:
+    """Return how many rows are examples, or were dropped with a reason."""
+    return counts.bad_rows + counts.examples + counts.rows_without_trainable + counts.rows_cut_empty
 
 
 @Mutated
@@ -164,12 +178,17 @@ def test_every_row_is_an_example_or_dropped_with_a_reason(place, encoder, rows, 
     path.write_text(text if cut is None else text[: max(1, cut)] + text[cut + 1 :], encoding="utf-8")
     lines = [line for line in path.read_text("utf-8").split("\n") if line.strip()]
     assume(not (lines and lines[0].lstrip().startswith("[")))  # one array, whose rows are no lines
-    shutil.rmtree(place / "store", ignore_errors=True)
-    data = DataSettings(files=(str(path),), bad_rows="skip")
-    counts = counted(data, encoder, place / "store")
-    assert counts is None or len(lines) == (
-        counts.bad_rows + counts.examples + counts.rows_without_trainable + counts.rows_cut_empty
-    )
+    counts = counted(path, encoder)
+    assert counts is None or told(counts) == len(lines)
+
+
+@Mutated
+@given(rows=ROWS, keyed=st.booleans())
+def test_every_value_of_a_document_is_an_example_or_dropped_with_a_reason(place, encoder, rows, keyed):
+    path = place / "rows.json"
+    path.write_text(json.dumps({"data": rows} if keyed else rows), encoding="utf-8")
+    counts = counted(path, encoder)
+    assert counts is None or told(counts) == len(rows)
 
 
 KEYS = ("seed", "seeds", "data", "models", "method", "controls", "train", "evaluate", "report", "search", "select")

@@ -32,9 +32,12 @@ def script(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def start(demo_pool, script) -> Callable[..., subprocess.Popen[str]]:
-    """Return a function that starts a command into an output folder, by a launcher where one is given."""
+    """Return a function that starts a command into an output folder, by a launcher or another script where given."""
+    usual = script
 
-    def begin(command: str, output: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    def begin(
+        command: str, output: Path, *more: str, launcher: tuple[str, ...] = (), script: Path | None = None
+    ) -> subprocess.Popen[str]:
         arguments = [
             command, f"output={output}", f"data.files=[{demo_pool}]", f"models.base={MODEL}", "method=loss",
             "controls=[]", "measure.statistics=[entropy]", "measure.token_budget=512", "train=null",
@@ -42,7 +45,7 @@ def start(demo_pool, script) -> Callable[..., subprocess.Popen[str]]:
         path = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
         return subprocess.Popen(
-            [sys.executable, *launcher, str(script), *arguments, *more],
+            [sys.executable, *launcher, str(script or usual), *arguments, *more],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaModel
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.store.atomic import read_json
+from tokensieve.train.halving import HalvingSFTTrainer
 from tokensieve.train.settings import TrainSettings
 from tokensieve.train.trainer import TrainingSetup, train
 
@@ -121,3 +123,15 @@ def test_other_errors_stay_what_they_are(trained, limited):
     limited(1, RuntimeError("no bug of memory"))
     with pytest.raises(RuntimeError, match="no bug of memory"):
         trained("a", 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("processes", "gpus", "divides"), [(1, 0, True), (1, 1, True), (1, 2, False), (2, 0, False), (2, 1, False)]
+)
+def test_batches_of_several_processes_stay_whole(processes, gpus, divides):
+    """Each has to take as many passes as the others, or they wait for each other for good."""
+    trainer = SimpleNamespace(
+        accelerator=SimpleNamespace(num_processes=processes), args=SimpleNamespace(n_gpu=gpus), aux_loss_enabled=False
+    )
+    batch = dict.fromkeys(("input_ids", "labels", "attention_mask"), torch.ones(2, 3))
+    assert HalvingSFTTrainer._divides(trainer, batch, 6) is divides  # type: ignore[arg-type]

@@ -62,7 +62,7 @@ class HalvingSFTTrainer(SFTTrainer):
         return loss
 
     def _divides(self, inputs: Inputs, num_items_in_batch: Any) -> bool:
-        alone = self.accelerator.num_processes == self.args.n_gpu == 1 or self.args.n_gpu == 0
+        alone = self.accelerator.num_processes == 1 and self.args.n_gpu <= 1
         by_rows = all(value.shape == inputs["input_ids"].shape for value in inputs.values())
         return (
             alone

@@ -120,6 +120,19 @@ def test_a_stopped_worker_is_replaced_after_the_deadline(do, tmp_path):
         time.sleep(0.2)
 
 
+def test_a_driver_that_comes_late_takes_no_finished_shard_for_a_late_one(do, tmp_path):
+    """As after a laptop slept: both workers had finished, and the deadline is over when the driver looks."""
+    told = []
+
+    def sleep_once(tokens: int) -> None:
+        told.append(tokens)
+        if len(told) == 3:
+            time.sleep(4)
+
+    assert sorted(do(range(8), sleep_once, deadline=2)) == list(range(8))
+    assert sorted(begun(tmp_path)) == list(range(8))
+
+
 def test_an_error_of_a_worker_reaches_the_user_as_it_is(do, tmp_path):
     (tmp_path / "broken-2").write_text("ours")
     with pytest.raises(TokensieveError) as error:

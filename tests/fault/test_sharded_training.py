@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -14,7 +14,7 @@ import torch
 from processes import ended
 from safetensors.torch import load_file
 
-SHARDING = Path(__file__).with_name("sharding.py")
+SHARDING = str(Path(__file__).with_name("sharding.py"))
 CONFIGURATION = """
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
@@ -35,25 +35,26 @@ fsdp_config:
 FSDP_2 = CONFIGURATION.format(version=2, reshard="true", main_alone_loads="true")
 FSDP_1 = CONFIGURATION.format(version=1, reshard="FULL_SHARD", main_alone_loads="false")
 LORA = {"lora": {"dropout": 0.0}, "merge_adapter": True}
-Train = Callable[..., "subprocess.Popen[str]"]
+Train = Callable[..., Any]
 
 
 @pytest.fixture
 def train(start, tmp_path) -> Train:
     """Return a function that selects in a folder, and starts a training there."""
 
-    def begin(place: str, sharded: str | None, **settings: object) -> subprocess.Popen[str]:
+    def begin(place: str, sharded: str | None, **settings: object) -> Any:
         given = {
             "max_steps": 4, "warmup_steps": 0, "learning_rate": 0.5, "optim": "sgd", "optim_args": "momentum=0.9",
             "per_device_train_batch_size": 4 if sharded else 8, "gradient_accumulation_steps": 1, **settings,
         }  # fmt: skip
         arguments = (f"train={json.dumps(given)}", "data.limit=64", "controls=[dft]")
-        output, launcher = tmp_path / place / "run", ()
-        if sharded:
-            ended(start("select", output, *arguments))
-            (tmp_path / "accelerate.yaml").write_text(sharded)
-            launcher = ("-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "accelerate.yaml"))
-        return start("train", output, *arguments, launcher=launcher, script=SHARDING if sharded else None)
+        output = tmp_path / place / "run"
+        if not sharded:
+            return start("train", output, *arguments)
+        ended(start("select", output, *arguments))
+        (tmp_path / "accelerate.yaml").write_text(sharded)
+        launcher = ("-m", "accelerate.commands.launch", "--config_file", str(tmp_path / "accelerate.yaml"))
+        return start("train", output, *arguments, launcher=launcher, script=SHARDING)
 
     return begin
 

@@ -20,6 +20,7 @@ import torch
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.models.loading import load_model
+from tokensieve.models.memory import out_of_memory
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.transformers_private import stop_where_done
 from tokensieve.progress import ProgressCallback
@@ -146,8 +147,9 @@ def fit(
         processes: as for `train`.
 
     Raises:
-        TokensieveError: an adapter that fits no layer of the model; weights that were to be sharded and are not, or
-            that did not come back whole; or a training that diverged: the checkpoints are then removed.
+        TokensieveError: an adapter that fits no layer of the model; a batch or example that does not fit into memory;
+            weights that were to be sharded and are not, or that did not come back whole; or a training that diverged:
+            the checkpoints are then removed.
     """
     from tokensieve.train.checkpoints import last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
@@ -159,13 +161,28 @@ def fit(
     if processes.is_main:
         remove_broken(checkpoints, unrecorded=True)
     last = processes.agree(last_complete(checkpoints))
-    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    try:
+        result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise _batch_too_large(setup.settings) from error
+        raise
     trained = whole_model(trainer, setup.base, setup.settings.lora)
     _check_finite(float(result.training_loss), trained, checkpoints)
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
     return Fitted(trained, record, float(result.training_loss))
+
+
+def _batch_too_large(settings: TrainSettings) -> TokensieveError:
+    size = settings.arguments.get("per_device_train_batch_size")
+    return TokensieveError(
+        "a batch does not fit into memory" + ("" if size is None else f" (train.per_device_train_batch_size: {size})"),
+        where="recipe: train",
+        hint="lower train.per_device_train_batch_size and raise train.gradient_accumulation_steps as much, set "
+        "train.gradient_checkpointing: true, or lower data.max_length",
+    )
 
 
 def _check_finite(loss: float, model: Any | None, checkpoints: Path) -> None:
@@ -206,9 +223,9 @@ def make_trainer(
     Other arguments and errors are those of `fit`.
     """
     from transformers import PrinterCallback
-    from trl import SFTTrainer
 
     from tokensieve.train.checkpoints import CompleteCheckpoints
+    from tokensieve.train.halving import HalvingSFTTrainer
     from tokensieve.train.running_totals import RunningTotals
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
@@ -229,7 +246,7 @@ def make_trainer(
     }
     try:
         if method is None:
-            trainer = SFTTrainer(**given)
+            trainer = HalvingSFTTrainer(**given)
             trainer.add_callback(RunningTotals(trainer))
             trainer.add_callback(CompleteCheckpoints(trainer))
         else:

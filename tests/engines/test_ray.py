@@ -170,6 +170,17 @@ def test_work_without_a_model_takes_no_gpu_whatever_a_worker_with_one_takes(clus
     assert 1 <= len(processes) <= 2, "one a processor"
 
 
+def test_a_shard_costs_the_driver_less_than_five_milliseconds(cluster):
+    """Of processor time, which other work on the machine does not lengthen; `benchmarks/speed/engines.py` has both."""
+    with start_engine(EngineSettings("ray", workers=2)) as engine:
+        assert len(list(each(engine, square, 2))) == 2, "the workers are there"
+        before = time.process_time()
+        done = sum(1 for _ in each(engine, square, 200))
+        seconds = time.process_time() - before
+    assert done == 200
+    assert seconds / done < 0.005
+
+
 def square(shard: int) -> Done:
     return Done(shard, 1, {}, (shard**2, os.environ["CUDA_VISIBLE_DEVICES"], os.getpid()))
 

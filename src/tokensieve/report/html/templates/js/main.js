@@ -51,7 +51,7 @@ async function start() {
   }
 
   function drawView() {
-    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); overview.drawVerdict(store); }
+    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); drawVerdict(payload, store); }
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
     if (view === "examples" && drawn.has(view)) { examples.paint(); examples.follow(); }
@@ -108,6 +108,7 @@ async function start() {
       await navigator.clipboard.writeText(get("recipe").textContent);
       done("Copied");
     } catch {
+      get("recipe-line").classList.add("asked");
       getSelection().selectAllChildren(get("recipe"));
       done("Selected");
     }

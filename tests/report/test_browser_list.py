@@ -270,14 +270,14 @@ def test_a_search_that_fails_says_so(open_tab, joined, monkeypatch):
         server.shutdown()
 
 
-@pytest.mark.parametrize(("width", "height", "least"), [(1440, 900, 420), (390, 844, 560)])
-def test_the_slider_and_the_text_are_seen_together(open_tab, width, height, least):
+@pytest.mark.parametrize(("width", "height", "least", "lines"), [(1440, 900, 360, 1), (390, 844, 560, 2)])
+def test_the_slider_and_the_text_are_seen_together(open_tab, width, height, least, lines):
     tab = open_tab("examples", width=width)
     tab.page.set_viewport_size({"width": width, "height": height})
     top = "(selector) => document.querySelector(selector).getBoundingClientRect().top"
     assert tab.page.evaluate(top, ".tokens") < least
     assert 0 <= tab.page.evaluate(top, "#ratio") < tab.page.evaluate(top, ".tokens")
-    assert tab.page.evaluate("document.querySelector('#controls').getBoundingClientRect().height") < 110
+    assert tab.page.evaluate("document.querySelector('#controls').getBoundingClientRect().height") < 8 + 51 * lines
     tab.go_to(4)
     tab.page.evaluate("document.querySelector('.tokens').scrollIntoView({ block: 'end' })")
     assert 0 <= tab.page.evaluate(top, "#ratio") < height

@@ -155,6 +155,19 @@ def test_tokens_dropped_most_are_listed_by_count_with_their_share(tab):
         assert counts
 
 
+def test_tokens_dropped_most_are_put_in_order_by_any_column_which_the_slider_keeps(tab):
+    tab.page.evaluate("location.hash = 'selection'")
+    card = tab.page.locator("#vocabulary .card:has(h4:text('Dropped most often'))")
+    for name, column in (("share dropped", 2), ("seen", 3)):
+        card.locator(f"th button:text-is('{name}')").click()
+        tab.set_ratio(80)
+        cells = card.locator(f"tbody td:nth-of-type({column})").all_inner_texts()
+        figures = [float(text.split()[0].replace(",", "")) for text in cells]
+        assert figures == sorted(figures, reverse=True)
+        assert len(set(figures)) > 1
+        assert card.locator("th[aria-sort=descending]").inner_text() == name
+
+
 def test_end_bars_that_hold_what_lies_beyond_are_marked_and_the_legend_ends_where_the_score_does(tab, judged):
     tab.page.evaluate("location.hash = 'selection'")
     tab.page.wait_for_selector("#histograms svg.plot")

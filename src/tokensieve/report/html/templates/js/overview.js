@@ -7,6 +7,7 @@ class Overview {
     this.payload = payload;
     this.selection = selection;
     this.scatter = null;
+    this.sorting = new Map(); // the column by which each list of vocabulary tokens is in order
   }
 
   drawResults() {
@@ -118,18 +119,31 @@ class Overview {
   }
 
   drawVocabulary(arm, total) {
-    const share = total.kept / total.all;
-    const rows = this.selection.words(arm);
+    const share = total.kept / total.all, rows = this.selection.words(arm);
     const sides = [["Kept most often", "kept", share], ["Dropped most often", "dropped", 1 - share]];
     document.getElementById("vocabulary").replaceChildren(...sides.map(([title, fate, overall]) => {
-      const note = `by count, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
-      const found = rows.filter((row) => row[fate]).sort((a, b) => b[fate] - a[fate]).slice(0, 15);
+      const columns = [[fate, (row) => row[fate], count], [`share ${fate}`, (row) => row[fate] / row.all, percent], ["seen", (row) => row.all, count]];
+      const sorted = this.sorting.get(fate) ?? 0, note = `by ${["count", "share", "times seen"][sorted]}, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
+      const found = d3.sort(rows.filter((row) => row[fate]), (row) => -columns[sorted][1](row), (row) => -row[fate]).slice(0, 15);
       const body = found.length
-        ? table(["token", fate, `share ${fate}`, "seen"], found.map((row) => [tokenName(row.text), count(row[fate]), percent(row[fate] / row.all), count(row.all)]), (i) => showToken(found[i]))
+        ? table(["token", ...columns.map(([name]) => name)], found.map((row) => [tokenName(row.text), ...columns.map(([, value, spell]) => spell(value(row)))]), (i) => showToken(found[i]))
         : empty("None of the frequent tokens.");
+      body.querySelectorAll("th[scope=col]").forEach((head, i) => i && this.makeSorter(head, fate, i - 1, () => this.drawVocabulary(arm, total)));
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
+  }
+
+  // Makes the heading of a column a button that puts the rows in its order.
+  makeSorter(head, fate, column, redraw) {
+    const id = `sort-${fate}-${column}`, button = element("button", { type: "button", className: "link", id }, head.textContent);
+    button.addEventListener("click", () => {
+      this.sorting.set(fate, column);
+      redraw();
+      document.getElementById(id).focus();
+    });
+    head.replaceChildren(button);
+    if (column === (this.sorting.get(fate) ?? 0)) head.setAttribute("aria-sort", "descending");
   }
 }
 

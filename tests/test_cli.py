@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm import Warm
 
 from tokensieve.cli import main
 from tokensieve.cli.completion import changes, completion_script, tyro_script
@@ -50,13 +51,14 @@ def desk(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(desk) -> Path:
     """A run, made with ``--json``: the results are all that is on the output stream."""
-    done = call("run", "recipe.yaml", "--json", cwd=desk)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    process = Warm(main, ["run", "recipe.yaml", "--json"], cwd=desk, environment=ENVIRONMENT)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    found = json.loads(out)
     assert found["run"] == str(desk / "runs/a")
     assert found["page"].endswith("report.html")
-    assert "train token-cleaning" in done.stderr
-    (desk / "found.json").write_text(done.stdout)
+    assert "train token-cleaning" in err
+    (desk / "found.json").write_text(out)
     return desk / "runs/a"
 
 
@@ -88,14 +90,13 @@ def test_input_that_cannot_be_used_is_2(desk, arguments):
     ("number", "code", "what"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
 )
 def test_a_signal_ends_a_command_with_one_line_and_no_partial_file(number, code, what, desk):
-    command = [*COMMAND, "run", "recipe.yaml", f"output=runs/{what}"]
-    with subprocess.Popen(command, env=ENVIRONMENT, cwd=desk, stderr=-1, text=True) as process:
-        assert process.stderr is not None
-        line = process.stderr.readline()
-        while line and not line.startswith("tokenise"):
-            line = process.stderr.readline()
-        process.send_signal(number)
-        rest = process.stderr.read()
+    command = ["run", "recipe.yaml", f"output=runs/{what}"]
+    process = Warm(main, command, cwd=desk, environment=ENVIRONMENT)
+    while "tokenise" not in process.read("err"):
+        assert process.poll() is None, process.read("err")
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, rest = process.communicate()
     assert process.returncode == code, rest
     assert rest.endswith(f"{what}: run the same command again to resume\n")
     assert "Traceback" not in rest

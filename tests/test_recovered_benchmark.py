@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from tokensieve.methods import all_methods, get_method
 from tokensieve.runs.arm_folder import ArmFolder
 
 LOSSES = {"marked": 2.0, "full": 3.1, "random": 3.0, "loss": 2.5}
@@ -24,8 +25,29 @@ def recovered(load_benchmark) -> ModuleType:
 def test_a_method_that_decides_by_itself_gets_no_fraction(recovered):
     assert recovered._share_of("span-ratio", 0.7) == {}
     assert recovered._share_of("rho-1", 0.7) == {"fraction": 0.7}
+    assert recovered._share_of("toss", 0.7) == {"discard": 0.3}
     by_itself = [one["name"] for one in recovered.METHODS if not recovered._share_of(one["name"], 0.7)]
-    assert by_itself == ["span-ratio"]
+    assert by_itself == [*recovered.BY_THEMSELVES, *recovered.WEIGHTINGS]
+
+
+def test_every_method_is_judged_but_those_that_another_arm_covers(recovered):
+    judged = {one["name"] for one in recovered.METHODS}
+    controls = {"full", "random", recovered.ORACLE}
+    assert set(all_methods()) - judged - controls == {"rho-1-self", "toss-pro"}
+
+
+def test_a_recipe_makes_each_model_that_a_method_may_need(recovered, tmp_path):
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for name in ("pool", "clean", "held_out", "unwanted"):
+        (pool / f"{name}.jsonl").touch()
+    (tmp_path / "data/advbench").mkdir(parents=True)
+    (tmp_path / "data/advbench/harmful_behaviors.csv").write_text("goal,target\nDo harm,Sure\n")
+    setting = recovered.Setting(tmp_path / "base", 256, 3, (), (), tmp_path / "data", tmp_path)
+    recipe = recovered.recipe_of(pool, setting, "clean", tmp_path / "run", "[full]")
+    needed = {role for one in recovered.METHODS for role, _ in get_method(**one).needs}
+    assert needed - {"base", "current", "history"} == set(recipe.models) - {"base"}
+    assert recipe.evaluate.unwanted is None, "an empty file of unwanted texts is left out"
 
 
 def test_arms_join_the_true_mask_which_is_selected_once(recovered, monkeypatch, tmp_path):
@@ -34,7 +56,7 @@ def test_arms_join_the_true_mask_which_is_selected_once(recovered, monkeypatch, 
     monkeypatch.setattr(recovered, "recipe_of", lambda *_, controls, **__: controls)
     monkeypatch.setattr(recovered, "run", lambda controls, until="report": stages.append((until, controls)))
     monkeypatch.setattr(recovered, "load_run", lambda _: view)
-    setting = recovered.Setting(tmp_path / "base", 256, 3, ({"name": "rho-1"},), (), tmp_path)
+    setting = recovered.Setting(tmp_path / "base", 256, 3, ({"name": "rho-1"},), (), tmp_path / "data", tmp_path)
     recovered.carry_out(tmp_path / "pool", setting, "clean")
     everything = ("report", "[full, random, {name: rho-1, fraction: 0.4568}]")
     assert stages == [("select", "[full, random]"), everything]
@@ -85,15 +107,18 @@ def test_an_open_ceiling_says_what_share_of_its_gain_each_arm_has(recovered, vie
     assert lines[2].endswith("The ceiling is open.")
     cells = cells_of(lines)
     assert list(cells) == list(LOSSES)
-    _, loss, difference, p, gain, unwanted = cells["loss"]
+    _, loss, difference, p, against_full, gain, unwanted = cells["loss"]
     assert float(loss) == pytest.approx(2.5, abs=0.05)
     assert float(difference.split()[0]) == pytest.approx(-0.5, abs=0.02)
+    assert float(against_full.split()[0]) == pytest.approx(-0.6, abs=0.02)
+    assert cells["full"][4] == "-"
     assert float(gain.split("%")[0]) == pytest.approx(50, abs=2)
     assert unwanted == "+2.000 (+2.000 to +2.000)"
     assert float(p) == pytest.approx(3 * 0.0005, abs=1e-3), "Holm's, of three arms"
-    assert float(cells["full"][4].split("%")[0]) == pytest.approx(-10, abs=2)
-    assert cells["marked"][4] == "-", "all of its own gain"
-    assert cells["random"][2:5] == ["-", "-", "-"]
+    assert float(cells["full"][5].split("%")[0]) == pytest.approx(-10, abs=2)
+    assert cells["marked"][5] == "-", "all of its own gain"
+    assert cells["random"][2:4] == ["-", "-"]
+    assert cells["random"][5] == "-"
     assert [row[0] for row in cells.values()] == ["60.0%", "61.0%", "62.0%", "63.0%"]
 
 
@@ -105,8 +130,8 @@ def test_a_closed_ceiling_ranks_nothing(recovered, view_of, marked):
     assert (ceiling.high < 0) == (marked == 2.992)
     lines = recovered.table(view, "a pool")
     assert lines[2].endswith("The ceiling is closed: training cannot rank selections here.")
-    assert {row[4] for row in cells_of(lines).values()} == {"-"}
-    assert {row[5] for row in cells_of(lines).values()} == {"-"}, "no unwanted texts"
+    assert {row[5] for row in cells_of(lines).values()} == {"-"}
+    assert {row[6] for row in cells_of(lines).values()} == {"-"}, "no unwanted texts"
 
 
 def test_every_arm_and_seed_is_a_line_of_the_parquet_file(recovered, view_of):

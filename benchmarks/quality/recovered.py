@@ -3,11 +3,12 @@
     python benchmarks/quality/recovered.py ../shared --noise german translations --output runs/recovered [--jobs 2]
 
 Builds the pools (`pools.py`), then trains the base with each seed on all tokens, on the true mask (method `marked`),
-and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens; `span-ratio`
-decides by itself how many it keeps. The ceiling comes first: where the true mask does not beat random tokens, no
-selection can be told from another by training. Results go to a Parquet file, one line for each pool,
-reference, arm and seed, and to a Markdown table for each pool. `--jobs` pools are worked on side by side, with equal
-shares of the processor: models this small train faster on one core each than one after the other on all.
+and on as many tokens as the true mask keeps, chosen at random and by every method that ranks tokens. Methods that
+decide by themselves how many they keep do so, and weightings keep all. The ceiling comes first: where the true mask
+does not beat random tokens, no selection can be told from another by training. Results go to a Parquet file, one line
+for each pool, reference, arm and seed, and to a Markdown table for each pool. `--jobs` pools are worked on side by
+side, with equal shares of the processor: models this small train faster on one core each than one after the other on
+all.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from every_method import harmful
 from pools import KINDS, Facts, build_pools
 from real_runs import TRAIN
 
@@ -38,19 +40,24 @@ from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
 
 ORACLE = "marked"
-METHODS: tuple[dict[str, Any], ...] = (
-    {"name": "span-ratio"},
+RANKED: tuple[dict[str, Any], ...] = (
     {"name": "token-cleaning"},
     {"name": "rho-1"},
     {"name": "self-evolving"},
     {"name": "sstoken"},
     {"name": "t-shirt"},
+    {"name": "forgetting"},
+    {"name": "toss"},
     {"name": "loss", "keep": "top"},
     {"name": "loss", "keep": "bottom"},
     {"name": "entropy", "keep": "top"},
     {"name": "entropy", "keep": "bottom"},
 )
 """Every method that ranks tokens, each in both directions where it has two."""
+BY_THEMSELVES = ("span-ratio", "stm", "profit", "xtf", "uds", "q-tuning", "rows-first")
+"""Methods that decide how many tokens they keep."""
+WEIGHTINGS = ("dft", "eaft", "talr", "p-alpha", "deft", "iw-sft", "psft", "asft", "preference-guided")
+METHODS = RANKED + tuple({"name": name} for name in BY_THEMSELVES + WEIGHTINGS)
 EPOCHS = "train: {num_train_epochs: 3}"
 """Of the models that are made to score with."""
 
@@ -65,6 +72,7 @@ class Setting:
         seeds: how many trainings of each arm.
         methods: the arms beside full, random and the true mask.
         references: names of the files that references are made of, without suffix.
+        data: folder of the real data sets, for the harmful rows and the preferences that some methods need.
         output: folder of the runs.
     """
 
@@ -73,25 +81,29 @@ class Setting:
     seeds: int
     methods: tuple[dict[str, Any], ...]
     references: tuple[str, ...]
+    data: Path
     output: Path
 
 
-def recipe_of(
-    pool: Path, base: Path, reference: str, output: Path, seeds: int, controls: str, max_length: int = 256
-) -> Any:
-    """Return the recipe of one pool and reference."""
+def recipe_of(pool: Path, setting: Setting, reference: str, output: Path, controls: str) -> Any:
+    """Return the recipe of one pool and reference; the clean rows of the reference also make the utility model."""
     unwanted = pool / "unwanted.jsonl"
+    clean = f"warm_up={{files: [{pool / f'{reference}.jsonl'}], {EPOCHS}}}"
+    unsafe = harmful(setting.data / "advbench/harmful_behaviors.csv", output.parent / f"harmful-{output.name}.jsonl")
     return load_recipe(
         None,
         [
             f"output={output}",
             f"store={output.parent / 'store'}",
-            f"seeds={list(range(seeds))}",
+            f"seeds={list(range(setting.seeds))}",
             f"data.files=[{pool / 'pool.jsonl'}]",
-            f"data.max_length={max_length}",
-            f"models.base={base}",
-            f"models.reference.warm_up={{files: [{pool / f'{reference}.jsonl'}], {EPOCHS}}}",
+            f"data.max_length={setting.max_length}",
+            f"models.base={setting.base}",
+            f"models.reference.{clean}",
+            f"models.utility.{clean}",
             f"models.pool.warm_up={{folds: 2, {EPOCHS}}}",
+            f"models.unsafe.warm_up={{files: [{unsafe}]}}",
+            f"models.reward.preferences={setting.data / 'hh_rlhf/harmless-base/test.jsonl.gz'}",
             "method=marked",
             f"controls={controls}",
             f"evaluate.held_out=[{pool / 'held_out.jsonl'}]",
@@ -105,9 +117,7 @@ def recipe_of(
 def carry_out(pool: Path, setting: Setting, reference: str) -> RunView:
     """Select by the true mask, then train every arm on as many tokens; what is done is skipped."""
     output, first = setting.output / f"{pool.name}-{reference}-{setting.base.name}", "full, random"
-    recipe = functools.partial(
-        recipe_of, pool, setting.base, reference, output, setting.seeds, max_length=setting.max_length
-    )
+    recipe = functools.partial(recipe_of, pool, setting, reference, output)
     if not RunFolder(output).arm(ORACLE).selected:  # controls can join a run, and not leave it
         run(recipe(controls=f"[{first}]"), "select")
     oracle = next(row.selection for row in load_run(output).rows if row.name == ORACLE)
@@ -119,6 +129,9 @@ def carry_out(pool: Path, setting: Setting, reference: str) -> RunView:
 
 
 def _share_of(name: str, share: float) -> dict[str, float]:
+    """Return the setting of a method that makes it keep this share; none where it decides by itself."""
+    if name == "toss":
+        return {"discard": round(1 - share, 4)}
     return {"fraction": share} if issubclass(all_methods()[name], FractionMethod) else {}
 
 
@@ -131,7 +144,7 @@ def outcomes_of(view: RunView, measure: str) -> dict[str, Outcomes]:
 def table(view: RunView, title: str) -> list[str]:
     """Return the Markdown of one pool: the ceiling in a sentence, then every arm."""
     losses, unwanted = outcomes_of(view, "held_out"), outcomes_of(view, "unwanted")
-    random, oracle = losses["random"], losses[ORACLE]
+    random, oracle, full = losses["random"], losses[ORACLE], losses["full"]
     arms = [arm for arm in losses if arm != "random"]
     differences = {arm: _difference(losses[arm], random) for arm in arms}
     adjusted = dict(zip(arms, holm([differences[arm].p for arm in arms]), strict=True))
@@ -143,19 +156,22 @@ def table(view: RunView, title: str) -> list[str]:
         f"True mask minus random: {_signed(ceiling)} nats; smallest detectable effect {ceiling.detectable:.3f}. "
         + ("The ceiling is open." if is_open else "The ceiling is closed: training cannot rank selections here."),
         "",
-        "| arm | kept | held-out loss | minus random | Holm p | share of the gain recovered | unwanted, minus full |",
-        "|---|---|---|---|---|---|---|",
+        "| arm | kept | held-out loss | minus random | Holm p | minus full | share of the gain recovered "
+        "| unwanted, minus full |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     shares = {row.name: row.selection.share for row in view.rows if row.selection}
     for arm, one in losses.items():
         difference = f"{_signed(differences[arm])} | {adjusted[arm]:.3f}" if arm in differences else "- | -"
+        other_control = _signed(_difference(one, full)) if arm != "full" else "-"
         gain = "-"
         if is_open and arm not in ("random", ORACLE):
             part = recovered_gain(one, random, oracle)
             assert part is not None
             gain = f"{part.value:+.0%} ({part.low:+.0%} to {part.high:+.0%})"
-        other = _signed(_difference(unwanted[arm], unwanted["full"])) if unwanted and arm != "full" else "-"
-        lines.append(f"| {arm} | {shares[arm]:.1%} | {one.means.mean():.4f} | {difference} | {gain} | {other} |")
+        learned = _signed(_difference(unwanted[arm], unwanted["full"])) if unwanted and arm != "full" else "-"
+        cells = arm, f"{shares[arm]:.1%}", f"{one.means.mean():.4f}", difference, other_control, gain, learned
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
@@ -205,6 +221,7 @@ def main() -> None:
         options.seeds,
         tuple(one for one in METHODS if one["name"] in options.methods),
         tuple(options.reference),
+        options.shared / "data",
         options.output,
     )
     where = options.place, options.rows, options.held_out

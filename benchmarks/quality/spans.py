@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from detection import WordTable, judge, markdown, smoothed, words_of
 from pools import KINDS, build_pools
-from recovered import recipe_of
+from recovered import Setting, recipe_of
 
 from tokensieve.pipeline.stages import run
 from tokensieve.runs.view import load_run
@@ -58,13 +58,16 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=250)
     options = parser.parse_args()
     kept = []
+    data, base = options.shared / "data", options.shared / "models" / options.base
+    setting = Setting(base, 256, 1, (), (options.reference,), data, options.output)
     where = options.place, options.rows, options.held_out
-    pools = build_pools(options.shared / "data", options.output / "pools", options.noise, [options.share], *where)
+    pools = build_pools(data, options.output / "pools", options.noise, [options.share], *where)
     for pool, _ in pools:
         name = f"{pool.name}-{options.reference}-{options.base}"
         arms = ", ".join(f"{{name: span-ratio, margin: {margin:g}}}" for margin in MARGINS)
-        base, output = options.shared / "models" / options.base, options.output / f"{name}-spans"
-        recipe = recipe_of(pool, base, options.reference, output, 1, f"[{arms}, token-cleaning]")
+        recipe = recipe_of(
+            pool, setting, options.reference, options.output / f"{name}-spans", f"[{arms}, token-cleaning]"
+        )
         view = load_run(run(recipe, "select"))
         table = scores_of(words_of(view))
         found = [judge(one, values, table) for one, values in table.scores.items()]

@@ -121,7 +121,7 @@ def test_answers_that_look_like_dates_or_numbers_stay_as_they_are(tmp_path, monk
     for name, answers in {"dates": ["2024-01-01", "2024-02-29"], "numbers": ["007", "1.0"]}.items():
         questions = [Question(row, "When?", [5], answer) for row, answer in enumerate(answers)]
         write_task(questions, encoder, settings, tmp_path, name)
-        task = TaskManager(include_path=str(tmp_path)).load(name)["tasks"][name]
+        task = TaskManager(include_path=str(tmp_path), include_defaults=False).load(name)["tasks"][name]
         assert [task.doc_to_target(doc) for doc in task.test_docs()] == answers
 
 

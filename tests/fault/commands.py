@@ -1,20 +1,16 @@
-"""Commands of one folder in forked processes, and what they leave."""
+"""Commands of one folder, each in a process of its own with a fault, and what they leave."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from faults import carry_out
+from warm import Warm
 
 ROWS, WORDS = 10, ["the", "sea", "is", "wide", "two", "apples", "are", "left", "of", "three", "Paris", "72"]
 TRAIN = {
@@ -36,21 +32,18 @@ COMMANDS = {
 class Commands:
     """Carries out commands in one folder, each from the same state, and knows what they leave without a fault."""
 
-    def __init__(self, server: subprocess.Popen[str], root: Path, arguments: dict[str, list[str]]) -> None:
-        self._server, self.root, self._arguments = server, root, arguments
-        self._log = root.with_name("log")
+    def __init__(self, root: Path, arguments: dict[str, list[str]]) -> None:
+        self.root, self._arguments = root, arguments
         self._wholes: dict[str, Whole] = {}
 
     def run(self, name: str, number: int | None = None, fault: str = "kill") -> tuple[int, str, list[tuple[str, str]]]:
         """Return the exit code, or the negative number of a signal; what was said; and the operations."""
-        asked = {"arguments": self._arguments[name], "root": str(self.root), "number": number, "fault": fault}
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.write(json.dumps({**asked, "log": str(self._log)}) + "\n")
-        self._server.stdin.flush()
-        answer = json.loads(self._server.stdout.readline())
-        code = os.waitstatus_to_exitcode(answer["status"])
-        return code, self._log.read_text(errors="replace"), [tuple(one) for one in answer["operations"]]
+        operations = self.root.with_name("operations.json")
+        operations.unlink(missing_ok=True)
+        process = Warm(carry_out, self._arguments[name], self.root, number, fault, operations)
+        said = "".join(process.communicate())
+        done = json.loads(operations.read_text(encoding="utf-8")) if operations.exists() else []
+        return process.wait(), said, [tuple(one) for one in done]
 
     def begin(self, name: str) -> None:
         """Put the state before a command into the folder: nothing, or a finished run."""
@@ -99,9 +92,8 @@ def left_behind(root: Path) -> list[Path]:
     return [path for path in root.rglob("*") if path.suffix in (".partial", ".holder") or path.name.startswith("tmp")]
 
 
-@contextmanager
-def commands_in(folder: Path, model: Path) -> Iterator[Commands]:
-    """Give commands whose data and results are in a folder.
+def commands_in(folder: Path, model: Path) -> Commands:
+    """Return commands whose data and results are in a folder.
 
     Args:
         folder: an empty one.
@@ -134,15 +126,4 @@ def commands_in(folder: Path, model: Path) -> Iterator[Commands]:
         arguments[name] = [name, *arguments["run"][1:]]
     arguments["export"] = ["export", str(root / "run"), "--to", "trl"]
     arguments["import"] = ["import", str(root / "run"), str(folder / "spans.jsonl"), "--spans", "--name", "theirs"]
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
-    server: Any = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("forks.py"))],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with server:
-        yield Commands(server, root, arguments)
-        server.stdin.close()
+    return Commands(root, arguments)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
+from subprocess import Popen
+
+from warm import Warm
 
 
-def ended(process: subprocess.Popen[str]) -> str:
+def ended(process: Popen[str] | Warm) -> str:
     """Return what a process that must succeed says on the error stream."""
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors

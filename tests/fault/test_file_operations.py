@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,9 +44,8 @@ def finished(root: Path) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[..., Path]) -> Iterator[Commands]:
-    with commands_in(tmp_path_factory.mktemp("operations"), tiny_model_folder("llama")) as found:
-        yield found
+def commands(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[..., Path]) -> Commands:
+    return commands_in(tmp_path_factory.mktemp("operations"), tiny_model_folder("llama"))
 
 
 def check_again(commands: Commands, name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,9 +27,8 @@ SOAK = int(os.environ.get("SOAK_FLIPS", "0"))
 
 
 @pytest.fixture(scope="module")
-def commands(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[..., Path]) -> Iterator[Commands]:
-    with commands_in(tmp_path_factory.mktemp("flips"), tiny_model_folder("llama")) as found:
-        yield found
+def commands(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[..., Path]) -> Commands:
+    return commands_in(tmp_path_factory.mktemp("flips"), tiny_model_folder("llama"))
 
 
 def begin(commands: Commands, reader: str) -> None:

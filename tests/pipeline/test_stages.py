@@ -257,8 +257,8 @@ def selection_of(folder: Path, arm: str) -> dict:
         ("sstoken", (0.6, 0.75)),
         ("{name: rho-1, current: current, scope: batch}", (0.55, 0.61)),
         ("{name: uds, examples: 2}", (0.1, 0.5)),
-        ("{name: profit, probability: 0.5}", (0.05, 0.9)),
-        ("eaft", (1, 1)),
+        pytest.param("{name: profit, probability: 0.5}", (0.05, 0.9), marks=pytest.mark.slow),
+        pytest.param("eaft", (1, 1), marks=pytest.mark.slow),
     ],
 )
 def test_a_method_that_selects_while_the_model_trains(method, share, arguments, tmp_path):

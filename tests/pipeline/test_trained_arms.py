@@ -80,9 +80,9 @@ def test_an_arm_that_selects_in_training_is_known_by_its_method(run, trained):
     "method",
     [
         "{name: profit, probability: 0.0025}",
-        "{name: uds, examples: 2}",
+        pytest.param("{name: uds, examples: 2}", marks=pytest.mark.slow),
         "{name: rho-1, current: current, scope: dataset}",
-        "{name: q-tuning, current: current}",
+        pytest.param("{name: q-tuning, current: current}", marks=pytest.mark.slow),
     ],
 )
 def test_a_random_control_of_what_is_selected_in_training_is_found_and_compared(method, run, tiny_model_folder):

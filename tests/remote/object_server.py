@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 from pyarrow import fs
+from warm import Warm
 
 Fault = Callable[[str, str], str | None]
 """Takes method and path of a request, and returns the status of its failure; it may also wait."""
@@ -118,20 +119,21 @@ class Hold:
         return "500 Internal Server Error"
 
 
-def start(server: ObjectServer, scratch: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start Python in a process that keeps its copies in a scratch folder of its own."""
+def environment_of(server: ObjectServer, scratch: Path) -> dict[str, str]:
+    """Return the variables of a process that keeps its copies in a scratch folder of its own."""
     own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENSIEVE_SCRATCH": str(scratch)}
-    path = os.pathsep.join(filter(None, sys.path))
+    return {**os.environ, **server.environment, **own, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+def start(server: ObjectServer, scratch: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start Python in a process with a scratch folder of its own."""
+    environment = environment_of(server, scratch)
     return subprocess.Popen(
-        [sys.executable, *arguments],
-        env={**os.environ, **server.environment, **own, "PYTHONPATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
-def end(*processes: subprocess.Popen[str]) -> list[str]:
+def end(*processes: subprocess.Popen[str] | Warm) -> list[str]:
     """Wait for processes that must succeed; return what each says on the error stream."""
     said = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from object_server import Hold, end, start
+from object_server import Hold, end, environment_of
+from small_shards import tokensieve
+from warm import Warm
 
 from tokensieve.cli import main
 from tokensieve.data import prepare
@@ -22,13 +24,6 @@ MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 OTHER = ("times.json", "report.html", "run.json")
 """Files that have seconds in them, or the URL of the data."""
 SHARD_TOKENS = 400
-SMALL_SHARDS = f"""
-import sys
-from tokensieve.data import prepare
-prepare.SHARD_TOKENS = {SHARD_TOKENS}
-from tokensieve.cli import main
-main(sys.argv[1:])
-"""
 
 
 def recipe(output: str, data: str, **keys: str) -> list[str]:
@@ -115,12 +110,15 @@ def test_a_run_has_the_bytes_of_a_local_one_and_is_carried_out_once(
 
 
 @pytest.fixture
-def script(tmp_path, monkeypatch) -> str:
-    """Return a script that is the command line over small shards, which this process makes too."""
+def start(server, monkeypatch):
+    """Return a function that starts a command over small shards, which this process makes too."""
     monkeypatch.setattr(prepare, "SHARD_TOKENS", SHARD_TOKENS)
-    path = tmp_path / "small_shards.py"
-    path.write_text(SMALL_SHARDS)
-    return str(path)
+
+    def begin(scratch, *arguments: str) -> Warm:
+        environment = environment_of(server, scratch)
+        return Warm(tokensieve, [*arguments], SHARD_TOKENS, prepare.CHUNK_ROWS, environment=environment)
+
+    return begin
 
 
 def measuring(output: str, data: str) -> list[str]:
@@ -129,10 +127,10 @@ def measuring(output: str, data: str) -> list[str]:
     return [one for one in given if not one.startswith(("models.reference", "evaluate"))]
 
 
-def test_shares_in_two_scratch_folders_and_a_run_in_a_third(server, bucket, data, script, tmp_path, use_scratch):
+def test_shares_in_two_scratch_folders_and_a_run_in_a_third(server, bucket, data, start, tmp_path, use_scratch):
     given = measuring(f"s3://{bucket}/runs/a", data)
     shares = (("0/2", "one"), ("1/2", "two"))
-    end(*(start(server, tmp_path / name, script, "measure", *given, "--shard", share) for share, name in shares))
+    end(*(start(tmp_path / name, "measure", *given, "--shard", share) for share, name in shares))
     (manifest,) = (name for name in server.names(bucket, "runs/store/statistics") if name.endswith("manifest.json"))
     shards = {name for name in server.names(bucket, "runs/store/statistics") if name.endswith(".arrow")}
     folder = manifest.removesuffix("manifest.json")
@@ -147,11 +145,11 @@ def test_shares_in_two_scratch_folders_and_a_run_in_a_third(server, bucket, data
     assert "runs/a/arms/loss/selection.json" in server.names(bucket)
 
 
-def test_a_run_that_is_killed_in_the_middle_of_an_upload_goes_on(server, bucket, data, script, tmp_path, use_scratch):
+def test_a_run_that_is_killed_in_the_middle_of_an_upload_goes_on(server, bucket, data, start, tmp_path, use_scratch):
     given = measuring(f"s3://{bucket}/runs/a", data)
     hold = Hold("PUT", "shard-00001.arrow")
     with server.failing(lambda method, path: hold(method, path) if "/statistics/" in path else None):
-        process = start(server, use_scratch("killed"), script, "run", *given)
+        process = start(use_scratch("killed"), "run", *given)
         assert hold.reached.wait(100)
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -26,7 +26,7 @@ SAVING = {"max_steps": 6, "save_steps": 2, "per_device_train_batch_size": 2}
 @pytest.mark.parametrize(
     ("method", "stride"),
     [
-        ("sstoken", 5),
+        ("sstoken", 10),
         pytest.param("sstoken", 1, marks=pytest.mark.slow),
         pytest.param("none", 1, marks=pytest.mark.slow),
     ],

@@ -28,7 +28,7 @@ from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection, SelectionIdentity
 
 _LOSSES = 400  # points of a loss curve
-_TYPICAL = (12, 80)  # trainable tokens of an example that is read at a glance
+_TYPICAL = (12, 120)  # trainable tokens of an example that is read at a glance
 
 
 def payload(
@@ -72,7 +72,7 @@ def payload(
             "class": _lists(summary.classes),
             "token": _lists(summary.tokens),
         },
-        "tokens": [{"text": marked_text(view.decoder.name(one)), "id": one} for one in summary.token_ids.tolist()],
+        "tokens": [{"text": _token_name(view, one), "id": one} for one in summary.token_ids.tolist()],
         "histograms": {
             arm: {name: table.tolist() for (owner, name), table in summary.histograms.items() if owner == arm}
             for arm in view.arms
@@ -99,19 +99,39 @@ def payload(
         "blocks": list(blocks),
         "metrics": _metrics(view.rows),
         "findings": [dataclasses.asdict(one) for one in findings],
-        "typical": _typical(summary.index.take(numbers), view.method),
+        "typical": typical(summary.index, index, view.method),
     }
 
 
-def _typical(index: Index, arm: str) -> int | None:
-    """Return the place of an example that is short and of which about as much is kept as of all; None without any."""
-    kept, trainable = index.kept[arm], np.maximum(index.trainable, 1)
-    if not len(kept):
+def _token_name(view: RunView, token_id: int) -> str:
+    decoder = view.decoder
+    return "⟨part of a character⟩" if decoder.is_fragment(token_id) else marked_text(decoder.name(token_id))
+
+
+def typical(every: Index, index: Index, arm: str) -> int | None:
+    """Return the place of an example that is short and has lost what most dropped tokens' examples have lost.
+
+    Half of the dropped tokens are of examples of which less is kept: where the dropped tokens are in a few examples,
+    one of these is shown, not one of the many that lose little.
+
+    Args:
+        every: all examples.
+        index: those to pick from; None is returned where there are none.
+        arm: the arm whose dropped tokens count.
+    """
+    if not len(index.trainable):
         return None
-    off = np.abs(kept / trainable - kept.sum() / trainable.sum())
+    shares, order = _kept_share(every, arm), np.argsort(_kept_share(every, arm))
+    dropped = np.cumsum((every.trainable - every.kept[arm])[order])
+    off = np.abs(_kept_share(index, arm) - shares[order][np.searchsorted(dropped, dropped[-1] / 2)])
+    kept, trainable = index.kept[arm], index.trainable
     mixed = (kept > 0) & (kept < trainable)
     fits = mixed & (trainable >= _TYPICAL[0]) & (trainable <= _TYPICAL[1])
     return int(np.lexsort((trainable, off, ~mixed, ~fits))[0])
+
+
+def _kept_share(index: Index, arm: str) -> NDArray[np.float64]:
+    return index.kept[arm] / np.maximum(index.trainable, 1)
 
 
 def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> dict[str, Any]:

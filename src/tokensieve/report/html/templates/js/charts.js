@@ -81,7 +81,7 @@ function histogram(title, edges, counts, threshold, kept, { least, most }, pick)
       rect("kept", "var(--kept)", "var(--kept)"),
       rect("dropped", "url(#hatch)", "var(--dropped)"),
       Plot.ruleY([0], { stroke: "var(--soft)" }),
-      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontWeight: 600 }),
+      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontSize: 14 }),
       ...(visible ? [
         Plot.ruleX([threshold], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
         Plot.text([threshold], {

@@ -40,7 +40,7 @@ function drawTypical(payload, own, example) {
     showExamples({ example: index.numbers[typical], token: example.pieces[details.number].start }) }, "see the whole example");
   const key = element("p", { className: "small soft glance-key" }, element("span", { className: "sample z kept" }, "kept"), element("span", { className: "sample z dropped" }, "dropped"),
     ...(map.marked.some(Boolean) ? [element("span", { className: "sample z marked" }, "marked by the data")] : []), "· is a space", more);
-  place.replaceChildren(map.element, reason, key);
+  place.replaceChildren(reason, map.element, key);
   details.number = tellingPiece(example, method, setting);
   details.show(example, [{ arm: method }]);
 }

@@ -1,9 +1,18 @@
-"""Take the pictures of the report page that README and docs show.
+r"""Take the pictures of the report page that README and docs show.
 
     python scripts/page_images.py RUN ARM OTHER EXAMPLE
 
 RUN is a finished run, ARM and OTHER two of its arms, EXAMPLE the number of an example that its page shows. Needs
-Playwright and a Chromium (`playwright install chromium`, or the system's).
+Playwright and a Chromium (`playwright install chromium`, or the system's). The pictures in the repository are of
+
+    python benchmarks/quality/pools.py ../shared --output runs/german \
+      --noise german --share 0.44 --rows 400 --held-out 160
+    tokensieve run src/tokensieve/recipes/span-ratio.yaml output=runs/german-in-alpaca data=runs/german/pool.jsonl \
+      'models.reference.warm_up={files: [runs/german/reference_150_clean.jsonl], train: {num_train_epochs: 3}}' \
+      models.base=../shared/models/english-3M 'controls=[full, random, marked]' data.max_length=256 \
+      evaluate.held_out=runs/german/held_out.jsonl train.lora=null train.learning_rate=5e-4 \
+      train.per_device_train_batch_size=16 train.gradient_accumulation_steps=1 train.gradient_checkpointing=false
+    python scripts/page_images.py runs/german-in-alpaca span-ratio marked 355
 """
 
 from __future__ import annotations

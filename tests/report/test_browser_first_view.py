@@ -64,7 +64,7 @@ def test_whether_it_paid_what_went_most_and_why_are_seen_at_once(open_judged, de
     assert tab.text("#verdict") == run_verdict(load_run(judged)).sentence
     counts = [int(text) for text in tab.page.locator("#most-dropped tbody td:nth-of-type(1)").all_inner_texts()]
     assert counts == [times for _, times in dropped_words(demo).most_common(8)]
-    assert tab.text("#most-dropped tbody th >> nth=0") == "⟨part of a character⟩"
+    assert tab.text("#most-dropped tbody th >> nth=0") == "⟨bytes⟩"
     assert tab.text(".verdict .kind") == "Did token-cleaning pay?"
     cause = r"Dropped\. The reference model finds this token less likely than the base model: [\d.]+ against [\d.]+"
     assert re.match(cause, tab.text("#reason .why"))

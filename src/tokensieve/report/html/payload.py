@@ -28,7 +28,7 @@ from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection, SelectionIdentity
 
 _LOSSES = 400  # points of a loss curve
-_TYPICAL = (12, 120)  # trainable tokens of an example that is read at a glance
+_TYPICAL = (12, 160)  # trainable tokens of an example that is read at a glance
 
 
 def payload(
@@ -105,33 +105,41 @@ def payload(
 
 def _token_name(view: RunView, token_id: int) -> str:
     decoder = view.decoder
-    return "⟨part of a character⟩" if decoder.is_fragment(token_id) else marked_text(decoder.name(token_id))
+    return "⟨bytes⟩" if decoder.is_fragment(token_id) else marked_text(decoder.name(token_id))
 
 
 def typical(every: Index, index: Index, arm: str) -> int | None:
-    """Return the place of an example that is short and has lost what most dropped tokens' examples have lost.
+    """Return the place of a short example that is like those that most dropped tokens are of; None without any.
 
-    Half of the dropped tokens are of examples of which less is kept: where the dropped tokens are in a few examples,
-    one of these is shown, not one of the many that lose little.
+    It is the nearest, in kept share and mean score, to the medians over all dropped tokens of what their examples have:
+    where a few examples lose nearly all that is dropped, it is one of these, not one of the many that lose little.
 
     Args:
         every: all examples.
-        index: those to pick from; None is returned where there are none.
+        index: those to pick from.
         arm: the arm whose dropped tokens count.
     """
-    if not len(index.trainable):
-        return None
-    shares, order = _kept_share(every, arm), np.argsort(_kept_share(every, arm))
-    dropped = np.cumsum((every.trainable - every.kept[arm])[order])
-    off = np.abs(_kept_share(index, arm) - shares[order][np.searchsorted(dropped, dropped[-1] / 2)])
     kept, trainable = index.kept[arm], index.trainable
+    if not len(trainable):
+        return None
+    dropped, looks = every.trainable - every.kept[arm], _looks(every, arm)
+    middle = np.array([_weighted_median(row, dropped) for row in looks])
+    spread = looks.std(axis=1)
+    off = (np.abs(_looks(index, arm).T - middle) / np.where(spread > 0, spread, 1)).sum(axis=1)
     mixed = (kept > 0) & (kept < trainable)
     fits = mixed & (trainable >= _TYPICAL[0]) & (trainable <= _TYPICAL[1])
     return int(np.lexsort((trainable, off, ~mixed, ~fits))[0])
 
 
-def _kept_share(index: Index, arm: str) -> NDArray[np.float64]:
-    return index.kept[arm] / np.maximum(index.trainable, 1)
+def _looks(index: Index, arm: str) -> NDArray[np.float64]:
+    """Return float64 ``[2, examples]``: the kept share and the mean score, 0 where nothing is trainable."""
+    return np.stack([index.kept[arm] / np.maximum(index.trainable, 1), np.nan_to_num(index.scores[arm])])
+
+
+def _weighted_median(values: NDArray[np.float64], weights: Int64) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> dict[str, Any]:

@@ -45,12 +45,19 @@ function drawTypical(payload, own, example) {
   details.show(example, [{ arm: method }]);
 }
 
-// The piece to explain: of the dropped ones, or of all if none is dropped, a word with the lowest score.
+// The piece to explain: of the dropped ones, or of all if none is dropped, a whole word with the lowest score.
 function tellingPiece({ pieces, column }, arm, setting) {
   const levels = column(`level:${arm}`), scores = column(`value:score:${arm}`);
   const trained = d3.range(pieces.length).filter((number) => levels[pieces[number].start] !== PROMPT);
   const dropped = trained.filter((number) => levels[pieces[number].start] > setting);
   const among = dropped.length ? dropped : trained;
-  const words = among.filter((number) => !pieces[number].special && /\p{L}{3}/u.test(pieces[number].text));
+  const words = among.filter((number) => isWord(pieces, number));
   return d3.least(words.length ? words : among, (number) => scores[pieces[number].start]);
+}
+
+// Whether a piece is a word of three letters or more, and not a part of one.
+function isWord(pieces, number) {
+  const [before, { text, special }, after] = [-1, 0, 1].map((by) => pieces[number + by] ?? { text: "" });
+  const isInner = /^\p{L}/u.test(text) && /\p{L}$/u.test(before.text);
+  return !special && !isInner && /\p{L}{3}/u.test(text) && !/^\p{L}/u.test(after.text);
 }

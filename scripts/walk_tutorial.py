@@ -54,8 +54,8 @@ def _alpaca(data: Path) -> list[dict[str, Any]]:
 
 
 def _questions(data: Path) -> list[dict[str, Any]]:
-    lines = (data / "gsm8k/train.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines]
+    with (data / "gsm8k/train.jsonl").open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def _chats(data: Path) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ pytest.importorskip("sklearn", reason="needs scikit-learn (extra bench)")
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from tokensieve import json_text
+
 
 @pytest.fixture(scope="module")
 def detection(load_benchmark) -> ModuleType:
@@ -141,22 +143,24 @@ def test_a_score_that_several_methods_have_is_judged_once(detection):
 
 def test_the_rows_of_the_reference_are_clean_and_not_those_that_are_judged(detection, tmp_path):
     rows = [
-        {"prompt": str(n), "response": f"answer {n}", "spans": [[0, 6]] if n % 2 else [], "clean": "good" * (n % 4 > 1)}
+        {
+            "prompt": str(n),
+            "response": f"answer\u2028{n}",
+            "spans": [[0, 6]] if n % 2 else [],
+            "clean": "good" * (n % 4 > 1),
+        }
         for n in range(20)
     ]
     rows.append({"prompt": "empty", "response": " ", "spans": []})
     (tmp_path / "marked").mkdir()
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (tmp_path / "marked/toxic_spans.jsonl").write_text(text)
     detection.lay_out(tmp_path, "comments", 50, tmp_path / "out")
-    pool, clean = (
-        [json.loads(line) for line in (tmp_path / f"out/{name}.jsonl").read_text().splitlines()]
-        for name in ("pool", "clean")
-    )
+    pool, clean = (json_text.parse_lines((tmp_path / f"out/{name}.jsonl").read_bytes()) for name in ("pool", "clean"))
     assert len(pool) == 10
     assert not {row["prompt"] for row in pool} & {row["prompt"] for row in clean}
     others = set(range(20)) - {int(row["prompt"]) for row in pool}
-    wanted = {(n, "good" if n % 4 > 1 else f"answer {n}") for n in others if n % 4 != 1}
+    wanted = {(n, "good" if n % 4 > 1 else f"answer\u2028{n}") for n in others if n % 4 != 1}
     assert {(int(row["prompt"]), row["response"]) for row in clean} == wanted
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import tokensieve
-from tokensieve.errors import TokensieveError, refused_by_system
+from tokensieve.errors import TokensieveError, first_line, refused_by_system
 
 SOURCES = sorted(Path(tokensieve.__file__).parent.rglob("*.py"))
 
@@ -21,6 +21,11 @@ def test_an_error_says_what_where_and_how_to_mend_it():
     error = TokensieveError("it is 3", where="a.yaml:2", hint="make it 2")
     assert str(error) == "it is 3\n  at: a.yaml:2\n  hint: make it 2"
     assert str(TokensieveError("it is 3")) == "it is 3"
+
+
+def test_an_error_of_another_library_is_told_in_one_line():
+    assert first_line(ValueError("\n it is 3\nand more\n")) == "it is 3"
+    assert first_line(AssertionError()) == "AssertionError"
 
 
 def test_every_error_of_the_sources_says_how_to_mend_it():

@@ -101,6 +101,30 @@ def test_a_command_on_a_path_that_can_name_no_file(tmp_path, capsys, monkeypatch
     assert capsys.readouterr().err.count("error: ") == 1
 
 
+TEMPLATES = {
+    "a power": ("{{ 9 ** (9 ** 9) }}", "too many digits"),
+    "a repeated text": ("{{ 'a' * 10 ** 10 }}", "make more than 536,870,912 characters"),
+    "a range": ("{% for n in range(10 ** 10) %}{% endfor %}", "Range too big"),
+}
+
+
+@pytest.mark.parametrize(("command", "code"), [("inspect", 1), ("run --dry-run", 2), ("run", 2)])
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_that_would_fill_the_memory(tmp_path, recipe, capsys, name, command, code):
+    template, says = TEMPLATES[name]
+    (tmp_path / "template.jinja").write_text("{% generation %}" + template + "{% endgeneration %}")
+    (tmp_path / "recipe.yaml").write_text(
+        recipe.replace("data: ", "data: {chat_template: template.jinja, files: ").replace("rows.jsonl", "rows.jsonl}")
+    )
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), f"{tmp_path}/recipe.yaml"])
+    printed = " ".join("".join(capsys.readouterr()).split())  # `inspect` counts such rows, and goes on
+    assert stop.value.code == code
+    assert says in printed
+    assert "rows.jsonl:1" in printed
+    assert "Traceback" not in printed
+
+
 BOMB = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"a{number}: &a{number} [{','.join([f'*a{number - 1}'] * 9)}]\n" for number in range(1, 12)
 )

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokensieve import json_text
+
 
 @pytest.fixture(scope="module")
 def pools(load_benchmark) -> ModuleType:
@@ -86,7 +88,7 @@ def data(tmp_path):
             [{"instruction": f"Other {n}", "input": "", "output": f"Other answer {n} " + "word " * 9} for n in range(9)]
         ),
         "marked/toxic_spans.jsonl": "".join(
-            json.dumps({"response": f"Comment {n} " + "noise " * 40}) + "\n" for n in range(900)
+            json.dumps({"response": f"Note {n}\u2028" + "noise " * 40}, ensure_ascii=False) + "\n" for n in range(900)
         ),
         "marked/german_sentences.txt": "".join(f"Das ist Satz {n} mit einigen Worten.\n" for n in range(15)),
     }
@@ -111,7 +113,7 @@ def test_a_pool_that_cannot_be_built_is_left_out_with_its_reason(pools, data, ca
 
 def test_no_document_is_in_two_files_of_a_pool(pools, data):
     ((pool, facts),) = pools.build_pools(data, data / "pools", ["comments"], [0.3], "append", 60, 20)
-    files = {path.stem: [json.loads(line) for line in path.read_text().splitlines()] for path in pool.glob("*.jsonl")}
+    files = {path.stem: json_text.parse_lines(path.read_bytes()) for path in pool.glob("*.jsonl")}
     assert {name: len(rows) for name, rows in files.items() if "off" not in name} == {
         "pool": 60,
         "held_out": 20,

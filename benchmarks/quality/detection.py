@@ -35,6 +35,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
+from tokensieve import json_text
 from tokensieve.data.words import Words, by_word
 from tokensieve.methods import all_methods
 from tokensieve.ops.rules import TopExamples
@@ -96,7 +97,7 @@ class Found:
 
 def lay_out(data: Path, name: str, rows: int, output: Path) -> None:
     """Write the marked rows and, of other rows, clean answers for the reference."""
-    found = [json.loads(line) for line in (data / f"marked/{DATA[name]}.jsonl").read_text("utf-8").splitlines()]
+    found = json_text.parse_lines((data / f"marked/{DATA[name]}.jsonl").read_bytes())
     found = [row for row in found if row["response"].strip()]
     order = np.random.default_rng(0).permutation(len(found))
     clean = [_clean(found[number]) for number in order]
@@ -266,7 +267,7 @@ def detect(shared: Path, name: str, base: str, rows: int, output: Path) -> tuple
     folder = output / "data" / name
     lay_out(shared / "data", name, rows, folder)
     table = words_of(score(folder, shared / "models" / base, output / f"{name}-{base}"))
-    clean = [json.loads(line)["response"] for line in (folder / "clean.jsonl").read_text("utf-8").splitlines()]
+    clean = [row["response"] for row in json_text.parse_lines((folder / "clean.jsonl").read_bytes())]
     table.scores.update(without_a_model(table, clean))
     scores = {**table.scores, CEILING: supervised(table)}
     found = [judge(names, values, table) for names, values in distinct(scores).items()]

@@ -22,6 +22,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tokensieve import json_text
+
 KINDS = ("comments", "german", "java", "dialogues", "harmful")
 REFERENCES = (150, 500)
 _SPLITS = {"pool": 0.7, "reference": 0.2, "unwanted": 0.1}
@@ -79,7 +81,7 @@ def noise_texts(data: Path, kind: str) -> list[str]:
         texts = [" ".join(lines[start : start + 3]) for start in range(0, len(lines) - 2, 3)]
     elif kind in ("comments", "java"):
         name = {"comments": "toxic_spans", "java": "code_refinement"}[kind]
-        texts = [json.loads(line)["response"] for line in _lines(data / f"marked/{name}.jsonl")]
+        texts = [row["response"] for row in json_text.parse_lines((data / f"marked/{name}.jsonl").read_bytes())]
     elif kind == "dialogues":
         with gzip.open(data / "hh_rlhf/harmless-base/test.jsonl.gz", "rt", encoding="utf-8") as handle:
             texts = [json.loads(line)["chosen"].rpartition("\n\nAssistant: ")[2] for line in handle]
@@ -92,7 +94,7 @@ def noise_texts(data: Path, kind: str) -> list[str]:
 
 def translations(data: Path) -> list[Row]:
     """Return machine translations with the spans that post-editors changed, and the post-edits."""
-    rows = (json.loads(line) for line in _lines(data / "marked/mlqe_pe_et_en.jsonl"))
+    rows = json_text.parse_lines((data / "marked/mlqe_pe_et_en.jsonl").read_bytes())
     return [
         {
             "prompt": f"Translate from Estonian: {row['prompt']}",
@@ -222,10 +224,6 @@ def _words(row: Row) -> tuple[int, int]:
         at = start + len(word)
         marked += any(first < at and start < last for first, last in row["spans"])
     return marked, len(words)
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines()
 
 
 if __name__ == "__main__":

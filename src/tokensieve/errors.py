@@ -35,6 +35,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean '{near[0]}'?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of another library says; the name of its class where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 _AGAIN = "run the same command again: what is done is kept"
 _HINTS = {
     errno.ENOSPC: f"free some room, and {_AGAIN}",

@@ -40,6 +40,26 @@ def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None
         return json.loads(text, object_hook=object_hook)
 
 
+def parse_lines(text: str | bytes) -> list[Any]:
+    """Return the values of JSON lines; blank lines have none.
+
+    Lines end at line feeds alone: ``str.splitlines`` also cuts at U+2028, U+0085 and others, which texts may hold.
+
+    Raises:
+        JsonError: as for `parse`.
+    """
+    with _one_error():
+        lines = (text if isinstance(text, str) else text.decode()).split("\n")
+    return [_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _line(number: int, line: str) -> Any:
+    try:
+        return parse(line)
+    except JsonError as error:
+        raise JsonError(error.what, number, error.column) from error
+
+
 def value_at(text: str, start: int) -> tuple[Any, int]:
     """Return the value that begins at a character of a text, and where it ends.
 

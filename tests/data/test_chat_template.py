@@ -10,10 +10,11 @@ import trl
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tokensieve.data.chat_template import ChatTemplate
-from tokensieve.data.chat_template_private import render_texts
+from tokensieve.data.chat_template_private import compiled_template, render_texts
 from tokensieve.data.formats import Conversation
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
@@ -123,7 +124,9 @@ def test_texts_are_rendered_as_transformers_renders_them(mark):
                 (text,), spans = render_jinja_template([turns], chat_template=source, **asked)
             except TemplateError:
                 continue
-            found = render_texts(source, turns, tokens, mark=marks, prompt=prompt)
+            found = render_texts(
+                compiled_template(source, ImmutableSandboxedEnvironment), turns, tokens, mark=marks, prompt=prompt
+            )
             assert found == (text, spans[0] if marks else [])
             compared += 1 if marks else not mark
     assert compared > 20

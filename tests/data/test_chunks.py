@@ -25,7 +25,7 @@ from tokensieve.data.sources import read_rows
 from tokensieve.engines import Done, MakeWorker, OnTokens
 from tokensieve.errors import TokensieveError
 
-ROWS = [{"prompt": f"Question {n % 17}?", "completion": f"Answer {n}.", "source": f"s{n % 5}"} for n in range(23)]
+ROWS = [{"prompt": f"Question {n % 17}?", "completion": f"A\u2028{n}.", "source": f"s{n % 5}"} for n in range(23)]
 
 
 class Killed(BaseException):

@@ -14,7 +14,7 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows, source_fingerprint
 from tokensieve.errors import TokensieveError
 
-ROWS = [{"question": f"{n}?", "answer": f"{n}! né 日本 🎉"} for n in range(5)]
+ROWS = [{"question": f"{n}?", "answer": f"{n}! né\u2028日\x85本\x0b🎉"} for n in range(5)]
 
 
 def raise_error(error):

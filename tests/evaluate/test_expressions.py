@@ -13,7 +13,7 @@ from tokensieve.data.settings import DataSettings
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate import expressions
 from tokensieve.evaluate.exact_match import read_questions
-from tokensieve.evaluate.expressions import first_match, last_match
+from tokensieve.evaluate.expressions import check_expression, first_match, last_match
 
 CATASTROPHIC, ANSWER = r"(?:a|a|aa)+$", "a" * 60 + "!"
 
@@ -34,6 +34,17 @@ def test_a_reference_answer_names_its_row(write_jsonl, tiny_encoder, monkeypatch
         read_questions(DataSettings((str(path),)), tiny_encoder, CATASTROPHIC)
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["((a{1000}){1000}){1000}", "a{4000000000}", "a{99999999999}", "(" * 9 + "a" + "){9}" * 9, f"a{{{'9' * 5000}}}"],
+)
+def test_a_part_that_is_repeated_a_billion_times_is_refused_at_once(expression):
+    begun = time.thread_time()
+    with pytest.raises(TokensieveError, match=r"repeats a part more than 1,000,000 times\n.*evaluate.extract"):
+        check_expression(expression, "evaluate.extract")
+    assert time.thread_time() - begun < 1
+
+
 EXPRESSIONS = [
     r"#### (-?[0-9.,]+)",
     r"[AB]",
@@ -42,6 +53,7 @@ EXPRESSIONS = [
     r"\\boxed\{([^}]*)\}",
     r"a*",
     r"(?m)^-?\d+$",
+    r"(?:a{2}){2}|(?:x{1,1000}){3,}",
 ]
 
 
@@ -52,6 +64,7 @@ EXPRESSIONS = [
     ).map("".join)
 )
 def test_others_match_what_python_matches(expression, text):
+    check_expression(expression, "evaluate")
     matches = list(re.finditer(expression, text))
     group = 1 if re.compile(expression).groups else 0
     assert last_match(expression, text) == (matches[-1].group(group) if matches else None)

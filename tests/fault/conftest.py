@@ -19,9 +19,11 @@ MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 
 @pytest.fixture
 def start(demo_pool) -> Callable[..., Any]:
-    """Return a function that starts a command into an output folder, by a launcher where one is given."""
+    """Return a function that starts a command into an output folder, by a launcher and another script where given."""
 
-    def begin(command: str, output: Path, *more: str, launcher: tuple[str, ...] = ()) -> Any:
+    def begin(
+        command: str, output: Path, *more: str, launcher: tuple[str, ...] = (), script: str = small_shards.__file__
+    ) -> Any:
         arguments = [
             command, f"output={output}", f"data.files=[{demo_pool}]", f"models.base={MODEL}", "method=loss",
             "controls=[]", "measure.statistics=[entropy]", "measure.token_budget=512", "train=null",
@@ -31,7 +33,7 @@ def start(demo_pool) -> Callable[..., Any]:
         path = os.pathsep.join(filter(None, sys.path))
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": path}
         return subprocess.Popen(
-            [sys.executable, *launcher, small_shards.__file__, *arguments, *more],
+            [sys.executable, *launcher, script, *arguments, *more],
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

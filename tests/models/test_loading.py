@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
-from tokensieve.models.loading import load_model
+from tokensieve.errors import TokensieveError
+from tokensieve.models.loading import load_config, load_model
 from tokensieve.models.settings import ModelSettings
 
 
@@ -16,3 +18,13 @@ def test_models_that_threads_load_at_once_have_their_weights(tiny_model_folder):
         loaded = list(pool.map(lambda _: load_model(settings, cpu), range(24)))
     assert PreTrainedModel.tie_weights is tie_weights
     assert all(model.lm_head.weight is model.transformer.wte.weight for model in loaded)
+
+
+def test_an_error_of_a_library_that_says_nothing_is_named(tiny_model_folder, monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError
+
+    folder = tiny_model_folder("gpt2")
+    monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
+    with pytest.raises(TokensieveError, match="the model's configuration cannot be read: AssertionError"):
+        load_config(ModelSettings(str(folder)))

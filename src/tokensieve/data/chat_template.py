@@ -259,13 +259,13 @@ class ChatTemplate:
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        from tokensieve.data.template_limit import LimitedTime
+        from tokensieve.data.template_limit import Limits
 
         try:
-            with LimitedTime(self._source):
+            with Limits(self._source) as template:
                 if tools is None and all(map(_is_text_alone, messages)):
                     return render_texts(
-                        self._source,
+                        template,
                         messages,
                         self._special_tokens,
                         mark=self.has_generation,
@@ -284,7 +284,8 @@ class ChatTemplate:
         except Exception as error:  # Jinja's errors, and whatever a template's own code raises
             roles = ", ".join(message["role"] for message in messages)
             raise TokensieveError(
-                f"the chat template refuses the conversation with the roles {roles or '(none)'}: {error}",
+                f"the chat template refuses the conversation with the roles {roles or '(none)'}: "
+                f"{str(error) or type(error).__name__}",
                 hint="change the data, or give data.chat_template a template that takes such messages",
             ) from error
         (text,), spans = rendered

@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 from tokensieve.errors import TokensieveError
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment, Template
+
+_ENVIRONMENT = "ImmutableSandboxedEnvironment"
 
 
-def compiled_template(source: str) -> Template:
+def compiled_template(source: str, environment: type[Environment]) -> Template:
     """Return the template that transformers holds compiled for a source, and renders.
+
+    Args:
+        source: the template.
+        environment: what transformers compiles all templates in from now on: a class derived from Jinja's sandbox.
+            Another would do the arithmetic of a template's constants at once, without a limit.
 
     Raises:
         TokensieveError: a transformers that compiles templates in another way.
@@ -23,17 +30,20 @@ def compiled_template(source: str) -> Template:
     import transformers
     from transformers.utils import chat_template_utils
 
-    compile_template = getattr(chat_template_utils, "_compile_jinja_template", None)
-    if compile_template is None:
+    utilities: Any = chat_template_utils
+    if not (hasattr(utilities, _ENVIRONMENT) and hasattr(utilities, "_compile_jinja_template")):
         raise TokensieveError(
-            f"transformers {transformers.__version__} compiles chat templates in another way: they have no time limit",
+            f"transformers {transformers.__version__} compiles chat templates in another way: they have no limits",
             hint="install transformers 5.23",
         )
-    return compile_template(source)
+    if getattr(utilities, _ENVIRONMENT) is not environment:
+        setattr(utilities, _ENVIRONMENT, environment)
+        utilities._compile_jinja_template.cache_clear()
+    return utilities._compile_jinja_template(source)
 
 
 def render_texts(
-    source: str, messages: list[dict[str, Any]], special_tokens: Mapping[str, Any], *, mark: bool, prompt: bool
+    template: Template, messages: list[dict[str, Any]], special_tokens: Mapping[str, Any], *, mark: bool, prompt: bool
 ) -> tuple[str, list[tuple[int, int]]]:
     """Return what transformers renders of messages that are no more than a role and a text, without its checks.
 
@@ -41,7 +51,7 @@ def render_texts(
     leave such messages as they are, and take a third of the time.
 
     Args:
-        source: the template.
+        template: that of transformers.
         messages: each with the keys ``role`` and ``content``, both ``str`` and of no derived type.
         special_tokens: plain strings by name.
         mark: whether to return what lies in ``{% generation %}``.
@@ -50,7 +60,6 @@ def render_texts(
     Returns:
         The text, and first character and last (exclusive) of each marked part.
     """
-    template = compiled_template(source)
     values = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": prompt, **special_tokens}
     if not mark:
         return template.render(values), []

@@ -25,7 +25,7 @@ from tokensieve.data.marks import MarkedSpan
 from tokensieve.data.settings import TRAINING_TEMPLATE, DataSettings
 from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.token_places import Text, Tokens, by_bytes, by_characters, byte_lengths, keeps_text
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, first_line
 from tokensieve.ops.ragged import offsets, segment_counts
 from tokensieve.store import fingerprint
 from tokensieve.store.atomic import read_json
@@ -230,7 +230,7 @@ def load_encoder(tokenizer: str, chat_template: str | None = None, revision: str
         loaded = AutoTokenizer.from_pretrained(tokenizer, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise TokensieveError(
-            f"no tokenizer can be loaded: {_first_line(error)}", where=tokenizer, hint="a folder or a Hub id"
+            f"no tokenizer can be loaded: {first_line(error)}", where=tokenizer, hint="a folder or a Hub id"
         ) from error
     if not loaded.is_fast:
         raise TokensieveError(
@@ -361,10 +361,6 @@ def _template_text(chat_template: str) -> str:
             "no such chat template file", where=chat_template, hint="data.chat_template: a file, or the template itself"
         )
     return path.read_text(encoding="utf-8")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def truncate(encoded: Encoded, settings: DataSettings) -> Encoded:

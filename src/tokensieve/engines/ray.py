@@ -24,7 +24,7 @@ from typing import Any
 
 from tokensieve.engines import Done, Engine, MakeWorker, OnTokens
 from tokensieve.engines.settings import EngineSettings
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, first_line
 
 _ATTEMPTS = 3
 """Workers that may die or run out of time over a shard before it ends the run."""
@@ -135,7 +135,7 @@ def _cluster(settings: EngineSettings) -> Iterator[Any]:
             )
         except (OSError, RuntimeError, ValueError, RayError) as error:
             raise TokensieveError(
-                f"no Ray cluster can be reached: {str(error).splitlines()[0]}",
+                f"no Ray cluster can be reached: {first_line(error)}",
                 where=f"{_WHERE}.address",
                 hint="start one with `ray start --head`, or give no address to have one on this machine",
             ) from error
@@ -309,7 +309,7 @@ class _Crew:
                 try:
                     found: Done | _Failed | None = self._ray.get(reference)
                 except self._ray.exceptions.RayActorError as error:
-                    self._replace(post, lost, f"the worker died: {str(error).splitlines()[0]}")
+                    self._replace(post, lost, f"the worker died: {first_line(error)}")
                     continue
                 if isinstance(found, _Failed):
                     found.raise_for(post.shard)

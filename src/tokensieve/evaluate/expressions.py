@@ -6,6 +6,7 @@ of `regex` are the same, and stop after a time.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 
@@ -15,6 +16,8 @@ from tokensieve.errors import TokensieveError
 
 SECONDS = 5.0
 """For one answer; a match takes less than a thousandth of a second, where the expression does not go back and forth."""
+_MOST_REPEATS = 10**6  # `regex` writes repeats within repeats out: ((a{1000}){1000}){1000} would take gigabytes
+_COUNT = re.compile(r"(\)?)\s*\{(\d{1,20})")
 
 
 def check_expression(expression: str, where: str) -> None:
@@ -27,6 +30,10 @@ def check_expression(expression: str, where: str) -> None:
     Raises:
         TokensieveError: it is none.
     """
+    if _repeats(expression) > _MOST_REPEATS:
+        raise TokensieveError(
+            f"'{expression}' repeats a part more than {_MOST_REPEATS:,} times", where=where, hint="give smaller counts"
+        )
     try:
         re.compile(expression)
         regex.compile(expression)
@@ -36,6 +43,13 @@ def check_expression(expression: str, where: str) -> None:
             where=where,
             hint="escape what is meant literally, such as \\( and \\$",
         ) from error
+
+
+def _repeats(expression: str) -> int:
+    """Return how often a part is repeated at most, if all groups that are repeated stood within each other."""
+    counts = [(bool(group), int(count)) for group, count in _COUNT.findall(expression)]
+    of_groups = math.prod(max(1, count) for group, count in counts if group)
+    return of_groups * max((count for group, count in counts if not group), default=1)
 
 
 def last_match(expression: str, text: str) -> str | None:

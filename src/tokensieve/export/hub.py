@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, first_line
 from tokensieve.store.mirror import fetched
 
 
@@ -72,7 +72,7 @@ def _failures() -> tuple[type[BaseException], ...]:
 
 def _refused(repo: str, error: BaseException) -> TokensieveError:
     return TokensieveError(
-        f"the Hub request failed: {str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__}",
+        f"the Hub request failed: {first_line(error)}",
         where=f"--push-to-hub {repo}",
         hint="log in with `hf auth login` as a user with write access, then run the same command again",
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, first_line
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.transformers_private import ONE_AT_A_TIME
 from tokensieve.store import fingerprint
@@ -37,9 +37,8 @@ def local_folder(path: str, revision: str | None = None, *, weights: bool) -> Pa
     try:
         return Path(snapshot_download(path, revision=revision, allow_patterns=patterns))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise TokensieveError(
-            f"neither a folder here nor a model that the Hub gives: {reason}",
+            f"neither a folder here nor a model that the Hub gives: {first_line(error)}",
             where=path,
             hint="check the path or the id; a gated model needs `hf auth login`",
         ) from error
@@ -111,7 +110,7 @@ def model_without_weights(model: ModelSettings) -> Any:
             return AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
     except Exception as error:
         raise TokensieveError(
-            f"no causal language model can be made of this configuration: {str(error).strip().splitlines()[0]}",
+            f"no causal language model can be made of this configuration: {first_line(error)}",
             where=str(local_folder(model.path, model.revision, weights=False)),
             hint="give a model that transformers loads as AutoModelForCausalLM",
         ) from error
@@ -148,7 +147,7 @@ def _whole_config(model: ModelSettings) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=model.trust_remote_code)
     except Exception as error:
         raise TokensieveError(
-            f"the model's configuration cannot be read: {str(error).splitlines()[0]}",
+            f"the model's configuration cannot be read: {first_line(error)}",
             where=str(folder),
             hint="a model with code of its own needs trust_remote_code: true, if you trust it",
         ) from error

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from functools import cache
-from itertools import chain
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field
 
 from tokensieve import yaml12
 from tokensieve.containers import Role
 from tokensieve.data.settings import DataSettings
 from tokensieve.engines.settings import EngineSettings
-from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.settings import EvaluateSettings
 from tokensieve.measure.settings import MeasureSettings
 from tokensieve.models.settings import Dtype
 from tokensieve.pipeline.recipe_yaml import override_key, read_recipe
+from tokensieve.pipeline.validated import Where, validated
 from tokensieve.places import place, told
 from tokensieve.runs.folder import RunFolder
 from tokensieve.search.settings import SearchSettings
@@ -33,7 +32,6 @@ from tokensieve.setting_types import (
     known_keys_only,
     one_or_more,
     shown,
-    what_it_must_be,
     without_empty_sections,
 )
 from tokensieve.store.mirror import fetched
@@ -205,10 +203,10 @@ def load_recipe(path: str | Path | None, overrides: Sequence[str] = ()) -> Recip
     for override in overrides:
         values = override_key(values, override)
         lines[tuple(override.partition("=")[0].split("."))] = f"command line, {override}"
-    where = _Where(str(path) if path else "command line", lines)
+    where = Where(str(path) if path else "command line", lines)
     if {"seed", "seeds"} <= values.keys():
         raise TokensieveError(_BOTH_SEEDS.what, where=where.of(("seeds",)), hint=_BOTH_SEEDS.hint)
-    recipe: Recipe = _validate(Recipe, without_empty_sections(Recipe, values), where)
+    recipe: Recipe = validated(Recipe, without_empty_sections(Recipe, values), where)
     for role, model in recipe.models.items():
         if model.warm_up is not None:
             _changed(recipe.train or TrainSettings(), model.warm_up.train, where, ("models", role, "warm_up", "train"))
@@ -273,21 +271,7 @@ def train_settings(values: TrainSettings, changes: Mapping[str, Any]) -> TrainSe
     Raises:
         TokensieveError: a value of a wrong type.
     """
-    return _changed(values, changes, _Where("recipe", {}), ("models", "*", "warm_up", "train"))
-
-
-@dataclass(frozen=True)
-class _Where:
-    """Where a key stands, for messages."""
-
-    source: str
-    lines: dict[tuple[str, ...], str]
-
-    def of(self, key: tuple[str, ...]) -> str:
-        """Return ``file:line: key``, or the override that set the key."""
-        around = (self.lines[key[:length]] for length in range(len(key), 0, -1) if key[:length] in self.lines)
-        within = (line for inner, line in self.lines.items() if inner[: len(key)] == key)
-        return ": ".join(filter(None, (next(chain(around, within), self.source), ".".join(key))))
+    return _changed(values, changes, Where("recipe", {}), ("models", "*", "warm_up", "train"))
 
 
 def _train_values(train: TrainSettings) -> dict[str, Any]:
@@ -296,95 +280,8 @@ def _train_values(train: TrainSettings) -> dict[str, Any]:
     return {**values, **arguments}
 
 
-def _changed(train: TrainSettings, changes: Mapping[str, Any], where: _Where, section: tuple[str, ...]) -> Any:
-    return _validate(Train, {**_train_values(train), **changes}, where, section)
-
-
-@cache
-def _adapter(settings: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(settings)
-
-
-def _validate(settings: Any, values: Mapping[str, Any], where: _Where, section: tuple[str, ...] = ()) -> Any:
-    try:
-        return _adapter(settings).validate_python(values)
-    except ValidationError as error:
-        found: list[Any] = error.errors()
-        # An unknown key first, so that a typo in a required key is reported as a typo.
-        first = next((item for item in found if item["type"] in _UNKNOWN_KEY), found[0])
-        written = [(_written_key(item, values), item) for item in found]
-        start = _written_key(first, values)
-        # Of the types that a value may have, the one of which an item is wrong is what was meant.
-        key = max((key for key, _ in written if key[: len(start)] == start), key=len)
-        same = [item for other, item in written if other == key]
-        raise _explained(settings, same, (*section, *key), where) from error
-
-
-_UNKNOWN_KEY = ("unexpected_keyword_argument", "invalid_key")
-
-
-def _explained(settings: Any, errors: list[Any], key: tuple[str, ...], where: _Where) -> TokensieveError:
-    """Return what pydantic says of a key of some settings, in the words of recipes."""
-    first = errors[0]
-    own = first.get("ctx", {}).get("error")
-    if isinstance(own, TokensieveError):  # what the settings check themselves
-        # Settings that stand in several places name a key of theirs as `.limit`.
-        told = ".".join(key) + own.where if own.where[:1] in ("", ".") else own.where.removeprefix("recipe: ")
-        return TokensieveError(own.what, where=where.of(tuple(told.split("."))), hint=own.hint)
-    name, place = ".".join(key), where.of(key)
-    if first["type"] in _UNKNOWN_KEY:
-        known = [item.name for item in fields(_settings_at(settings, first["loc"][:-1]))]
-        section = ".".join(key[:-1]) or "a recipe"
-        return TokensieveError(
-            f"unknown key '{key[-1]}'{did_you_mean(key[-1], known)}",
-            where=place,
-            hint=f"{section} has: {', '.join(known)}",
-        )
-    if first["type"] == "missing":
-        return TokensieveError(
-            f"'{name}' is required",
-            where=place,
-            hint=f"name it in the recipe or as {name}=...; `tokensieve recipes` lists recipes to start from",
-        )
-    if first["loc"][-1:] == ("[key]",) and first["type"] == "literal_error":
-        roles = get_args(Role)
-        return TokensieveError(
-            f"unknown role '{key[-1]}'{did_you_mean(key[-1], roles)}", where=place, hint=f"one of: {', '.join(roles)}"
-        )
-    takes = ".".join(part for part in key if not part.isdigit())
-    out = f"leave {name} out for its default; " if first["input"] is None else ""
-    subject = "the key" if first["loc"][-1:] == ("[key]",) else name
-    return TokensieveError(
-        f"{subject} is {shown(first['input'])}, it must be {what_it_must_be(errors)}",
-        where=place,
-        hint=f"{out}`tokensieve recipes --keys` says what {takes} takes",
-    )
-
-
-def _written_key(error: Mapping[str, Any], values: Any) -> tuple[str, ...]:
-    """Return the key of an error as the recipe has it: pydantic also names what a short spelling stands for."""
-    key: list[str] = []
-    for part in error["loc"]:
-        is_there = part in values if isinstance(values, dict) else isinstance(values, list) and isinstance(part, int)
-        if is_there:
-            key.append(str(part))
-            values = values[part]
-    # A key that is no text is not in the place where pydantic says that it is.
-    last = str(error["loc"][-1]) if error["loc"] else repr(error["input"])
-    return (*key, last) if error["type"] == "missing" or not key else tuple(key)
-
-
-def _settings_at(hint: Any, loc: Sequence[Any]) -> Any:
-    """Return the class of the settings at a place within others."""
-    if is_dataclass(hint):
-        return _settings_at(get_type_hints(hint)[loc[0]], loc[1:]) if loc else hint
-    choices = get_args(hint)
-    if get_origin(hint) is dict:
-        return _settings_at(choices[1], loc[1:])
-    if get_origin(hint) is tuple:
-        return _settings_at(choices[0], loc[1:])
-    chosen = [choice for choice in choices if is_dataclass(choice) and getattr(choice, "__name__", "") in loc[:1]]
-    return _settings_at(chosen[0], loc[1:]) if chosen else _settings_at(choices[0], loc)
+def _changed(train: TrainSettings, changes: Mapping[str, Any], where: Where, section: tuple[str, ...]) -> Any:
+    return validated(Train, {**_train_values(train), **changes}, where, section)
 
 
 def _plain(value: Any) -> Any:

@@ -148,9 +148,8 @@ class ArmFolder:
                 "the file is damaged: its checksum is wrong", where=str(path), hint=self.evaluate_again
             )
         try:
-            # Not `splitlines`: a text may hold other separators of lines, such as U+2028.
-            rows = [json_text.parse(line) for line in data.decode().split("\n") if line]
-        except ValueError as error:
+            rows = json_text.parse_lines(data)
+        except json_text.JsonError as error:
             raise TokensieveError(f"not JSON lines: {error}", where=str(path), hint=self.evaluate_again) from error
         if not all(isinstance(row, dict) for row in rows):
             raise TokensieveError("not a JSON object in every line", where=str(path), hint=self.evaluate_again)

@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tokensieve.errors import TokensieveError
+from tokensieve.errors import TokensieveError, first_line
 from tokensieve.places import Remote, remote_of, s3_endpoint
 
 _CONNECT_SECONDS = 5
@@ -247,7 +247,7 @@ def _explained(remote: Remote) -> Iterator[None]:
 
 
 def _explanation(remote: Remote, error: Exception) -> TokensieveError:
-    text = (str(error).partition(" (Request ID")[0].strip() or type(error).__name__).splitlines()[0]
+    text = first_line(error).partition(" (Request ID")[0]
     if _NO_BUCKET.search(text):
         return _no_bucket(remote)
     if _NO_ANSWER.search(text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tokensieve.errors import TokensieveError, did_you_mean
+from tokensieve.errors import TokensieveError, did_you_mean, first_line
 from tokensieve.models.loading import model_without_weights
 from tokensieve.models.settings import ModelSettings
 from tokensieve.train.settings import LoraSettings
@@ -53,7 +53,7 @@ def check_adapter_fits(base: ModelSettings, lora: LoraSettings | None, section: 
         with_adapter(model, lora)
     except ValueError as error:
         raise TokensieveError(
-            f"the adapter does not fit the base model: {str(error).splitlines()[0]}",
+            f"the adapter does not fit the base model: {first_line(error)}",
             where=where,
             hint=f"layers of the model: {', '.join(last_parts)}; or all-linear",
         ) from error

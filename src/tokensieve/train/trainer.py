@@ -20,6 +20,7 @@ import torch
 from tokensieve.errors import TokensieveError
 from tokensieve.methods._base import Method
 from tokensieve.models.loading import load_model
+from tokensieve.models.memory import out_of_memory
 from tokensieve.models.settings import ModelSettings
 from tokensieve.models.transformers_private import stop_where_done
 from tokensieve.progress import ProgressCallback
@@ -28,6 +29,7 @@ from tokensieve.train.processes import ALONE, Processes
 from tokensieve.train.record import write_record
 from tokensieve.train.rows import read_rows
 from tokensieve.train.settings import TrainSettings, sft_config
+from tokensieve.train.sharded import check_shards, whole_model
 from tokensieve.train.validation import readable_columns
 
 OnStep = Callable[[int, int], None]
@@ -98,7 +100,7 @@ def train(
     )
     with processes.writing(output) as partial:
         if partial is not None:
-            write_model(fitted.model, setup.tokenizer, setup.settings, partial, fitted.weights)
+            write_model(fitted.model, setup.tokenizer, setup.settings, partial)
             write_record(partial, fitted.record)
             shutil.rmtree(checkpoints, ignore_errors=True)
     return trained_model(setup.base, setup.settings, output)
@@ -109,17 +111,14 @@ class Fitted:
     """The result of a training.
 
     Attributes:
-        model: the model, wrapped by PEFT where it has an adapter.
+        model: the model, wrapped by PEFT where it has an adapter; see `train.sharded.whole_model`.
         record: ``metrics``, ``log`` (the loss curve) and, where tokens were selected in training, ``selection``.
         loss: mean training loss.
-        weights: those of the model by name, where several processes trained it: gathered, and complete in the main
-            process alone; None where the model has them itself.
     """
 
     model: Any
     record: dict[str, Any]
     loss: float
-    weights: dict[str, Any] | None = None
 
 
 def fit(
@@ -148,8 +147,9 @@ def fit(
         processes: as for `train`.
 
     Raises:
-        TokensieveError: an adapter that fits no layer of the model, or a training that diverged: the checkpoints are
-            then removed.
+        TokensieveError: an adapter that fits no layer of the model; a batch or example that does not fit into memory;
+            weights that were to be sharded and are not, or that did not come back whole; or a training that diverged:
+            the checkpoints are then removed.
     """
     from tokensieve.train.checkpoints import last_complete, remove_broken
     from tokensieve.train.token_selection import TokenSelectionTrainer
@@ -157,28 +157,44 @@ def fit(
     trainer = make_trainer(
         model, setup, data_files, checkpoints, _progress(on_step), method=method, turn_end_ids=turn_end_ids, adapt=adapt
     )
+    check_shards(trainer)
     if processes.is_main:
         remove_broken(checkpoints, unrecorded=True)
     last = processes.agree(last_complete(checkpoints))
-    result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    _check_finite(float(result.training_loss), trainer.model, checkpoints)
+    try:
+        result = trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except (RuntimeError, MemoryError) as error:
+        if out_of_memory(error):
+            raise _batch_too_large(setup.settings) from error
+        raise
+    trained = whole_model(trainer, setup.base, setup.settings.lora)
+    _check_finite(float(result.training_loss), trained, checkpoints)
     record: dict[str, Any] = {"metrics": result.metrics, "log": trainer.state.log_history}
     if isinstance(trainer, TokenSelectionTrainer):
         record["selection"] = dataclasses.asdict(trainer.counts)
-    if processes.count == 1:
-        return Fitted(trainer.model, record, float(result.training_loss))
-    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-    return Fitted(model, record, float(result.training_loss), weights)
+    return Fitted(trained, record, float(result.training_loss))
 
 
-def _check_finite(loss: float, model: Any, checkpoints: Path) -> None:
+def _batch_too_large(settings: TrainSettings) -> TokensieveError:
+    size = settings.arguments.get("per_device_train_batch_size")
+    return TokensieveError(
+        "a batch does not fit into memory" + ("" if size is None else f" (train.per_device_train_batch_size: {size})"),
+        where="recipe: train",
+        hint="lower train.per_device_train_batch_size and raise train.gradient_accumulation_steps as much, set "
+        "train.gradient_checkpointing: true, or lower data.max_length",
+    )
+
+
+def _check_finite(loss: float, model: Any | None, checkpoints: Path) -> None:
     """Refuse a training that diverged, and remove its checkpoints: they would go on from what is no number.
+
+    Where the main process alone has the model, the others look at the loss.
 
     Raises:
         TokensieveError: the mean loss, or a weight of the model that was trained, is NaN or infinite.
     """
-    trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
+    parameters = () if model is None else model.named_parameters()
+    trained = ((name, weight) for name, weight in parameters if weight.requires_grad)
     bad = next((name for name, weight in trained if not bool(weight.detach().isfinite().all())), None)
     if math.isfinite(loss) and bad is None:
         return
@@ -207,9 +223,9 @@ def make_trainer(
     Other arguments and errors are those of `fit`.
     """
     from transformers import PrinterCallback
-    from trl import SFTTrainer
 
     from tokensieve.train.checkpoints import CompleteCheckpoints
+    from tokensieve.train.halving import HalvingSFTTrainer
     from tokensieve.train.running_totals import RunningTotals
     from tokensieve.train.token_selection import TokenSelectionTrainer
 
@@ -230,7 +246,7 @@ def make_trainer(
     }
     try:
         if method is None:
-            trainer = SFTTrainer(**given)
+            trainer = HalvingSFTTrainer(**given)
             trainer.add_callback(RunningTotals(trainer))
             trainer.add_callback(CompleteCheckpoints(trainer))
         else:
@@ -248,15 +264,14 @@ def make_trainer(
     return trainer
 
 
-def save_model(model: Any, folder: Path, weights: dict[str, Any] | None = None) -> None:
+def save_model(model: Any, folder: Path) -> None:
     """Write a model or adapter; where it says what it was made from, by the name of the folder, not by its path.
 
     Args:
         model: the model, wrapped by PEFT where it has an adapter.
         folder: gets its files.
-        weights: as in `Fitted`.
     """
-    model.save_pretrained(folder, state_dict=weights)
+    model.save_pretrained(folder)
     base = str(getattr(model.config, "_name_or_path", "") or "")
     if not os.path.isabs(base):
         return
@@ -265,9 +280,7 @@ def save_model(model: Any, folder: Path, weights: dict[str, Any] | None = None) 
             path.write_text(text.replace(base, Path(base).name), encoding="utf-8")
 
 
-def write_model(
-    model: Any, tokenizer: Any, settings: TrainSettings, folder: Path, weights: dict[str, Any] | None = None
-) -> None:
+def write_model(model: Any, tokenizer: Any, settings: TrainSettings, folder: Path) -> None:
     """Write a trained model into a folder; with ``settings.merge_adapter`` its adapter is merged afterwards.
 
     Args:
@@ -275,9 +288,8 @@ def write_model(
         tokenizer: written beside it.
         settings: whether it has an adapter.
         folder: gets all of it.
-        weights: as in `Fitted`.
     """
-    save_model(model, folder, weights)
+    save_model(model, folder)
     tokenizer.save_pretrained(folder)
     if settings.lora and settings.merge_adapter:
         model.merge_and_unload().save_pretrained(folder / "merged")

@@ -85,7 +85,9 @@ def running_counts(trainer: Any) -> dict[str, Any]:
 def restore_running_counts(trainer: Any, found: dict[str, Any]) -> None:
     """Let a TRL trainer go on with what `running_counts` returned."""
     trainer._total_train_tokens = found["num_tokens"]
-    training_metrics(trainer).update(found["metrics"])
+    metrics = training_metrics(trainer)
+    metrics.clear()
+    metrics.update({name: list(values) for name, values in found["metrics"].items()})
 
 
 class WeightedSFTTrainer(SFTTrainer):

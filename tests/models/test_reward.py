@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     LlamaConfig,
+    Qwen2Config,
+    dynamic_module_utils,
 )
 
 from tokensieve.containers import StatisticSpec
 from tokensieve.errors import TokensieveError
 from tokensieve.measure.forward import Forward
 from tokensieve.models.identity import model_identity
+from tokensieve.models.loading import scores_states
 from tokensieve.models.pool import ModelPool
 from tokensieve.models.reward import HEAD_FILE, RewardHead, add_reward_head
 from tokensieve.models.settings import ModelSettings
@@ -147,3 +151,68 @@ def test_a_folder_that_scores_tokens_is_loaded_as_what_it_is(tmp_path):
         found = rewards(loaded)
     for one, wanted in zip(found, rewards(model), strict=True):
         assert one == pytest.approx(wanted, abs=1e-6)
+
+
+PROCESS_REWARD_MODEL = """
+from torch import nn
+from transformers import Qwen2Model, Qwen2PreTrainedModel
+from transformers.modeling_outputs import TokenClassifierOutput
+
+
+class Qwen2ForProcessRewardModel(Qwen2PreTrainedModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.model = Qwen2Model(config)
+        size = config.hidden_size
+        self.score = nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, 2))
+        self.post_init()
+
+    def forward(self, input_ids, **keywords):
+        output = self.model(input_ids, **keywords)
+        return TokenClassifierOutput(logits=self.score(output.last_hidden_state))
+"""
+
+
+@pytest.fixture
+def process_reward_model(tmp_path, monkeypatch):
+    """Return the folder of a process reward model with code of its own, and the class of that code."""
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "modeling_judge.py").write_text(PROCESS_REWARD_MODEL)
+    names: dict[str, Any] = {}
+    exec(PROCESS_REWARD_MODEL, names)
+    cls = names["Qwen2ForProcessRewardModel"]
+    torch.manual_seed(0)
+    model = cls(Qwen2Config(**SHAPE, num_key_value_heads=2))
+    for weight in model.score.parameters():
+        torch.nn.init.normal_(weight, std=0.5)
+    model.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    code = {"AutoModel": "modeling_judge.Qwen2ForProcessRewardModel"}
+    (folder / "config.json").write_text(json.dumps({**config, "auto_map": code}))
+    return folder, model.eval()
+
+
+def test_a_process_reward_model_gives_its_rewards_with_its_own_code(process_reward_model):
+    folder, model = process_reward_model
+    trusted = ModelSettings(str(folder), trust_remote_code=True)
+    assert scores_states(trusted)
+    with ModelPool("cpu").use(trusted) as loaded:
+        found = rewards(loaded)
+    expected = by_itself(model.model, lambda out: model.score(out.last_hidden_state).softmax(-1)[..., 1])
+    for one, wanted in zip(found, expected, strict=True):
+        assert one == pytest.approx(wanted, abs=1e-6)
+        assert np.ptp(one) > 0.001
+
+
+def test_a_process_reward_model_whose_code_is_not_trusted_is_refused(process_reward_model):
+    folder, _ = process_reward_model
+    with (
+        pytest.raises(TokensieveError) as error,
+        ModelPool("cpu").use(ModelSettings(str(folder))) as loaded,
+        Forward(loaded, [REWARD]),
+    ):
+        pytest.fail("it was measured")
+    assert "trust_remote_code" in f"{error.value} {error.value.hint}"

@@ -256,10 +256,22 @@ def scores_states(model: ModelSettings) -> bool:
 
 
 def _auto_class(model: ModelSettings) -> Any:
-    """Return the class of transformers that loads a model, by what its configuration says that it is."""
+    """Return the class of transformers that loads a model, by what its configuration says that it is.
+
+    Raises:
+        TokensieveError: as `load_config`, or a process reward model whose code is not trusted.
+    """
     import transformers
 
     names = getattr(_whole_config(model), "architectures", None) or ()
+    if any(name.endswith("ForProcessRewardModel") for name in names):
+        if not model.trust_remote_code:
+            raise TokensieveError(
+                "a process reward model scores with code of its own",
+                where=model.path,
+                hint="set trust_remote_code: true for it, if you trust it",
+            )
+        return transformers.AutoModel  # for which that code is registered
     kinds = ("TokenClassification", "SequenceClassification")
     kind = next((kind for kind in kinds if any(name.endswith(f"For{kind}") for name in names)), "CausalLM")
     return getattr(transformers, f"AutoModelFor{kind}")

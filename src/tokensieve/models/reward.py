@@ -20,8 +20,8 @@ from tokensieve.models.transformers_private import decoder
 from tokensieve.store.mirror import fetched
 
 HEAD_FILE = "reward_head.safetensors"
-_SCORED = ("ForTokenClassification", "ForSequenceClassification")
-"""Ends of the names of transformers' classes that score hidden states."""
+_SCORED = ("ForTokenClassification", "ForSequenceClassification", "ForProcessRewardModel")
+"""Ends of the names of classes that score hidden states, those of process reward models' own code included."""
 
 
 class RewardHead(nn.Module):
@@ -123,15 +123,15 @@ def _reader(model: Any) -> Callable[[Tensor], Tensor]:
     if (head := getattr(model, "reward_head", None)) is not None:
         return head
     score = getattr(model, "score", None)  # of decoders: encoders, which see later tokens, call it otherwise
-    outputs = getattr(score, "out_features", None)
+    outputs = getattr(score[-1] if isinstance(score, nn.Sequential) else score, "out_features", None)
     if type(model).__name__.endswith(_SCORED) and score is not None and outputs == 1:
         return lambda states: score(states).squeeze(-1).float().sigmoid()
     if type(model).__name__.endswith(_SCORED) and score is not None and outputs == 2:
         return lambda states: score(states).float().softmax(-1)[..., 1]
     raise TokensieveError(
         f"{type(model).__name__} gives no reward for each token",
-        hint="give a decoder with one or two labels for each token (AutoModelForTokenClassification), or have a head "
-        "trained with models.reward: {preferences: FILE}",
+        hint="give a decoder with one or two labels for each token (AutoModelForTokenClassification, or a process "
+        "reward model with trust_remote_code: true), or have a head trained with models.reward: {preferences: FILE}",
     )
 
 

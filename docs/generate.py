@@ -77,9 +77,10 @@ def methods_page() -> str:
         "in the steps of the training, and `toss-pro` makes one more in each round. Parity lists the files in",
         "`tests/golden/` that compare with values from published code.",
         "",
-        "The last column says whether a method beat random tokens on the pool where a perfect selection gains",
-        "([evidence](evidence.md#every-method)): `yes` and `no` where the 95 % interval says so. The others were not",
-        "tried there: methods that weigh every token, that select examples, or that are newer than the evidence.",
+        "The last column says whether a method beat its control on a pool where a perfect selection gains",
+        "([evidence](evidence.md#every-method)): random tokens, or, for a method that trains on every token, training",
+        "on all of them with equal weights. `yes` and `no` where the 95 % interval says so; `-` where it was not",
+        "tried.",
     ]
     for kind, title in _ASSUMED.items():
         found = {name: cls for name, cls in all_methods().items() if cls.assumes == kind}
@@ -88,7 +89,7 @@ def methods_page() -> str:
             lines.append("None yet.")
             continue
         lines += [
-            "| name | keeps | default rule | selects | needs | extra passes | parity | beat random |",
+            "| name | keeps | default rule | selects | needs | extra passes | parity | beat its control |",
             "|---|---|---|---|---|---|---|---|",
         ]
         lines += [f"| {' | '.join(_method_cells(cls))} |" for cls in found.values()]
@@ -113,14 +114,14 @@ def _method_cells(cls: type[Method]) -> list[str]:
         _needs(method),
         str(_passes(method)),
         _parity(cls),
-        _beat_random().get(cls.name, "-"),
+        _beat_control().get(cls.name, "-"),
     ]
 
 
-def _beat_random() -> dict[str, str]:
-    """Return whether each method of the evidence beat random tokens; every row of a method must agree, else neither.
+def _beat_control() -> dict[str, str]:
+    """Return whether each method of the evidence beat its control; every row of a method must agree, else neither.
 
-    Read from the first table of "Every method" in evidence.md: the interval of the difference in the loss.
+    Read from the tables of "Every method" in evidence.md: the interval of the first difference in the loss.
     """
     section = (DOCS / "evidence.md").read_text(encoding="utf-8").partition("## Every method")[2]
     rows = re.findall(r"^\| \W*`([\w-]+)`[^|]*\| [^(|]*\((\S+) to (\S+)\)", section.partition("\n* ")[0], re.MULTILINE)

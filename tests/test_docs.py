@@ -76,7 +76,7 @@ def test_the_map_of_the_contributor_has_every_folder():
     assert all((ROOT / "src/tokensieve" / name).is_file() for name in re.findall(r"`(\w+\.py)`", rows))
 
 
-def test_the_methods_page_says_of_each_method_what_it_assumes_and_whether_it_beat_random():
+def test_the_methods_page_says_of_each_method_what_it_assumes_and_whether_it_beat_its_control():
     page = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
     groups = re.split(r"^\*\*(.+)\*\*$", page.partition("\n## ")[0], flags=re.MULTILINE)[1:]
     found = {

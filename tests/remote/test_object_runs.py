@@ -6,7 +6,6 @@ import json
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from object_server import Hold, end, environment_of
@@ -15,10 +14,7 @@ from warm import Warm
 
 from tokensieve.cli import main
 from tokensieve.data import prepare
-from tokensieve.places import place
 from tokensieve.store import remote
-from tokensieve.store.atomic import atomic_folder, locked, write_text
-from tokensieve.store.mirror import fetched, sync
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 OTHER = ("times.json", "report.html", "run.json")
@@ -226,18 +222,3 @@ def test_the_demo_is_refused_before_it_writes_data(tmp_path, monkeypatch, capfd)
         main(["demo", "--output", "s3://bucket/demo"])
     assert "'s3://bucket/demo' is a URL" in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_same_code_writes_to_google_cloud_storage(server, bucket, use_scratch, monkeypatch):
-    def file_system(scheme: str, bucket: str, endpoint: str | None) -> Any:
-        assert (scheme, endpoint) == ("gs", server.url)
-        return server.files
-
-    monkeypatch.setattr(remote, "_file_system", file_system)  # there is no server of it to test with
-    folder = place(f"gs://{bucket}/runs/a")
-    with locked(folder), atomic_folder(folder) as partial:
-        write_text(partial / "notes.txt", "whole")
-    assert server.names(bucket) == ["runs/a/notes.txt"]
-    use_scratch("another machine")
-    sync(place(f"gs://{bucket}/runs/a"))
-    assert fetched(place(f"gs://{bucket}/runs/a/notes.txt")).read_text() == "whole"

@@ -6,6 +6,7 @@ import shutil
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 
+import datasets.load  # noqa: F401  # which takes the real `HfApi` when it is first imported
 import huggingface_hub
 import pytest
 import trl

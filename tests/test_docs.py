@@ -61,6 +61,13 @@ def test_links_within_the_docs_lead_somewhere():
     assert [f"{page.name}: {target}" for page, target in links if not (page.parent / target).exists()] == []
 
 
+def test_the_home_page_begins_with_the_picture_of_the_product_how_to_install_it_and_a_result():
+    text = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    parts = ("(images/page-overview.png)", "$ pip install", "nats of held-out loss", "| you want to")
+    places = [text.index(part) for part in parts]
+    assert places == sorted(places)
+
+
 def test_the_map_of_the_contributor_has_every_folder():
     rows = "\n".join(re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
     inside = (path for path in (ROOT / "src/tokensieve").iterdir() if path.is_dir())

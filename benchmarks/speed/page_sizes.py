@@ -29,8 +29,9 @@ from tokensieve.ops.ragged import gather_segments, offsets
 from tokensieve.report.html.page import write_page
 from tokensieve.runs.folder import RunFolder
 from tokensieve.runs.view import load_run
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import read_json
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.sealed import write_sealed
 from tokensieve.store.shards import shard_name, write_shard
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -146,8 +147,9 @@ def repeated(run: Path, folder: Path, examples: int) -> Path:
     trainable = round(counts.trainable_tokens * more)
     counts = replace(counts, rows=examples, examples=examples, trainable_tokens=trainable)
     manifest = open_manifest(target)
-    write_manifest(target, manifest.files, {**manifest.about, "counts": vars(counts)})
     shutil.copytree(store / "tokenizer", target / "tokenizer", dirs_exist_ok=True)
+    tokenizer = {name: record for name, record in open_manifest(store).files.items() if name.startswith("tokenizer/")}
+    write_manifest(target, {**manifest.files, **tokenizer}, {**manifest.about, "counts": vars(counts)})
     for role, place in state.statistics.items():
         _repeat(RunFolder(run).place_of(place), folder / f"{role}-{examples}", places)
     for arm in state.arms:
@@ -159,10 +161,10 @@ def repeated(run: Path, folder: Path, examples: int) -> Path:
         about = {**selection, **totals, "cut": open_examples(target).cut}
         if selection["threshold"] is not None:  # a fraction of repeated scores would cut between equal ones
             about["rule"] = {"name": "Threshold", "value": selection["threshold"]}
-        write_json(copy / "selection.json", about)
+        write_sealed(copy / "selection.json", about)
     statistic_folders = {role: f"../../{role}-{examples}" for role in state.statistics}
     about = {"examples": f"../../{target.name}", "statistics": statistic_folders}
-    write_json(new / "run.json", {**read_json(run / "run.json"), **about})
+    write_sealed(new / "run.json", {**read_json(run / "run.json"), **about})
     for name in ("recipe.yaml", "times.json"):
         shutil.copyfile(run / name, new / name)
     return new

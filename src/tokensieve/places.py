@@ -19,7 +19,7 @@ WRITABLE = ("s3", "gs")
 """Schemes of stores that runs are written to; from ``hf`` rows are read alone."""
 # `Path` makes one slash of two.
 _URL = re.compile(r"(?P<scheme>s3|gs|hf):/+(?P<rest>.*)", re.DOTALL)
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_ENDPOINTS = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": ("STORAGE_EMULATOR_HOST",)}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def place(text: str | Path) -> Path:
     """Return the path on this machine of a URL; any other path as it is."""
     if (found := _URL.fullmatch(str(text))) is None:
         return Path(text)
-    endpoint = s3_endpoint() if found["scheme"] == "s3" else None
+    endpoint = endpoint_of(found["scheme"])
     mark = f"@{hashlib.sha256(endpoint.encode()).hexdigest()[:8]}" if endpoint else ""
     inside = posixpath.normpath(f"/{found['rest']}").lstrip("/")  # no `..` leads out of the scratch folder
     return scratch() / f"{found['scheme']}{mark}" / inside
@@ -79,9 +79,9 @@ def told(text: str | Path) -> str:
     return re.sub(rf"{re.escape(str(scratch()))}/(s3|gs|hf)(?:@[0-9a-f]{{8}})?/", r"\1://", str(text))
 
 
-def s3_endpoint() -> str | None:
-    """Return the address of an S3-compatible store, where the environment gives one."""
-    return next((value for name in _ENDPOINTS if (value := os.environ.get(name))), None)
+def endpoint_of(scheme: str) -> str | None:
+    """Return the address of a store that speaks the protocol of a scheme, where the environment gives one."""
+    return next((value for name in _ENDPOINTS.get(scheme, ()) if (value := os.environ.get(name))), None)
 
 
 def _is_store(name: str) -> bool:

@@ -120,6 +120,19 @@ def test_a_stopped_worker_is_replaced_after_the_deadline(do, tmp_path):
         time.sleep(0.2)
 
 
+def test_a_driver_that_comes_late_takes_no_finished_shard_for_a_late_one(do, tmp_path):
+    """As after a laptop slept: both workers had finished, and the deadline is over when the driver looks."""
+    told = []
+
+    def sleep_once(tokens: int) -> None:
+        told.append(tokens)
+        if len(told) == 3:
+            time.sleep(4)
+
+    assert sorted(do(range(8), sleep_once, deadline=2)) == list(range(8))
+    assert sorted(begun(tmp_path)) == list(range(8))
+
+
 def test_an_error_of_a_worker_reaches_the_user_as_it_is(do, tmp_path):
     (tmp_path / "broken-2").write_text("ours")
     with pytest.raises(TokensieveError) as error:
@@ -155,6 +168,17 @@ def test_work_without_a_model_takes_no_gpu_whatever_a_worker_with_one_takes(clus
     assert sorted(one.value[0] for one in done) == [0, 1, 4, 9, 16]
     assert {one.value[1] for one in done} == {""}
     assert 1 <= len(processes) <= 2, "one a processor"
+
+
+def test_a_shard_costs_the_driver_less_than_five_milliseconds(cluster):
+    """Of processor time, which other work on the machine does not lengthen; `benchmarks/speed/engines.py` has both."""
+    with start_engine(EngineSettings("ray", workers=2)) as engine:
+        assert len(list(each(engine, square, 2))) == 2, "the workers are there"
+        before = time.process_time()
+        done = sum(1 for _ in each(engine, square, 200))
+        seconds = time.process_time() - before
+    assert done == 200
+    assert seconds / done < 0.005
 
 
 def square(shard: int) -> Done:

@@ -32,7 +32,7 @@ from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.joined import load_runs
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.select.selection import LAYOUT
-from tokensieve.store.atomic import write_json
+from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.sealed import read_sealed, write_sealed
 from tokensieve.store.shards import shard_name, write_shard
 
@@ -243,6 +243,25 @@ def _write_json_files(run: Path, examples: Path, roles: list[str], labels, kept)
         exact = {"score": 0.25, "correct": 1, "examples": 4, "low": 0.05, "high": 0.7}
         tasks = {"boolq": {"acc": 0.5, "acc_stderr": 0.1}, "arc_challenge": {"acc_norm": 0.25}}
         ArmFolder(run / "arms" / arm).write_evaluation({"held_out": held_out, "exact_match": exact, "tasks": tasks}, {})
+
+
+@pytest.fixture
+def judged(demo) -> Path:
+    """A run whose method is worse than both controls in held-out loss, by example, and whose arms have loss curves."""
+    arms, generator = demo.folder / "arms", np.random.default_rng(0)
+    chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
+    fields = {"kept": chosen, "as_many_as": "token-cleaning", "rule": {"name": "TopCount", "tokens": chosen}}
+    write_sealed(arms / "random/selection.json", read_json(arms / "random/selection.json") | fields)
+    for place, arm in enumerate(("full", "random", "token-cleaning")):
+        losses = 2 + (arm == "token-cleaning") / 10 + 0.02 * generator.standard_normal(60)
+        rows = [{"rows": n, "losses": value, "tokens": 1} for n, value in enumerate(losses)]
+        sections = {"held_out": {"loss": losses.mean(), "low": 1.0, "high": 3.0}}
+        ArmFolder(arms / arm).write_evaluation(sections, {"held_out": rows})
+        (arms / arm / "model").mkdir()
+        end = (40.0, 40.1, 43.0)[place]
+        log = [{"step": step, "loss": end + (4 - step) / 10} for step in range(5)]
+        write_sealed(arms / arm / "model" / "training.json", {"metrics": {}, "log": log})
+    return demo.folder
 
 
 @pytest.fixture(scope="session")

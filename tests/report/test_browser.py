@@ -423,6 +423,7 @@ def test_the_details_of_a_comparison_are_docked_and_say_how_the_arms_differ(open
         assert box["y"] + box["height"] < height
         said = tab.text("#detail .other-fate >> nth=0")
         assert re.fullmatch(r"token-cleaning (keeps|drops) it; rho-1 (keeps|drops) it\.", said)
+    assert tab.page.locator(".legend:visible").count() == tab.page.locator("#detail:visible").count() == 1
     lines = "(one) => getComputedStyle(one).textDecorationLine"
     same = ".tokens .kept:not(.differs), .tokens .dropped:not(.differs)"
     tab.page.check("#only")

@@ -270,23 +270,23 @@ def test_a_search_that_fails_says_so(open_tab, joined, monkeypatch):
         server.shutdown()
 
 
-@pytest.mark.parametrize(("width", "height", "least"), [(1440, 900, 420), (390, 844, 560)])
-def test_the_slider_and_the_text_are_seen_together(open_tab, width, height, least):
+@pytest.mark.parametrize(("width", "height", "least", "lines"), [(1440, 900, 360, 1), (390, 844, 560, 2)])
+def test_the_slider_and_the_text_are_seen_together(open_tab, width, height, least, lines):
     tab = open_tab("examples", width=width)
     tab.page.set_viewport_size({"width": width, "height": height})
     top = "(selector) => document.querySelector(selector).getBoundingClientRect().top"
     assert tab.page.evaluate(top, ".tokens") < least
     assert 0 <= tab.page.evaluate(top, "#ratio") < tab.page.evaluate(top, ".tokens")
-    assert tab.page.evaluate("document.querySelector('#controls').getBoundingClientRect().height") < 110
+    assert tab.page.evaluate("document.querySelector('#controls').getBoundingClientRect().height") < 8 + 51 * lines
     tab.go_to(4)
     tab.page.evaluate("document.querySelector('.tokens').scrollIntoView({ block: 'end' })")
     assert 0 <= tab.page.evaluate(top, "#ratio") < height
 
 
 def test_a_print_has_every_section_whole(open_tab):
-    tab = open_tab()
-    tab.page.evaluate("location.hash = 'examples'")
+    tab = open_tab("examples")
     tab.page.wait_for_selector(".tokens")
+    tab.page.wait_for_selector("#reason .why", state="attached")
     tab.page.emulate_media(media="print")
     tab.page.evaluate("dispatchEvent(new Event('beforeprint'))")
     for view in ("overview", "selection", "examples", "run"):
@@ -294,6 +294,8 @@ def test_a_print_has_every_section_whole(open_tab):
     assert tab.page.locator("#groups svg.plot").count() == 3
     assert tab.page.locator("#result-charts svg.plot").count() == 4
     assert tab.page.inner_text("#vocabulary h4 >> nth=1").startswith("Dropped most often")
+    assert tab.page.is_visible("#most-dropped td >> nth=0")
+    assert tab.page.is_visible("#reason .why")
     assert not tab.page.is_visible("#controls")
     clipped = """() => [...document.querySelectorAll(".scroll, .detail, .tokens")].filter(
         (one) => one.checkVisibility() && getComputedStyle(one).overflowY !== "visible").length"""

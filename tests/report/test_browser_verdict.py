@@ -5,7 +5,6 @@ from __future__ import annotations
 import colorsys
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,29 +12,9 @@ from browser_tabs import Tab
 
 from tokensieve.report.html.page import Report
 from tokensieve.report.verdict import run_verdict
-from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json
 from tokensieve.store.sealed import write_sealed
-
-
-@pytest.fixture
-def judged(demo) -> Path:
-    """A run whose method is worse than both controls in held-out loss, by example, and whose arms have loss curves."""
-    arms, generator = demo.folder / "arms", np.random.default_rng(0)
-    chosen = read_json(arms / "token-cleaning/selection.json")["kept"]
-    fields = {"kept": chosen, "as_many_as": "token-cleaning", "rule": {"name": "TopCount", "tokens": chosen}}
-    write_sealed(arms / "random/selection.json", read_json(arms / "random/selection.json") | fields)
-    for place, arm in enumerate(("full", "random", "token-cleaning")):
-        losses = 2 + (arm == "token-cleaning") / 10 + 0.02 * generator.standard_normal(60)
-        rows = [{"rows": n, "losses": value, "tokens": 1} for n, value in enumerate(losses)]
-        sections = {"held_out": {"loss": losses.mean(), "low": 1.0, "high": 3.0}}
-        ArmFolder(arms / arm).write_evaluation(sections, {"held_out": rows})
-        (arms / arm / "model").mkdir()
-        end = (40.0, 40.1, 43.0)[place]
-        log = [{"step": step, "loss": end + (4 - step) / 10} for step in range(5)]
-        write_sealed(arms / arm / "model" / "training.json", {"metrics": {}, "log": log})
-    return demo.folder
 
 
 @pytest.fixture
@@ -107,12 +86,19 @@ def test_the_lines_of_many_arms_differ_and_stand_before_their_names(judged, brow
     curves = tab.page.eval_on_selector_all(
         "#training path[fill=none][stroke-width='2'], #training g[stroke-width='2'] path", looks
     )
+    axis = tab.page.eval_on_selector("#training svg.plot", "(svg) => svg.scale('y').domain[0]")
+    texts = "#training svg.plot text[font-weight], #training g[font-weight] text"
+    ends = "(texts) => Math.max(...texts.map((text) => text.getBoundingClientRect().bottom))"
+    last = tab.page.eval_on_selector_all(texts, ends)
+    bottom = tab.page.eval_on_selector("#training svg.plot", "(svg) => svg.getBoundingClientRect().bottom")
     tab.page.evaluate("location.hash = 'selection'")
     tab.page.wait_for_selector("#agreement svg.plot")
     fits = "(scroll) => scroll.scrollWidth <= scroll.clientWidth"
     assert tab.page.eval_on_selector("#agreement .scroll", fits), "the matrix has a row of its own"
     tab.page.close()
     assert tab.said == []
+    assert axis >= 40, "the axis begins where the losses do, however many names stand there"
+    assert last < bottom
     assert len(samples) == len(set(samples)) == 13
     assert set(samples) == set(curves)
 
@@ -167,6 +153,19 @@ def test_tokens_dropped_most_are_listed_by_count_with_their_share(tab):
         counts = [int(text) for text in card.locator("tbody td:nth-of-type(1)").all_inner_texts()]
         assert counts == sorted(counts, reverse=True)
         assert counts
+
+
+def test_tokens_dropped_most_are_put_in_order_by_any_column_which_the_slider_keeps(tab):
+    tab.page.evaluate("location.hash = 'selection'")
+    card = tab.page.locator("#vocabulary .card:has(h4:text('Dropped most often'))")
+    for name, column in (("share dropped", 2), ("seen", 3)):
+        card.locator(f"th button:text-is('{name}')").click()
+        tab.set_ratio(80)
+        cells = card.locator(f"tbody td:nth-of-type({column})").all_inner_texts()
+        figures = [float(text.split()[0].replace(",", "")) for text in cells]
+        assert figures == sorted(figures, reverse=True)
+        assert len(set(figures)) > 1
+        assert card.locator("th[aria-sort=descending]").inner_text() == name
 
 
 def test_end_bars_that_hold_what_lies_beyond_are_marked_and_the_legend_ends_where_the_score_does(tab, judged):

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 
+import numpy as np
 import pytest
 from manifests import record_again
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
+from tokensieve.report.analysis.summary import Index
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.page import Report, write_page
+from tokensieve.report.html.payload import typical
 from tokensieve.report.palette import DARK, LIGHT, contrast
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
@@ -110,6 +114,19 @@ def test_a_run_without_evaluation_has_a_page(demo, tmp_path):
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "tokens kept" in html
     assert "held-out loss" not in html
+
+
+def test_the_answer_at_a_glance_is_like_those_that_most_dropped_tokens_are_of():
+    kept = np.array([190, 180, 90, 91, 95, 20, 95, 21, 100, 22, 0])
+    scores = np.array([2, 2, 2, 2, 2, 0.1, 2, -9, 2, -9, np.nan])
+    trainable = np.array([200, 200, *[100] * 8, 0])
+    nothing = np.zeros_like(kept)
+    every = Index(nothing, nothing, trainable, trainable, {"a": kept}, {"a": scores}, nothing)
+    assert typical(every, every, "a") in (7, 9), "neither one of the many that lose little, nor one of another score"
+    assert typical(every, every.take(np.array([3, 9])), "a") == 1
+    assert typical(every, every.take(np.array([], dtype=np.int64)), "a") is None
+    full = dataclasses.replace(every, kept={"a": trainable})
+    assert typical(full, full, "a") is not None
 
 
 def test_the_parameters_of_an_arm_are_words_not_python(demo):

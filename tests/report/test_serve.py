@@ -87,6 +87,15 @@ def test_search(server, query, places):
     assert search(server, query) == places
 
 
+def test_a_search_finds_every_example_however_many(start, make_large, monkeypatch):
+    monkeypatch.setattr("tokensieve.report.html.texts._PART", 7)
+    view = make_large(examples=60, tokens=110)
+    texts = view.decoder.texts([view.example(number).token_ids for number in range(60)])
+    wanted = [number for number, text in enumerate(texts) if "hello" in text]
+    assert len(wanted) > 30
+    assert search(start(view.folder), "hello") == wanted
+
+
 @pytest.mark.parametrize("part", ["-1", "x", "99999999999", ""])
 def test_a_part_of_a_search_is_a_number(get, part):
     assert get(f"/search?q=a&part={part}")[0] == (200 if part == "" else 404)

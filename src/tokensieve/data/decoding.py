@@ -81,6 +81,10 @@ class TokenDecoder:
         """Return a token's name in the vocabulary; an empty text where there is none."""
         return self._tokenizer.id_to_token(token_id) or ""
 
+    def is_fragment(self, token_id: int) -> bool:
+        """Whether a token by itself is no text: some of its bytes are a part of a character."""
+        return _FRAGMENT in self._decode([token_id])
+
     def is_special(self, token_id: int) -> bool:
         """Whether an id is a control token of the tokenizer."""
         return token_id in self._special

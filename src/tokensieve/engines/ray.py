@@ -297,9 +297,10 @@ class _Crew:
             self._hire_for(shard)
         while self._posts:
             ends = min(post.ends for post in self._posts.values())
-            ready, _ = self._ray.wait(list(self._posts), timeout=max(0.0, ends - time.monotonic()))
+            self._ray.wait(list(self._posts), timeout=max(0.0, ends - time.monotonic()))  # it returns one at most
+            ready, others = self._ray.wait(list(self._posts), num_returns=len(self._posts), timeout=0)
             now = time.monotonic()
-            late = [one for one, post in self._posts.items() if one not in ready and post.ends <= now]
+            late = [one for one in others if self._posts[one].ends <= now]
             for reference in late:
                 post = self._posts.pop(reference)
                 self._ray.kill(post.actor)

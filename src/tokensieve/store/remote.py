@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from tokensieve.errors import TokensieveError, first_line
-from tokensieve.places import Remote, remote_of, s3_endpoint
+from tokensieve.places import Remote, endpoint_of, remote_of
 
 _CONNECT_SECONDS = 5
 _REQUEST_SECONDS = 60
@@ -124,7 +124,7 @@ def listed(path: Path, *, recursive: bool = True) -> dict[str, Stamp]:
     with _explained(remote):
         found = store.get_file_info(FileSelector(remote.path, recursive=recursive, allow_not_found=True))
         if not found:  # as of a bucket that is not there
-            _check_bucket(remote.scheme, _root(remote), s3_endpoint())
+            _check_bucket(remote.scheme, _root(remote), endpoint_of(remote.scheme))
     start = len(remote.path) + 1
     return {info.path[start:]: _stamp(info) for info in found if info.is_file}
 
@@ -185,7 +185,7 @@ def _client(path: Path) -> tuple[Remote, Any]:
     remote = remote_of(path)
     assert remote is not None, path
     with _explained(remote):
-        return remote, _file_system(remote.scheme, remote.bucket, s3_endpoint())
+        return remote, _file_system(remote.scheme, remote.bucket, endpoint_of(remote.scheme))
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,7 +197,7 @@ def _file_system(scheme: str, bucket: str, endpoint: str | None) -> Any:
 
         return fs.PyFileSystem(fs.FSSpecHandler(HfFileSystem()))
     if scheme == "gs":
-        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_RETRY_SECONDS))
+        return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=_RETRY_SECONDS), **_emulator(endpoint))
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     if endpoint is None and region is None:
         region = fs.resolve_s3_region(bucket)
@@ -208,6 +208,14 @@ def _file_system(scheme: str, bucket: str, endpoint: str | None) -> Any:
         request_timeout=_REQUEST_SECONDS,
         allow_delayed_open=True,  # a small object is then one request
     )
+
+
+def _emulator(endpoint: str | None) -> dict[str, Any]:
+    """Return how to reach a server in place of Google's, given as ``http://HOST:PORT``: without credentials."""
+    if endpoint is None:
+        return {}
+    scheme, _, host = endpoint.rpartition("://")
+    return {"anonymous": True, "scheme": scheme or "http", "endpoint_override": host.rstrip("/")}
 
 
 @functools.lru_cache(maxsize=64)

@@ -21,8 +21,6 @@ from tokensieve.runs.results import CONTROLS
 from tokensieve.runs.view import RunView, ShardView
 
 BINS = 40
-LEAST_SEEN = 20
-"""Minimum number of occurrences for a token's kept share to be meaningful."""
 _TOKENS = 300  # the most frequent vocabulary tokens, which are counted by level
 _POINTS = 1500  # of the scatter plot
 _KEY_BITS = 20  # of 32: a percentile is off by 2^-11 of its value at most
@@ -44,7 +42,7 @@ class Summary:
         percentiles: the 1st and the 99th percentile, by the same name.
         extremes: the lowest and the highest value, by the same name.
         joint: int64 ``[levels of the first arm, levels of the second]`` by pair of arms, in the order of the arms.
-        token_ids: int64 ``[tokens]``, the most frequent ones of those seen at least `LEAST_SEEN` times.
+        token_ids: int64 ``[tokens]``, the most frequent ones.
         tokens: int64 ``[tokens, levels]`` by arm.
         points: an even sample of tokens: float32 ``[points]`` by statistic, uint8 levels by arm, and int64 ``example``
             (its number) and ``token`` (its place in the example).
@@ -236,7 +234,7 @@ def _first_pass(
     return (
         {name: _percentiles(total) for name, total in keys.items()},
         {name: extremes.get(name, (0.0, 0.0)) for name in keys},
-        frequent[seen[frequent] >= LEAST_SEEN],
+        frequent[seen[frequent] > 0],
         int(seen.sum()),
     )
 

@@ -44,6 +44,7 @@ _SCRIPTS = (
     "selection",
     "charts",
     "overview",
+    "verdict",
     "heatmap",
     "hits",
     "choice",

@@ -28,7 +28,7 @@ from tokensieve.runs.view import RunView
 from tokensieve.select.selection import Selection, SelectionIdentity
 
 _LOSSES = 400  # points of a loss curve
-_TYPICAL = (12, 80)  # trainable tokens of an example that is read at a glance
+_TYPICAL = (12, 160)  # trainable tokens of an example that is read at a glance
 
 
 def payload(
@@ -72,7 +72,7 @@ def payload(
             "class": _lists(summary.classes),
             "token": _lists(summary.tokens),
         },
-        "tokens": [{"text": marked_text(view.decoder.name(one)), "id": one} for one in summary.token_ids.tolist()],
+        "tokens": [{"text": _token_name(view, one), "id": one} for one in summary.token_ids.tolist()],
         "histograms": {
             arm: {name: table.tolist() for (owner, name), table in summary.histograms.items() if owner == arm}
             for arm in view.arms
@@ -99,19 +99,47 @@ def payload(
         "blocks": list(blocks),
         "metrics": _metrics(view.rows),
         "findings": [dataclasses.asdict(one) for one in findings],
-        "typical": _typical(summary.index.take(numbers), view.method),
+        "typical": typical(summary.index, index, view.method),
     }
 
 
-def _typical(index: Index, arm: str) -> int | None:
-    """Return the place of an example that is short and of which about as much is kept as of all; None without any."""
-    kept, trainable = index.kept[arm], np.maximum(index.trainable, 1)
-    if not len(kept):
+def _token_name(view: RunView, token_id: int) -> str:
+    decoder = view.decoder
+    return "⟨bytes⟩" if decoder.is_fragment(token_id) else marked_text(decoder.name(token_id))
+
+
+def typical(every: Index, index: Index, arm: str) -> int | None:
+    """Return the place of a short example that is like those that most dropped tokens are of; None without any.
+
+    It is the nearest, in kept share and mean score, to the medians over all dropped tokens of what their examples have:
+    where a few examples lose nearly all that is dropped, it is one of these, not one of the many that lose little.
+
+    Args:
+        every: all examples.
+        index: those to pick from.
+        arm: the arm whose dropped tokens count.
+    """
+    kept, trainable = index.kept[arm], index.trainable
+    if not len(trainable):
         return None
-    off = np.abs(kept / trainable - kept.sum() / trainable.sum())
+    dropped, looks = every.trainable - every.kept[arm], _looks(every, arm)
+    middle = np.array([_weighted_median(row, dropped) for row in looks])
+    spread = looks.std(axis=1)
+    off = (np.abs(_looks(index, arm).T - middle) / np.where(spread > 0, spread, 1)).sum(axis=1)
     mixed = (kept > 0) & (kept < trainable)
     fits = mixed & (trainable >= _TYPICAL[0]) & (trainable <= _TYPICAL[1])
     return int(np.lexsort((trainable, off, ~mixed, ~fits))[0])
+
+
+def _looks(index: Index, arm: str) -> NDArray[np.float64]:
+    """Return float64 ``[2, examples]``: the kept share and the mean score, 0 where nothing is trainable."""
+    return np.stack([index.kept[arm] / np.maximum(index.trainable, 1), np.nan_to_num(index.scores[arm])])
+
+
+def _weighted_median(values: NDArray[np.float64], weights: Int64) -> float:
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(below, below[-1] / 2)])
 
 
 def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> dict[str, Any]:

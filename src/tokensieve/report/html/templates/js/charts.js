@@ -63,11 +63,12 @@ function histogram(title, edges, counts, threshold, kept, { least, most }, pick)
     { x1: edges[i], x2: edges[i + 1], y1: 0, y2: kept, fate: "kept" },
     { x1: edges[i], x2: edges[i + 1], y1: kept, y2: all, fate: "dropped" },
   ]).filter((bar) => bar.y2 > bar.y1);
-  const low = edges[0], high = edges.at(-1);
+  const low = edges[0], high = edges.at(-1), far = (high - low) / 1000; // what is nearer than that shows in no bar
+  const below = least < low - far, above = most > high + far;
   const visible = threshold !== null && threshold >= low && threshold <= high;
   const beyond = [
-    ...(least < low ? [{ x: (edges[0] + edges[1]) / 2, y: counts[0].all, sign: "≤" }] : []),
-    ...(most > high ? [{ x: (edges.at(-2) + high) / 2, y: counts.at(-1).all, sign: "≥" }] : []),
+    ...(below ? [{ x: (edges[0] + edges[1]) / 2, y: counts[0].all, sign: "≤" }] : []),
+    ...(above ? [{ x: (edges.at(-2) + high) / 2, y: counts.at(-1).all, sign: "≥" }] : []),
   ];
   const rect = (fate, fill, stroke) => Plot.rect(bars.filter((bar) => bar.fate === fate), {
     x1: "x1", x2: "x2", y1: "y1", y2: "y2", fill, stroke, strokeWidth: 0.6, insetLeft: 0.5, insetRight: 0.5,
@@ -75,12 +76,12 @@ function histogram(title, edges, counts, threshold, kept, { least, most }, pick)
   const svg = draw({
     width: 360, height: 190, marginLeft: 44, marginRight: 10, marginTop: 22, marginBottom: 26,
     x: { domain: [low, high], ticks: 5, tickFormat: figure, label: null },
-    y: { ticks: 4, tickFormat: "~s", label: null, grid: true },
+    y: { ticks: 4, tickFormat: (n) => (n ? d3.format("~s")(n) : "0"), label: null, grid: true },
     marks: [
       rect("kept", "var(--kept)", "var(--kept)"),
       rect("dropped", "url(#hatch)", "var(--dropped)"),
       Plot.ruleY([0], { stroke: "var(--soft)" }),
-      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontWeight: 600 }),
+      Plot.text(beyond, { x: "x", y: "y", text: "sign", dy: -7, fill: "var(--ink)", fontSize: 14 }),
       ...(visible ? [
         Plot.ruleX([threshold], { stroke: "var(--ink)", strokeWidth: 1.5, strokeDasharray: "4 3" }),
         Plot.text([threshold], {
@@ -95,9 +96,9 @@ function histogram(title, edges, counts, threshold, kept, { least, most }, pick)
     const bar = d3.bisectRight(edges, svg.scale("x").invert(x)) - 1;
     return counts[bar]?.all ? bar : -1;
   }, pick);
-  const note = beyond.length ? `end bars (${beyond.map((one) => one.sign).join(", ")}) hold all up to ${[least < low ? figure(least) : null, most > high ? figure(most) : null].filter(Boolean).join(" and ")}` : "";
+  const note = beyond.length ? `end bars (${beyond.map((one) => one.sign).join(", ")}) hold all up to ${[below ? figure(least) : null, above ? figure(most) : null].filter(Boolean).join(" and ")}` : "";
   return chart(title, note, svg, ["from", "kept", "dropped"], () =>
-    counts.map(({ kept, all }, i) => [i === 0 && least < low ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]), pick);
+    counts.map(({ kept, all }, i) => [i === 0 && below ? figure(least) : figure(edges[i]), count(kept), count(all - kept)]), pick);
 }
 
 function shares(title, names, counts, overall, pick) {
@@ -139,8 +140,8 @@ function agreement(names, value) {
 }
 
 // Width of a wide chart: at most the window's width, which keeps its text readable.
-function wide() {
-  return Math.min(640, document.documentElement.clientWidth - 64);
+function wide(most = 640) {
+  return Math.min(most, document.documentElement.clientWidth - 64);
 }
 
 function scatter(x, y, xs, ys) {
@@ -190,7 +191,7 @@ function paired(found) {
       Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 4, strokeOpacity: 0.4 }),
       Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--ink)", stroke: "var(--card)" }),
       Plot.text(rows, { y: "name", frameAnchor: "right", dx: 6, text: "said", textAnchor: "start", fill: "var(--ink)", fontWeight: 600 }),
-      Plot.text(rows, { y: "name", frameAnchor: "left", dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
+      Plot.text(rows, { y: "name", frameAnchor: "left", dx: 4, dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
     ],
   }, `${title}, paired differences: ${rows.map((row) => `${row.name} ${figure(row.value)}, from ${figure(row.low)} to ${figure(row.high)}, ${row.said}`).join("; ")}. ${lower ? "Lower" : "Higher"} is better.`);
   return element("figure", {}, element("figcaption", {}, `${title[0].toUpperCase()}${title.slice(1)}: difference, ${unit === "share" ? "points" : unit} `,
@@ -203,10 +204,10 @@ const lineOf = (i) => ({ stroke: `var(--line-${i % 5})`, strokeDasharray: DASHES
 
 function lines(title, curves) {
   const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
-  const labels = spread(curves);
+  const labels = spread(curves), longest = d3.max(curves, ({ name }) => shorten(name).length);
   const svg = draw({
-    width: wide(), height: 300, marginLeft: 48, marginRight: 150, marginBottom: 38,
-    x: { label: "optimizer step", nice: true }, y: { label: "loss", nice: true, grid: true },
+    width: wide(1120), height: 300, marginLeft: 40, marginRight: 42 + 6.6 * longest, marginBottom: 38,
+    x: { label: "optimizer step", labelAnchor: "center", labelArrow: "none", nice: true }, y: { domain: d3.extent(points, ({ y }) => y), label: "loss", nice: true, grid: true },
     marks: curves.flatMap((curve, i) => [
       Plot.line(curve.points, { x: "0", y: "1", strokeWidth: 2, ...lineOf(i) }),
       // A training of one step is a point.
@@ -223,19 +224,23 @@ function lines(title, curves) {
   return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
-// Spaces out the labels of curves that end close together: each group of them stays centred on the ends of its curves.
+// Spaces out the labels of curves that end close together: each group of them stays centred on the ends of its curves, as
+// far as the chart reaches.
 function spread(curves) {
   const [low, high] = d3.extent(curves.flatMap((curve) => curve.points.map((point) => point[1])));
   const gap = (high - low) * 0.065;
   const ends = curves.map(({ name, points }, curve) => ({ name, curve, x: points.at(-1)[0], y: points.at(-1)[1] }))
     .sort((a, b) => a.y - b.y);
   const groups = [];
+  const grouped = (inside) => {
+    const half = gap * (inside.length - 1) / 2;
+    return { ends: inside, centre: Math.max(low + half, Math.min(high - half, d3.mean(inside, (one) => one.y))) };
+  };
   for (const end of ends) {
-    let group = { ends: [end], centre: end.y };
+    let group = grouped([end]);
     const reach = ({ ends: inside, centre }, side) => centre + side * gap * (inside.length - 1) / 2;
     while (groups.length && reach(groups.at(-1), 1) + gap > reach(group, -1)) {
-      const inside = [...groups.pop().ends, ...group.ends];
-      group = { ends: inside, centre: d3.mean(inside, (one) => one.y) };
+      group = grouped([...groups.pop().ends, ...group.ends]);
     }
     groups.push(group);
   }

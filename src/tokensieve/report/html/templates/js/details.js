@@ -1,10 +1,11 @@
 // The details of the token that is pointed at or moved to.
 
 class Details {
-  // `picked` is called after a click on a token.
-  constructor(area, selection, picked) {
-    Object.assign(this, { area, selection, example: null, maps: [], number: null, arm: null });
-    area.addEventListener("pointerover", (event) => this.pickEvent(event));
+  // `panel` shows them, only the cause if `brief`; `picked` is called after a click on a token.
+  constructor(area, selection, { panel, brief = false, picked = () => {} }) {
+    Object.assign(this, { area, selection, panel, brief, example: null, maps: [], number: null, arm: null });
+    // Not pointerover, which also comes where the page moves under a pointer that rests.
+    area.addEventListener("pointermove", (event) => this.pickEvent(event));
     area.addEventListener("click", (event) => { this.pickEvent(event); picked(); });
     area.addEventListener("keydown", (event) => this.walk(event));
   }
@@ -21,7 +22,9 @@ class Details {
 
   pickEvent(event) {
     const piece = event.target.closest?.("[data-piece]");
-    if (piece) this.pick(Number(piece.dataset.piece), piece.closest(".tokens").dataset.arm, false);
+    if (!piece) return;
+    const number = Number(piece.dataset.piece), { arm } = piece.closest("[data-arm]").dataset;
+    if (number !== this.number || arm !== this.arm) this.pick(number, arm, false);
   }
 
   // Shows the details of a piece of the example, for one arm.
@@ -29,25 +32,24 @@ class Details {
     this.number = number;
     this.arm = arm;
     this.area.querySelectorAll(".picked").forEach((old) => old.classList.remove("picked"));
-    const detail = document.getElementById("detail");
-    detail.classList.toggle("idle", number === null);
+    this.panel.classList.toggle("idle", number === null);
     if (number === null) {
-      detail.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its statistics and why it is kept or dropped."));
+      this.panel.replaceChildren(element("p", { className: "soft" }, "Point at a token to see its statistics and why it is kept or dropped."));
       return;
     }
     for (const span of this.area.querySelectorAll(`[data-piece="${number}"]`)) {
       span.classList.add("picked");
       const folded = scroll ? span.closest(".fold[hidden]") : null;
       if (folded) unfold(folded);
-      if (scroll && span.closest(".tokens").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
+      if (scroll && span.closest("[data-arm]").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
     }
     const facts = pieceFacts(this.example, number, this.selection.arms.get(arm), this.selection, arm);
     const parts = facts.length > 1 ? [element("p", { className: "soft" }, `${facts.length} tokens make up this character.`)] : [];
-    detail.replaceChildren(element("h4", {}, tokenName(this.example.pieces[number].text)), ...parts,
-      ...facts.flatMap(({ facts: pairs, why: reason, fate }) => [
-        element("p", { className: `why ${fate}-note` }, reason),
+    this.panel.replaceChildren(element("h4", {}, tokenName(this.example.pieces[number].text)), ...parts,
+      ...facts.flatMap(({ facts: pairs, why, rule, fate }) => [
+        element("p", { className: `why ${fate}-note` }, this.brief ? why : `${why} ${rule}`),
         ...this.otherFate(number, arm),
-        element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+        ...(this.brief ? [] : [element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]))]),
       ]));
   }
 
@@ -61,21 +63,21 @@ class Details {
   }
 
   walk(event) {
-    const map = event.target.closest(".tokens");
+    const map = event.target.closest("[data-arm]");
     if (!map) return;
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (event.ctrlKey || event.metaKey || event.altKey || (!by && event.key !== "Home" && event.key !== "End")) return;
     event.preventDefault();
-    const last = this.example.pieces.length - 1;
-    const start = this.number ?? (by > 0 ? -1 : last + 1);
+    const numbers = [...map.querySelectorAll("[data-piece]")].map((part) => Number(part.dataset.piece));
+    const last = numbers.length - 1, at = numbers.indexOf(this.number);
+    const start = at < 0 && by < 0 ? last + 1 : at;
     const target = event.key === "Home" ? 0 : event.key === "End" ? last : start + by;
-    this.pick(Math.min(last, Math.max(0, target)), map.dataset.arm, true);
+    this.pick(numbers[Math.min(last, Math.max(0, target))], map.dataset.arm, true);
     this.say();
   }
 
   // Announces the picked token to screen readers.
   say() {
-    const detail = document.getElementById("detail");
-    document.getElementById("said").textContent = detail.textContent;
+    document.getElementById("said").textContent = this.panel.textContent;
   }
 }

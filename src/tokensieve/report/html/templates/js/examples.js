@@ -9,7 +9,9 @@ class Examples {
     this.area = get("example");
     this.choice = new Choice(payload, selection, store);
     this.filters = new Filters(payload);
-    this.details = new Details(this.area, selection, () => this.changed?.());
+    this.details = new Details(this.area, selection, {
+      panel: element("aside", { id: "detail", className: "detail", tabIndex: 0, "aria-label": "Token details" }), picked: () => this.changed?.(),
+    });
     this.rows = new Rows(get("rows"), (place) => this.rowOf(place), (at) => this.step(at - this.at));
     this.menus = { value: get("value"), other: get("other"), only: get("only"), goto: get("goto") };
     fillMenu(this.menus.value, [["score", "score"], ...payload.statistics.map((name) => [name, name]), ["", "none"]]);
@@ -172,6 +174,7 @@ class Examples {
       element("span", { className: "soft" }, `source row ${count(index.rows[place])}${payload.sources.length > 1 ? ` · ${payload.sources[index.sources[place]]}` : ""} · ${count(index.tokens[place])} tokens, ${count(index.trainable[place])} trainable`)));
     const { query } = this.filters, { hits: wanted } = this.choice;
     const hits = wanted ? hitPieces(example, wanted) : query ? foundPieces(example, query) : [];
+    if (wanted) this.details.number ??= hitToExplain(example, hits, arm, this.selection.setting(arm));
     this.maps = (other ? [arm, other] : [arm]).map((which) => {
       const values = name ? example.column(name === "score" ? `value:score:${which}` : `value:${name}`) : null;
       const scale = name ? payload.scales[name === "score" ? `score:${which}` : name] : null;
@@ -184,13 +187,12 @@ class Examples {
     });
     const sections = this.maps.map(({ arm: which, map, said }) => element("section", { className: "map" }, element("h4", {}, which, " ", said), map.element));
     const difference = other ? [element("p", { className: "soft", id: "difference" })] : [];
-    const detail = element("aside", { id: "detail", className: "detail", "aria-label": "Token details" });
-    const body = element("div", { className: other ? "maps two" : "maps" }, ...sections, detail);
+    const body = element("div", { className: other ? "maps two" : "maps" }, ...sections, this.details.panel);
     this.area.replaceChildren(element("article", { className: "card example" }, head, ...difference, body));
     if (focus) this.maps.find((shown) => shown.arm === focus)?.map.element.focus({ preventScroll: true });
     this.details.show(example, this.maps);
     this.paint();
-    this.area.querySelector(".picked, [data-hit]")?.scrollIntoView({ block: "nearest" });
+    (this.area.querySelector(".picked") ?? this.area.querySelector("[data-hit]"))?.scrollIntoView({ block: "nearest" });
   }
 
   // Shows the current decisions in the example that is built; the slider calls this.

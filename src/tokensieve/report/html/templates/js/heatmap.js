@@ -72,8 +72,8 @@ function unfold(middle) {
 }
 
 class HeatMap {
-  // `wanted` picks the pieces to show; all of them if it is not given.
-  constructor(example, label, wanted = () => true) {
+  // With `answersOnly`, the turns of the prompt are left out.
+  constructor(example, label, answersOnly = false) {
     this.example = example;
     this.styles = [];
     const marks = example.column("mark");
@@ -85,21 +85,20 @@ class HeatMap {
       appendMarked(part, piece.text);
       return part;
     });
-    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.turns(wanted));
+    this.element = element("div", { className: "tokens", tabIndex: 0, role: "group", dir: "auto", translate: false, "aria-label": label }, ...this.turns(answersOnly));
   }
 
   // A block for each run of prompt or answer, which runs in the direction of its own text.
-  turns(wanted) {
+  turns(answersOnly) {
     const { pieces } = this.example, levels = this.example.column(this.example.levels);
     const isPrompt = ({ start, stop }) => levels.subarray(start, stop).every((level) => level === PROMPT);
     const turns = [];
     pieces.forEach((piece, number) => {
-      if (!wanted(piece)) return;
       const prompt = isPrompt(piece);
       if (turns.at(-1)?.prompt !== prompt) turns.push({ prompt, parts: [] });
       turns.at(-1).parts.push(this.parts[number]);
     });
-    return turns.map(({ prompt, parts }) =>
+    return turns.filter(({ prompt }) => !(prompt && answersOnly)).map(({ prompt, parts }) =>
       element("div", { className: prompt ? "turn asked" : "turn", dir: "auto" }, ...(prompt && parts.length > FOLDED.from ? fold(parts) : blocks(parts))));
   }
 

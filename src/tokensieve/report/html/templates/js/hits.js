@@ -23,6 +23,12 @@ function hitPieces(example, hits) {
   return example.pieces.map(({ start, stop }) => d3.range(start, stop).some((token) => isHit(example, token, hits)));
 }
 
+// The first piece with a hit that is dropped, or the first with a hit; null without any.
+function hitToExplain(example, hits, arm, setting) {
+  const found = d3.range(hits.length).filter((number) => hits[number]), levels = example.column(`level:${arm}`);
+  return found.find((number) => levels[example.pieces[number].start] > setting) ?? found[0] ?? null;
+}
+
 // Whether each piece of an example is part of a match of the search, which ignores white space and case.
 function foundPieces(example, query) {
   const owners = [];

@@ -50,8 +50,11 @@ async function start() {
     if (drawn.has("examples")) examples.restore(state);
   }
 
+  let card = null;
+  const drawCard = () => { card ??= drawVerdict(payload, store); };
+
   function drawView() {
-    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); overview.drawVerdict(store); }
+    if (view === "overview" && !drawn.has(view)) { overview.drawResults(); drawCard(); }
     if (view === "run" && !drawn.has(view)) overview.drawTraining();
     if (view === "selection") overview.drawSelection(arm());
     if (view === "examples" && drawn.has(view)) { examples.paint(); examples.follow(); }
@@ -108,6 +111,7 @@ async function start() {
       await navigator.clipboard.writeText(get("recipe").textContent);
       done("Copied");
     } catch {
+      get("recipe-line").classList.add("asked");
       getSelection().selectAllChildren(get("recipe"));
       done("Selected");
     }
@@ -130,6 +134,7 @@ async function start() {
   showControls();
   showView(false);
   document.body.classList.add("ready");
+  setTimeout(drawCard); // in every view: a print has it
 }
 
 start().catch((error) => {

@@ -7,6 +7,7 @@ class Overview {
     this.payload = payload;
     this.selection = selection;
     this.scatter = null;
+    this.sorting = new Map(); // the column by which each list of vocabulary tokens is in order
   }
 
   drawResults() {
@@ -15,38 +16,10 @@ class Overview {
     document.getElementById("result-charts").replaceChildren(...charts);
   }
 
-  // The verdict's charts, an answer as an example, and the words dropped most, at the run's own setting.
-  async drawVerdict(store) {
-    const { findings, method, typical, arms } = this.payload;
-    const measures = d3.groups(findings, (one) => one.measure).map(([, found]) => found);
-    const telling = measures.filter((found) => found.some((one) => one.better !== null));
-    const shown = (telling.length ? telling : measures).slice(0, 2);
-    document.getElementById("differences").replaceChildren(...shown.map((found) => paired(found)));
-    const rows = this.words(method).filter((row) => row.dropped).sort((a, b) => b.dropped - a.dropped).slice(0, 8);
-    document.getElementById("most-dropped").replaceChildren(rows.length
-      ? table(["token", "dropped", "share dropped"], rows.map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]), (i) => showToken(rows[i]))
-      : empty("No frequent word is dropped."));
-    if (typical === null) return document.getElementById("typical").replaceChildren(empty("The page holds no example."));
-    const example = await store.example(typical), levels = example.column(`level:${method}`);
-    const map = new HeatMap(example, "One answer, with what is kept and dropped of it", (piece) => levels[piece.start] !== PROMPT);
-    const { sweep } = arms.find((arm) => arm.name === method);
-    map.element.className = "glance";
-    map.paint({ levels, setting: sweep.own }, null, null, null);
-    const key = element("p", { className: "small" }, element("span", { className: "sample z kept" }, "kept"), " ", element("span", { className: "sample z dropped" }, "dropped"), " ",
-      element("a", { href: "#examples" }, "all examples"));
-    document.getElementById("typical").replaceChildren(map.element, key);
-  }
-
-  words(arm) {
-    const { payload, selection } = this;
-    return selection.counts(payload.tables.token[arm], arm).map((row, i) => ({ ...row, ...payload.tokens[i], dropped: row.all - row.kept, share: row.kept / row.all }));
-  }
-
   drawTraining() {
     const curves = this.payload.arms.filter((arm) => arm.losses.length).map((arm) => ({ name: arm.name, points: arm.losses }));
     const place = document.getElementById("training");
     place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained.")]));
-    place.firstChild.classList.add("wide");
   }
 
   // Draws the visible charts immediately and the others when idle, to keep the slider responsive.
@@ -83,7 +56,8 @@ class Overview {
       });
       return histogram(name, edges, counts, name === "score" ? selection.threshold(arm) : null, total, payload.ranges[column], pick);
     }));
-    const kinds = [["Source", payload.sources, "source"], ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
+    const sources = payload.sources.length > 1 ? [["Source", payload.sources, "source"]] : []; // one source keeps what all keep
+    const kinds = [...sources, ["Position in the answer", payload.positions, "position"], ["Kind of token", payload.classes, "class"]];
     const groups = kinds.map(([title, labels, kind], i) => slot("groups", i, () =>
       shares(title, labels, selection.counts(payload.tables[kind][arm], arm), total.kept / total.all,
         (group) => (kind === "source" ? showExamples({ source: group }) : showHits(hitsOf(`group:${kind}`, group))))));
@@ -102,7 +76,7 @@ class Overview {
     const scroll = element("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Agreement of methods" },
       agreement(names, (a, b) => this.selection.jaccard(a, b)));
     place.replaceChildren(note, scroll);
-    place.parentElement.classList.toggle("wide", names.length > BESIDE);
+    for (const card of place.closest(".pair").children) card.classList.toggle("wide", names.length > BESIDE);
   }
 
   drawScatter(arm) {
@@ -145,18 +119,31 @@ class Overview {
   }
 
   drawVocabulary(arm, total) {
-    const share = total.kept / total.all;
-    const rows = this.words(arm);
+    const share = total.kept / total.all, rows = this.selection.words(arm);
     const sides = [["Kept most often", "kept", share], ["Dropped most often", "dropped", 1 - share]];
     document.getElementById("vocabulary").replaceChildren(...sides.map(([title, fate, overall]) => {
-      const note = `by count, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
-      const found = rows.filter((row) => row[fate]).sort((a, b) => b[fate] - a[fate]).slice(0, 15);
+      const columns = [[fate, (row) => row[fate], count], [`share ${fate}`, (row) => row[fate] / row.all, percent], ["seen", (row) => row.all, count]];
+      const sorted = this.sorting.get(fate) ?? 0, note = `by ${["count", "share", "times seen"][sorted]}, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
+      const found = d3.sort(rows.filter((row) => row[fate]), (row) => -columns[sorted][1](row), (row) => -row[fate]).slice(0, 15);
       const body = found.length
-        ? table(["token", fate, `share ${fate}`, "seen"], found.map((row) => [tokenName(row.text), count(row[fate]), percent(row[fate] / row.all), count(row.all)]), (i) => showToken(found[i]))
+        ? table(["token", ...columns.map(([name]) => name)], found.map((row) => [tokenName(row.text), ...columns.map(([, value, spell]) => spell(value(row)))]), (i) => showToken(found[i]))
         : empty("None of the frequent tokens.");
+      body.querySelectorAll("th[scope=col]").forEach((head, i) => i && this.makeSorter(head, fate, i - 1, () => this.drawVocabulary(arm, total)));
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
+  }
+
+  // Makes the heading of a column a button that puts the rows in its order.
+  makeSorter(head, fate, column, redraw) {
+    const id = `sort-${fate}-${column}`, button = element("button", { type: "button", className: "link", id }, head.textContent);
+    button.addEventListener("click", () => {
+      this.sorting.set(fate, column);
+      redraw();
+      document.getElementById(id).focus();
+    });
+    head.replaceChildren(button);
+    if (column === (this.sorting.get(fate) ?? 0)) head.setAttribute("aria-sort", "descending");
   }
 }
 
@@ -186,6 +173,6 @@ function fillMenu(menu, pairs, chosen = pairs[0][0]) {
 
 function tokenName(text) {
   const name = element("span", { className: "token", translate: false });
-  appendMarked(name, text);
+  appendMarked(name, text.replaceAll("\n", "")); // its mark stands for it
   return name;
 }

@@ -1,13 +1,13 @@
 // What is said of a token: its figures, and why it is kept or dropped.
 
-// The details of a piece's tokens: pairs of name and text, and a sentence that says why each is kept or dropped.
+// The details of a piece's tokens: pairs of name and text, and sentences: why each is kept or dropped, and by which rule.
 function pieceFacts(example, number, arm, selection, scored) {
   const piece = example.pieces[number];
   const ids = example.column("id");
   return d3.range(piece.start, piece.stop).map((token) => {
     const level = example.column(`level:${arm.name}`)[token];
     const facts = [["token", `${token}`], ["id", `${ids[token]}`]];
-    if (level === PROMPT) return { facts, why: "Prompt: not trained on.", fate: "prompt" };
+    if (level === PROMPT) return { facts, why: "Prompt: not trained on.", rule: "", fate: "prompt" };
     const mark = example.column("mark")?.[token];
     if (mark) facts.push(["marked", selection.payload.markTypes[mark - 1]]);
     for (const name of selection.payload.statistics) facts.push([name, figure(example.column(`value:${name}`)[token])]);
@@ -19,7 +19,7 @@ function pieceFacts(example, number, arm, selection, scored) {
       if (values) facts.push([`${part} part of the score`, figure(values[token])]);
     }
     const kept = level <= selection.setting(arm.name);
-    return { facts, fate: kept ? "kept" : "dropped", why: why(example, token, arm, selection, level, score, kept) };
+    return { facts, fate: kept ? "kept" : "dropped", ...reasonsOf(example, token, arm, selection, level, score, kept) };
   });
 }
 
@@ -53,14 +53,18 @@ function causeInWords({ kind, values, words: [first, second] }, example, token, 
   return sentence(`${second} of ${first} is ${short(a)}`);
 }
 
-function why(example, token, arm, selection, level, score, kept) {
-  const said = arm.causes.map((cause) => causeInWords(cause, example, token, selection.payload.markTypes));
-  const { sweep } = arm, setting = selection.setting(arm.name);
+function reasonsOf(example, token, arm, selection, level, score, kept) {
+  if (arm.keepTurnEnd && example.column("turn_end")[token]) return { why: "Kept: turn ends are kept whatever their score.", rule: "" };
+  const causes = arm.causes.map((cause) => causeInWords(cause, example, token, selection.payload.markTypes));
   const bits = example.column(`reasons:${arm.name}`)?.[token] ?? 0;
   const reasons = arm.reasons.filter((_, bit) => (bits >> bit) & 1);
-  if (arm.keepTurnEnd && example.column("turn_end")[token]) return "Kept: turn ends are kept whatever their score.";
-  if (reasons.length) said.push(`Reasons to drop it: ${reasons.join(", ")}.`);
-  const limit = selection.threshold(arm.name);
+  if (reasons.length) causes.push(`Reasons to drop it: ${reasons.join(", ")}.`);
+  return { why: `${kept ? "Kept" : "Dropped"}. ${causes.join(" ")}`, rule: ruleInWords(example, token, arm, selection, level, score) };
+}
+
+// How the score decides: against the threshold, by its parts, and from which setting of the slider on.
+function ruleInWords(example, token, arm, selection, level, score) {
+  const { sweep } = arm, limit = selection.threshold(arm.name), said = [];
   if (limit !== null) said.push(`Its score ${figure(score)} is ${score > limit ? "above" : score < limit ? "below" : "equal to"} the threshold ${figure(limit)}.`);
   const [part, second] = arm.parts.map((name) => [name, example.column(`part:${arm.name}:${name}`)?.[token]]);
   if (part && second && part[1] !== undefined) {
@@ -72,5 +76,5 @@ function why(example, token, arm, selection, level, score, kept) {
     if (from === null) said.push("No setting of the slider keeps it.");
     else said.push(drops ? `It is kept if the dropped fraction is at most ${from}${within}.` : `It is kept if the fraction is at least ${from}${within}.`);
   }
-  return `${kept ? "Kept" : "Dropped"}. ${said.join(" ")}`;
+  return said.join(" ");
 }

@@ -41,6 +41,12 @@ class Selection {
     return { kept: d3.sum(groups, (group) => group.kept), all: d3.sum(groups, (group) => group.all) };
   }
 
+  // The frequent vocabulary tokens, each with the number that is kept, dropped and seen.
+  words(arm) {
+    const { tables, tokens } = this.payload;
+    return this.counts(tables.token[arm], arm).map((row, i) => ({ ...row, ...tokens[i], dropped: row.all - row.kept }));
+  }
+
   // Tokens that both arms keep, divided by tokens that at least one keeps.
   jaccard(first, second) {
     if (first === second) return 1;

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from tokensieve.errors import TokensieveError
-from tokensieve.models.loading import load_config, load_model
+from tokensieve.models.loading import check_adapter, load_config, load_model
 from tokensieve.models.settings import ModelSettings
 
 
@@ -28,3 +28,11 @@ def test_an_error_of_a_library_that_says_nothing_is_named(tiny_model_folder, mon
     monkeypatch.setattr(AutoConfig, "from_pretrained", refuse)
     with pytest.raises(TokensieveError, match="the model's configuration cannot be read: AssertionError"):
         load_config(ModelSettings(str(folder)))
+
+
+@pytest.mark.parametrize("text", ['{"peft_type": "LO', "[]]", "7", "\xff"])
+def test_a_damaged_configuration_of_an_adapter_is_named(tmp_path, text):
+    (tmp_path / "adapter_config.json").write_bytes(text.encode("latin-1"))
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(TokensieveError, match=r"(?s)configuration is damaged.*adapter_config\.json.*hint"):
+        check_adapter(str(tmp_path))

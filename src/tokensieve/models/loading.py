@@ -204,7 +204,7 @@ def check_adapter(adapter: str) -> Path:
                 where=str(folder),
                 hint="save it with PEFT: `model.save_pretrained(folder)`",
             )
-    kind = read_json(folder / "adapter_config.json").get("peft_type")
+    kind = _adapter_kind(folder / "adapter_config.json")
     if kind in ("PROMPT_TUNING", "PREFIX_TUNING", "P_TUNING", "MULTITASK_PROMPT_TUNING"):
         raise TokensieveError(
             f"adapters of type {kind} add virtual tokens and cannot be measured",
@@ -212,6 +212,17 @@ def check_adapter(adapter: str) -> Path:
             hint="give an adapter that changes weights, such as LoRA",
         )
     return folder
+
+
+def _adapter_kind(path: Path) -> str | None:
+    try:
+        return dict(read_json(path)).get("peft_type")
+    except (ValueError, TypeError) as error:
+        raise TokensieveError(
+            f"the adapter's configuration is damaged: {first_line(error)}",
+            where=str(path),
+            hint="save it with PEFT again; of a run, delete the folder of the model and run the same command",
+        ) from error
 
 
 def context_of(model: ModelSettings) -> int | None:

@@ -68,6 +68,14 @@ def test_the_home_page_begins_with_the_picture_of_the_product_how_to_install_it_
     assert places == sorted(places)
 
 
+def test_the_tests_that_promises_name_exist():
+    pages = [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"`(tests/[\w./]+)`", page.read_text(encoding="utf-8"))}
+    assert len(named) > 30
+    of_readers = {"tests/methods/test_calm.py"}  # a file that the reader of a page writes
+    assert {name for name in named - of_readers if not (ROOT / name).exists()} == set()
+
+
 def test_the_map_of_the_contributor_has_every_folder():
     rows = "\n".join(re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
     inside = (path for path in (ROOT / "src/tokensieve").iterdir() if path.is_dir())

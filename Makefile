@@ -57,11 +57,11 @@ bench: $(READY)  ## speed, side by side with a naive baseline
 # Without these settings of glibc a training spends half of its time on memory that is handed back and asked for again.
 RECOVERED := MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592 MALLOC_TOP_PAD_=268435456 \
     $(BIN)/python benchmarks/quality/recovered.py $(SHARED) --jobs 2
-GRID := --noise german java comments dialogues harmful translations --share 0.1 0.3 0.45 --seeds 5 \
+GRID := --methods all --noise german java comments dialogues harmful translations --share 0.1 0.3 0.45 --seeds 5 \
     --reference reference_150_clean reference_150_noisy reference_150_off \
     reference_500_clean reference_500_noisy reference_500_off
 
-bench-quality: $(READY)  ## every method on two pools, under an hour
+bench-quality: $(READY)  ## every method that ranks tokens on two pools, under an hour
 	$(RECOVERED) --output runs/recovered
 
 bench-quality-grid: $(READY)  ## every method, pool and reference, with five seeds and two bases: days

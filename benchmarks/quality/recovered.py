@@ -206,7 +206,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, nargs="+", default=[0.45])
     parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
     names = sorted({one["name"] for one in METHODS})
-    parser.add_argument("--methods", nargs="+", choices=names, default=names)
+    main_table = ["span-ratio", *sorted({one["name"] for one in RANKED})]
+    parser.add_argument("--methods", nargs="+", choices=[*names, "all"], default=main_table)
     parser.add_argument("--base", default="english-3M")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--rows", type=int, default=400)
@@ -219,7 +220,7 @@ def main() -> None:
         options.shared / "models" / options.base,
         options.max_length,
         options.seeds,
-        tuple(one for one in METHODS if one["name"] in options.methods),
+        tuple(one for one in METHODS if {one["name"], "all"} & {*options.methods}),
         tuple(options.reference),
         options.shared / "data",
         options.output,

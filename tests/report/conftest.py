@@ -7,7 +7,7 @@ import gzip
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from html.parser import HTMLParser
@@ -333,14 +333,14 @@ def make_large(demo, tokenizer) -> Callable[..., RunView]:
     return partial(write_large, demo, tokenizer)
 
 
-def write_large(demo: Demo, tokenizer, examples: int, tokens: int) -> RunView:
-    """Write a run of equally long examples over ``demo``; all but the first 100 tokens of each are trainable."""
+def write_large(demo: Demo, tokenizer, examples: int, tokens: int, prompt: Iterable[int] = range(100)) -> RunView:
+    """Write a run of equally long examples over ``demo``; these places of each are prompt, all others are trainable."""
     random = np.random.default_rng(0)
     shape = examples * tokens
     words = [i for word, i in tokenizer.get_vocab().items() if word[0] in "\u0120\u010a" or word.isascii()]
     ids = random.choice(sorted(words), shape).astype(np.int32)
     cu_seqlens = np.arange(0, shape + 1, tokens)
-    labels = np.where(np.arange(shape) % tokens < 100, -100, ids).astype(np.int32)
+    labels = np.where(np.isin(np.arange(shape) % tokens, [*prompt]), -100, ids).astype(np.int32)
     view = load_run(demo.folder)
     rows = {"row": np.arange(examples), "source": np.zeros(examples, dtype=np.int32)}
     write_shard(view.store.folder / shard_name(0), cu_seqlens, {"input_ids": ids, "labels": labels}, rows)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 from browser_tabs import Tab
-from manifests import cut_again, record_again
+from manifests import record_again
 
 from tokensieve.containers import Statistics
 from tokensieve.data.decoding import visible
@@ -25,7 +25,6 @@ from tokensieve.report.html.serve import make_server
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
 from tokensieve.store.sealed import write_sealed
-from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 VIEWS = ("overview", "selection", "examples", "run")
@@ -452,15 +451,7 @@ def test_turns_are_blocks_that_run_in_the_direction_of_their_text_and_tokens_hav
 
 
 def test_a_long_prompt_folds_and_unfolds_by_click_and_by_key(open_tab, make_large, tmp_path):
-    large = make_large(examples=20, tokens=1000)
-    view = load_run(large.folder)
-    cu_seqlens, columns = read_shard(view.store.folder / shard_name(0))
-    columns = dict(columns)
-    columns["labels"] = np.where(np.arange(len(columns["labels"])) % 1000 < 600, -100, columns["labels"])
-    rows = {name: columns.pop(name) for name in ("row", "source")}
-    write_shard(view.store.folder / shard_name(0), cu_seqlens, columns, rows)
-    record_again(view.store.folder)
-    cut_again(large.folder, view.store.folder)
+    large = make_large(examples=20, tokens=1000, prompt=range(600))
     path = tmp_path / "long.html"
     path.write_text(Report(load_run(large.folder), 4).render(), encoding="utf-8")
     tab = open_tab("examples", url=path.as_uri())

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-import numpy as np
 import pytest
 from browser_tabs import Tab
-from manifests import cut_again, record_again
 
 from tokensieve.report.html.page import Report
 from tokensieve.report.verdict import run_verdict
 from tokensieve.runs.view import load_run
-from tokensieve.store.shards import read_shard, shard_name, write_shard
 
 SIZES = [(1440, 900), (390, 844)]
 
@@ -123,16 +120,7 @@ def test_the_card_is_of_the_runs_own_setting_whatever_the_address_holds(open_jud
 
 
 def test_the_answers_of_several_turns_stand_apart(open_tab, make_large, tmp_path):
-    large = make_large(examples=4, tokens=130)
-    view = load_run(large.folder)
-    cu_seqlens, columns = read_shard(view.store.folder / shard_name(0))
-    columns = dict(columns)
-    place = np.arange(len(columns["labels"])) % 130
-    columns["labels"] = np.where((place >= 110) & (place < 115), -100, columns["labels"])
-    rows = {name: columns.pop(name) for name in ("row", "source")}
-    write_shard(view.store.folder / shard_name(0), cu_seqlens, columns, rows)
-    record_again(view.store.folder)
-    cut_again(large.folder, view.store.folder)
+    large = make_large(examples=4, tokens=130, prompt=[*range(100), *range(110, 115)])
     path = tmp_path / "turns.html"
     path.write_text(Report(load_run(large.folder), 4).render(), encoding="utf-8")
     tab = open_tab(url=path.as_uri())

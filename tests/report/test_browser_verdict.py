@@ -34,9 +34,12 @@ def test_the_first_thing_on_the_page_is_the_verdict(tab, judged):
     assert tab.page.locator("#verdict").bounding_box()["y"] < 250
     chart = tab.page.get_attribute("#differences svg", "aria-label")
     assert re.search(
-        r"minus as many random tokens 0\.0\d+, from .* worse; minus full training .* Lower is better", chart
+        r"against as many random tokens 0\.0\d+, from .* worse; against full training .* Lower is better", chart
     )
-    assert "lower is better" in tab.text("#differences")
+    said = tab.page.locator("#differences svg text", has_text="against").all_text_contents()
+    assert said[0] == "against as many random tokens: worse"
+    assert said[1].startswith("against full training: ")
+    assert "lower is better; bars are 95 % intervals" in tab.text("#differences")
     assert tab.page.locator("#typical .glance .kept").count()
     assert tab.page.locator("#typical .glance .dropped").count()
     assert not tab.page.locator("#typical .glance .prompt").count()

@@ -176,11 +176,11 @@ function paired(found) {
   const { title, unit, lower_is_better: lower } = found[0];
   const factor = unit === "share" ? 100 : 1, names = { random: "as many random tokens", full: "full training" };
   const rows = found.map(({ control, better, difference: one }) => ({
-    name: `minus ${names[control]}`, value: factor * one.value, low: factor * one.low, high: factor * one.high,
+    name: `against ${names[control]}`, value: factor * one.value, low: factor * one.low, high: factor * one.high,
     said: better === null ? "not clear" : better ? "better" : "worse",
   }));
   const svg = draw({
-    width: 360, height: 58 + 40 * rows.length, marginLeft: 14, marginRight: 64, marginBottom: 42, marginTop: 8,
+    width: 360, height: 58 + 40 * rows.length, marginLeft: 14, marginRight: 14, marginBottom: 42, marginTop: 8,
     x: {
       domain: d3.extent([0, ...rows.flatMap((row) => [row.low, row.high])]), nice: true, ticks: 4, tickFormat: figure, grid: true,
       labelAnchor: "center", labelArrow: "none", label: lower ? "← better · worse →" : "← worse · better →",
@@ -190,12 +190,11 @@ function paired(found) {
       Plot.ruleX([0], { stroke: "var(--ink)", strokeWidth: 1.5 }),
       Plot.link(rows, { y: "name", x1: "low", x2: "high", stroke: "var(--ink)", strokeWidth: 4, strokeOpacity: 0.4 }),
       Plot.dot(rows, { y: "name", x: "value", r: 5, fill: "var(--ink)", stroke: "var(--card)" }),
-      Plot.text(rows, { y: "name", frameAnchor: "right", dx: 6, text: "said", textAnchor: "start", fill: "var(--ink)", fontWeight: 600 }),
-      Plot.text(rows, { y: "name", frameAnchor: "left", dx: 4, dy: -15, text: "name", textAnchor: "start", fill: "var(--ink)" }),
+      Plot.text(rows, { y: "name", frameAnchor: "left", dx: 4, dy: -15, text: ({ name, said }) => `${name}: ${said}`, textAnchor: "start", fill: "var(--ink)" }),
     ],
   }, `${title}, paired differences: ${rows.map((row) => `${row.name} ${figure(row.value)}, from ${figure(row.low)} to ${figure(row.high)}, ${row.said}`).join("; ")}. ${lower ? "Lower" : "Higher"} is better.`);
   return element("figure", {}, element("figcaption", {}, `${title[0].toUpperCase()}${title.slice(1)}: difference, ${unit === "share" ? "points" : unit} `,
-    element("span", { className: "soft" }, `${lower ? "lower" : "higher"} is better`)), svg);
+    element("span", { className: "soft" }, `${lower ? "lower" : "higher"} is better; bars are 95 % intervals`)), svg);
 }
 
 // How the line of a curve looks: 25 curves differ in colour or in dashes.

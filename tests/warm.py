@@ -1,6 +1,6 @@
 """Commands in processes of their own that need not load the libraries: each is forked from one that has.
 
-Loading PyTorch, transformers and TRL takes seconds of a processor, and a command that is killed, interrupted or run
+Loading PyTorch, transformers and TRL takes seconds of processor time, and a command that is killed, interrupted or run
 beside others needs a process of its own.
 """
 

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from tokensieve.data.garbage import rare_searches
+from tokensieve.data.garbage import rare_collections
 from tokensieve.data.inspection_worker import look
 from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
@@ -13,7 +13,7 @@ from tokensieve.data.sources import read_rows
 MESSAGES = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
 
 
-@rare_searches()
+@rare_collections()
 def fail_within(first):
     assert gc.get_threshold() == (first, 10, 10)
     raise KeyError
@@ -32,7 +32,7 @@ def test_searches_are_as_often_as_before_also_after_an_error(first):
 
 
 @pytest.mark.parametrize("command", ["inspect", "run"])
-def test_rows_are_read_with_rare_searches(write_jsonl, tiny_encoder, tmp_path, command):
+def test_rows_are_read_with_rare_collections(write_jsonl, tiny_encoder, tmp_path, command):
     settings, found = DataSettings((str(write_jsonl({"messages": MESSAGES})),)), []
     before = gc.get_threshold()[0]
 

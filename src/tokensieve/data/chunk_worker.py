@@ -21,7 +21,7 @@ from tokensieve.data.bad_rows import BadRows
 from tokensieve.data.chunks import Chunk, ChunkReader
 from tokensieve.data.counts import Tally
 from tokensieve.data.encode import encode_rows
-from tokensieve.data.garbage import rare_searches
+from tokensieve.data.garbage import rare_collections
 from tokensieve.data.mark_columns import ChunkMarks, marks_as_bytes
 from tokensieve.data.readers.items import OnError
 from tokensieve.data.settings import DataSettings
@@ -137,7 +137,7 @@ class Worker:
                 return Done(shard, 0, {}, Fault.of(error))
             return Done(shard, rows, {}, True)
 
-    @rare_searches()
+    @rare_collections()
     def _write(self, chunk: Chunk, folder: Path, on_rows: OnTokens) -> int:
         job, made = self._job, _Made(self._job)
         files = dict.fromkeys((told(piece.path) for piece in chunk if piece.path is not None), 0)

@@ -1,4 +1,4 @@
-"""Python's search for objects that hold each other, where many objects are made and none does."""
+"""Fewer runs of Python's garbage collector while many objects are made that are in no cycle."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _TIMES = 100
 
 
 @contextmanager
-def rare_searches() -> Iterator[None]:
-    """Have Python search a hundred times less often within; also a decorator.
+def rare_collections() -> Iterator[None]:
+    """Run the garbage collector a hundred times less often within the block; also a decorator.
 
-    Rows are many objects, and each search goes through those of all libraries. Without this a seventh to a quarter of
-    the time of `tokensieve inspect` goes into it.
+    Rows are many objects, and each full collection visits those of all libraries. Without this, `tokensieve inspect`
+    spends a seventh to a quarter of its time on it.
     """
     first, *others = gc.get_threshold()
     gc.set_threshold(_TIMES * first, *others)  # 0, which is never, stays

@@ -18,7 +18,7 @@ from tokensieve.data.chunk_worker import Fault
 from tokensieve.data.chunks import Chunk, ChunkReader
 from tokensieve.data.counts import Counts, Tally, add_counts
 from tokensieve.data.encode import ReadRows, encode_rows
-from tokensieve.data.garbage import rare_searches
+from tokensieve.data.garbage import rare_collections
 from tokensieve.data.readers.items import BadRowError, OnError
 from tokensieve.data.repeats import HashedExamples
 from tokensieve.data.settings import DataSettings
@@ -192,7 +192,7 @@ def joined(parts: Sequence[Part]) -> Part:
     return whole
 
 
-@rare_searches()
+@rare_collections()
 def look(settings: DataSettings, encoder: Encoder, examples: int, read: ReadRows, on_rows: OnTokens) -> Part:
     """Tokenise rows and collect what is to be said of them.
 

@@ -1,4 +1,4 @@
-"""How much an expression of a chat template makes, told before it makes it.
+"""How much an expression of a chat template makes, computed before it is evaluated.
 
 Jinja's sandbox limits ``range`` alone. A width, a factor or an exponent makes gigabytes of a short template, within one
 call of C code that no check of the time can end.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MOST = 2**29
-"""Characters that the expressions of a template may make for one conversation, those included that it forgets."""
+"""Characters that the expressions of a template may make for one conversation, including those that it discards."""
 _MOST_BITS = 2**16  # of a number: Python writes no more than 4,300 digits, which are 14,284 bits
 _ITEM, _CONTAINER = 8, 2**10  # what an item in a list counts, and a list within others: no text has half a million
 # A width in a format, such as those of `%9d`, `{:9}` and `{:x>9}`, and one that is given apart: `%*d`, `{:{}}`.

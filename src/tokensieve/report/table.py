@@ -20,6 +20,7 @@ from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE, Row
 from tokensieve.runs.view import RunView
 
+BELOW_RESULTS = "below each result: its 95 % interval, or the token counts of a share"
 DIFFERENCES, MARKS = "differences from the controls", "AUROC by word, and tokens removed, by type of mark"
 """Headings of the tables that belong to the results."""
 
@@ -48,6 +49,7 @@ def result_table(view: RunView) -> ResultTable:
         never_differ_in_words(every),
         recovered_in_words(view),
         rare_types_in_words(view.rows),
+        BELOW_RESULTS,
     )
     return ResultTable(
         names,

@@ -20,6 +20,7 @@ from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_
 from tokensieve.report.causes import causes
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
+from tokensieve.report.terms import TERMS
 from tokensieve.report.verdict import Finding
 from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
@@ -98,6 +99,7 @@ def payload(
         "examples": len(summary.index.rows),
         "blocks": list(blocks),
         "metrics": _metrics(view.rows),
+        "terms": TERMS,
         "findings": [dataclasses.asdict(one) for one in findings],
         "typical": typical(summary.index, index, view.method),
     }

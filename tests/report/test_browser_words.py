@@ -138,7 +138,7 @@ def test_the_lists_of_the_selection_are_all_shown_on_request_and_the_slider_keep
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_the_list_of_examples_says_how_many_the_page_does_not_hold(open_run, judged, width, height):
     tab = open_run(judged, width, height, hash="examples", examples=4)
-    assert tab.text("#listed") == "4 of 4 on this page, of 6 in all"
+    assert tab.text("#listed") == "4 of 4 (6 in all)"
     if width < 600:
         tab.page.click("#list summary")
     assert "To see all, run tokensieve serve." in tab.text("#sample-note")

@@ -167,6 +167,7 @@ def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> 
         "ratio": ratio_parameter(selection),
         "imported": selection.imported,
         "losses": _losses(view.folders[arm]),
+        "seeds": len(view.row(arm).seeds),
     }
 
 

@@ -124,7 +124,7 @@ class Examples {
     get("previous").disabled = this.at <= 0;
     get("next").disabled = this.at >= places.length - 1;
     const held = this.payload.index.rows.length, all = this.payload.examples;
-    get("listed").textContent = `${count(places.length)} of ${count(held)}${held < all ? ` on this page, of ${count(all)} in all` : ""}${this.choice.running ? ", searching …" : ""}`;
+    get("listed").textContent = `${count(places.length)} of ${count(held)}${held < all ? ` (${count(all)} in all)` : ""}${this.choice.running ? ", searching …" : ""}`;
     get("hits").textContent = hits ? `with ${hitsName(hits, this.payload)}` : "";
     get("clear").disabled = places.length === held;
     this.rows.show(places, this.at);
@@ -226,6 +226,7 @@ class Examples {
       onlyFirst += x && !y;
       onlySecond += y && !x;
     });
+    if (!onlyFirst && !onlySecond) return `${a} and ${b} keep the same tokens of it.`;
     return `${a} keeps ${count(onlyFirst)} tokens that ${b} drops; ${b} keeps ${count(onlySecond)} tokens that ${a} drops.`;
   }
 

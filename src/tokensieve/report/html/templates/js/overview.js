@@ -18,9 +18,9 @@ class Overview {
   }
 
   drawTraining() {
-    const curves = this.payload.arms.filter((arm) => arm.losses.length).map((arm) => ({ name: arm.name, points: arm.losses }));
-    const place = document.getElementById("training");
-    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained.")]));
+    const trained = this.payload.arms.filter((arm) => arm.losses.length), seeds = d3.max(trained, (arm) => arm.seeds);
+    const place = document.getElementById("training"), curves = trained.map((arm) => ({ name: arm.name, points: arm.losses }));
+    place.replaceChildren(...(curves.length ? [lines("Training loss", seeds > 1 ? `of the first of ${seeds} seeds` : "", curves)] : [empty("No loss curve: no arm was trained.")]));
   }
 
   // Draws the visible charts immediately and the others when idle, to keep the slider responsive.

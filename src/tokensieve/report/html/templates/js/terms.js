@@ -2,17 +2,24 @@
 
 const ROOM = 140; // pixels that a definition takes below its term
 
-// Text as nodes, with a button for the first occurrence of each term that was not seen before.
+// Text as nodes, with a button for the first occurrence of each term that was not seen before. A term stays in one line, with
+// the brackets and stops around it.
 function withTerms(text, terms, seen) {
   const names = Object.keys(terms).map((term) => term.replace(/[.*+?()[\]{}|^$\\]/g, "\\$&"));
-  const known = new RegExp(`\\b(${names.join("|")})\\b`);
-  return text.split(known).map((part, i) => {
-    if (i % 2 === 0 || seen.has(part)) return part;
-    seen.add(part);
-    const button = element("button", { type: "button", className: "term", popoverTargetElement: document.getElementById("definition") }, part);
-    button.addEventListener("click", () => define(button, terms[part])); // the browser then opens or closes the definition
-    return button;
-  });
+  const [first, ...rest] = text.split(new RegExp(`(\\S*)\\b(${names.join("|")})\\b(\\S*)`));
+  const nodes = [first];
+  for (let i = 0; i < rest.length; i += 4) {
+    const [before, term, after, text] = rest.slice(i, i + 4);
+    nodes.push(element("span", { className: "whole-term" }, before, seen.has(term) ? term : termButton(term, terms[term]), after), text);
+    seen.add(term);
+  }
+  return nodes;
+}
+
+function termButton(term, meaning) {
+  const button = element("button", { type: "button", className: "term", popoverTargetElement: document.getElementById("definition") }, term);
+  button.addEventListener("click", () => define(button, meaning)); // the browser then opens or closes the definition
+  return button;
 }
 
 // Explains the terms in texts of the page, each where it comes first.

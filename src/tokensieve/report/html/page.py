@@ -24,6 +24,7 @@ from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
 from tokensieve.report.causes import words_of
 from tokensieve.report.cells import spelled
+from tokensieve.report.differences import run_differences
 from tokensieve.report.facts import run_facts, score_in_words, used_parameters
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
@@ -31,7 +32,7 @@ from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
 from tokensieve.report.table import result_table
 from tokensieve.report.terms import terms_in
-from tokensieve.report.verdict import run_verdict
+from tokensieve.report.verdict import method_verdict
 from tokensieve.runs.view import RunView
 from tokensieve.select.streaming import Stage, unseen
 from tokensieve.store.atomic import write_text
@@ -102,7 +103,8 @@ class Report:
             advance: moves the bar of a stage on by the tokens that were written.
         """
         view = self.view
-        verdict = run_verdict(view)
+        differences = run_differences(view)
+        verdict = method_verdict(view, view.method, differences)
         sizes = [len(block) for block in self.blocks]
         found = payload(view, self.levels, self.summary, self.numbers, sizes, verdict.findings)
         packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -123,7 +125,7 @@ class Report:
                 meaning=meaning,
                 terms=terms_in(said),
                 facts=run_facts(view),
-                table=result_table(view),
+                table=result_table(view, differences),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else list(self._embedded(advance)),
                 style=_style(),

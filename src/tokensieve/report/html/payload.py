@@ -242,4 +242,10 @@ def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
 
 def _finite(values: Sequence[float] | NDArray, digits: int = 9) -> list[float | None]:
     """Return plain numbers, of 9 digits with float32 precision; a number that is not finite becomes null."""
-    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]
+    found = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(found)
+    size = np.where(finite & (found != 0), np.abs(found), 1.0)
+    places = digits - 1 - np.floor(np.log10(size)).astype(np.int64)
+    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)  # a power of ten is exact, a part is not
+    rounded = np.round(np.where(finite, found, 0.0) * up / down) / up * down
+    return [value if known else None for value, known in zip(rounded.tolist(), finite.tolist(), strict=True)]

@@ -13,6 +13,7 @@ from rich.text import Text
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.cells import percent, plain_value
+from tokensieve.report.differences import run_differences
 from tokensieve.report.facts import score_in_words
 from tokensieve.report.heatmap import percentile_scale, value_ends
 from tokensieve.report.table import result_table
@@ -20,7 +21,7 @@ from tokensieve.report.terminal.spans import dropped_spans
 from tokensieve.report.terminal.tables import print_footnotes, print_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
 from tokensieve.report.terms import terms_in
-from tokensieve.report.verdict import Verdict, run_verdict
+from tokensieve.report.verdict import Verdict, method_verdict, run_verdict
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -35,10 +36,10 @@ _NAMED = 100
 
 def print_results(view: RunView, console: Console) -> None:
     """Print the verdict and the results of a run, how many tokens each arm keeps and why, and what it warned of."""
-    verdict = run_verdict(view)
+    differences = run_differences(view)
+    verdict, table = method_verdict(view, view.method, differences), result_table(view, differences)
     print_verdict(verdict, console)
     console.print()
-    table = result_table(view)
     print_table(table, console)
     for heading, further in table.further.items():
         console.print()

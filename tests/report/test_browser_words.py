@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser_tabs import Tab
+from manifests import change
 
 from tokensieve.report.html.page import Report
 from tokensieve.report.terms import TERMS
@@ -108,7 +109,21 @@ def test_why_of_a_span_has_the_figures_of_the_token_and_of_the_span(open_run, sp
     )
     assert f": {2 * total:.4g} against {total:.4g} nats in all, odds of noise over 10,000 to 1." in why
     tab.page.click(".tokens .kept >> nth=0")
-    assert "odds against noise" in tab.text("#detail .why")
+    kept = tab.text("#detail .why")
+    assert "odds against noise" in kept
+    assert "within the margin of" not in kept, "the reference loses much more here"
+
+
+def test_a_kept_span_that_the_reference_finds_a_little_less_likely_lies_within_the_margin(open_run, spanned, demo):
+    parameters = {"margin": 1000.0, "switch": 0.01}
+    change(spanned / "arms/token-cleaning/selection.json", parameters=parameters)
+    tab = open_run(spanned, *SIZES[0], hash="examples?example=5")
+    tab.page.click(".tokens .kept >> nth=0")
+    total = sum(score for score in demo.scores[5] if score < 1e8)
+    assert (
+        f"{2 * total:.4g} against {total:.4g} nats in all, within the margin of 1000 a token, odds against noise"
+        in (tab.text("#detail .why"))
+    )
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

@@ -42,7 +42,7 @@ def test_a_method_that_decides_on_spans_tells_of_the_span_too(selection):
     compared, span = causes(selection("span-ratio"), HELD)
     values, models = ["reference.loss", "pool.loss"], ["the reference model", "the model of the pool"]
     assert compared == {"kind": "compare", "values": values, "words": models}
-    assert span == {"kind": "span", "values": values, "words": [*models, "noise"]}
+    assert span == {"kind": "span", "values": values, "words": [*models, "noise"], "margin": 0.25}
     assert {"nats", "reference model", "model of the pool", "odds"} <= terms_in(words_of([compared, span])).keys()
 
 

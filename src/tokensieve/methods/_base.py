@@ -64,6 +64,7 @@ class Method(ABC):
             ``preferences`` among answers, ``marks`` in the data, or ``nothing``.
         drops_spans_of: what the spans are that a token is dropped with, such as ``noise``, where its score is the log
             odds (nats) that it is not in such a span, given all tokens of its answer; empty where tokens count singly.
+            A field ``margin`` of such a method is in nats of loss a token.
         reason_names: the meaning of bits 0, 1, ... of `reasons`.
         divide_by: divisor of the weighted loss of an optimizer step: its number of ``kept`` tokens, or of all
             ``trainable`` tokens.

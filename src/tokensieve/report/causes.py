@@ -39,7 +39,8 @@ def causes(selection: Selection, statistics: Sequence[str]) -> list[dict[str, An
     Returns:
         ``kind``: ``compare`` two losses, ``span``, which adds what these are over the span of a token, ``loss``,
         ``entropy``, ``other``, ``mark``, or ``text``, which holds for every token; ``values``, the names of the
-        statistics; ``words``, the models in words, what spans are dropped as, or the text.
+        statistics; ``words``, the models in words, what spans are dropped as, or the text; of a span, ``margin``, the
+        nats a token by which the first loss may be higher in a span that is kept.
     """
     if selection.method == "marked":
         return [{"kind": "mark", "values": [], "words": []}]
@@ -60,7 +61,8 @@ def causes(selection: Selection, statistics: Sequence[str]) -> list[dict[str, An
         models = [_model(role) for role in losses]
         said.insert(0, {"kind": "compare", "values": values, "words": models})
         if method and method.drops_spans_of:
-            said.append({"kind": "span", "values": values, "words": [*models, method.drops_spans_of]})
+            margin = getattr(method, "margin", 0.0)
+            said.append({"kind": "span", "values": values, "words": [*models, method.drops_spans_of], "margin": margin})
     elif values:
         said.insert(0, {"kind": "loss", "values": values[:1], "words": [_model(losses[0])]})
     return said or [{"kind": "text", "values": [], "words": [score_in_words(selection)]}]

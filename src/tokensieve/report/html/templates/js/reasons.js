@@ -37,7 +37,7 @@ function rankOf(example, name, token) {
 }
 
 // What the statistics say of a token, in words.
-function causeInWords({ kind, values, words: [first, second, spans] }, example, token, arm, selection) {
+function causeInWords({ kind, values, words: [first, second, spans], margin }, example, token, arm, selection) {
   const [a, b] = values.map((name) => example.column(`value:${name}`)[token]);
   const short = (value) => figure(Number(value.toPrecision(3)));
   const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
@@ -54,7 +54,8 @@ function causeInWords({ kind, values, words: [first, second, spans] }, example, 
     const { from, to } = spanOf(example, token, arm, selection.setting(arm.name)), odds = example.column(`value:score:${arm.name}`)[token];
     const [all, others] = values.map((name) => d3.sum(example.column(`value:${name}`).subarray(from, to)));
     const size = to - from > 1 ? `the ${count(to - from)} tokens from “${plainName(example, from)}” to “${plainName(example, to - 1)}”` : "this token alone";
-    return `Its span decides, ${size}: ${figure(all)} against ${figure(others)} nats in all, odds ${odds < 0 ? "of" : "against"} ${spans} ${oddsInWords(odds)}.`;
+    const within = all > others && all - others <= margin * (to - from) ? `, within the margin of ${figure(margin)} a token` : "";
+    return `Its span decides, ${size}: ${figure(all)} against ${figure(others)} nats in all${within}, odds ${odds < 0 ? "of" : "against"} ${spans} ${oddsInWords(odds)}.`;
   }
   if (kind === "loss") return sentence(`${first} finds this token ${a > 1 ? "unlikely" : "likely"}: ${short(a)} nats of loss, a probability of ${percent(Math.exp(-a))}`);
   if (kind === "entropy") return sentence(`${first} is ${a > 1 ? "uncertain" : "certain"} of what stands here: ${short(a)} nats of entropy`);

@@ -161,7 +161,14 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path):
     assert "give another output and store" in error.value.hint
 
 
-@pytest.mark.parametrize("old", [{"fingerprint": "f", "shards": 2}, {"layout": LAYOUT - 1, "files": {}}])
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"fingerprint": "f", "shards": 2},
+        {"layout": LAYOUT - 1, "files": {}},
+        {"layout": LAYOUT - 1, "files": {"a": {"rows": 1}, "b": {"rows": 2}}, "xxh3_128": "0"},
+    ],
+)
 def test_a_manifest_of_another_layout_is_refused_with_the_way_out(tmp_path, old):
     write_json(tmp_path / "manifest.json", old)
     with pytest.raises(TokensieveError, match=f"this one reads layout {LAYOUT}") as error:
@@ -220,4 +227,41 @@ def test_a_manifest_is_the_json_of_its_values(names, tmp_path):
     given = value.pop("xxh3_128")
     assert given == checksum.of_bytes(json.dumps(value, sort_keys=True).encode())
     assert open_manifest(tmp_path).files == files
-    assert list(open_manifest(tmp_path).files) == list(names)
+    assert list(open_manifest(tmp_path).files) == sorted(names)
+
+
+def test_files_in_another_order_are_the_same_manifest(folder):
+    path, said = folder / "manifest.json", open_manifest(folder)
+    value = json.loads(path.read_text())
+    value["files"] = dict(reversed(value["files"].items()))
+    write_json(path, value)
+    assert open_manifest(folder).files == said.files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files["a.arrow"].pop("rows"),
+        lambda files: files["a.arrow"].update(tokens=-1),
+        lambda files: files["a.arrow"].update(xxh3_128="00"),
+        lambda files: files.pop("a.arrow"),
+    ],
+)
+def test_files_that_no_manifest_says_are_damage(change, folder):
+    path = folder / "manifest.json"
+    value = json.loads(path.read_text())
+    change(value["files"])
+    write_json(path, value)
+    with pytest.raises(TokensieveError, match="the manifest of this folder is damaged") as error:
+        open_manifest(folder)
+    assert error.value.where == str(path)
+
+
+def test_files_of_a_data_set_come_in_the_order_of_their_numbers(tmp_path):
+    files = {}
+    for number in (99_999, 100_000, 1):
+        name = f"data/train-{number:05d}-of-100001.parquet"
+        files[name] = write_parquet(tmp_path / name, offsets([1]), {"x": np.zeros(1, np.float32)})
+    write_manifest(tmp_path, files)
+    found = [path.name[6:].partition("-")[0] for path in open_manifest(tmp_path).verified("data")]
+    assert found == ["00001", "99999", "100000"]

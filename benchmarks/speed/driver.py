@@ -38,6 +38,7 @@ from tokensieve.select.passes import Counts, Decide, Scored, ScoreRanked, kept_n
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import shard_name
 
 TOKENS, ROWS = 2**20, 2**12  # of a shard
@@ -91,7 +92,10 @@ class AtOnce:
 
 def examples_of(folder: Path, shards: int) -> ExampleStore:
     """Return a store whose manifest has so many shards."""
-    write_manifest(folder, {shard_name(number): record(number) for number in range(shards)})
+    files = FileRecords()
+    for number in range(shards):
+        files[shard_name(number)] = record(number)
+    write_manifest(folder, files)
     return ExampleStore(folder, "f" * 64, RowCounts(), (), shards)
 
 

@@ -79,7 +79,7 @@ def join_parts(
         ensure_manifest(joined.folder, {**identity, "versions": fingerprint.versions()})
         adopt(joined.folder, "*/shard-*.arrow")
         with Recorder(joined.folder) as recorder:
-            for number in joined.lacking(specs, range(examples.shards)):
+            for number in joined.lacking(specs, range(examples.shards)).tolist():
                 for spec in joined.missing(specs, number):
                     shard = examples.read(number)
                     values = _of_own_part(parts, spec, number, shard, int(examples.first_examples[number]))

@@ -46,6 +46,7 @@ from tokensieve.select.passes import (
 )
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import shard_name
 
 Result = TypeVar("Result")
@@ -153,12 +154,12 @@ class _Written:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, FileRecord] = {}
+        self._files = FileRecords()
         self._seen: set[float] = set()
 
     def add(self, files: Mapping[str, FileRecord], ends: tuple[float, ...] = ()) -> None:
         """Take the files of a shard, and lowest and highest of its scores."""
-        self._files.update(files)
+        self._files.add(files)
         if self.scores_tie:
             self._seen.update(ends)
 
@@ -169,7 +170,7 @@ class _Written:
 
     def finish(self) -> None:
         """Write the manifest."""
-        write_manifest(self._folder, dict(sorted(self._files.items())))
+        write_manifest(self._folder, self._files)
 
 
 def _count(counts: Counts, part: Counts, advance: ProgressCallback) -> None:

@@ -10,7 +10,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -55,20 +55,20 @@ class Manifest:
         """Whether a file is recorded and there."""
         return name in self.files and is_there(self.folder / name)
 
-    def present(self, folder: str) -> set[str]:
-        """Return the files right in a folder within this one that are recorded and there, by one listing.
+    def present(self, folder: str) -> Iterator[str]:
+        """Yield the files right in a folder within this one that are recorded and there, by one listing.
 
         Args:
             folder: path within this one; ``.`` is this one.
         """
         names = names_in(self.folder / folder)
-        return {path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files}
+        return (path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files)
 
     @property
     def complete(self) -> bool:
         """Whether every file that is recorded is there."""
         folders = {os.path.dirname(name) or "." for name in self.files}
-        return sum(len(self.present(folder)) for folder in folders) == len(self.files)
+        return sum(1 for folder in folders for _ in self.present(folder)) == len(self.files)
 
     def path(self, name: str) -> Path:
         """Return the path of a file after its checksum was verified, once for as long as the file does not change.

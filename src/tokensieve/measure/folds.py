@@ -77,7 +77,7 @@ def join_parts(
     joined = Measurement(store / "statistics" / fingerprint.of_value(identity)[:16], examples)
     with locked(joined.folder):
         ensure_manifest(joined.folder, {**identity, "versions": fingerprint.versions()})
-        adopt(joined.folder, "*/shard-*.arrow")
+        adopt(joined.folder, "shard-*.arrow")
         with Recorder(joined.folder) as recorder:
             for number in joined.lacking(specs, range(examples.shards)).tolist():
                 for spec in joined.missing(specs, number):

@@ -82,7 +82,7 @@ def measure(
         sync(measurement.folder)
     with locked(measurement.folder) if share.is_all else nullcontext():
         ensure_manifest(measurement.folder, _about(measurement, model, identity))
-        adopt(measurement.folder, "*/shard-*.arrow")
+        adopt(measurement.folder, "shard-*.arrow")
         lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
         versions = _check_versions(measurement, bool(lacking))
         todo = measurement.lacking(lacking, share.shards(examples.shards))

@@ -42,6 +42,7 @@ from tokensieve.select.passes import (
     ScoreRanked,
     count_ties,
     kept_name,
+    masks_path,
     tally,
 )
 from tokensieve.store.checksum import FileRecord
@@ -241,6 +242,8 @@ class _Ranking:
         for done in each(self._engine, Decide(self._rule, self._score.folder, cutoff.value, ties), self._shards):
             written.add(done.files)
             _count(total, done.value, advance)
+            # One by one: `shutil.rmtree` would hold the entries of a whole folder.
+            masks_path(self._score.folder, done.shard).unlink(missing_ok=True)
         return total
 
     def _each(self, work: Callable[[Float32, Bool], Result]) -> Iterator[Result]:

@@ -6,6 +6,7 @@ manifest does not know: readers do not see it, and the next run that writes to t
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import os
 import threading
@@ -33,6 +34,7 @@ LAYOUT = 4
 _NAME = "manifest.json"
 _OWN = ("layout", manifest_text.FILES, manifest_text.SEAL)
 _SHARE = 20  # of the time, one part at most goes into writing a manifest that grows
+_REMEMBERED = 10_000  # files that were verified; of more, one that is read again is verified again
 _verified: set[tuple[Path, str, int, int]] = set()
 _lock = threading.Lock()
 
@@ -71,7 +73,7 @@ class Manifest:
         return sum(1 for folder in folders for _ in self.present(folder)) == len(self.files)
 
     def path(self, name: str) -> Path:
-        """Return the path of a file after its checksum was verified, once for as long as the file does not change.
+        """Return the path of a file after its checksum was verified, as a rule once until the file changes.
 
         Raises:
             TokensieveError: a file that is missing or damaged.
@@ -102,6 +104,8 @@ class Manifest:
         if not whole:
             raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=HINT)
         with _lock:
+            if len(_verified) >= _REMEMBERED:
+                _verified.clear()
             _verified.add(key)
         return data
 
@@ -222,17 +226,21 @@ class Recorder:
 
 
 def adopt(folder: Path, pattern: str) -> None:
-    """Record whole files that match and that a killed run did not get to record; remove those that cannot be read."""
-    known, found = open_manifest(folder).files, {}
-    for path in files_in(folder, pattern):
-        name = path.relative_to(folder).as_posix()
-        if name in known:
-            continue
-        fetched(path)  # a store that fails says nothing about the file
-        try:
-            found[name] = record_of(path)
-        except TokensieveError:
-            remove(path)
+    """Record whole files that a killed run did not get to record; remove those that cannot be read.
+
+    Args:
+        folder: has the manifest.
+        pattern: which names, in the folders right in this one, are those of such files.
+    """
+    known, found = open_manifest(folder).files, FileRecords()
+    for inner in [path for path in folder.iterdir() if path.is_dir()]:
+        names = (f"{inner.name}/{name}" for name in names_in(inner) if fnmatch.fnmatchcase(name, pattern))
+        for name in [name for name in names if name not in known]:
+            fetched(folder / name)  # a store that fails says nothing about the file
+            try:
+                found[name] = record_of(folder / name)
+            except TokensieveError:
+                remove(folder / name)
     if found:
         record(folder, found)
 

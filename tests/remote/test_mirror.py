@@ -36,7 +36,7 @@ from tokensieve.store.manifest import ensure_manifest, record
 folder, name = place(sys.argv[1]), sys.argv[2]
 ensure_manifest(folder, {})
 for number in range(4):
-    record(folder, {f"{name}-{number}": FileRecord(1, 1, "00")})
+    record(folder, {f"{name}-{number}": FileRecord(1, 1, "0" * 32)})
 """
 
 

@@ -1,4 +1,4 @@
-"""The memory and the time of a driver with a million shards, which an engine does at once without doing anything.
+"""Memory and processor time of a driver with a million shards, which an engine does at once without doing anything.
 
     python benchmarks/speed/driver.py [--shards 10000 100000 1000000]
 
@@ -138,11 +138,11 @@ DRIVERS = {"manifest": manifest, "measure": measure, "select": select, "write": 
 
 
 def peak_of(name: str, shards: int) -> tuple[float, float]:
-    """Return the megabytes that a driver adds to those of the process, and its seconds."""
+    """Return the megabytes that a driver adds to those of the process, and its seconds of the processor."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        before, start = _peak(), time.perf_counter()
+        before, start = _peak(), time.process_time()
         DRIVERS[name](Path(folder), shards)
-        return _peak() - before, time.perf_counter() - start
+        return _peak() - before, time.process_time() - start
 
 
 def _peak() -> float:

@@ -153,7 +153,7 @@ def test_differences_are_paired(runs):
 
 def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
     view = load_run(runs[0])
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     differences = table.further[DIFFERENCES]
     loss_cells, match_cells = (column.cells for column in differences.columns)
     pairs = list(zip(differences.names, differences.notes, strict=True))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.intervals import t_quantile
 
 LEVEL = 0.05
 POWER = 0.8
@@ -116,14 +117,14 @@ def paired_difference(
     value = float(mean.sum() / counts.sum())
     error = float(_resampled(scaled, counts, np.random.default_rng(seed)).std())
     freedom = _degrees_of_freedom(deltas, counts)
-    half = _quantile(1 - LEVEL / 2, freedom) * error
+    half = t_quantile(1 - LEVEL / 2, freedom) * error
     p = _p_value(value, error, freedom)
     return PairedDifference(value, value - half, value + half, p, detectable_effect(error, freedom), seeds, examples)
 
 
 def detectable_effect(standard_error: float, freedom: float = np.inf) -> float:
     """Return the smallest true difference that a two-sided t test at 5 % finds in about 80 % of repetitions."""
-    return (_quantile(1 - LEVEL / 2, freedom) + _quantile(POWER, freedom)) * standard_error
+    return (t_quantile(1 - LEVEL / 2, freedom) + t_quantile(POWER, freedom)) * standard_error
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -138,19 +139,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _quantile(share: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(share, freedom))
-
-
 def _p_value(value: float, error: float, freedom: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     if value == 0:
         return 1.0
     ratio = abs(value) / error if error else np.inf
-    return max(2 * float(t.sf(ratio, freedom)), _SMALLEST_P)
+    return max(2 * float(stdtr(freedom, -ratio)), _SMALLEST_P)
 
 
 def _degrees_of_freedom(deltas: NDArray[np.float64], counts: Int64) -> float:

@@ -210,7 +210,7 @@ def test_what_could_be_seen_is_a_range_without_what_never_differs():
             {name: AdjustedDifference(**shared, detectable=one, **size) for name, one in detectable.items()},
         )
 
-    size = {"seeds": 1, "examples": 1200}
+    size = {"seeds": 1, "examples": 1200, "seed_variance": 0.0}
     found = [of("a", {"held_out": 0.02}), of("b", {"held_out": 0.0111, "exact_match": 0.034}), of("c", {"stop": 0.0})]
     told = differences_in_words(found)
     assert told.endswith("80 % power): held-out loss 0.011 to 0.020; exact match 3.4 points")

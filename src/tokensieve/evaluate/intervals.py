@@ -30,8 +30,6 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float]:
     """Return the 95 % t interval of the mean of a few independent values, such as one for each seed; two at least."""
-    if not np.ptp(values):
-        return float(values[0]), float(values[0])
     mean, error = float(np.mean(values)), float(np.std(values, ddof=1)) / math.sqrt(len(values))
     half = t_quantile(0.975, len(values) - 1) * error
     return mean - half, mean + half

@@ -123,8 +123,15 @@ def _within(share: Estimate) -> Estimate:
 
 def _means(found: Sequence[Mapping[Key, Estimate]]) -> dict[Key, Estimate]:
     """Return the means over two or more seeds with 95 % t intervals, of what every seed has."""
-    values = {key: [one[key].value for one in found] for key in found[0] if all(key in one for one in found)}
-    return {key: Estimate(float(np.mean(of_key)), *mean_interval(of_key)) for key, of_key in values.items()}
+    by_key = {key: [one[key] for one in found] for key in found[0] if all(key in one for one in found)}
+    return {key: _mean(of_key) for key, of_key in by_key.items()}
+
+
+def _mean(found: Sequence[Estimate]) -> Estimate:
+    values = [one.value for one in found]
+    if not np.ptp(values):  # seeds that agree to the last digit tell nothing of the spread; their examples do
+        return found[0]
+    return Estimate(float(np.mean(values)), *mean_interval(values))
 
 
 def _evaluation(found: Mapping[str, Any]) -> Evaluation:

@@ -11,13 +11,14 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from trained_examples import MODEL
 
 from tokensieve.cli import main
+from tokensieve.data import prepare
 from tokensieve.errors import TokensieveError
 from tokensieve.export.write import export_arm
-from tokensieve.runs.folder import RunFolder
+from tokensieve.pipeline.recipe import load_recipe
+from tokensieve.pipeline.stages import run as carry_out
 from tokensieve.store.atomic import read_json
 from tokensieve.store.sealed import write_sealed
 
@@ -98,13 +99,16 @@ def test_an_export_of_an_earlier_selection_is_refused(run, tmp_path):
         export_arm(run, "trl", output=out)
 
 
-def test_a_licence_that_came_later_is_not_passed_over(run, tmp_path):
+def test_a_licence_that_came_later_is_on_the_card_and_not_passed_over(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare, "SHARD_TOKENS", 300)  # as the run was cut
     out = export_arm(run, "trl", output=tmp_path / "out").folder
-    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
-    recipe["data"]["license"] = "cc-by-4.0"
-    RunFolder(run).write_recipe(yaml.safe_dump(recipe))
+    selected = (run / "arms/loss/selection.json").read_bytes()
+    carry_out(load_recipe(run / "recipe.yaml", [f"output={run}", "data.license=cc-by-4.0"]), "select")
+    assert (run / "arms/loss/selection.json").read_bytes() == selected
     with pytest.raises(TokensieveError, match=r"license: None there, 'cc-by-4\.0' here"):
         export_arm(run, "trl", output=out)
+    later = export_arm(run, "trl", output=tmp_path / "later").folder
+    assert "license: cc-by-4.0" in (later / "README.md").read_text()
 
 
 @pytest.mark.parametrize("target", ["nowhere", "link"])

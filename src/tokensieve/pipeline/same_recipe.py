@@ -19,7 +19,8 @@ _FREE_TO_CHANGE = ("evaluate", "report", "engine", "measure", "store", "search")
 def check_folder(plan: Plan) -> None:
     """Refuse a folder that holds the results of another recipe, and show the difference.
 
-    What is measured on the models, how, and what the page shows may change between calls. Controls and seeds may join
+    What is measured on the models, how, what the page shows, and the licence that cards name may change between calls.
+    Controls and seeds may join
     those that are there, at the end, controls with the models that they need. A folder without results, such as that of
     a run that failed early, takes any recipe.
 
@@ -81,4 +82,10 @@ def _with_additions(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict
 
 def fixed_settings(values: dict[str, Any]) -> dict[str, Any]:
     """Return those values of a recipe that cannot change once there are results."""
-    return {name: value for name, value in values.items() if name not in (*_FREE_TO_CHANGE, "output")}
+    fixed = {name: value for name, value in values.items() if name not in (*_FREE_TO_CHANGE, "output")}
+    return {**fixed, "data": without_license(fixed["data"])}
+
+
+def without_license(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the data of a recipe without the licence: no result depends on it, and cards name it as it is now."""
+    return {name: value for name, value in data.items() if name != "license"}

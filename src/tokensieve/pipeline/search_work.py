@@ -18,6 +18,7 @@ from tokensieve.pipeline.candidates import candidates
 from tokensieve.pipeline.disk import check_search_disk
 from tokensieve.pipeline.inputs import Inputs
 from tokensieve.pipeline.recipe import Recipe, RoleSettings, recipe_values
+from tokensieve.pipeline.same_recipe import without_license
 from tokensieve.pipeline.search_rows import SearchRows
 from tokensieve.pipeline.stages import run as run_recipe
 from tokensieve.pipeline.trainings import planned_trainings
@@ -98,7 +99,7 @@ class SearchWork:
         values = {key: value for key, value in values.items() if key not in left_out}
         return fingerprint.jsonable(
             {
-                "recipe": {**values, "seed": self.recipe.seed},
+                "recipe": {**values, "data": without_license(values["data"]), "seed": self.recipe.seed},
                 "methods": self.methods,
                 "data": self.inputs.examples.fingerprint,
                 "rows": self.rows.fingerprint,

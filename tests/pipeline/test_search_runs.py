@@ -194,6 +194,13 @@ def test_a_budget_in_minutes_is_planned_by_a_training(recipe, found, monkeypatch
         search(recipe("short", "search.probes=null", "search.minutes=0.0001"))
 
 
+def test_the_time_of_a_training_is_never_that_of_one_in_the_store(recipe, trained):
+    for searches in (1, 2):
+        with pytest.raises(TokensieveError, match=r"needs .* minutes"):
+            search(recipe("timed", "search.probes=null", "search.minutes=0.0001"))
+        assert len(trained) == searches
+
+
 def test_a_reference_is_made_once_whatever_the_steps_and_seeds_of_a_probe(recipe, trained, module_run, arguments):
     reference = ("models.reference.warm_up={rows: 6, train: {learning_rate: 5e-2}}", "search.methods=token-cleaning")
     work = searching.prepare_search(recipe("made", *reference), StageProgress(shown=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,13 +30,12 @@ from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.search.halving import FEWEST_STEPS, ONE_A_PROBE, Candidate, Price, SearchPlan, plan_search
 from tokensieve.search.report import SearchReport, plan_of
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import read_object, write_json
+from tokensieve.store.atomic import read_object, remove, write_json
 from tokensieve.train.record import TIMES, last_step, read_record, read_times
 
 TRUE_MASK = "marked"
 """The method that keeps what is not marked: the ceiling, and never a candidate."""
 AGAIN = "delete this folder and search again: trained models are found in the store"
-AGAIN_WITHOUT = "give a store without this model: the search then trains it again, and takes the time"
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,19 +197,23 @@ class SearchWork:
             ) from error
 
     def _price(self, progress: StageProgress) -> Price:
-        """Return what a training costs in seconds, by a short one with every token."""
-        steps = min(self.steps, FEWEST_STEPS)
+        """Return what a training costs in seconds, by a short one with every token.
+
+        Its seed is drawn, so that the store has neither its model nor its evaluation: finding them takes no time.
+        """
+        steps, seed = min(self.steps, FEWEST_STEPS), secrets.randbelow(2**32)
         folder = RunFolder(self.folder / "timing")
+        remove(folder.path)  # of a search that was interrupted before it had a plan
         start = time.perf_counter()
         with progress.stage("search: how long a training takes", 1, "trainings") as advance:
-            recipe = self.probe_recipe(folder.path, {"name": "full"}, steps, [self.recipe.seed])
+            recipe = self.probe_recipe(folder.path, {"name": "full"}, steps, [seed])
             run_recipe(recipe, "evaluate", progress=False)
             advance(1)
         seconds = time.perf_counter() - start
         model = folder.arm("full").model
         trained = read_times(model).get("train_runtime")
         if trained is None:
-            raise TokensieveError("the time of the training is missing", where=str(model / TIMES), hint=AGAIN_WITHOUT)
+            raise TokensieveError("the time of the training is missing", where=str(model / TIMES), hint=AGAIN)
         return Price(max(0.0, seconds - trained), trained / max(1, last_step(read_record(model) or {})))
 
 

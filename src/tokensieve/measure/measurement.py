@@ -11,6 +11,7 @@ import numpy as np
 
 from tokensieve.containers import Examples, Float32, Int64, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
+from tokensieve.store import fingerprint
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, open_manifest
 from tokensieve.store.mirror import is_there
@@ -64,6 +65,14 @@ class Measurement:
         """Write one statistic and shard; return what the driver is to record in the manifest."""
         name = file_name(spec, number)
         return {name: write_shard(self.folder / name, shard.cu_seqlens, {spec.name: values})}
+
+    @property
+    def other_versions(self) -> list[str]:
+        """What libraries differ between those that measured and those here, as ``torch: '2.8.0' there, '2.9.0' here``.
+
+        Finished statistics outlast an upgrade, since the losses of one model differ by rounding; who uses them says so.
+        """
+        return fingerprint.differences(open_manifest(self.folder).about["versions"], fingerprint.versions())
 
     def complete(self, specs: Sequence[StatisticSpec]) -> bool:
         """Whether every shard has all these statistics."""

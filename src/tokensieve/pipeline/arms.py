@@ -32,7 +32,7 @@ from tokensieve.store.atomic import atomic_folder, write_text
 from tokensieve.store.manifest import is_complete
 from tokensieve.train.schedules._base import Job
 
-_CHANGED = "the data or a model changed since: give another output"
+_CHANGED = "the data, a model, or the libraries that made one changed since: give another output"
 
 
 @dataclass(frozen=True, eq=False)

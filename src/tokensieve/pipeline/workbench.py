@@ -40,6 +40,7 @@ from tokensieve.pipeline.warm_up import WarmUpResult, pick_examples, sample_of, 
 from tokensieve.progress import StageProgress
 from tokensieve.select.cleaned import data_files, write_subset
 from tokensieve.select.streaming import LoadStatistics
+from tokensieve.store import fingerprint
 from tokensieve.store.atomic import atomic_folder, write_json
 from tokensieve.store.manifest import open_manifest
 from tokensieve.train.processes import ALONE, Processes
@@ -158,7 +159,7 @@ class RunWorkbench(StageLog):
         examples, recipe = examples or self.examples, self.plan.recipe
         tokens, done = tokens_of(examples, self.share), locate(examples, model, recipe.store_folder).complete(specs)
         with self.timed(description, done, tokens), self.stage(description, tokens, "tokens") as advance:
-            return measure(
+            found = measure(
                 examples,
                 model,
                 specs,
@@ -169,6 +170,12 @@ class RunWorkbench(StageLog):
                 advance,
                 self.share,
             )
+        if others := found.other_versions:
+            self.progress.warn(
+                f"{description}: these statistics were measured with other libraries ({'; '.join(others)}); delete "
+                f"{found.folder} to measure them again"
+            )
+        return found
 
     def measure_folds(
         self, role: Role, models: Sequence[ModelSettings], specs: Sequence[StatisticSpec]
@@ -228,6 +235,8 @@ class RunWorkbench(StageLog):
             "pick": warm_up.pick,
             "train": settings_identity(settings),
             "seed": seed,
+            "device": self.device.type,
+            "versions": fingerprint.versions(),
         }
         if warm_up.folds > 1:
             identity["fold"] = [fold, warm_up.folds]
@@ -293,7 +302,12 @@ class RunWorkbench(StageLog):
                 head.save(partial)
             return {"result": result.to_json()}
 
-        identity = {"layout": LAYOUT, "device": self.device.type, **preferences.identity(backbone, settings)}
+        identity = {
+            "layout": LAYOUT,
+            "device": self.device.type,
+            "versions": fingerprint.versions(),
+            **preferences.identity(backbone, settings),
+        }
         folder, made = make_once(recipe.store_folder, identity, make)
         if not made:
             self.progress.note(f"make reward: {HeadResult(**open_manifest(folder).about['result']).line}")

@@ -77,11 +77,15 @@ def _versions() -> dict[str, str]:
 
 def check_same(found: Any, wanted: Any, *, where: str, hint: str) -> None:
     """Raise ``TokensieveError`` that shows both sides of every difference between two JSON objects."""
-    differences = [
-        f"{name}: {before!r} there, {after!r} here" for name, before, after in _differences(found, wanted, "")
-    ]
-    if differences:
-        raise TokensieveError("it was made from something else: " + "; ".join(differences), where=where, hint=hint)
+    if found_differences := differences(found, wanted):
+        raise TokensieveError(
+            "it was made from something else: " + "; ".join(found_differences), where=where, hint=hint
+        )
+
+
+def differences(found: Any, wanted: Any) -> list[str]:
+    """Return every difference between two JSON objects in words, with both sides."""
+    return [f"{name}: {before!r} there, {after!r} here" for name, before, after in _differences(found, wanted, "")]
 
 
 def _differences(found: Any, wanted: Any, path: str) -> list[tuple[str, Any, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -363,6 +364,19 @@ def test_spans_that_do_not_fit_are_refused(row, says, run, answers, write_rows):
         import_spans(run, write_rows([given]), "judged")
     assert "theirs.jsonl:1" in error.value.where
     assert not (run / "arms" / "judged").exists()
+
+
+def test_spans_of_data_that_changed_since_the_run_are_refused(make_run, answers, demo_pool, tmp_path, write_rows):
+    data = tmp_path / "pool.jsonl"
+    rows = demo_pool.read_text().splitlines()[:40]
+    data.write_text("\n".join(rows))
+    made = make_run(tmp_path / "mine", "method=loss", f"data.files=[{data}]")
+    row = next(number for number, text in answers.items() if re.search(r"\d", text))
+    other = rows[row].translate(str.maketrans("0123456789", "1234567890"))
+    data.write_text("\n".join([*rows[:row], other, *rows[row + 1 :]]))
+    with pytest.raises(TokensieveError, match="the data changed since") as error:
+        import_spans(made, write_rows([{"row": row, "spans": [[0, 1]]}]), "judged")
+    assert error.value.where == f"{data}:{row + 1}"
 
 
 def test_json_lines_have_the_marks_that_are_trained_on_and_are_read_back(run):

@@ -344,7 +344,7 @@ class _Index:
         for examples in store:
             lengths.append(examples.lengths)
             rows.append(examples.rows)
-            digests.append(np.array([_digest(examples.input_ids[span]) for span in segments(examples.cu_seqlens)]))
+            digests.append(np.array([ids_digest(examples.input_ids[span]) for span in segments(examples.cu_seqlens)]))
         self.offsets = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
         self.rows: Int64 = np.concatenate(rows)
         self.taken = np.zeros(len(self.rows), dtype=bool)
@@ -355,7 +355,7 @@ class _Index:
 
     def take(self, row: Row) -> int:
         """Return the number of the example that a row is for; the next one where several are alike."""
-        digest = _digest(_token_ids(row)) if "input_ids" in row.data else None
+        digest = ids_digest(_token_ids(row)) if "input_ids" in row.data else None
         key = row.data.get("row") if self._by_row else digest
         what = f"source row {key}" if self._by_row else "these token ids"
         if not isinstance(key, int | np.integer) or isinstance(key, bool):
@@ -388,6 +388,6 @@ class _Index:
         return number
 
 
-def _digest(ids: NDArray[np.int32]) -> np.uint64:
+def ids_digest(ids: NDArray[np.int32]) -> np.uint64:
     """Return 64 bits that tell token ids apart."""
     return np.frombuffer(hashlib.blake2b(ids.tobytes(), digest_size=8).digest(), dtype=np.uint64)[0]

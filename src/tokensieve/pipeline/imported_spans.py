@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tokensieve.containers import IGNORE_INDEX
+from tokensieve.containers import IGNORE_INDEX, segments
 from tokensieve.data.bad_rows import raise_error
 from tokensieve.data.formats import Conversation, Converted, PlainText, convert
 from tokensieve.data.marks import KEYS, read_spans
@@ -19,7 +19,7 @@ from tokensieve.data.sources import Row, read_rows
 from tokensieve.data.to_mark import answer_of
 from tokensieve.data.tokenize import load_encoder, truncate
 from tokensieve.errors import TokensieveError
-from tokensieve.pipeline.imported import ImportedArm, import_arm
+from tokensieve.pipeline.imported import ImportedArm, ids_digest, import_arm
 from tokensieve.pipeline.inputs import with_max_length
 from tokensieve.pipeline.plan import base_model
 from tokensieve.pipeline.recipe import recipe_of_run
@@ -61,7 +61,11 @@ def _masks(run: Path, given: dict[int, Row]) -> Iterator[dict[str, Any]]:
     recipe = recipe_of_run(view.run_folder)
     settings = with_max_length(recipe.data, base_model(recipe))
     encoder = load_encoder(str(view.store.tokenizer))
-    examples = {int(row) for shard in view.store for row in shard.rows}
+    examples = {
+        int(row): ids_digest(shard.input_ids[span])
+        for shard in view.store
+        for row, span in zip(shard.rows, segments(shard.cu_seqlens), strict=True)
+    }
     if unknown := sorted(given.keys() - examples):
         raise TokensieveError(
             f"no example came from source row {unknown[0]}",
@@ -84,6 +88,12 @@ def _masks(run: Path, given: dict[int, Row]) -> Iterator[dict[str, Any]]:
         except TokensieveError as error:
             raise TokensieveError(error.what, where=(marks or row).where, hint=error.hint) from error
         kept = truncate(encoded, settings)
+        if ids_digest(kept.input_ids) != examples[row.number]:
+            raise TokensieveError(
+                "the row does not have the tokens that it had when the run was made: the data changed since",
+                where=row.where,
+                hint="give it back what it had, or run the recipe again with another output",
+            )
         mask = (kept.labels != IGNORE_INDEX) & (True if kept.marks is None else kept.marks == 0)
         yield {"row": row.number, "kept": mask.astype(int).tolist()}
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,8 +67,8 @@ def test_a_row_that_ranks_nothing_is_refused(row, fault):
 def written(tmp_path, rows, **data):
     path = tmp_path / "preferences.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    bad_rows = data.get("bad_rows", "error")
-    return write_answers(DataSettings(files=(str(path),), bad_rows=bad_rows), DataSettings(**data), tmp_path / "store")
+    own = {name: data[name] for name in ("bad_rows", "max_row_bytes") if name in data}
+    return write_answers(DataSettings(files=(str(path),), **own), DataSettings(**data), tmp_path / "store")
 
 
 def rankings_of(rows, tiny_tokenizer_folder, tmp_path):
@@ -113,6 +114,14 @@ def test_rows_that_rank_nothing_are_left_out_where_the_recipe_says_so(tiny_token
     assert error.value.where.endswith("preferences.jsonl:1")
     _, told = rankings_of(written(tmp_path, rows, bad_rows="skip", max_length=64), tiny_tokenizer_folder, tmp_path)
     assert [[text.replace("<|end|>", "").strip() for text in one] for one in told] == [["cat", "dog"]]
+
+
+def test_a_larger_row_that_is_no_longer_left_out_shifts_no_ranking(tmp_path):
+    rows = [{"prompt": "a" * 300, "chosen": "b", "rejected": "c"}, {"prompt": "the:", "chosen": "d", "rejected": "e"}]
+    few = written(tmp_path, rows, bad_rows="skip", max_row_bytes=200)
+    every = written(tmp_path, rows, bad_rows="skip")
+    lines = Path(str(every.settings.files[0])).read_text().splitlines()
+    assert (sum(few.counts), sum(every.counts), len(lines)) == (2, 4, 4)
 
 
 def test_the_rows_are_written_once_and_for_each_content(tmp_path):

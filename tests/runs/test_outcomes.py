@@ -50,6 +50,12 @@ def test_a_seed_on_other_data_or_without_details_is_left_out(tmp_path):
     assert read_outcomes(arm, "held_out", 3) is None
 
 
+def test_a_file_of_the_desktop_among_the_seeds_is_no_seed(tmp_path):
+    (tmp_path / "seeds/3").mkdir(parents=True)
+    (tmp_path / "seeds/.DS_Store").touch()
+    assert list(ArmFolder(tmp_path).replicates()) == [3]
+
+
 def test_seeds_are_paired_with_themselves(tmp_path):
     mine = read_outcomes(evaluated(tmp_path / "a"), "held_out", 3)
     others = {0: [1.0, 1.0, 1.0], 5: [9.0, 9.0, 9.0], 3: [2.0, 2.0, 2.0]}

@@ -153,7 +153,8 @@ def write_answers(preferences: DataSettings, data: DataSettings, store: Path) ->
         TokensieveError: the first row that cannot be used, unless `data.bad_rows` leaves them out.
     """
     # A store of objects does not get what has a dot before its name: each machine writes the answers for itself.
-    path = store / ".preferences" / f"{fingerprint.of_value([_LAYOUT, source_fingerprint(preferences)])[:16]}.jsonl"
+    made_from = [_LAYOUT, source_fingerprint(preferences), preferences.bad_rows, preferences.max_row_bytes]
+    path = store / ".preferences" / f"{fingerprint.of_value(made_from)[:16]}.jsonl"
     rows, on_error = list[list[dict[str, Any]]](), BadRows(preferences)
     for row in read_rows(preferences, on_error):
         try:

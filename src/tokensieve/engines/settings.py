@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from tokensieve.setting_types import Count, known_keys_only
 
@@ -25,5 +28,5 @@ class EngineSettings:
     name: str = "local"
     address: str | None = None
     workers: Count | None = None
-    gpus_per_worker: float | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     deadline: Count = 3600

@@ -92,4 +92,7 @@ def _of_own_part(
 ) -> Float32:
     """Return float32 ``[tokens]`` of a shard, those of each example by the model of its part."""
     part = np.repeat(part_of(first, len(shard), len(parts)), shard.lengths)
-    return np.choose(part, [one.read(spec, number) for one in parts]).astype(np.float32, copy=False)
+    values = np.zeros(len(part), dtype=np.float32)
+    for index, one in enumerate(parts):  # `np.choose` takes 63 at most
+        np.copyto(values, one.read(spec, number), where=part == index)
+    return values

@@ -93,7 +93,8 @@ class ArmFolder:
 
     def replicates(self) -> dict[int, ArmFolder]:
         """Return the folders of the seeds after the first, by seed."""
-        found = {int(path.name): ArmFolder(path) for path in (self.path / "seeds").glob("*")}
+        folders = (path for path in (self.path / "seeds").glob("*") if path.name.isdecimal())
+        found = {int(path.name): ArmFolder(path) for path in folders}
         return dict(sorted(found.items()))
 
     def selection(self) -> Selection:

@@ -5,6 +5,7 @@ import gzip
 import json
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -249,6 +250,32 @@ def test_files_that_cannot_be_used(name, content, message, tmp_path):
     with pytest.raises(TokensieveError, match=message) as error:
         read(path)
     assert str(path) in error.value.where
+
+
+def write_arrow(path, table):
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path):
+    path, offsets = tmp_path / "a.arrow", np.array([0, 1234], "<i4").tobytes()
+    write_arrow(path, pa.table({"text": ["a" * 1234]}))
+    before, found, after = path.read_bytes().rpartition(offsets)
+    assert found
+    path.write_bytes(before + np.array([0, 2**31 - 8], "<i4").tobytes() + after)
+    with pytest.raises(TokensieveError, match="not an Arrow file") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.duration("s"), pa.timestamp("s", "Mars/Olympus")])
+def test_values_that_python_cannot_hold_are_refused(kind, tmp_path):
+    path = tmp_path / "a.arrow"
+    number = 2**62 if getattr(kind, "tz", None) is None else 0
+    write_arrow(path, pa.table({"text": ["a"], "at": pa.array([number]).view(kind)}))
+    with pytest.raises(TokensieveError, match="not an Arrow file") as error:
+        read(path)
+    assert error.value.where == str(path)
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing/*.jsonl", "./missing", "a/b/c"])

@@ -124,7 +124,7 @@ def _write_arm(
 ) -> None:
     """Write everything that an arm has into an empty folder."""
     spill = arm.path / "values"
-    values = ImportedValues(view, file, scores=isinstance(rule, TopFraction), spill=spill)
+    values = ImportedValues(view.store, file, scores=isinstance(rule, TopFraction), spill=spill)
 
     def load(number: int) -> tuple[Statistics, Int64]:
         examples = view.store.read(number)

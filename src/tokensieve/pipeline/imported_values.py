@@ -16,7 +16,6 @@ from tokensieve.data.example_store import ExampleStore
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import Row, read_rows
 from tokensieve.errors import TokensieveError
-from tokensieve.runs.view import RunView
 
 SCORES = ("scores", "score")
 """Columns of scores; `score` is what a run itself writes."""
@@ -28,7 +27,7 @@ class ImportedValues:
     """The figures of a file in the order of the run's examples, in a file of their own.
 
     Args:
-        view: the run.
+        store: the run's examples.
         file: what to read.
         scores: whether to read scores; labels or masks otherwise.
         spill: file to create, float64 ``[tokens of the run]``.
@@ -37,12 +36,12 @@ class ImportedValues:
         absent: examples that the file does not have.
     """
 
-    def __init__(self, view: RunView, file: Path, *, scores: bool, spill: Path) -> None:
-        self._file, self._starts = file, view.starts
+    def __init__(self, store: ExampleStore, file: Path, *, scores: bool, spill: Path) -> None:
+        self._file, self._starts = file, store.first_examples
         rows = read_rows(DataSettings(files=(glob.escape(str(file)),)), raise_error)
         first = next(rows)  # a file without rows is refused by `read_rows`
         self._column = _value_column(first, scores)
-        index = _Index(view.store, by_row=_has_row_numbers(first))
+        index = _Index(store, by_row=_has_row_numbers(first))
         self._offsets = index.offsets
         self._values = np.memmap(spill, dtype=np.float64, mode="w+", shape=(int(index.offsets[-1]),))
         self._values[:] = np.nan

@@ -293,10 +293,11 @@ def _parse(path: Path, *_stat: int) -> Manifest:
     try:
         value = json_text.parse(path.read_bytes(), _record_where_it_is_one)
         layout, given, files = value.get("layout"), value.pop("xxh3_128", None), value.pop("files", None)
-    except (ValueError, AttributeError) as error:
+        known = isinstance(files, dict) and all(isinstance(one, FileRecord) for one in files.values())
+        changed = given is not None and known and given != _own_checksum(value, files)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
-    known = isinstance(files, dict) and all(isinstance(one, FileRecord) for one in files.values())
-    if given is not None and known and given != _own_checksum(value, files):
+    if changed:
         raise _damaged(path)
     check_layout(layout, path.parent)
     if given is None or not known:

@@ -49,7 +49,10 @@ def _arrow_items(path: Path, start: int) -> Iterator[Item]:
         with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
-                for at in range(min(max(start - first, 0), batch.num_rows), batch.num_rows, _ROWS_AT_ONCE):
+                wanted = range(max(start - first, 0), batch.num_rows, _ROWS_AT_ONCE)
+                if wanted:
+                    batch.validate(full=True)  # offsets and lengths that lead out of the file would end the process
+                for at in wanted:
                     yield batch.slice(at, _ROWS_AT_ONCE)
                 first += batch.num_rows
 
@@ -121,7 +124,10 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     kind = {".parquet": "a Parquet file", ".arrow": "an Arrow file"}[format_of(path)]
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except (TokensieveError, UnicodeDecodeError):
+        raise
+    # The last three are of values that Python cannot hold, such as a date in the year 292277 or an unknown time zone.
+    except (pa.ArrowException, ValueError, OverflowError, LookupError) as error:
         raise TokensieveError(
             f"not {kind}: {error}", where=str(path), hint="write it again, or name it after what it is"
         ) from error

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from tokensieve.data.readers import table_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows, source_fingerprint
 from tokensieve.errors import TokensieveError
@@ -266,6 +267,24 @@ def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path):
     with pytest.raises(TokensieveError, match="not an Arrow file") as error:
         read(path)
     assert error.value.where == str(path)
+
+
+def test_a_table_that_says_that_it_has_more_rows_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"]}), path)
+    before, said, after = path.read_bytes().partition(b"\x16\x06\x19")  # an int64 of 3, then a list: of row groups
+    assert said
+    path.write_bytes(before + b"\x16\x08\x19" + after)
+    with pytest.raises(TokensieveError, match="the footer says 4 rows") as error:
+        table_rows(path)
+    assert error.value.where == str(path)
+
+
+def test_a_table_of_more_rows_than_can_be_cut_is_refused(tmp_path):
+    path = tmp_path / "a.arrow"
+    write_arrow(path, pa.table({"text": pa.chunked_array(3 * [pa.nulls(2**31 - 1)])}))
+    with pytest.raises(TokensieveError, match="the file says that it has 6,442,450,941 rows"):
+        table_rows(path)
 
 
 @pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.duration("s"), pa.timestamp("s", "Mars/Olympus")])

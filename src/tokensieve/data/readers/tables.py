@@ -13,6 +13,8 @@ from tokensieve.places import remote_of
 from tokensieve.store.remote import open_file
 
 _ROWS_AT_ONCE = 1000
+_MOST_ROWS = 2**32
+"""Of a file: what says that it has more is damaged, and cutting it into chunks would take all memory."""
 
 
 def _parquet_items(path: Path, start: int) -> Iterator[Item]:
@@ -84,17 +86,44 @@ def rows_of_table(path: Path) -> int:
     """Return how many rows a file says that it has.
 
     Raises:
-        TokensieveError: a file that is not what its name says.
+        TokensieveError: a file that is not what its name says, or that contradicts itself.
     """
+    with _arrow_errors(path):
+        rows = _parquet_rows(path) if format_of(path) == ".parquet" else _arrow_rows(path)
+    if rows > _MOST_ROWS:
+        raise TokensieveError(
+            f"the file says that it has {rows:,} rows, and at most {_MOST_ROWS:,} are read of a file",
+            where=str(path),
+            hint="write it again, or split it",
+        )
+    return rows
+
+
+def _parquet_rows(path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _arrow_errors(path):
-        if format_of(path) == ".parquet":
-            with open_file(path) as source:
-                return pq.read_metadata(source).num_rows
-        with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
-            return sum(file.get_batch(number).num_rows for number in range(file.num_record_batches))
+    with open_file(path) as source:
+        metadata = pq.read_metadata(source)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    # A row has at least one value in every column, be it null.
+    if metadata.num_rows != sum(group.num_rows for group in groups) or any(
+        group.column(place).num_values < group.num_rows for group in groups for place in range(group.num_columns)
+    ):
+        raise pa.ArrowInvalid(f"the footer says {metadata.num_rows:,} rows, and something else for its row groups")
+    return metadata.num_rows
+
+
+def _arrow_rows(path: Path) -> int:
+    import pyarrow as pa
+
+    with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
+        rows = 0
+        for number in range(file.num_record_batches):
+            batch = file.get_batch(number)
+            batch.validate()  # that its buffers are as long as it says; reads none of them
+            rows += batch.num_rows
+        return rows
 
 
 def without_gaps(row: dict[str, Any]) -> dict[str, Any]:

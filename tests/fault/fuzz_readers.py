@@ -15,14 +15,15 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from fuzz_targets import TARGETS
 from target import Target
 
 KEPT = Path(__file__).parents[2] / "runs/fuzz"
-LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=4096"]
-"""Seconds for an input, memory of the process, bytes of an input."""
+LIMITS = ["-timeout=20", "-rss_limit_mb=2048", "-max_len=4096", "-runs=100000"]
+"""Seconds for an input, memory of the process, bytes of an input, and inputs: the time left goes to others."""
 _MEMORY = Path("/dev/shm")  # a file for each input needs no disk
 _EXECUTED = re.compile(r"number_of_executed_units: (\d+)")
 
@@ -36,13 +37,18 @@ def main() -> None:
     if importlib.util.find_spec("atheris") is None:
         sys.exit("the fuzzer is not installed: pip install -c constraints.txt -e '.[fuzz]'")
     names = given.reader or list(TARGETS)
-    seconds = max(1, round(60 * given.minutes / len(names)))
-    if broken := [name for name in names if not survives(name, seconds, given.kept / name.replace(" ", "-"))]:
+    end, broken = time.monotonic() + 60 * given.minutes, list[str]()
+    for place, name in enumerate(names):
+        seconds = max(1, round((end - time.monotonic()) / (len(names) - place)))
+        if not survives(name, seconds, given.kept / name.replace(" ", "-")):
+            broken.append(name)
+    if broken:
         sys.exit(f"broken: {', '.join(broken)}")
 
 
 def survives(name: str, seconds: int, kept: Path) -> bool:
-    """Fuzz a reader, and say how that ended."""
+    """Fuzz a reader for so long at most, and say how that ended."""
+    start = time.monotonic()
     (kept / "corpus").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fuzz-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         begin(TARGETS[name](Path(folder)), kept)
@@ -54,7 +60,8 @@ def survives(name: str, seconds: int, kept: Path) -> bool:
             code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT).returncode
     said = (kept / "log").read_text(encoding="utf-8", errors="replace")
     executed = sum(map(int, _EXECUTED.findall(said)))
-    print(f"{name}: {executed:,} inputs in {seconds} s" + (f"; broken, see {kept / 'log'}" if code else ""), flush=True)
+    ended = f"broken, see {kept / 'log'}" if code else "survived"
+    print(f"{name}: {executed:,} inputs in {time.monotonic() - start:.0f} s, {ended}", flush=True)
     return code == 0
 
 

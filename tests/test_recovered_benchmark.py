@@ -10,11 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tokensieve.containers import StatisticSpec
-from tokensieve.measure.forward import Forward
 from tokensieve.methods import all_methods, get_method
-from tokensieve.models.pool import ModelPool
-from tokensieve.models.settings import ModelSettings
 from tokensieve.runs.arm_folder import ArmFolder
 
 LOSSES = {"marked": 2.0, "full": 3.1, "random": 3.0, "loss": 2.5}
@@ -52,16 +48,6 @@ def test_a_recipe_makes_each_model_that_a_method_may_need(recovered, tmp_path):
     needed = {role for one in recovered.METHODS for role, _ in get_method(**one).needs}
     assert needed - {"base", "current", "history"} == set(recipe.models) - {"base"}
     assert recipe.evaluate.unwanted is None, "an empty file of unwanted texts is left out"
-
-
-def test_equal_rewards_are_those_of_a_model_that_the_role_takes(recovered, tiny_model_folder, tmp_path):
-    folder = recovered.equal_rewards(tiny_model_folder("llama"), tmp_path / "equal")
-    with (
-        ModelPool("cpu").use(ModelSettings(str(folder))) as model,
-        Forward(model, [StatisticSpec("reward")]) as forward,
-    ):
-        (found,) = forward.statistics([np.array([5, 7, 9, 11])], [np.arange(1, 4)])
-    assert found["reward"].tolist() == [0.5] * 3
 
 
 def test_arms_join_the_true_mask_which_is_selected_once(recovered, monkeypatch, tmp_path):

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tokensieve.cli import main
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
@@ -58,7 +60,7 @@ class Warm:
         function: a function of a module.
         given: its arguments.
         cwd: the working folder of the process.
-        environment: variables of the process, which replace those of this one.
+        environment: variables of the process, which replace those of this one; modules are found by its PYTHONPATH.
     """
 
     def __init__(
@@ -106,6 +108,13 @@ class Warm:
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
+def command(*words: str, cwd: Path, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Return what a command of tokensieve did in a process of its own."""
+    process = Warm(main, words, cwd=cwd, environment=environment)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(words, process.wait(), out, err)
+
+
 def _carry_out(
     function: Callable[..., Any], given: tuple[Any, ...], files: str, cwd: str, environment: dict[str, str]
 ) -> None:
@@ -116,5 +125,6 @@ def _carry_out(
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.modules["torch"].set_num_threads(1)
     function(*given)

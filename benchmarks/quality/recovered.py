@@ -9,8 +9,6 @@ does not beat random tokens, no selection can be told from another by training. 
 for each pool, reference, arm and seed, and to a Markdown table for each pool. `--jobs` pools are worked on side by
 side, with equal shares of the processor: models this small train faster on one core each than one after the other on
 all.
-
-`preference-guided` also gives every answer the same total weight; `--equal-rewards` measures that alone.
 """
 
 from __future__ import annotations
@@ -30,7 +28,6 @@ import torch
 from every_method import harmful
 from pools import KINDS, Facts, build_pools
 from real_runs import TRAIN
-from transformers import AutoModelForTokenClassification
 
 from tokensieve.evaluate.differences import PairedDifference, holm
 from tokensieve.methods import all_methods
@@ -59,7 +56,7 @@ RANKED: tuple[dict[str, Any], ...] = (
 """Every method that ranks tokens, each in both directions where it has two."""
 BY_THEMSELVES = ("span-ratio", "stm", "profit", "xtf", "uds", "q-tuning", "rows-first")
 """Methods that decide how many tokens they keep."""
-WEIGHTINGS = ("dft", "eaft", "talr", "p-alpha", "deft", "iw-sft", "psft", "asft", "preference-guided")
+WEIGHTINGS = ("dft", "eaft", "talr", "p-alpha", "deft", "iw-sft", "psft", "asft", "sequence-mean", "preference-guided")
 METHODS = RANKED + tuple({"name": name} for name in BY_THEMSELVES + WEIGHTINGS)
 EPOCHS = "train: {num_train_epochs: 3}"
 """Of the models that are made to score with."""
@@ -77,7 +74,6 @@ class Setting:
         references: names of the files that references are made of, without suffix.
         data: folder of the real data sets, for the harmful rows and the preferences that some methods need.
         output: folder of the runs.
-        equal_rewards: whether all tokens have the same reward, in place of one that is learned from preferences.
     """
 
     base: Path
@@ -87,7 +83,6 @@ class Setting:
     references: tuple[str, ...]
     data: Path
     output: Path
-    equal_rewards: bool = False
 
 
 def recipe_of(pool: Path, setting: Setting, reference: str, output: Path, controls: str) -> Any:
@@ -95,9 +90,6 @@ def recipe_of(pool: Path, setting: Setting, reference: str, output: Path, contro
     unwanted = pool / "unwanted.jsonl"
     clean = f"warm_up={{files: [{pool / f'{reference}.jsonl'}], {EPOCHS}}}"
     unsafe = harmful(setting.data / "advbench/harmful_behaviors.csv", output.parent / f"harmful-{output.name}.jsonl")
-    reward = f"preferences={setting.data / 'hh_rlhf/harmless-base/test.jsonl.gz'}"
-    if setting.equal_rewards:
-        reward = f"path={equal_rewards(setting.base, output.parent / f'equal-rewards-{output.name}')}"
     return load_recipe(
         None,
         [
@@ -111,7 +103,7 @@ def recipe_of(pool: Path, setting: Setting, reference: str, output: Path, contro
             f"models.utility.{clean}",
             f"models.pool.warm_up={{folds: 2, {EPOCHS}}}",
             f"models.unsafe.warm_up={{files: [{unsafe}]}}",
-            f"models.reward.{reward}",
+            f"models.reward.preferences={setting.data / 'hh_rlhf/harmless-base/test.jsonl.gz'}",
             "method=marked",
             f"controls={controls}",
             f"evaluate.held_out=[{pool / 'held_out.jsonl'}]",
@@ -120,15 +112,6 @@ def recipe_of(pool: Path, setting: Setting, reference: str, output: Path, contro
             *TRAIN,
         ],
     )
-
-
-def equal_rewards(base: Path, folder: Path) -> Path:
-    """Write a model that gives each token a reward of one half, and return its folder."""
-    model = AutoModelForTokenClassification.from_pretrained(base, num_labels=1)
-    torch.nn.init.zeros_(model.score.weight)
-    torch.nn.init.zeros_(model.score.bias)
-    model.save_pretrained(folder)
-    return folder
 
 
 def carry_out(pool: Path, setting: Setting, reference: str) -> RunView:
@@ -223,9 +206,8 @@ def main() -> None:
     parser.add_argument("--share", type=float, nargs="+", default=[0.45])
     parser.add_argument("--reference", nargs="+", default=["reference_150_clean"])
     names = sorted({one["name"] for one in METHODS})
-    main_table = ["span-ratio", *sorted({one["name"] for one in RANKED})]
+    main_table = ["sequence-mean", "span-ratio", *sorted({one["name"] for one in RANKED})]
     parser.add_argument("--methods", nargs="+", choices=[*names, "all"], default=main_table)
-    parser.add_argument("--equal-rewards", action="store_true")
     parser.add_argument("--base", default="english-3M")
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--rows", type=int, default=400)
@@ -242,7 +224,6 @@ def main() -> None:
         tuple(options.reference),
         options.shared / "data",
         options.output,
-        options.equal_rewards,
     )
     where = options.place, options.rows, options.held_out
     pools = build_pools(options.shared / "data", options.output / "pools", options.noise, options.share, *where)

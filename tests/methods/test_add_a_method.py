@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm import command
 
 import tokensieve
 from tokensieve.containers import IGNORE_INDEX
@@ -39,15 +40,15 @@ def environment(package, tmp_path_factory) -> dict[str, str]:
     """Variables under which the package is installed, in a folder of its own."""
     site = tmp_path_factory.mktemp("site")
     assert COMMANDS[0] == ["pip", "install", "-e", "."]
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--target", str(site), str(package)], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(site), str(package)], check=True, capture_output=True)
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(ROOT / "src")])}
 
 
-def typed(command: list[str], cwd: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+def typed(line: list[str], cwd: Path, environment: dict[str, str]) -> str:
+    name, *words = line
+    assert name == "tokensieve"
+    done = command(*words, cwd=cwd, environment=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -70,15 +71,14 @@ def test_the_commands_of_the_page_select_with_the_method(package, environment, t
 
 
 def test_the_test_of_the_page_passes_and_can_fail(package, environment, tmp_path):
-    command = ["pytest", "-q", "-p", "no:cacheprovider", "test_calm.py"]
-    assert "2 passed" in typed(command, package, environment)
+    tests = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_calm.py"]
+    done = subprocess.run(tests, cwd=package, env=environment, capture_output=True, text=True)
+    assert "2 passed" in done.stdout
     wrong = FILES["calm_tokens.py"].replace("return -np.abs(", "return np.abs(")
     (tmp_path / "calm_tokens.py").write_text(wrong)
     (tmp_path / "test_calm.py").write_text(FILES["test_calm.py"])
     path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=tmp_path, env={**environment, "PYTHONPATH": path}, capture_output=True
-    )
+    done = subprocess.run(tests, cwd=tmp_path, env={**environment, "PYTHONPATH": path}, capture_output=True)
     assert done.returncode == 1
     assert b"test_the_tokens_nearest_to_the_centre_are_kept" in done.stdout
 

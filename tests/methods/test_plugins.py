@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from warm import command
 
 from tokensieve.demo.dataset import write
 from tokensieve.errors import TokensieveError
@@ -65,8 +66,8 @@ def install(folder: Path, more: str = "") -> Path:
     (source / "pyproject.toml").write_text(PROJECT.format(more=more))
     (source / "sieve_shortest/__init__.py").write_text(MODULE)
     (source / "sieve_shortest/leaves.py").write_text("raise SystemExit(3)\n")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--target", str(target), str(source)], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True, capture_output=True)
     return target
 
 
@@ -111,9 +112,7 @@ def on_path(monkeypatch):
 
 
 def tokensieve(*arguments: str, path: Path, cwd: Path) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT / "src")])}
-    command = [sys.executable, "-m", "tokensieve", *arguments]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True)
+    return command(*arguments, cwd=cwd, environment={**os.environ, "PYTHONPATH": str(path)})
 
 
 def test_the_command_line_selects_with_a_method_of_another_package(site, tmp_path):

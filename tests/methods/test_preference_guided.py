@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tokensieve.containers import Statistics
-from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 
 
@@ -53,21 +52,7 @@ def test_the_loss_is_the_mean_over_answers():
     assert (weights * losses).sum() / 12 == pytest.approx(sum(sums) / 2)
 
 
-def test_fit_takes_the_tokens_of_an_answer_of_all_shards():
-    parts = [figures([0.5] * 4, [-100, 1, 1, 1], [4]), figures([0.5] * 2, [1, -100], [1, 1])]
-    method = get_method("preference-guided").fit(lambda: parts)
-    assert method == get_method("preference-guided", tokens_per_answer=2)
-    assert method.score(parts[0])[1:].tolist() == pytest.approx([2 / 3] * 3)
-    given = get_method("preference-guided", tokens_per_answer=5)
-    assert given.fit(lambda: parts) == given
-
-
 def test_rewards_of_nothing_weigh_alike():
     statistics = figures([0, 0, 0.5, 0], [1, 1, 1, 1], [2, 2])
     weights = get_method("preference-guided").weights(statistics, statistics.trainable, 0.0)
     assert weights.tolist() == [1, 1, 2, 0]
-
-
-def test_a_mean_below_one_token_is_refused():
-    with pytest.raises(TokensieveError, match="tokens_per_answer is"):
-        get_method("preference-guided", tokens_per_answer=0.5)

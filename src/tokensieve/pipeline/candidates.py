@@ -20,7 +20,7 @@ AUTO = "auto"
 _NEVER = {
     "random": "is the control of every candidate, and cannot be one",
     "full": "keeps every token: a search trains it anyway",
-    "preference-guided": "weighs every token: no random tokens are as many",
+    **dict.fromkeys(("preference-guided", "sequence-mean"), "weighs every token: no random tokens are as many"),
     "marked": "is the true mask: where the data has marks, the answer compares with it",
 }
 """What is no candidate, and why."""

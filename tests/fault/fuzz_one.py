@@ -12,7 +12,7 @@ import atheris  # pyright: ignore[reportMissingModuleSource]
 
 
 def main(name: str, folder: str, *options: str) -> None:
-    with atheris.instrument_imports(include=["tokensieve", "ruamel"]):  # pyright: ignore[reportAttributeAccessIssue]
+    with atheris.instrument_imports(include=["tokensieve"]):  # pyright: ignore[reportAttributeAccessIssue]
         from fuzz_targets import TARGETS
 
         target = TARGETS[name](Path(folder))

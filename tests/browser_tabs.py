@@ -8,10 +8,18 @@ from typing import Any
 class Tab:
     """A page that was opened, with everything that it said and asked for."""
 
-    def __init__(self, browser: Any, url: str, width: int = 1240, scheme: str = "light", hash: str = "") -> None:
+    def __init__(
+        self,
+        browser: Any,
+        url: str,
+        width: int = 1240,
+        scheme: str = "light",
+        hash: str = "",
+        has_touch: bool = False,
+    ) -> None:
         self.said: list[str] = []
         self.asked: list[str] = []
-        self.page = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme)
+        self.page = browser.new_page(viewport={"width": width, "height": 850}, color_scheme=scheme, has_touch=has_touch)
         self.page.set_default_timeout(10_000)
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))

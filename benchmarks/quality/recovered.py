@@ -167,8 +167,7 @@ def table(view: RunView, title: str) -> list[str]:
         gain = "-"
         if is_open and arm not in ("random", ORACLE):
             part = recovered_gain(one, random, oracle)
-            assert part is not None
-            gain = f"{part.value:+.0%} ({part.low:+.0%} to {part.high:+.0%})"
+            gain = f"{part.value:+.0%} ({part.low:+.0%} to {part.high:+.0%})" if part else "unsure"
         learned = _signed(_difference(unwanted[arm], unwanted["full"])) if unwanted and arm != "full" else "-"
         cells = arm, f"{shares[arm]:.1%}", f"{one.means.mean():.4f}", difference, other_control, gain, learned
         lines.append(f"| {' | '.join(cells)} |")

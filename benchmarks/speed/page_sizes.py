@@ -4,7 +4,7 @@ tokensieve demo
 python benchmarks/speed/page_sizes.py runs/demo --folder /tmp/page --examples 500 5000 50000 100000
 
 The examples of the run, which must have one shard, are repeated until there are as many. The browser is a headless
-Chromium.
+Chromium. In brackets is the processor time, which other work on the machine changes little.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 from playwright.sync_api import Browser, sync_playwright
 
 from tokensieve.containers import Int64
@@ -93,14 +94,27 @@ def opened(browser: Browser, url: str) -> Opened:
     return Opened(ready, moves, found)
 
 
+@dataclass(frozen=True)
+class Took:
+    """Seconds of the clock and of the processor."""
+
+    clock: float
+    processor: float
+
+    def __str__(self) -> str:
+        """Return both as a cell of a table."""
+        return f"{self.clock:.1f} s ({self.processor:.1f} s)"
+
+
 @contextmanager
-def served(run: Path) -> Iterator[tuple[str, float]]:
-    """Serve a run; give its address, and the seconds from the command until it listens."""
+def served(run: Path) -> Iterator[tuple[str, Took]]:
+    """Serve a run; give its address, and what it took from the command until it listens."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "tokensieve", "serve", str(run), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
-        yield process.stdout.readline().strip(), time.perf_counter() - start
+        url = process.stdout.readline().strip()
+        yield url, Took(time.perf_counter() - start, sum(psutil.Process(process.pid).cpu_times()[:2]))
         process.terminate()
 
 
@@ -108,13 +122,13 @@ def lines(run: Path, browser: Browser, page: Path) -> Iterator[str]:
     """Yield the lines of the table for one run."""
     view = load_run(run)
     if len(view) <= _LARGEST_FILE:
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         write_page(view, page, len(view))
-        seconds = time.perf_counter() - start
+        took = Took(time.perf_counter() - start, time.process_time() - before)
         size = page.stat().st_size / 1e6
-        yield f"| {len(view):,} | file | {size:.1f} MB | {seconds:.1f} s | {opened(browser, page.as_uri())} |"
-    with served(run) as (url, seconds):
-        yield f"| {len(view):,} | `serve` | - | {seconds:.1f} s | {opened(browser, url)} |"
+        yield f"| {len(view):,} | file | {size:.1f} MB | {took} | {opened(browser, page.as_uri())} |"
+    with served(run) as (url, took):
+        yield f"| {len(view):,} | `serve` | - | {took} | {opened(browser, url)} |"
 
 
 def main() -> None:

@@ -104,6 +104,28 @@ def test_one_example_of_several_seeds_is_a_t_test():
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=0.03)
 
 
+@pytest.mark.parametrize(("right", "p"), [(2, 0.5), (5, 0.0625), (6, 0.03125)])
+def test_few_answers_that_all_became_right_are_no_surer_than_a_sign_test(right, p):
+    deltas = np.zeros((1, 6))
+    deltas[0, :right] = 1.0
+    found = paired_difference(deltas, np.zeros_like(deltas), np.ones(6, dtype=np.int64))
+    assert found.p >= p * 0.999
+    assert (found.low <= 0 <= found.high) == (found.p >= 0.05)
+    assert found.low < found.value < found.high
+
+
+def test_answers_that_became_right_with_every_seed_count_once():
+    found = paired_difference(np.ones((3, 2)), np.zeros((3, 2)), np.ones(2, dtype=np.int64))
+    assert found.p == pytest.approx(0.25)
+    assert found.low < 0 < found.high
+
+
+def test_what_more_examples_cannot_lower_is_the_share_of_the_seeds():
+    assert paired_difference(*data(1, 80)).seed_variance == 0
+    assert paired_difference(*data(3, 80, seed_effect=3.0)).seed_variance > 0.9
+    assert paired_difference(*data(3, 80)).seed_variance < 0.5
+
+
 def test_results_over_other_examples_are_refused():
     sums, others, counts = data(2, 30)
     with pytest.raises(TokensieveError, match="cannot be paired"):
@@ -140,12 +162,15 @@ def test_the_recovered_share_is_that_of_the_mean_gains(seeds, examples, seed):
     best = control - 2 * counts
     model = control - counts * generator.uniform(-1, 2)
     found = recovered_share(model, control, best, counts)
+    assert found is not None
     expected = (control.sum() - model.sum()) / (control.sum() - best.sum())
     assert found.value == pytest.approx(expected)
     assert found.low <= found.value + 1e-9
     assert found.high >= found.value - 1e-9
     assert recovered_share(best, control, best, counts) == Recovered(1.0, 1.0, 1.0)
-    assert recovered_share(control, control, best, counts).value == 0
+    nothing = recovered_share(control, control, best, counts)
+    assert nothing is not None
+    assert nothing.value == 0
 
 
 def test_the_interval_of_the_recovered_share_covers_it():
@@ -155,5 +180,15 @@ def test_the_interval_of_the_recovered_share_covers_it():
         control = 3 + generator.normal(size=(1, 100)) / 2
         best, model = control - generator.normal(1, 0.3, 100), control - generator.normal(0.5, 0.3, 100)
         found = recovered_share(model, control, best, np.ones(100, dtype=np.int64))
+        assert found is not None
         covered += found.low <= 0.5 <= found.high
     assert 0.9 < covered / 200 < 0.99
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.03], ids=["none", "none in some resamples"])
+def test_a_gain_that_is_unsure_is_not_shared_out(gain):
+    control = np.random.default_rng(0).integers(0, 2, (1, 20)).astype(float)
+    best = control.copy()
+    if gain:
+        best[0, :1] -= 1
+    assert recovered_share(control, control, best, np.ones(20, dtype=np.int64)) is None

@@ -18,8 +18,8 @@ from tokensieve.runs.view import load_run
 from tokensieve.train import trainer
 
 
-def difference(value, low, high, detectable=0.011, examples=250) -> PairedDifference:
-    return PairedDifference(value, low, high, 0.5, detectable, 3, examples)
+def difference(value, low, high, detectable=0.011, examples=250, seed_variance=0.0) -> PairedDifference:
+    return PairedDifference(value, low, high, 0.5, detectable, 3, examples, seed_variance)
 
 
 LOSS, SHARE = MEASURES["held_out"], MEASURES["exact_match"]
@@ -60,6 +60,14 @@ def test_too_few_examples_say_how_many_would_do():
     verdict, said = conclude(wide, wide, LOSS, 0.02, 200)
     assert verdict == "unclear"
     assert "an effect of 0.020 takes about 900 examples to judge by, in place of 100" in said
+
+
+def test_where_seeds_differ_most_more_examples_are_not_asked_for_in_vain():
+    wide = difference(0.0, -0.05, 0.05, detectable=0.06, examples=100, seed_variance=0.5)
+    assert "an effect of 0.020 takes more than 3 seeds to see" in conclude(wide, wide, LOSS, 0.02, 200)[1]
+    some = difference(0.0, -0.05, 0.05, detectable=0.03, examples=100, seed_variance=0.25)
+    # (2/3)^2 of the variance is allowed, of which the seeds take 0.25.
+    assert "takes about 386 examples to judge by" in conclude(some, some, LOSS, 0.02, 200)[1]
 
 
 def test_too_few_marked_rows_say_how_many_would_do():

@@ -18,6 +18,7 @@ from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
 from tokensieve.report.as_json import results_json
+from tokensieve.report.differences import run_differences
 from tokensieve.report.table import DIFFERENCES, result_table
 from tokensieve.report.terminal.runs import print_results
 from tokensieve.runs.view import load_run
@@ -56,7 +57,7 @@ def test_a_run_shows_every_measure_and_its_difference_from_full(run, judged):
     console = Console(file=io.StringIO(), width=80)
     print_results(view, console)
     shown = " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     titles = [column.title for column in table.columns]
     same = [note for note in table.footnotes if note.startswith("the same for every arm")]
     differing = [column.title.rpartition(", ")[0] for column in table.further[DIFFERENCES].columns]

@@ -18,6 +18,7 @@ from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import dump_recipe, load_recipe
 from tokensieve.report.analysis.comparison import compare_runs
 from tokensieve.report.as_json import results_json
+from tokensieve.report.differences import run_differences
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.table import result_table
 from tokensieve.report.terminal.comparison import print_comparison
@@ -87,7 +88,7 @@ def test_the_table_has_means_with_intervals_over_seeds(finished):
         perplexity = view.row(arm).evaluation.perplexity
         assert perplexity is not None
         assert perplexity.value == pytest.approx(math.exp(losses(finished, arm).mean()))
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     cells = next(column.cells for column in table.columns if column.title == "held-out loss")
     mean, low, high = naive_interval(losses(finished, "full"))
     cell = cells[table.names.index("full")]

@@ -264,6 +264,16 @@ def judged(demo) -> Path:
     return demo.folder
 
 
+@pytest.fixture
+def spanned(judged) -> Path:
+    """The judged run, as one of the method that decides on spans; the base stands for the model of the pool."""
+    statistics = read_json(judged / "run.json")["statistics"]
+    change(judged / "run.json", statistics={"reference": statistics["reference"], "pool": statistics["base"]})
+    rule = {"name": "Threshold", "value": 0.0}
+    change(judged / "arms/token-cleaning/selection.json", method="span-ratio", parameters={}, rule=rule)
+    return judged
+
+
 @pytest.fixture(scope="session")
 def second_source(demo_source) -> Path:
     """Write a second run on the same examples: an arm with reasons, and one that chooses otherwise."""

@@ -55,17 +55,26 @@ def dropped_words(demo) -> Counter[int]:
     return Counter(token for token, kept in pairs if not kept)
 
 
-@pytest.mark.parametrize(("width", "height"), SIZES)
-def test_whether_it_paid_what_went_most_and_why_are_seen_at_once(open_judged, demo, judged, width, height):
+@pytest.mark.parametrize(("width", "height", "listed"), [(*SIZES[0], 8), (*SIZES[1], 4)])
+def test_whether_it_paid_what_went_most_and_why_are_seen_at_once(open_judged, demo, judged, width, height, listed):
     tab = open_judged(width, height)
     assert tab.text("#verdict") == run_verdict(load_run(judged)).sentence
     counts = [int(text) for text in tab.page.locator("#most-dropped tbody td:nth-of-type(1)").all_inner_texts()]
-    assert counts == [times for _, times in dropped_words(demo).most_common(8)]
+    words = dropped_words(demo)
+    assert counts == [times for _, times in words.most_common(listed)]
+    assert tab.text("#most-dropped p:last-child") == f"{listed} of {len(words)} frequent tokens · show all"
     assert tab.text("#most-dropped tbody th >> nth=0") == "⟨bytes⟩"
     assert tab.text(".verdict .kind") == "Did token-cleaning pay?"
     cause = r"Dropped\. The reference model finds this token less likely than the base model: [\d.]+ against [\d.]+"
     assert re.match(cause, tab.text("#reason .why"))
-    for answer in (".verdict .kind", "#verdict", "#most-dropped tbody tr", "#reason h4", "#reason .why"):
+    for answer in (
+        ".verdict .kind",
+        "#verdict",
+        "#most-dropped tbody tr",
+        "#most-dropped p button",
+        "#reason h4",
+        "#reason .why",
+    ):
         assert seen(tab, answer), answer
     assert tab.page.locator(".glance .picked.dropped").count() == 1
 
@@ -107,7 +116,7 @@ def test_the_answer_tells_the_cause_of_each_token_by_click_and_by_key(open_judge
         tab.page.keyboard.press(key)
         texts.append(tab.text("#reason h4"))
     assert texts == tab.page.locator(".glance [data-piece]").all_inner_texts()[:2]
-    tab.page.click("#typical button")
+    tab.page.click(".glance-key button")
     tab.page.wait_for_selector(".tokens .picked")
     assert tab.text("#detail h4") == texts[1]
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tokensieve.methods import all_methods, get_method
-from tokensieve.report.causes import causes
+from tokensieve.report.causes import causes, words_of
 from tokensieve.report.facts import score_in_words
+from tokensieve.report.terms import terms_in
 from tokensieve.runs.view import load_run
 from tokensieve.select.selection import Selection
 
@@ -30,12 +31,19 @@ def selection(demo):
     [
         ("token-cleaning", ["reference.loss", "base.loss"], ["the reference model", "the base model"]),
         ("rho-1", ["reference.loss", "base.loss"], ["the reference model", "the base model"]),
-        ("span-ratio", ["reference.loss", "pool.loss"], ["the reference model", "the model of the pool"]),
         ("toss", ["unsafe.loss", "utility.loss"], ["the unsafe model", "the useful model"]),
     ],
 )
 def test_two_losses_are_compared(selection, method, values, words):
     assert causes(selection(method), HELD) == [{"kind": "compare", "values": values, "words": words}]
+
+
+def test_a_method_that_decides_on_spans_tells_of_the_span_too(selection):
+    compared, span = causes(selection("span-ratio"), HELD)
+    values, models = ["reference.loss", "pool.loss"], ["the reference model", "the model of the pool"]
+    assert compared == {"kind": "compare", "values": values, "words": models}
+    assert span == {"kind": "span", "values": values, "words": [*models, "noise"], "margin": 0.25}
+    assert {"nats", "reference model", "model of the pool", "odds"} <= terms_in(words_of([compared, span])).keys()
 
 
 def test_one_loss_is_told_and_the_model_in_training_is_the_base_before_the_first_step(selection):

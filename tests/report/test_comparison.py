@@ -153,7 +153,7 @@ def test_differences_are_paired(runs):
 
 def test_the_table_of_a_run_has_the_differences_from_its_controls(runs):
     view = load_run(runs[0])
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     differences = table.further[DIFFERENCES]
     loss_cells, match_cells = (column.cells for column in differences.columns)
     pairs = list(zip(differences.names, differences.notes, strict=True))
@@ -210,7 +210,7 @@ def test_what_could_be_seen_is_a_range_without_what_never_differs():
             {name: AdjustedDifference(**shared, detectable=one, **size) for name, one in detectable.items()},
         )
 
-    size = {"seeds": 1, "examples": 1200}
+    size = {"seeds": 1, "examples": 1200, "seed_variance": 0.0}
     found = [of("a", {"held_out": 0.02}), of("b", {"held_out": 0.0111, "exact_match": 0.034}), of("c", {"stop": 0.0})]
     told = differences_in_words(found)
     assert told.endswith("80 % power): held-out loss 0.011 to 0.020; exact match 3.4 points")

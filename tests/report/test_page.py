@@ -13,7 +13,7 @@ from tokensieve.errors import TokensieveError
 from tokensieve.report.analysis.summary import Index
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.page import Report, write_page
-from tokensieve.report.html.payload import typical
+from tokensieve.report.html.payload import _finite, typical
 from tokensieve.report.palette import DARK, LIGHT, contrast
 from tokensieve.runs.view import load_run
 from tokensieve.store.atomic import read_json, write_json
@@ -105,6 +105,16 @@ def test_results_have_intervals_and_what_became_of_marks(demo):
     ):
         assert shown in html
     assert 'id="block-0"' not in html
+
+
+def test_numbers_of_the_payload_are_rounded_as_text_would_be_and_null_where_they_are_not_finite():
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=5000) * 10.0 ** generator.integers(-9, 13, 5000)
+    values = np.concatenate([values, [0.0, -1.0, 99999.5]]).astype(np.float32).astype(np.float64)
+    for digits in (5, 9):
+        assert _finite(values, digits) == [float(f"{value:.{digits}g}") for value in values]
+    assert _finite([np.nan, np.inf, -np.inf, 2.5]) == [None, None, None, 2.5]
+    assert _finite(()) == []
 
 
 def test_a_run_without_evaluation_has_a_page(demo, tmp_path):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tokensieve.report.as_json import results_json
 from tokensieve.report.cells import duration, in_bytes
+from tokensieve.report.differences import run_differences
 from tokensieve.report.html.notebook import load_run as load_notebook_run
 from tokensieve.report.html.page import Report
 from tokensieve.report.table import DIFFERENCES, MARKS, result_table
@@ -56,9 +57,10 @@ def shown(folder, width) -> str:
 def test_every_measure_fits_and_nothing_disappears(judged, width):
     text = shown(judged, width)
     assert max(map(cell_len, text.splitlines())) <= width
-    assert len(text.splitlines()) < {80: 100, 120: 80, 200: 60}[width]
+    assert len(text.splitlines()) < {80: 115, 120: 85, 200: 60}[width]
     words = " ".join(text.split())
-    table = result_table(load_run(judged))
+    view = load_run(judged)
+    table = result_table(view, run_differences(view))
     derived = [column.title for column in table.columns if column.derived]
     assert derived == ["perplexity"]
     for column in table.columns:
@@ -77,7 +79,7 @@ def test_a_wide_terminal_has_the_derived_columns_too(judged):
 
 def test_measures_in_which_nothing_differs_are_named_and_have_no_columns(judged):
     view = load_run(judged)
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     titles = [column.title for column in table.columns]
     assert not any("minus" in title for title in titles)
     differences = table.further[DIFFERENCES]
@@ -105,7 +107,8 @@ def test_the_differences_in_one_measure_are_columns(judged):
     for path in judged.glob("arms/*/*.jsonl"):
         if path.stem not in ("held_out", "unwanted_answers"):
             path.unlink()
-    table = result_table(load_run(judged))
+    view = load_run(judged)
+    table = result_table(view, run_differences(view))
     assert DIFFERENCES not in table.further
     assert [column.title for column in table.columns[-2:]] == ["held-out loss minus random", "held-out loss minus full"]
     assert any(note.endswith("in every example: unwanted answers") for note in table.footnotes)
@@ -117,7 +120,7 @@ def test_types_of_marks_have_a_table_of_their_own(judged, count):
     types = {f"kind <{n}>": {"marked": 100 - n, "removed": n, "auroc": 0.5 + n / 100} for n in range(count)}
     write_sealed(path, {**read_json(path), "marks": {**read_json(path)["marks"], "types": types}})
     view = load_run(judged)
-    table = result_table(view)
+    table = result_table(view, run_differences(view))
     rows = {row["name"]: row for row in results_json(view)["results"]}
     assert rows["token-cleaning"]["selection"]["marks"]["types"] == types, "JSON has all of them"
     assert any(note.startswith("2 more types of marks") for note in table.footnotes) is (count == 12)

@@ -61,7 +61,9 @@ def said(folder: Path) -> str:
 
 def test_a_method_that_is_worse_is_called_worse_with_its_interval(measure):
     verdict = run_verdict(load_run(measure(0.092)))
-    pattern = r"Worse than as many random tokens: \+0\.089 nats of held-out loss \(\+0\.082 to \+0\.096\)\."
+    pattern = (
+        r"Worse than as many random tokens: \+0\.089 nats of held-out loss \(95 % interval \+0\.082 to \+0\.096\)\."
+    )
     assert re.fullmatch(pattern, verdict.sentence)
     assert verdict.further[0].startswith("Worse than full training: +0.08")
     assert "another seed may differ" in verdict.further[-1]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
+from tokensieve.evaluate.intervals import t_quantile
 
 LEVEL = 0.05
 POWER = 0.8
@@ -32,6 +33,7 @@ class PairedDifference:
         detectable: the smallest true difference that a test at 5 % finds in 80 % of repetitions.
         seeds: training seeds behind it.
         examples: examples behind it.
+        seed_variance: share of the squared standard error that comes from the seeds, which more examples do not lower.
     """
 
     value: float
@@ -41,6 +43,7 @@ class PairedDifference:
     detectable: float
     seeds: int
     examples: int
+    seed_variance: float
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ def recovered_share(
     best: NDArray[np.float64],
     counts: Int64,
     seed: int = 0,
-) -> Recovered:
+) -> Recovered | None:
     """Return ``(control - model) / (control - best)`` of the mean results.
 
-    The interval holds the middle 95 % of resamples of seeds and examples together, the same for all three. It means
-    something only where the best model is clearly better than the control, and is too narrow with very few seeds.
+    The interval holds the middle 95 % of resamples of seeds and examples together, the same for all three. It is too
+    narrow with very few seeds.
 
     Args:
         sums: float64 ``[seeds, examples]``, results of the model, such as the summed token losses of each example.
@@ -76,10 +79,16 @@ def recovered_share(
         best: of the model whose gain counts as all there is.
         counts: int64 ``[examples]``, what each sum is over; above 0.
         seed: of the resampling.
+
+    Returns:
+        None where the best model has no gain, or has none or the opposite in some resample: there is no share of it.
     """
-    gains = [_resampled(control - one, counts, np.random.default_rng(seed)) for one in (sums, best)]
-    low, high = np.quantile(gains[0] / gains[1], [LEVEL / 2, 1 - LEVEL / 2])
-    return Recovered(float((control - sums).sum() / (control - best).sum()), float(low), float(high))
+    gain = (control - best).sum()
+    gains, all_there_is = (_resampled(control - one, counts, np.random.default_rng(seed)) for one in (sums, best))
+    if (all_there_is * np.sign(gain) <= 0).any():
+        return None
+    low, high = np.quantile(gains / all_there_is, [LEVEL / 2, 1 - LEVEL / 2])
+    return Recovered(float((control - sums).sum() / gain), float(low), float(high))
 
 
 def paired_difference(
@@ -93,7 +102,9 @@ def paired_difference(
     Bootstrap Methods and their Application, 1997, section 3.8). Interval and p-value take the standard error of the
     resamples and a t distribution, since so few seeds tell little of their own spread: its degrees of freedom are those
     of the sum of both variances (Satterthwaite, Biometrics Bulletin, 1946). With one seed, nothing here covers the
-    choice of the seed.
+    choice of the seed. Where all results that differ do so by the same amount, as a few answers that became right, they
+    have no spread of their own: the p-value is not below that of a sign test, nor the standard error below what gives
+    it.
 
     Args:
         sums: float64 ``[seeds, examples]``, such as the summed token losses of each example.
@@ -115,15 +126,18 @@ def paired_difference(
     scaled = mean + (deltas - mean) * (np.sqrt(seeds / (seeds - 1)) if seeds > 1 else 0.0)
     value = float(mean.sum() / counts.sum())
     error = float(_resampled(scaled, counts, np.random.default_rng(seed)).std())
-    freedom = _degrees_of_freedom(deltas, counts)
-    half = _quantile(1 - LEVEL / 2, freedom) * error
+    by_example, by_seed = _variances(deltas, counts)
+    freedom = _degrees_of_freedom(by_example, by_seed, deltas.shape)
+    error = max(error, _least_error(value, deltas, freedom))
+    half = t_quantile(1 - LEVEL / 2, freedom) * error
     p = _p_value(value, error, freedom)
-    return PairedDifference(value, value - half, value + half, p, detectable_effect(error, freedom), seeds, examples)
+    detectable, from_seeds = detectable_effect(error, freedom), by_seed / ((by_example + by_seed) or 1.0)
+    return PairedDifference(value, value - half, value + half, p, detectable, seeds, examples, from_seeds)
 
 
 def detectable_effect(standard_error: float, freedom: float = np.inf) -> float:
     """Return the smallest true difference that a two-sided t test at 5 % finds in about 80 % of repetitions."""
-    return (_quantile(1 - LEVEL / 2, freedom) + _quantile(POWER, freedom)) * standard_error
+    return (t_quantile(1 - LEVEL / 2, freedom) + t_quantile(POWER, freedom)) * standard_error
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -138,30 +152,40 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _quantile(share: float, freedom: float) -> float:
-    from scipy.stats import t
-
-    return float(t.ppf(share, freedom))
-
-
 def _p_value(value: float, error: float, freedom: float) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     if value == 0:
         return 1.0
     ratio = abs(value) / error if error else np.inf
-    return max(2 * float(t.sf(ratio, freedom)), _SMALLEST_P)
+    return max(2 * float(stdtr(freedom, -ratio)), _SMALLEST_P)
 
 
-def _degrees_of_freedom(deltas: NDArray[np.float64], counts: Int64) -> float:
-    """Return those of the standard error: near ``seeds - 1`` where seeds differ more than examples do."""
+def _least_error(value: float, deltas: NDArray[np.float64], freedom: float) -> float:
+    """Return the standard error that gives the p-value of a sign test, where all that differs does so by one amount."""
+    differing = deltas != 0
+    if not value or np.ptp(deltas[differing]):
+        return 0.0
+    # The examples or the seeds, whichever are more: the test may be too lenient, and never too strict.
+    p = min(0.5, 2.0 ** (1 - max(differing.any(axis=0).sum(), differing.any(axis=1).sum())))
+    return abs(value) / t_quantile(1 - p / 2, freedom) if p > _SMALLEST_P else 0.0
+
+
+def _variances(deltas: NDArray[np.float64], counts: Int64) -> tuple[float, float]:
+    """Return the parts of the squared standard error that come from the examples and from the seeds."""
     seeds, examples = deltas.shape
     mean, total = deltas.mean(axis=0), counts.sum()
     residuals = mean - counts * (mean.sum() / total)  # of a ratio of sums, linear in each example
     by_example = examples * residuals.var(ddof=1) / total**2 if examples > 1 else 0.0
     by_seed = (deltas.sum(axis=1) / total).var(ddof=1) / seeds if seeds > 1 else 0.0
+    return float(by_example), float(by_seed)
+
+
+def _degrees_of_freedom(by_example: float, by_seed: float, shape: tuple[int, ...]) -> float:
+    """Return those of the standard error: near ``seeds - 1`` where seeds differ more than examples do."""
+    seeds, examples = shape
     both = by_example**2 / max(1, examples - 1) + by_seed**2 / max(1, seeds - 1)
-    return float((by_example + by_seed) ** 2 / both) if both else np.inf
+    return (by_example + by_seed) ** 2 / both if both else np.inf
 
 
 def _resampled(deltas: NDArray[np.float64], counts: Int64, generator: np.random.Generator) -> NDArray[np.float64]:

@@ -23,6 +23,7 @@ from tokensieve.measure.batching import plan_batches, run_batches
 from tokensieve.measure.statistics import MEASURABLE, Taps, of_a_pass, source_of
 from tokensieve.models.head import Head
 from tokensieve.models.memory import free_unused, out_of_memory
+from tokensieve.models.torch_private import packed_layers, small
 from tokensieve.models.transformers_private import decoder
 from tokensieve.ops.token_loss import token_statistics
 
@@ -61,9 +62,7 @@ class Forward:
         self._stack = ExitStack()
         try:
             if self._head is not None:
-                self._head.module.forward = self._catch
-                self._stack.callback(delattr, self._head.module, "forward")
-                self._check(self._head)
+                self._enter_head(self._head)
             self._stack.enter_context(self._taps)
         except BaseException:
             self._stack.close()
@@ -72,6 +71,17 @@ class Forward:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _enter_head(self, head: Head) -> None:
+        """Catch what enters the head, and check what it gives against the model's own logits."""
+        head.module.forward = self._catch
+        self._stack.callback(delattr, head.module, "forward")
+        expected = self._probed_logits(head)
+        if small(self._model):
+            self._head = head.frozen()
+            self._stack.callback(setattr, self, "_head", head)
+            self._stack.enter_context(packed_layers(self._model))
+        self._check(self._head or head, expected)
 
     @property
     def device(self) -> torch.device:
@@ -167,11 +177,17 @@ class Forward:
         caught.append(hidden)
         return hidden[..., :1]
 
+    def _probe(self, head: Head) -> Tensor:
+        return torch.arange(_PROBE_TOKENS, device=self.device)[None] % head.vocabulary
+
     @torch.inference_mode()
-    def _check(self, head: Head) -> None:
-        probe = torch.arange(_PROBE_TOKENS, device=self.device)[None] % head.vocabulary
-        expected = self._model(input_ids=probe, use_cache=False).logits[0].float()
-        hidden = self._hidden(probe)[0]
+    def _probed_logits(self, head: Head) -> Tensor:
+        """Return the model's own logits of the probe."""
+        return self._model(input_ids=self._probe(head), use_cache=False).logits[0].float()
+
+    @torch.inference_mode()
+    def _check(self, head: Head, expected: Tensor) -> None:
+        hidden = self._hidden(self._probe(head))[0]
         found = head.logits(hidden, slice(None), hidden.new_empty(len(hidden), head.vocabulary)).float()
         tolerance = 1e-3 if head.module.weight.dtype == torch.float32 else 0.05
         # NaN weights pass: their losses are refused with the rows that they spoil.

@@ -62,6 +62,9 @@ class Method(ABC):
         differences: differences between the paper, the authors' code and this method; empty if there are none.
         assumes: what must be at hand beside the pool: ``clean`` rows (or a model made from such), ``harmful`` rows,
             ``preferences`` among answers, ``marks`` in the data, or ``nothing``.
+        drops_spans_of: what the spans are that a token is dropped with, such as ``noise``, where its score is the log
+            odds (nats) that it is not in such a span, given all tokens of its answer; empty where tokens count singly.
+            A field ``margin`` of such a method is in nats of loss a token.
         reason_names: the meaning of bits 0, 1, ... of `reasons`.
         divide_by: divisor of the weighted loss of an optimizer step: its number of ``kept`` tokens, or of all
             ``trainable`` tokens.
@@ -76,6 +79,7 @@ class Method(ABC):
     paper: ClassVar[str] = ""
     differences: ClassVar[str] = ""
     assumes: ClassVar[Literal["clean", "harmful", "preferences", "marks", "nothing"]] = "nothing"
+    drops_spans_of: ClassVar[str] = ""
     reason_names: ClassVar[tuple[str, ...]] = ()
     divide_by: ClassVar[Literal["kept", "trainable"]] = "kept"
     schedule: ClassVar[str] = "once"

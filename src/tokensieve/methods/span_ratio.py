@@ -38,6 +38,7 @@ class SpanRatio(Method):
     summary: ClassVar[str] = "tokens outside of spans that the pool explains better than clean rows do"
     formula: ClassVar[str] = "-log odds of noise given the answer's loss_reference - loss_pool - margin"
     assumes = "clean"
+    drops_spans_of = "noise"
     meaning: ClassVar[str] = (
         "The score is the log odds, in nats, that the token is clean text and not part of a span of noise."
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from tokensieve.errors import TokensieveError
+from tokensieve.models.torch_private import Product, packed
 
 
 class Head:
@@ -31,6 +32,7 @@ class Head:
                 hint="give a causal language model, loaded with its head",
             )
         self.forward = self.module.forward
+        self._packed: dict[tuple[int, int], Product | None] | None = None
         self._finish = _after_head(model.config.get_text_config())
 
     @property
@@ -51,6 +53,12 @@ class Head:
         head.module, head.forward = whole, whole.forward
         return head
 
+    def frozen(self) -> Head:
+        """Return the head with a copy of its weights that `logits` is faster with; later changes have no effect."""
+        head = copy.copy(self)
+        head._packed = {}
+        return head
+
     def whole_logits(self, hidden: Tensor) -> Tensor:
         """Return the logits of the whole vocabulary, ``[rows, vocabulary]``, through which gradients flow."""
         return self._finish(self.forward(hidden))
@@ -59,8 +67,19 @@ class Head:
         """Return the logits of some of the vocabulary, ``[rows, columns]``, in ``out`` where that can be."""
         if type(self.module) is not nn.Linear:  # an adapter on the head: its own code must run
             return self._finish(self.forward(hidden)[:, columns])
+        if product := self._packed_product(columns):
+            return self._finish(product(hidden))
         torch.mm(hidden, self.module.weight[columns].T, out=out)
         return self._finish(out if self.module.bias is None else out.add_(self.module.bias[columns]))
+
+    def _packed_product(self, columns: slice) -> Product | None:
+        if self._packed is None:
+            return None
+        first, last, _ = columns.indices(self.vocabulary)
+        if (first, last) not in self._packed:
+            weight, bias = self.module.weight, self.module.bias
+            self._packed[first, last] = packed(weight[columns], None if bias is None else bias[columns])
+        return self._packed[first, last]
 
 
 def _after_head(config: Any) -> Callable[[Tensor], Tensor]:

@@ -276,14 +276,22 @@ def conclude(
     if lowest > 0:
         said = f"which tokens are dropped matters here, the true mask is {random}, but it is {full}"
         return "as good as full", f"{said}: training on everything is as good, as far as can be seen; {seen}{more}"
-    needed = math.ceil(against_random.examples * (against_random.detectable / worth) ** 2)
+    needed = _examples_needed(against_random, worth)
     said = f"nothing can be concluded yet: the true mask is {random}; {seen}"
-    if needed > against_random.examples:
+    if needed is None:
+        said += f", and an effect of {_amount(worth, measure)} takes more than {against_random.seeds} seeds to see"
+    elif needed > against_random.examples:
         said += (
             f", and an effect of {_amount(worth, measure)} takes about {needed:,} examples to judge by, in place of "
             f"{against_random.examples:,}"
         )
     return "unclear", said + more
+
+
+def _examples_needed(found: PairedDifference, worth: float) -> int | None:
+    """Return how many examples would show an effect with as many seeds; None where no number would."""
+    wanted = (worth / found.detectable) ** 2 - found.seed_variance
+    return math.ceil(found.examples * (1 - found.seed_variance) / wanted) if wanted > 0 else None
 
 
 def _gains(found: PairedDifference, measure: Measure) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
+from tokensieve.methods._base import Method
 from tokensieve.report.facts import score_in_words
 from tokensieve.select.selection import Selection
 
@@ -24,6 +25,7 @@ _MODELS = {
     "reward": "the reward model",
 }
 _LAST = ("utility", "pool", "base")  # what another model's loss is compared with
+_UNITS = {"compare": "nats", "loss": "nats", "entropy": "nats", "span": "odds"}
 _AT_START = ("current", "history")  # before the first step, both are the base
 
 
@@ -35,12 +37,15 @@ def causes(selection: Selection, statistics: Sequence[str]) -> list[dict[str, An
         statistics: names of the statistics that the page holds, such as ``base.loss``.
 
     Returns:
-        ``kind``: ``compare`` two losses, ``loss``, ``entropy``, ``other``, ``mark``, or ``text``, which holds for every
-        token; ``values``, the names of the statistics; ``words``, the models in words, or the text.
+        ``kind``: ``compare`` two losses, ``span``, which adds what these are over the span of a token, ``loss``,
+        ``entropy``, ``other``, ``mark``, or ``text``, which holds for every token; ``values``, the names of the
+        statistics; ``words``, the models in words, what spans are dropped as, or the text; of a span, ``margin``, the
+        nats a token by which the first loss may be higher in a span that is kept.
     """
     if selection.method == "marked":
         return [{"kind": "mark", "values": [], "words": []}]
-    found = _read(selection, statistics)
+    method = _method(selection)
+    found = _read(method, statistics) if method else {}
     losses = sorted((role for role, name in found if name == "loss"), key=lambda role: (role in _LAST, role))
     said = [
         {
@@ -53,20 +58,32 @@ def causes(selection: Selection, statistics: Sequence[str]) -> list[dict[str, An
     ]
     values = [found[role, "loss"] for role in losses]
     if len(set(values)) == 2:
-        said.insert(0, {"kind": "compare", "values": values, "words": [_model(role) for role in losses]})
+        models = [_model(role) for role in losses]
+        said.insert(0, {"kind": "compare", "values": values, "words": models})
+        if method and method.drops_spans_of:
+            margin = getattr(method, "margin", 0.0)
+            said.append({"kind": "span", "values": values, "words": [*models, method.drops_spans_of], "margin": margin})
     elif values:
         said.insert(0, {"kind": "loss", "values": values[:1], "words": [_model(losses[0])]})
     return said or [{"kind": "text", "values": [], "words": [score_in_words(selection)]}]
 
 
-def _read(selection: Selection, statistics: Sequence[str]) -> dict[tuple[str, str], str]:
-    """Return the statistics that a method reads and the page holds, by role and name."""
+def words_of(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the words and units that sentences of causes have."""
+    return [word for one in found for word in (*one["words"], _UNITS.get(one["kind"], ""))]
+
+
+def _method(selection: Selection) -> Method | None:
     try:
-        needs = get_method(selection.method, **selection.parameters).needs
+        return get_method(selection.method, **selection.parameters)
     except TokensieveError:  # imported, or of a package that is not installed
-        return {}
+        return None
+
+
+def _read(method: Method, statistics: Sequence[str]) -> dict[tuple[str, str], str]:
+    """Return the statistics that a method reads and the page holds, by role and name."""
     found = {}
-    for role, name in sorted(needs):
+    for role, name in sorted(method.needs):
         held = [f"{role}.{name}", *([f"base.{name}"] if role in _AT_START else [])]
         if value := next((one for one in held if one in statistics), None):
             found[role, name] = value

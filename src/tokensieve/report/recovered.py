@@ -35,7 +35,10 @@ def _sentence(name: str, method: ComparedRow, random: ComparedRow, true_mask: Co
         )
     part = recovered_gain(own, chance, best)
     if part is None:
-        return ""
+        return (
+            f"{measure.title}: what the true mask ({true_mask.name}) gains over random tokens is too unsure to say "
+            f"what share of it {method.name} recovers"
+        )
     share, low, high = (f"{100 * value:.0f}" for value in (part.value, part.low, part.high))
     return (
         f"{measure.title}: {method.name} recovers {share} % ({low} to {high} %) of what the true mask "

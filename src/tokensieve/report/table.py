@@ -13,27 +13,31 @@ from tokensieve.report.difference_table import (
     differing,
     never_differ_in_words,
 )
-from tokensieve.report.differences import run_differences
+from tokensieve.report.differences import ControlDifferences
 from tokensieve.report.mark_table import mark_table, rare_types_in_words
 from tokensieve.report.recovered import recovered_in_words
 from tokensieve.runs.outcomes import MEASURES, Measure
 from tokensieve.runs.results import POINTS_OF_REFERENCE, Row
 from tokensieve.runs.view import RunView
 
+BELOW_RESULTS = "below each result: its 95 % interval, or the token counts of a share"
 DIFFERENCES, MARKS = "differences from the controls", "AUROC by word, and tokens removed, by type of mark"
 """Headings of the tables that belong to the results."""
 
 
-def result_table(view: RunView) -> ResultTable:
+def result_table(view: RunView, found: ControlDifferences) -> ResultTable:
     """Lay out the results of a run, with the differences from its controls.
 
     Columns without any result are left out. Differences in one measure are columns; those in several are a table of
     their own, with a row for each arm and control. Measures in which no arm differs in any example are named in a
     footnote instead.
+
+    Args:
+        view: the run.
+        found: the differences of its arms from their controls (`run_differences`).
     """
     notes = tuple(POINTS_OF_REFERENCE[row.name] if row.selection is None else "" for row in view.rows)
     shares = tuple(row.selection.share_reason if row.selection is not None else "" for row in view.rows)
-    found = run_differences(view)
     controls = {"random": found.random, "full": found.full}
     every = [*found.random, *found.full]
     measures = differing(every)
@@ -48,6 +52,7 @@ def result_table(view: RunView) -> ResultTable:
         never_differ_in_words(every),
         recovered_in_words(view),
         rare_types_in_words(view.rows),
+        BELOW_RESULTS,
     )
     return ResultTable(
         names,

@@ -46,10 +46,10 @@ class Finding:
 
     @property
     def in_words(self) -> str:
-        """The difference with its unit and interval."""
+        """The difference with its unit and 95 % interval."""
         found = self.difference
         low, high = (_number(value, self) for value in (found.low, found.high))
-        return f"{_amount(found.value, self)} ({low} to {high})"
+        return f"{_amount(found.value, self)} (95 % interval {low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class Verdict:
     sentence: str
     further: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of its sentences."""
+        return (self.sentence, *self.further)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, ready for JSON."""

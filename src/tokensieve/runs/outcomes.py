@@ -159,7 +159,7 @@ def recovered_gain(outcomes: Outcomes, control: Outcomes, best: Outcomes) -> Rec
     """Return what share of the gain of the best over the control an arm has, over the seeds that all three share.
 
     Returns:
-        None on other examples or without a common seed.
+        None on other examples, without a common seed, or where the best has no gain that is sure enough to share out.
     """
     together = (outcomes, control, best)
     common = [seed for seed in outcomes.seeds if all(seed in one.seeds for one in together)]

@@ -105,16 +105,33 @@ def read_rows(folder: RunFolder, arms: Sequence[str], seed: int) -> tuple[Row, .
 
 
 def mean_evaluation(found: Sequence[Evaluation]) -> Evaluation:
-    """Return the means of one model's figures over seeds, with intervals over these; of one seed its own figures."""
+    """Return the means of one model's figures over seeds, with intervals over these; of one seed its own figures.
+
+    A t interval of shares may reach beyond 0 and 1, which no share does; it ends there.
+    """
     if len(found) < 2:
         return next(iter(found), Evaluation())
-    return Evaluation(_means([one.results for one in found]), _means([one.tasks for one in found]))
+    means = _means([one.results for one in found])
+    results = {name: _within(one) if MEASURES[name].unit == "share" else one for name, one in means.items()}
+    return Evaluation(results, _means([one.tasks for one in found]))
+
+
+def _within(share: Estimate) -> Estimate:
+    low, high = (None if end is None else min(1.0, max(0.0, end)) for end in (share.low, share.high))
+    return Estimate(share.value, low, high)
 
 
 def _means(found: Sequence[Mapping[Key, Estimate]]) -> dict[Key, Estimate]:
     """Return the means over two or more seeds with 95 % t intervals, of what every seed has."""
-    values = {key: [one[key].value for one in found] for key in found[0] if all(key in one for one in found)}
-    return {key: Estimate(float(np.mean(of_key)), *mean_interval(of_key)) for key, of_key in values.items()}
+    by_key = {key: [one[key] for one in found] for key in found[0] if all(key in one for one in found)}
+    return {key: _mean(of_key) for key, of_key in by_key.items()}
+
+
+def _mean(found: Sequence[Estimate]) -> Estimate:
+    values = [one.value for one in found]
+    if not np.ptp(values):  # seeds that agree to the last digit tell nothing of the spread; their examples do
+        return found[0]
+    return Estimate(float(np.mean(values)), *mean_interval(values))
 
 
 def _evaluation(found: Mapping[str, Any]) -> Evaluation:

@@ -96,7 +96,7 @@ class Levels:
                 self.shard.cache_clear()
                 return _fixed("the stored selection does not match the stored scores and rule")
             ranked = trainable & ~forced_tokens(statistics)
-            np.minimum.at(lowest, levels[ranked], scores[ranked])
+            np.minimum(lowest, _lowest(levels[ranked], scores[ranked], len(lowest)), out=lowest)
         if isinstance(rule, Threshold):
             values = [setting.value for setting in self._rules if isinstance(setting, Threshold)]
             return Sweep("threshold", tuple(values), own, tuple(values))
@@ -183,6 +183,16 @@ class Levels:
         if not self._keep_turn_end:
             statistics = dataclasses.replace(statistics, turn_end=None)
         return statistics, *self._view.read_scores(self._arm, number)
+
+
+def _lowest(levels: UInt8, scores: Float32, count: int) -> NDArray[np.float64]:
+    """Return float64 ``[count]``, the lowest score of each level; infinite where a level has none."""
+    order = np.argsort(levels, kind="stable")  # of bytes, it takes time in proportion to their number
+    sizes = np.bincount(levels, minlength=count)
+    starts, found = np.cumsum(sizes) - sizes, np.full(count, np.inf)
+    if present := np.flatnonzero(sizes).tolist():
+        found[present] = np.minimum.reduceat(scores[order], starts[present])
+    return found
 
 
 def own_rule(selection: Selection) -> TopFraction | Threshold | None:

@@ -12,10 +12,11 @@ from typing import Any
 
 from tokensieve.data.decoding import visible
 from tokensieve.report.cells import ResultTable, percent, plain_value
+from tokensieve.report.differences import run_differences
 from tokensieve.report.heatmap import Scale, StyledRun, percentile_scale, styled_runs, value_ends
 from tokensieve.report.palette import DROPPED, KEPT, LIGHT, css
 from tokensieve.report.table import result_table
-from tokensieve.report.verdict import run_verdict
+from tokensieve.report.verdict import method_verdict
 from tokensieve.runs import view
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -116,7 +117,8 @@ def _example_html(example: NotebookExample, arm: str, value: str) -> str:
 
 def _run_html(run: RunView) -> str:
     """Return the verdict and the results of a run."""
-    table, verdict = result_table(run), run_verdict(run)
+    differences = run_differences(run)
+    table, verdict = result_table(run, differences), method_verdict(run, run.method, differences)
     said = f'<div style="font-weight:600">{escape(verdict.sentence)}</div>' + "".join(
         f'<div style="{_SMALL}">{escape(sentence)}</div>' for sentence in verdict.further
     )

@@ -22,14 +22,17 @@ from tokensieve.ops.rules import check_range
 from tokensieve.outputs import output_place
 from tokensieve.report.analysis.summary import Summary, pick_examples, summarise
 from tokensieve.report.analysis.sweep import Levels
+from tokensieve.report.causes import words_of
 from tokensieve.report.cells import spelled
+from tokensieve.report.differences import run_differences
 from tokensieve.report.facts import run_facts, score_in_words, used_parameters
 from tokensieve.report.heatmap import LEVELS
 from tokensieve.report.html.pack import Packer, plan_blocks
 from tokensieve.report.html.payload import payload
 from tokensieve.report.palette import DARK, LIGHT, Palette, css
 from tokensieve.report.table import result_table
-from tokensieve.report.verdict import run_verdict
+from tokensieve.report.terms import terms_in
+from tokensieve.report.verdict import method_verdict
 from tokensieve.runs.view import RunView
 from tokensieve.select.streaming import Stage, unseen
 from tokensieve.store.atomic import write_text
@@ -43,6 +46,7 @@ _SCRIPTS = (
     "data",
     "selection",
     "charts",
+    "terms",
     "overview",
     "verdict",
     "heatmap",
@@ -99,12 +103,16 @@ class Report:
             advance: moves the bar of a stage on by the tokens that were written.
         """
         view = self.view
-        verdict = run_verdict(view)
+        differences = run_differences(view)
+        verdict = method_verdict(view, view.method, differences)
         sizes = [len(block) for block in self.blocks]
         found = payload(view, self.levels, self.summary, self.numbers, sizes, verdict.findings)
         packed = json.dumps({**found, "remote": remote}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         selection = view.row(view.method).selection
         assert selection is not None
+        meaning = score_in_words(selection)
+        own = next(arm for arm in found["arms"] if arm["name"] == view.method)
+        said = [*verdict.texts, meaning, *words_of(own["causes"])]
         return (
             _environment()
             .get_template("page.html.j2")
@@ -114,9 +122,10 @@ class Report:
                 arms=[row for row in view.rows if row.selection is not None],
                 selection=selection,
                 verdict=verdict,
-                meaning=score_in_words(selection),
+                meaning=meaning,
+                terms=terms_in(said),
                 facts=run_facts(view),
-                table=result_table(view),
+                table=result_table(view, differences),
                 payload=_base64(gzip.compress(packed.encode("utf-8", "replace"), mtime=0)),
                 blocks=[] if remote else list(self._embedded(advance)),
                 style=_style(),

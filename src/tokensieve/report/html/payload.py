@@ -20,6 +20,7 @@ from tokensieve.report.analysis.sweep import Levels, ratio_parameter, rule_with_
 from tokensieve.report.causes import causes
 from tokensieve.report.heatmap import percentile_scale
 from tokensieve.report.html.pack import marked_text
+from tokensieve.report.terms import TERMS
 from tokensieve.report.verdict import Finding
 from tokensieve.runs.arm_folder import ArmFolder
 from tokensieve.runs.outcomes import MEASURES
@@ -98,6 +99,7 @@ def payload(
         "examples": len(summary.index.rows),
         "blocks": list(blocks),
         "metrics": _metrics(view.rows),
+        "terms": TERMS,
         "findings": [dataclasses.asdict(one) for one in findings],
         "typical": typical(summary.index, index, view.method),
     }
@@ -165,6 +167,7 @@ def _arm(view: RunView, arm: str, levels: Levels, statistics: Sequence[str]) -> 
         "ratio": ratio_parameter(selection),
         "imported": selection.imported,
         "losses": _losses(view.folders[arm]),
+        "seeds": len(view.row(arm).seeds),
     }
 
 
@@ -239,4 +242,10 @@ def _lists(arrays: Mapping[str, NDArray]) -> dict[str, list]:
 
 def _finite(values: Sequence[float] | NDArray, digits: int = 9) -> list[float | None]:
     """Return plain numbers, of 9 digits with float32 precision; a number that is not finite becomes null."""
-    return [float(f"{value:.{digits}g}") if math.isfinite(value) else None for value in values]
+    found = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(found)
+    size = np.where(finite & (found != 0), np.abs(found), 1.0)
+    places = digits - 1 - np.floor(np.log10(size)).astype(np.int64)
+    up, down = 10.0 ** np.maximum(places, 0), 10.0 ** np.maximum(-places, 0)  # a power of ten is exact, a part is not
+    rounded = np.round(np.where(finite, found, 0.0) * up / down) / up * down
+    return [value if known else None for value, known in zip(rounded.tolist(), finite.tolist(), strict=True)]

@@ -15,8 +15,8 @@ from tokensieve.report.difference_table import (
     never_differ_in_words,
 )
 from tokensieve.report.differences import AdjustedDifference, Difference
-from tokensieve.report.table import result_columns, seeds_in_words
-from tokensieve.report.terminal.runs import print_verdict
+from tokensieve.report.table import BELOW_RESULTS, result_columns, seeds_in_words
+from tokensieve.report.terminal.runs import print_terms, print_verdict
 from tokensieve.report.terminal.tables import print_footnotes, print_table
 from tokensieve.report.terminal.tokens import print_line
 from tokensieve.runs.outcomes import Measure
@@ -37,7 +37,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     rows = [one.row for one in found.rows]
     notes = tuple(POINTS_OF_REFERENCE[one.row.name] if one.row.selection is None else one.run for one in found.rows)
     print_table(ResultTable(tuple(row.name for row in rows), notes, result_columns(rows)), console)
-    print_footnotes([seeds_in_words(rows)], console)
+    print_footnotes([BELOW_RESULTS, seeds_in_words(rows)], console)
     _print_differences(
         "difference from the random control that keeps as many tokens", found.random_differences, console
     )
@@ -55,6 +55,7 @@ def print_comparison(found: Comparison, console: Console) -> None:
     for note in found.notes:
         console.print()
         print_line(console, f"note: {note}")
+    print_terms([text for verdict in found.verdicts.values() for text in verdict.texts], console)
 
 
 def _print_agreements(found: Sequence[Agreement], console: Console) -> None:

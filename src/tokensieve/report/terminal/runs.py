@@ -13,11 +13,15 @@ from rich.text import Text
 from tokensieve.containers import Float32
 from tokensieve.data.decoding import TokenDecoder
 from tokensieve.report.cells import percent, plain_value
+from tokensieve.report.differences import run_differences
+from tokensieve.report.facts import score_in_words
 from tokensieve.report.heatmap import percentile_scale, value_ends
 from tokensieve.report.table import result_table
+from tokensieve.report.terminal.spans import dropped_spans
 from tokensieve.report.terminal.tables import print_footnotes, print_table
 from tokensieve.report.terminal.tokens import SHOWN_TOKENS, Tokens, harmless, is_plain, legend, print_line, print_tokens
-from tokensieve.report.verdict import Verdict, run_verdict
+from tokensieve.report.terms import terms_in
+from tokensieve.report.verdict import Verdict, method_verdict, run_verdict
 from tokensieve.runs.results import Row
 from tokensieve.runs.view import ExampleView, RunView
 
@@ -32,9 +36,10 @@ _NAMED = 100
 
 def print_results(view: RunView, console: Console) -> None:
     """Print the verdict and the results of a run, how many tokens each arm keeps and why, and what it warned of."""
-    print_verdict(run_verdict(view), console)
+    differences = run_differences(view)
+    verdict, table = method_verdict(view, view.method, differences), result_table(view, differences)
+    print_verdict(verdict, console)
     console.print()
-    table = result_table(view)
     print_table(table, console)
     for heading, further in table.further.items():
         console.print()
@@ -50,6 +55,7 @@ def print_results(view: RunView, console: Console) -> None:
         console.print()
         for warning in view.warnings:
             print_line(console, f"warning: {warning}")
+    print_terms(verdict.texts, console)
 
 
 def print_verdict(verdict: Verdict, console: Console, name: str = "") -> None:
@@ -57,6 +63,14 @@ def print_verdict(verdict: Verdict, console: Console, name: str = "") -> None:
     print_line(console, f"{name}: {verdict.sentence}" if name else verdict.sentence)
     if verdict.further:
         print_line(console, " ".join(verdict.further))
+
+
+def print_terms(texts: Sequence[str], console: Console) -> None:
+    """Print what the terms in texts mean, below an empty line; nothing where they have none."""
+    if terms := terms_in(texts):
+        console.print()
+    for term, meaning in terms.items():
+        print_line(console, f"{term}: {meaning}")
 
 
 def show_example(
@@ -83,9 +97,13 @@ def show_example(
     trainable, kept = example.trainable, example.kept(arm)
     total, chosen = int(trainable.sum()), int((kept & trainable).sum())
     title = f"example {number} (source row {example.row}): {arm} keeps {chosen:,} of {total:,} trainable tokens"
-    print_line(console, run_verdict(view).sentence)
+    row, sentence = view.row(arm), run_verdict(view).sentence
+    assert row.selection is not None
+    meaning = score_in_words(row.selection)
+    print_line(console, sentence)
     console.print()
     print_line(console, title + (f" ({percent(chosen / total)})" if total else ""))
+    print_line(console, meaning)
     console.print(legend(value, scale, ends, console, marks=example.marks is not None))
     console.print()
     print_tokens(
@@ -94,8 +112,10 @@ def show_example(
     console.print()
     names = view.decoder.names(example.token_ids, view.decoder.pieces(example.token_ids))
     marked = _marked(names, example, view.store.mark_types)
-    for line in [*_extremes(names, example, values, value), *_reasons(names, example, view.row(arm), arm), *marked]:
+    spans = list(dropped_spans(names, example, row.selection, arm))
+    for line in [*_extremes(names, example, values, value), *_reasons(names, example, row, arm), *spans, *marked]:
         print_line(console, line)
+    print_terms([sentence, meaning, *spans], console)
 
 
 def _marked(names: Sequence[str], example: ExampleView, types: Sequence[str]) -> Iterator[str]:

@@ -121,7 +121,7 @@ function shares(title, names, counts, overall, pick) {
     rows.map((row) => [row.name, count(row.kept), count(row.all), percent(row.share)]), pickRow);
 }
 
-const shorten = (name) => (name.length > 22 ? `…${name.slice(-21)}` : name);
+const shorten = (name) => (name.length > 24 ? `…${name.slice(-23)}` : name);
 
 function agreement(names, value) {
   const cells = names.flatMap((row) => names.map((column) => ({ row, column, share: value(row, column) })));
@@ -160,7 +160,7 @@ function scatter(x, y, xs, ys) {
 
 function intervals(title, rows, format) {
   const margin = Math.min(170, 16 + 7 * d3.max(rows, (row) => shorten(row.name).length));
-  return chart(title, "each by itself: where intervals overlap, the paired differences above decide", draw({
+  return chart(title, "95 % intervals of each by itself: where they overlap, the paired differences above decide", draw({
     width: 360, height: 50 + 26 * rows.length, marginLeft: margin, marginRight: 16, marginBottom: 28, marginTop: 8,
     x: { ticks: 4, tickFormat: format, label: null, nice: true, grid: true },
     y: { domain: rows.map((row) => row.name), label: null, tickSize: 0, tickFormat: shorten },
@@ -201,7 +201,7 @@ function paired(found) {
 const DASHES = ["none", "6 3", "2 3", "8 3 2 3", "1 4"];
 const lineOf = (i) => ({ stroke: `var(--line-${i % 5})`, strokeDasharray: DASHES[(i + Math.floor(i / 5)) % 5] });
 
-function lines(title, curves) {
+function lines(title, note, curves) {
   const points = curves.flatMap(({ name, points }) => points.map(([x, y]) => ({ name, x, y })));
   const labels = spread(curves), longest = d3.max(curves, ({ name }) => shorten(name).length);
   const svg = draw({
@@ -220,7 +220,7 @@ function lines(title, curves) {
     d3.select(svg).append("line").attr("class", "sample-line").attr("x1", from).attr("x2", from + 24).attr("y1", height).attr("y2", height)
       .attr("stroke", stroke).attr("stroke-dasharray", strokeDasharray).attr("stroke-width", 2);
   }
-  return chart(title, "", svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
+  return chart(title, note, svg, ["arm", "step", "loss"], () => points.map((point) => [point.name, count(point.x), figure(point.y)]));
 }
 
 // Spaces out the labels of curves that end close together: each group of them stays centred on the ends of its curves, as

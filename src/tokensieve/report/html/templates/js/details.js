@@ -44,10 +44,11 @@ class Details {
       if (scroll && span.closest("[data-arm]").dataset.arm === arm) span.scrollIntoView({ block: "nearest" });
     }
     const facts = pieceFacts(this.example, number, this.selection.arms.get(arm), this.selection, arm);
+    const seen = new Set(); // each term is explained once
     const parts = facts.length > 1 ? [element("p", { className: "soft" }, `${facts.length} tokens make up this character.`)] : [];
     this.panel.replaceChildren(element("h4", {}, tokenName(this.example.pieces[number].text)), ...parts,
       ...facts.flatMap(({ facts: pairs, why, rule, fate }) => [
-        element("p", { className: `why ${fate}-note` }, this.brief ? why : `${why} ${rule}`),
+        element("p", { className: `why ${fate}-note` }, ...withTerms(this.brief ? why : `${why} ${rule}`, this.selection.payload.terms, seen)),
         ...this.otherFate(number, arm),
         ...(this.brief ? [] : [element("dl", {}, ...pairs.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]))]),
       ]));

@@ -123,9 +123,10 @@ class Examples {
     get("place").textContent = places.length ? `${count(this.at + 1)} of ${count(places.length)}` : "none";
     get("previous").disabled = this.at <= 0;
     get("next").disabled = this.at >= places.length - 1;
-    get("listed").textContent = `${count(places.length)} of ${count(this.payload.index.rows.length)}${this.choice.running ? ", searching …" : ""}`;
+    const held = this.payload.index.rows.length, all = this.payload.examples;
+    get("listed").textContent = `${count(places.length)} of ${count(held)}${held < all ? ` (${count(all)} in all)` : ""}${this.choice.running ? ", searching …" : ""}`;
     get("hits").textContent = hits ? `with ${hitsName(hits, this.payload)}` : "";
-    get("clear").disabled = places.length === this.payload.index.rows.length;
+    get("clear").disabled = places.length === held;
     this.rows.show(places, this.at);
     this.changed?.();
   }
@@ -225,6 +226,7 @@ class Examples {
       onlyFirst += x && !y;
       onlySecond += y && !x;
     });
+    if (!onlyFirst && !onlySecond) return `${a} and ${b} keep the same tokens of it.`;
     return `${a} keeps ${count(onlyFirst)} tokens that ${b} drops; ${b} keeps ${count(onlySecond)} tokens that ${a} drops.`;
   }
 

@@ -1,5 +1,6 @@
 // The views of the complete data set: results, kept tokens, training.
 
+const OFTEN = 15; // vocabulary tokens that are listed at first
 const BESIDE = 7; // arms whose matrix of agreement has room beside another chart
 
 class Overview {
@@ -17,9 +18,9 @@ class Overview {
   }
 
   drawTraining() {
-    const curves = this.payload.arms.filter((arm) => arm.losses.length).map((arm) => ({ name: arm.name, points: arm.losses }));
-    const place = document.getElementById("training");
-    place.replaceChildren(...(curves.length ? [lines("Training loss", curves)] : [empty("No loss curve: no arm was trained.")]));
+    const trained = this.payload.arms.filter((arm) => arm.losses.length), seeds = d3.max(trained, (arm) => arm.seeds);
+    const place = document.getElementById("training"), curves = trained.map((arm) => ({ name: arm.name, points: arm.losses }));
+    place.replaceChildren(...(curves.length ? [lines("Training loss", seeds > 1 ? `of the first of ${seeds} seeds` : "", curves)] : [empty("No loss curve: no arm was trained.")]));
   }
 
   // Draws the visible charts immediately and the others when idle, to keep the slider responsive.
@@ -124,11 +125,14 @@ class Overview {
     document.getElementById("vocabulary").replaceChildren(...sides.map(([title, fate, overall]) => {
       const columns = [[fate, (row) => row[fate], count], [`share ${fate}`, (row) => row[fate] / row.all, percent], ["seen", (row) => row.all, count]];
       const sorted = this.sorting.get(fate) ?? 0, note = `by ${["count", "share", "times seen"][sorted]}, of the ${rows.length} most frequent tokens; overall, ${percent(overall)} are ${fate}`;
-      const found = d3.sort(rows.filter((row) => row[fate]), (row) => -columns[sorted][1](row), (row) => -row[fate]).slice(0, 15);
-      const body = found.length
-        ? table(["token", ...columns.map(([name]) => name)], found.map((row) => [tokenName(row.text), ...columns.map(([, value, spell]) => spell(value(row)))]), (i) => showToken(found[i]))
-        : empty("None of the frequent tokens.");
-      body.querySelectorAll("th[scope=col]").forEach((head, i) => i && this.makeSorter(head, fate, i - 1, () => this.drawVocabulary(arm, total)));
+      const found = d3.sort(rows.filter((row) => row[fate]), (row) => -columns[sorted][1](row), (row) => -row[fate]);
+      const draw = (shown) => {
+        const cells = found.slice(0, shown).map((row) => [tokenName(row.text), ...columns.map(([, value, spell]) => spell(value(row)))]);
+        const made = table(["token", ...columns.map(([name]) => name)], cells, (i) => showToken(found[i]));
+        made.querySelectorAll("th[scope=col]").forEach((head, i) => i && this.makeSorter(head, fate, i - 1, () => this.drawVocabulary(arm, total)));
+        return made;
+      };
+      const body = found.length ? firstRows(title, found.length, OFTEN, draw) : empty("None of the frequent tokens.");
       return element("div", { className: "card scroll", tabIndex: 0, role: "region", "aria-label": title },
         element("h4", {}, title, " ", element("span", { className: "soft" }, note)), body);
     }));
@@ -149,6 +153,26 @@ class Overview {
 
 const showHits = (hits) => showExamples({ hits: hitsText(hits) });
 const showToken = ({ id }) => showHits(hitsOf("id", id));
+
+const whole = new Set(); // names of the lists that are shown whole; survives redrawing
+
+// The first of some frequent tokens, how many there are, and a button for all of them; `draw` makes the table of as many.
+function firstRows(name, all, first, draw) {
+  const place = element("div");
+  const show = () => {
+    const shown = whole.has(name) ? all : Math.min(first, all);
+    const frame = element("div", whole.has(name) ? { className: "whole", tabIndex: 0, role: "region", "aria-label": `All tokens: ${name}` } : {}, draw(shown));
+    const button = element("button", { type: "button", className: "link" }, whole.has(name) ? "show fewer" : "show all");
+    button.addEventListener("click", () => {
+      whole[whole.has(name) ? "delete" : "add"](name);
+      show();
+      place.lastChild.lastChild.focus();
+    });
+    place.replaceChildren(frame, element("p", { className: "soft small" }, `${count(shown)} of ${count(all)} frequent tokens`, ...(all > first ? [" · ", button] : [])));
+  };
+  show();
+  return place;
+}
 
 // The i-th slot of a grid, and the function that redraws its chart.
 function slot(id, i, make) {

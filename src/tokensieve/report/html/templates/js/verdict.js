@@ -1,10 +1,11 @@
 // The verdict's card: what is dropped most, why one token is, and the paired differences, all at the run's own setting.
 
-const MOST = 8; // tokens that are listed as dropped most
+const MOST = { wide: 8, narrow: 4 }; // tokens that are listed at first as dropped most
 
 async function drawVerdict(payload, store) {
   const own = new Selection(payload); // the verdict is not of the slider's setting
   const { findings, typical } = payload;
+  explain(".verdict > h2, .verdict > p.soft, #meaning", payload.terms);
   document.getElementById("most-dropped").replaceChildren(...droppedMost(own, payload.method));
   document.getElementById("differences").replaceChildren(...differences(findings));
   if (typical === null) document.getElementById("typical").replaceChildren(empty("The page holds no example."));
@@ -20,11 +21,12 @@ function differences(findings) {
 
 function droppedMost(own, method) {
   const { kept, all } = own.total(method);
-  const rows = own.words(method).filter((row) => row.dropped).sort((a, b) => b.dropped - a.dropped).slice(0, MOST);
+  const rows = own.words(method).filter((row) => row.dropped).sort((a, b) => b.dropped - a.dropped);
   const note = element("p", { className: "soft small" }, `In all, ${percent(1 - kept / all)} of the tokens are dropped.`);
   if (!rows.length) return [note, empty("No frequent token is dropped.")];
-  return [note, table(["token", "dropped", "share dropped"],
-    rows.map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]), (i) => showToken(rows[i]))];
+  const first = matchMedia("(max-width: 40rem)").matches ? MOST.narrow : MOST.wide;
+  return [note, firstRows("dropped most", rows.length, first, (shown) => table(["token", "dropped", "share dropped"],
+    rows.slice(0, shown).map((row) => [tokenName(row.text), count(row.dropped), percent(row.dropped / row.all)]), (i) => showToken(rows[i])))];
 }
 
 // An answer with its kept and dropped tokens, and the cause for one of them; pointing at another one tells its cause.

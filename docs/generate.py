@@ -78,9 +78,9 @@ def methods_page() -> str:
         "`tests/golden/` that compare with values from published code.",
         "",
         "The last column says whether a method beat its control on a pool where a perfect selection gains",
-        "([evidence](evidence.md#every-method)): random tokens, or, for a method that trains on every token, training",
-        "on all of them with equal weights. `yes` and `no` where the 95 % interval says so; `-` where it was not",
-        "tried.",
+        "([evidence](evidence.md#every-method)): as many random tokens, or, for a method that trains on every token,",
+        "training on all of them with equal weights (`preference-guided`: `sequence-mean`). `yes` and `no` where the",
+        "95 % interval says so; `not told apart` where it does not; `-` where it was not tried against such a control.",
     ]
     for kind, title in _ASSUMED.items():
         found = {name: cls for name, cls in all_methods().items() if cls.assumes == kind}

@@ -56,7 +56,7 @@ _HINTS = {
     errno.ENOENT: f"it was there before: restore it, or {_AGAIN}",
 }
 _UNUSABLE: tuple[tuple[type[Exception], str, str, str], ...] = (
-    (RecursionError, "", "the input is nested too deep", "write it flatter"),
+    (RecursionError, "", "the input is nested too deep", "reduce the nesting"),
     (ValueError, "null byte", "a path holds a null byte", "give a path of this machine"),
     (RuntimeError, "home directory", "a path starts with ~ and the name of no user of this machine", "write it out"),
     (UnicodeEncodeError, "surrogates", "a text holds half of a surrogate pair, which is no character", "replace it"),

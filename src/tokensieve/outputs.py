@@ -22,7 +22,7 @@ def output_place(given: str | Path) -> Path:
     hidden = remote is not None and any(part.startswith(".") for part in remote.path.split("/"))
     if remote is None or remote.scheme not in WRITABLE or not remote.key or hidden:
         raise TokensieveError(
-            f"'{given}' is nothing that can be written to",
+            f"'{given}' cannot be written to",
             hint=f"give a local path, or {' or '.join(f'{scheme}://BUCKET/NAME' for scheme in WRITABLE)}, with no name "
             "that begins with a dot",
         )

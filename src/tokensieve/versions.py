@@ -22,6 +22,6 @@ def check_version(library: str, known: str) -> None:
     installed = importlib.metadata.version(library)
     if not SpecifierSet(known).contains(installed, prereleases=True):
         raise TokensieveError(
-            f"{library} {installed} is installed, and tokensieve knows the inside of {library}{known} alone",
+            f"{library} {installed} is installed, and tokensieve supports {library}{known} only",
             hint=f"pip install '{library}{known}'",
         )

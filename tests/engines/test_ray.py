@@ -243,7 +243,7 @@ def test_without_ray_the_user_is_told_what_to_install(monkeypatch):
 
 
 def test_settings_of_ray_say_nothing_to_another_engine():
-    with pytest.raises(TokensieveError, match="workers in the recipe says nothing to it"):
+    with pytest.raises(TokensieveError, match="workers in the recipe has no effect"):
         check_engine(EngineSettings(workers=2))
 
 

@@ -167,7 +167,7 @@ def test_an_adapter_and_a_tokenizer_elsewhere(dry):
         ("method=token-cleening", "did you mean 'token-cleaning'?"),
         ("method={name: loss, fractoin: 1}", "did you mean 'fraction'?"),
         ("method={name: loss, fraction: 2}", "at most 1"),
-        ("method={name: loss, scope: batch}", "offline there is none"),
+        ("method={name: loss, scope: batch}", "which offline selection does not have"),
         ("method=rho-1", "in the role 'reference'"),
         ("controls=[toss]", "in the role 'unsafe'"),
         ("train.learning_rat=1", "did you mean 'learning_rate'?"),

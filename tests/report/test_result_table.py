@@ -65,8 +65,8 @@ def test_every_measure_fits_and_nothing_disappears(judged, width):
     assert derived == ["perplexity"]
     for column in table.columns:
         assert column.derived or all(cell.text in text for cell in column.cells)
-    told = "not shown, for want of width: perplexity (--json has it)" in words
-    assert told is ("perplexity" not in words.replace("width: perplexity", "")), "shown, or named as left out"
+    told = "the terminal is too narrow to show: perplexity (--json has it)" in words
+    assert told is ("perplexity" not in words.replace("to show: perplexity", "")), "shown, or named as left out"
     for column in table.further[DIFFERENCES].columns:
         assert all(word in text for word in column.title.split())
         assert all(part in text for cell in column.cells for part in (cell.text, cell.note))

@@ -220,6 +220,16 @@ def test_the_history_is_an_average_of_the_trained_weights(base, tokenizer, tmp_p
     assert np.abs(last[0].values[history] - last[0].values[current]).max() > 1e-3
 
 
+def test_the_history_is_measured_without_dropout(base, tokenizer, tmp_path):
+    method = get_method("sstoken", history="ema", ema_decay=0.9)
+    trainer = trainer_for(base, tokenizer, tmp_path, method, max_steps=1)
+    modes = []
+    assert trainer.model is not None
+    trainer.model.register_forward_pre_hook(lambda model, _: modes.append((torch.is_grad_enabled(), model.training)))
+    trainer.train()
+    assert set(modes) == {(False, False), (True, True)}
+
+
 @pytest.mark.parametrize("name", ["sstoken", "uds", "rho-1"])
 def test_a_checkpoint_brings_everything_back(name, base, tokenizer, tmp_path):
     parameters = {"sstoken": {"history": "ema", "ema_decay": 0.8}, "uds": {"examples": 1}, "rho-1": {}}[name]

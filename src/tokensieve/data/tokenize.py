@@ -1,4 +1,4 @@
-"""The only place that tokenises: rows to token ids and labels.
+"""The only place that tokenises training rows: rows to token ids and labels.
 
 A conversation is rendered to text once (`data.chat_template`), and the tokens that overlap an answer of it are
 trainable.

@@ -27,7 +27,7 @@ def check(settings: EngineSettings) -> None:
     if settings != (default := EngineSettings()):
         given = [key for key, value in vars(settings).items() if value != getattr(default, key)]
         raise TokensieveError(
-            f"the engine 'local' takes no settings, and {', '.join(given)} in the recipe says nothing to it",
+            f"the engine 'local' takes no settings, and {', '.join(given)} in the recipe has no effect",
             where=f"recipe: engine.{given[0]}",
             hint="engine.name: ray",
         )

@@ -17,6 +17,7 @@ from tokensieve.measure.settings import MeasureSettings
 from tokensieve.measure.statistics import of_a_pass
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
+from tokensieve.models.evaluating import evaluating
 from tokensieve.ops.ragged import offsets
 
 _ROWS_AT_ONCE = 2000
@@ -82,13 +83,8 @@ def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> di
 @contextmanager
 def _frozen(model: Any, specs: Sequence[StatisticSpec]) -> Iterator[Forward]:
     """Measure with a model in evaluation mode, and restore its mode afterwards."""
-    training = model.training
-    model.eval()
-    try:
-        with Forward(model, specs) as forward:
-            yield forward
-    finally:
-        model.train(training)
+    with evaluating(model), Forward(model, specs) as forward:
+        yield forward
 
 
 def _measured(forward: Forward, examples: Examples) -> dict[str, Float32]:

@@ -315,7 +315,7 @@ def _check_rule(recipe: Recipe, arm: Arm) -> None:
         )
     if not arm.online and getattr(arm.rule, "scope", None) == "batch":
         raise TokensieveError(
-            f"method '{arm.method.name}' is to rank within each training batch, and offline there is none",
+            f"method '{arm.method.name}' is to rank within each training batch, which offline selection does not have",
             where=f"recipe: {'models.current' if arm.method.online else 'scope'}",
             hint="leave out models.current, so that it selects while the model trains"
             if arm.method.online

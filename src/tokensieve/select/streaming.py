@@ -96,7 +96,7 @@ def select_shards(
     """
     if isinstance(rule, Ranking | TopExamples) and rule.scope == "batch":
         raise TokensieveError(
-            "scope 'batch' ranks within a training batch, and offline there is none",
+            "scope 'batch' ranks within a training batch, which offline selection does not have",
             hint="scope: dataset or scope: example" if isinstance(rule, Ranking) else "a method that selects offline",
         )
     score, written = Score(method, load, folder), _Written(folder)

@@ -23,7 +23,9 @@ def waiting_at_most(seconds: float | None) -> Iterator[None]:
         TokensieveError: a negative number.
     """
     if seconds is not None and not seconds >= 0:
-        raise TokensieveError(f"nobody can wait {seconds:g} seconds", where="--wait", hint="0 stops at once")
+        raise TokensieveError(
+            f"--wait is {seconds:g} seconds, and must be at least 0", where="--wait", hint="0 stops at once"
+        )
     before = _longest_wait.set(seconds)
     try:
         yield

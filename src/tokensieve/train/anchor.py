@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from tokensieve.models.evaluating import evaluating
 from tokensieve.models.head import Head
 from tokensieve.models.transformers_private import decoder
 
@@ -80,10 +81,5 @@ class Anchor:
 
     @contextmanager
     def _as_base(self) -> Iterator[None]:
-        training = self._base.training
-        self._base.eval()
-        try:
-            with self._base.disable_adapter() if self._adapted else nullcontext():
-                yield
-        finally:
-            self._base.train(training)
+        with evaluating(self._base), self._base.disable_adapter() if self._adapted else nullcontext():
+            yield

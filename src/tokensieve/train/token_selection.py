@@ -25,6 +25,7 @@ from tokensieve.containers import IGNORE_INDEX, Float32, Statistics
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import get_method
 from tokensieve.methods._base import Method
+from tokensieve.models.evaluating import evaluating
 from tokensieve.models.transformers_private import decoder
 from tokensieve.ops.logit_geometry import EXAMPLE_STATISTICS
 from tokensieve.ops.rules import TopExamples
@@ -208,8 +209,10 @@ class TokenSelectionTrainer(WeightedSFTTrainer):
         """Return the statistics of frozen models and of the history."""
         values = {need: batch.gather(columns[column_of(need)]) for need in self._frozen_needs()}
         if self._history is not None:
-            with torch.no_grad(), self._history.in_place():
-                outputs = self.accelerator.unwrap_model(model)(**inputs, fused_lm_head=True)
+            past = self.accelerator.unwrap_model(model)
+            # Without dropout, as frozen models are measured: what it drops is no change that training has made.
+            with torch.no_grad(), self._history.in_place(), evaluating(past):
+                outputs = past(**inputs, fused_lm_head=True)
             values["history", "loss"] = batch.gather_shifted(FUSED_HEAD_STATISTICS["loss"](outputs))
         return values
 

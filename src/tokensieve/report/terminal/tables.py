@@ -73,7 +73,8 @@ def print_table(table: ResultTable, console: Console, name_width: int = _NAME_WI
             console.print()
         console.print(_table(table, part, name_width))
     if left_out:
-        print_line(console, f"not shown, for want of width: {', '.join(one.title for one in left_out)} (--json has it)")
+        titles = ", ".join(one.title for one in left_out)
+        print_line(console, f"the terminal is too narrow to show: {titles} (--json has it)")
 
 
 def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:

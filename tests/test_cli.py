@@ -21,6 +21,7 @@ from tokensieve.cli import main
 from tokensieve.cli.completion import changes, completion_script, tyro_script
 from tokensieve.cli.signals import Stopped, stopped_by_signals
 from tokensieve.demo.dataset import write
+from tokensieve.store.waiting import longest_wait
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "src/tokensieve/demo/model"
@@ -271,3 +272,28 @@ def test_a_real_shell_completes_commands_options_and_files(shell, tmp_path, caps
             opened.type("\x15")  # Ctrl-U: forget the line
     finally:
         opened.close()
+
+
+@pytest.mark.parametrize("command", ["run", "search", "ceiling"])
+def test_a_dry_run_waits_no_longer_than_asked(command, desk, monkeypatch):
+    monkeypatch.chdir(desk)
+
+    def check(*_):
+        assert longest_wait() == 0
+        return ["ok"]
+
+    for module, name in (("dry_run", "dry_run"), ("search", "search_lines"), ("ceiling", "ceiling_lines")):
+        monkeypatch.setattr(f"tokensieve.pipeline.{module}.{name}", check)
+    main([command, "recipe.yaml", "--dry-run", "--wait", "0"])
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", True), ("1", False)])
+def test_of_processes_that_train_together_the_first_tells_the_results(rank, printed, run, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    for name, value in {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("tokensieve.pipeline.search.run", lambda *_, **__: desk / "runs/a")
+    main(["train", "recipe.yaml"])
+    said = capsys.readouterr().out
+    assert ("held-out loss" in said) == printed
+    assert "shards" not in said

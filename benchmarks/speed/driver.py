@@ -1,4 +1,4 @@
-"""The memory and the time of a driver with a million shards, which an engine does at once without doing anything.
+"""Memory and processor time of a driver with a million shards, which an engine does at once without doing anything.
 
     python benchmarks/speed/driver.py [--shards 10000 100000 1000000]
 
@@ -38,6 +38,7 @@ from tokensieve.select.passes import Counts, Decide, Scored, ScoreRanked, kept_n
 from tokensieve.select.streaming import select_shards
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import shard_name
 
 TOKENS, ROWS = 2**20, 2**12  # of a shard
@@ -91,7 +92,10 @@ class AtOnce:
 
 def examples_of(folder: Path, shards: int) -> ExampleStore:
     """Return a store whose manifest has so many shards."""
-    write_manifest(folder, {shard_name(number): record(number) for number in range(shards)})
+    files = FileRecords()
+    for number in range(shards):
+        files[shard_name(number)] = record(number)
+    write_manifest(folder, files)
     return ExampleStore(folder, "f" * 64, RowCounts(), (), shards)
 
 
@@ -134,11 +138,11 @@ DRIVERS = {"manifest": manifest, "measure": measure, "select": select, "write": 
 
 
 def peak_of(name: str, shards: int) -> tuple[float, float]:
-    """Return the megabytes that a driver adds to those of the process, and its seconds."""
+    """Return the megabytes that a driver adds to those of the process, and its seconds of the processor."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
-        before, start = _peak(), time.perf_counter()
+        before, start = _peak(), time.process_time()
         DRIVERS[name](Path(folder), shards)
-        return _peak() - before, time.perf_counter() - start
+        return _peak() - before, time.process_time() - start
 
 
 def _peak() -> float:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 _DECODER = json.JSONDecoder()
+_FAULTS = (ValueError, RecursionError)
 # Half of a surrogate pair, where the other half does not stand beside it.
 _HALF = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
@@ -36,8 +36,10 @@ def parse(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None
         JsonError: a text that is not JSON or not UTF-8, a number of more digits than Python reads, or lists and
             objects nested deeper than Python reads.
     """
-    with _one_error():
+    try:
         return json.loads(text, object_hook=object_hook)
+    except _FAULTS as error:
+        raise _json_error(error) from error
 
 
 def parse_lines(text: str | bytes) -> list[Any]:
@@ -48,8 +50,10 @@ def parse_lines(text: str | bytes) -> list[Any]:
     Raises:
         JsonError: as for `parse`.
     """
-    with _one_error():
+    try:
         lines = (text if isinstance(text, str) else text.decode()).split("\n")
+    except UnicodeDecodeError as error:
+        raise _json_error(error) from error
     return [_line(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
 
@@ -66,27 +70,25 @@ def value_at(text: str, start: int) -> tuple[Any, int]:
     Raises:
         JsonError: as for `parse`; also where the text ends before the value does.
     """
-    with _one_error():
-        return _DECODER.raw_decode(text, start)
-
-
-@contextmanager
-def _one_error() -> Iterator[None]:
     try:
-        yield
-    except json.JSONDecodeError as error:
-        raise JsonError(error.msg, error.lineno, error.colno) from error
-    except RecursionError as error:
-        raise JsonError("lists and objects are nested too deep") from error
-    except UnicodeDecodeError as error:
-        raise JsonError(f"the text is not UTF-8: {error}") from error
-    except ValueError as error:  # int() reads 4,300 digits, since more would take it quadratic time
-        raise JsonError("a number has too many digits") from error
+        return _DECODER.raw_decode(text, start)
+    except _FAULTS as error:
+        raise _json_error(error) from error
+
+
+def _json_error(error: Exception) -> JsonError:
+    if isinstance(error, json.JSONDecodeError):
+        return JsonError(error.msg, error.lineno, error.colno)
+    if isinstance(error, RecursionError):
+        return JsonError("lists and objects are nested too deep")
+    if isinstance(error, UnicodeDecodeError):
+        return JsonError(f"the text is not UTF-8: {error}")
+    return JsonError("a number has too many digits")  # int() reads 4,300, since more would take it quadratic time
 
 
 def may_hold_half_characters(text: str) -> bool:
     """Whether a JSON text has what looks like a lone surrogate: a fast check, which escaped backslashes can deceive."""
-    return _HALF.search(text) is not None
+    return "\\u" in text and _HALF.search(text) is not None  # most have no escape, and the first look is fast
 
 
 def holds_half_characters(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Answers found by the shape of a conversation are those that its prefixes give."""
+"""Texts and answers by the shape of a conversation are those that rendering it and its prefixes gives."""
 
 from __future__ import annotations
 
@@ -37,7 +37,21 @@ THOUGHTS_OF_THE_LAST = CHATML.replace(
 EMPTY_THOUGHT_IN_THE_LAST = CHATML.replace(
     "m['content']", "('<think></think>' if loop.last and m['role'] == 'assistant' else '') + m['content']"
 )
-TEMPLATES = [CHATML, TRIMMED, SYSTEM_IN_FIRST_USER, DEFAULT_SYSTEM, THOUGHTS_OF_THE_LAST, EMPTY_THOUGHT_IN_THE_LAST]
+LOOKS_AT_CONTENTS = CHATML.replace("{% for", "{% if '7' in messages[0]['content'] %}{% endif %}{% for", 1)
+MARKED = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<|assistant|>{% generation %}{{ m.content }}<|end|>"
+    "{% endgeneration %}{% else %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+)
+MARKED_AND_TRIMMED = MARKED.replace("m.content", "m.content | trim")
+MARKED_LATE = MARKED.replace("{{ m.content }}<|end|>{% end", "{{ m.content[3:] }}<|end|>{% end")
+MARKED_BESIDE = MARKED.replace("{% generation", "{% set x %}....{% generation").replace(
+    "endgeneration %}", "endgeneration %}{% endset %}{{ x }}"
+)
+MARKED_TWICE = MARKED.replace("{% generation %}", "{% generation %}{% endgeneration %}{% generation %}")
+TEMPLATES = [
+    *(CHATML, TRIMMED, SYSTEM_IN_FIRST_USER, DEFAULT_SYSTEM, THOUGHTS_OF_THE_LAST, EMPTY_THOUGHT_IN_THE_LAST),
+    *(LOOKS_AT_CONTENTS, MARKED, MARKED_AND_TRIMMED, MARKED_LATE, MARKED_BESIDE, MARKED_TWICE),
+]
 
 CONTENTS = st.text(max_size=8) | st.sampled_from(
     ["<think>a</think>b", " two\n", "[INST]", "<|im_end|>\n", "7317931000000000", "日本 🍎", "a</think>"]
@@ -66,14 +80,23 @@ def test_shapes_give_what_prefixes_give(source, data, system):
         messages.insert(0, {"role": "system", "content": contents[0]})
     conversation = Conversation(messages)
     by_prefix = ChatTemplate(source, {})
-    by_prefix._shaped_spans = lambda *_: None  # type: ignore[method-assign]
+    by_prefix._shape = lambda _: None  # type: ignore[method-assign]
     shaped = ChatTemplate(source, {})
     for _ in range(2):  # the second time the shape is known
         assert answers(shaped, conversation) == answers(by_prefix, conversation)
 
 
-@pytest.mark.parametrize("source", [CHATML, TRIMMED, DEFAULT_SYSTEM, SYSTEM_IN_FIRST_USER])
-def test_a_known_shape_takes_one_rendering(source, monkeypatch):
+@pytest.mark.parametrize(
+    ("source", "count"),
+    [
+        *(
+            (source, 0)
+            for source in (CHATML, TRIMMED, DEFAULT_SYSTEM, SYSTEM_IN_FIRST_USER, MARKED, MARKED_AND_TRIMMED)
+        ),
+        (LOOKS_AT_CONTENTS, 1),
+    ],
+)
+def test_a_known_shape_takes_no_rendering_or_one(source, count, monkeypatch):
     template, renderings = ChatTemplate(source, {}), []
     apply = template._apply
     monkeypatch.setattr(template, "_apply", lambda *args, **rest: renderings.append(args) or apply(*args, **rest))
@@ -82,7 +105,7 @@ def test_a_known_shape_takes_one_rendering(source, monkeypatch):
         renderings.clear()
         _, spans = template.render_answers(Conversation(turns))
         assert len(spans) == 2
-    assert len(renderings) == 1
+    assert len(renderings) == count
 
 
 REAL = sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
@@ -100,7 +123,7 @@ CONVERSATIONS = [
 def test_shapes_of_real_templates_give_what_prefixes_give(path):
     source, tokens = path.read_text(encoding="utf-8"), {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
     shaped, by_prefix = ChatTemplate(source, tokens), ChatTemplate(source, tokens)
-    by_prefix._shaped_spans = lambda *_: None  # type: ignore[method-assign]
+    by_prefix._shape = lambda _: None  # type: ignore[method-assign]
     for contents in CONVERSATIONS:
         roles = ["user", "assistant"] * 2
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]

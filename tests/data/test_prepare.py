@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from tokensieve.data.prepare import prepare
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import load_encoder
 from tokensieve.errors import TokensieveError
-from tokensieve.store.atomic import read_json, write_json
+from tokensieve.store.atomic import locked, read_json, write_json
 from tokensieve.store.manifest import open_manifest, write_manifest
 from tokensieve.store.shards import shard_name
+from tokensieve.store.waiting import waiting_at_most
 
 ROWS = [{"question": f"How many apples are {n} apples?", "answer": f"The answer is {n}."} for n in range(20)]
 
@@ -252,6 +254,17 @@ def test_a_kill_leaves_nothing_that_looks_finished_and_the_next_run_is_the_same(
     assert {p.name for p in after.folder.iterdir()} == names
     for name in names - {"tokenizer"}:
         assert (after.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_who_does_not_wait_for_the_shards_of_another_leaves_it_the_chunks(tmp_path, write_jsonl, tiny_encoder):
+    settings = settings_of(write_jsonl(*ROWS))
+    name = prepare(settings, tiny_encoder, tmp_path / "elsewhere", ignore).folder.name
+    folder = tmp_path / "store/examples" / name
+    with ExitStack() as stack, waiting_at_most(0):
+        with pytest.raises(TokensieveError, match="is in use"):
+            prepare(settings, tiny_encoder, tmp_path / "store", lambda _: stack.enter_context(locked(folder)))
+        assert len(list(folder.parent.glob(f".{name}.*.chunks/chunk-*"))) == 1
+    assert len(examples_of(prepare(settings, tiny_encoder, tmp_path / "store", ignore))) == len(ROWS)
 
 
 def test_a_turn_end_that_is_never_trained_is_a_warning_with_the_mend(tmp_path, write_jsonl, make_tokenizer):

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from itertools import islice
 
 import psutil
 import pytest
@@ -97,6 +98,16 @@ def test_the_error_of_a_process_ends_all(monkeypatch):
     assert error.value.where == "there"
     left = [one for one in set(psutil.Process().children(recursive=True)) - before if "loky.backend.popen" in str(one)]
     assert left == []
+
+
+@pytest.mark.parametrize("one_at_a_time", [True, False])
+def test_nothing_is_held_for_each_of_very_many_shards(one_at_a_time, monkeypatch):
+    monkeypatch.setattr(local, "_WORTH_PROCESSES", -1.0)
+    make = partial(nullcontext, Pids())
+    with start_engine(EngineSettings()) as engine:
+        done = engine.map(make, range(10, 10**9), lambda _: None, holds_model=False, one_at_a_time=one_at_a_time)
+        assert [one.shard for one in islice(done, 5)] == [10, 11, 12, 13, 14]
+        del done  # ends its processes
 
 
 SLEEPS = """

@@ -149,8 +149,6 @@ def _read_manifest(folder: Path, value: dict[str, Any]) -> None:
     (other / "manifest.json").write_text(json.dumps(value))
     with pytest.raises(TokensieveError):  # the checksum is wrong
         open_manifest(other)
-    if json_text.holds_half_characters(value):
-        return  # which no manifest can be written with
     given = value.pop("files", None)
     value.pop("xxh3_128", None)
     names = {one.name for one in fields(FileRecord)}
@@ -159,7 +157,10 @@ def _read_manifest(folder: Path, value: dict[str, Any]) -> None:
         for name, one in (given.items() if isinstance(given, dict) else ())
         if isinstance(one, dict) and one.keys() == names
     }
-    write_manifest(folder, files, value)
+    try:
+        write_manifest(folder, files, value)
+    except (TypeError, ValueError, OverflowError):
+        return  # such as a checksum that is no number
     store = open_examples(folder)
     assert len(store.starts) == len(store.first_examples) == store.shards + 1
     assert not open_manifest(folder).complete or not files

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensieve.errors import TokensieveError
-from tokensieve.store.fingerprint import check_same, of_files, of_folder, of_value, versions
+from tokensieve.store import fingerprint
+from tokensieve.store.fingerprint import check_same, of_files, of_folder, of_numbers, of_value, versions
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -19,6 +21,12 @@ def test_the_order_of_keys_does_not_matter_and_values_do(value):
     assert of_value(dict(reversed(value.items()))) == of_value(value)
     assert of_value({**value, "a new key": 1}) != of_value(value)
     assert len(of_value(value)) == 64
+
+
+@pytest.mark.parametrize("numbers", [[], [7], [0, 2**40, 3], list(range(7))])
+def test_numbers_have_the_fingerprint_of_their_list(numbers, monkeypatch):
+    monkeypatch.setattr(fingerprint, "_BLOCK", 3)
+    assert of_numbers(np.array(numbers, dtype=np.int64)) == of_value(numbers)
 
 
 def test_files_by_content_and_order(tmp_path):

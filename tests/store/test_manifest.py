@@ -130,7 +130,7 @@ def test_files_of_a_killed_run_are_adopted_and_others_left_alone(folder):
     stamp = (folder / "a.arrow").stat().st_mtime_ns
     found = write_shard(folder / "deep/d.arrow", offsets([1, 2]), {"x": np.arange(3, dtype=np.float32)})
     (folder / "deep/half.arrow").write_bytes(b"ARROW1 and no more")
-    adopt(folder, "*/*.arrow")
+    adopt(folder, "*.arrow")
     manifest = open_manifest(folder)
     assert manifest.files["deep/d.arrow"] == found
     assert manifest.read("deep/d.arrow")[1]["x"].tolist() == [0, 1, 2]
@@ -141,7 +141,7 @@ def test_files_of_a_killed_run_are_adopted_and_others_left_alone(folder):
 
 def test_adopting_takes_no_damage_for_new(folder):
     flip(folder / "deep/b.arrow", 4000)
-    adopt(folder, "*/*.arrow")
+    adopt(folder, "*.arrow")
     with pytest.raises(TokensieveError, match="damaged"):
         open_manifest(folder).read("deep/b.arrow")
 
@@ -161,7 +161,14 @@ def test_a_folder_without_a_manifest_is_refused(tmp_path):
     assert "give another output and store" in error.value.hint
 
 
-@pytest.mark.parametrize("old", [{"fingerprint": "f", "shards": 2}, {"layout": LAYOUT - 1, "files": {}}])
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"fingerprint": "f", "shards": 2},
+        {"layout": LAYOUT - 1, "files": {}},
+        {"layout": LAYOUT - 1, "files": {"a": {"rows": 1}, "b": {"rows": 2}}, "xxh3_128": "0"},
+    ],
+)
 def test_a_manifest_of_another_layout_is_refused_with_the_way_out(tmp_path, old):
     write_json(tmp_path / "manifest.json", old)
     with pytest.raises(TokensieveError, match=f"this one reads layout {LAYOUT}") as error:
@@ -212,15 +219,15 @@ def test_what_is_there_is_known_by_one_listing_of_each_folder(folder, monkeypatc
     monkeypatch.setattr("pathlib.Path.is_file", lambda _: pytest.fail("looked at a single file"))
     manifest = open_manifest(folder)
     (folder / "deep/extra").touch()
-    assert manifest.present("deep") == {"deep/b.arrow", "deep/c.parquet"}
-    assert manifest.present(".") == {"a.arrow"}
-    assert manifest.present("nowhere") == set()
+    assert set(manifest.present("deep")) == {"deep/b.arrow", "deep/c.parquet"}
+    assert list(manifest.present(".")) == ["a.arrow"]
+    assert list(manifest.present("nowhere")) == []
     listed.clear()
     assert manifest.complete
     assert len(listed) == 2
     (folder / "deep/b.arrow").unlink()
     assert not manifest.complete
-    assert manifest.present("deep") == {"deep/c.parquet"}
+    assert list(manifest.present("deep")) == ["deep/c.parquet"]
 
 
 @pytest.mark.parametrize("names", [(), ('ä "b".arrow', "a.arrow", "deep/c")])
@@ -235,4 +242,41 @@ def test_a_manifest_is_the_json_of_its_values(names, tmp_path):
     given = value.pop("xxh3_128")
     assert given == checksum.of_bytes(json.dumps(value, sort_keys=True).encode())
     assert open_manifest(tmp_path).files == files
-    assert list(open_manifest(tmp_path).files) == list(names)
+    assert list(open_manifest(tmp_path).files) == sorted(names)
+
+
+def test_files_in_another_order_are_the_same_manifest(folder):
+    path, said = folder / "manifest.json", open_manifest(folder)
+    value = json.loads(path.read_text())
+    value["files"] = dict(reversed(value["files"].items()))
+    write_json(path, value)
+    assert open_manifest(folder).files == said.files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files: files["a.arrow"].pop("rows"),
+        lambda files: files["a.arrow"].update(tokens=-1),
+        lambda files: files["a.arrow"].update(xxh3_128="00"),
+        lambda files: files.pop("a.arrow"),
+    ],
+)
+def test_files_that_no_manifest_says_are_damage(change, folder):
+    path = folder / "manifest.json"
+    value = json.loads(path.read_text())
+    change(value["files"])
+    write_json(path, value)
+    with pytest.raises(TokensieveError, match="the manifest of this folder is damaged") as error:
+        open_manifest(folder)
+    assert error.value.where == str(path)
+
+
+def test_files_of_a_data_set_come_in_the_order_of_their_numbers(tmp_path):
+    files = {}
+    for number in (99_999, 100_000, 1):
+        name = f"data/train-{number:05d}-of-100001.parquet"
+        files[name] = write_parquet(tmp_path / name, offsets([1]), {"x": np.zeros(1, np.float32)})
+    write_manifest(tmp_path, files)
+    found = [path.name[6:].partition("-")[0] for path in open_manifest(tmp_path).verified("data")]
+    assert found == ["00001", "99999", "100000"]

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
-from tokensieve.store.shards import read_shard, record_of, shard_name, write_parquet, write_shard
+from tokensieve.store.shards import number_of, read_shard, record_of, shard_name, write_parquet, write_shard
 
 DTYPES = [np.int8, np.int32, np.int64, np.uint32, np.float32, np.float64, np.bool_]
 
@@ -182,3 +182,13 @@ def test_an_error_while_writing_keeps_the_old_shard(tmp_path):
         write_shard(path, offsets([1]), {"x": np.arange(1)}, {"row": np.arange(5)})
     assert read_shard(path)[1].keys() == {"x"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [0, 99_999, 100_000])
+def test_a_name_tells_the_number_of_its_shard(number):
+    assert number_of(shard_name(number)) == number
+
+
+@pytest.mark.parametrize("name", ["shard-1.arrow", "shard-00001.arrow.partial", "shard-0000a.arrow", "hashes.arrow"])
+def test_other_names_have_no_number(name):
+    assert number_of(name) is None

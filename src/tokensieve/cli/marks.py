@@ -51,7 +51,8 @@ def ceiling(
     if dry_run:
         from tokensieve.progress import StageProgress
 
-        print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
+        with waiting_at_most(wait):
+            print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
         return
     with waiting_at_most(wait):
         found = find_ceiling(recipe, measure, worth)

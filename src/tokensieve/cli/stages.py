@@ -204,10 +204,10 @@ def search(
     from tokensieve.pipeline import search as pipeline
     from tokensieve.progress import StageProgress
 
-    if dry_run:
-        print_dry_run(pipeline.search_lines(recipe, StageProgress()), as_json)
-        return
     with waiting_at_most(wait):
+        if dry_run:
+            print_dry_run(pipeline.search_lines(recipe, StageProgress()), as_json)
+            return
         report = pipeline.search(recipe, StageProgress())
     if as_json:
         print_json(report.to_json())
@@ -273,14 +273,17 @@ def _stage(
         from tokensieve.pipeline.dry_run import dry_run as check
         from tokensieve.progress import StageProgress
 
-        print_dry_run(check(recipe, StageProgress()), as_json)
+        with waiting_at_most(wait):
+            print_dry_run(check(recipe, StageProgress()), as_json)
         return
     from tokensieve.pipeline import search as pipeline
 
     with waiting_at_most(wait):
         folder = pipeline.run(recipe, until, share=share)
-    if share.is_all:
+    if share.is_all or (until == "train" and share.number == 0):
         _summary(folder, until, as_json)
+    elif until == "train":
+        return  # the first of the processes tells of all
     elif as_json:
         print_json({"run": str(folder), "shards": str(share)})
     else:

@@ -7,16 +7,19 @@ conversation up to an answer, with the generation prompt, must be a prefix of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from itertools import accumulate, chain
 from typing import Any
 
-from tokensieve.data.chat_template_private import render_texts
-from tokensieve.data.formats import THOUGHTS, Conversation
+from tokensieve.data.answer_parts import OF_EVERY_MESSAGE, Part, answer_parts
+from tokensieve.data.chat_template_private import compiled_template, render_texts
+from tokensieve.data.formats import Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
+from tokensieve.data.symbolic_rendering import symbolic_text
 from tokensieve.data.template_errors import TemplateTimeError
+from tokensieve.data.template_limit import LimitedEnvironment, Limits
+from tokensieve.data.template_shape import Answers, Shape, Span, shape_of
 from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
 
@@ -28,9 +31,6 @@ _HINT = (
     "give data.chat_template a template with {% generation %} ... {% endgeneration %} around the assistant's "
     f"text and turn-end token, or `{TRAINING_TEMPLATE}` for the one that TRL has for many models"
 )
-_OF_EVERY_MESSAGE = {"role", "content"}
-Span = tuple[int, int]
-"""First character and last (exclusive)."""
 
 
 class ChatTemplate:
@@ -48,8 +48,8 @@ class ChatTemplate:
         self.has_generation = bool(_GENERATION.search(source))
         self._source, self._special_tokens = source, dict[str, Any](special_tokens)
         self._known_roles: set[str] = set()
-        self._shapes: dict[tuple[str, ...], _Shape | None] = {}
-        self._left_out: dict[tuple[Any, ...], list[_Part]] = {}
+        self._shapes: dict[tuple[str, ...], Shape | None] = {}
+        self._left_out: dict[tuple[Any, ...], list[Part]] = {}
 
     def render(self, conversation: Conversation, generation_prompt: bool = False) -> str:
         """Return the conversation as text.
@@ -66,12 +66,15 @@ class ChatTemplate:
             TokensieveError: the template refuses the conversation, leaves out a message of it, or does not tell
                 where an answer lies.
         """
-        messages, tools = conversation.messages, conversation.tools
-        text, spans = self._apply(messages, tools)
-        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
-        trained = [number for number in answers if number not in conversation.untrained]
-        if not self.has_generation and (shaped := self._shaped_spans(conversation, text)) is not None:
+        messages, tools, trained = conversation.messages, conversation.tools, conversation.trained
+        shape, contents = self._shape_of(conversation)
+        if shape is not None and (rendered := shape.rendered(contents)) is not None:
+            text, shaped = rendered
             return text, [shaped[number] for number in trained]
+        text, spans = self._apply(messages, tools)
+        if shape is not None and (shaped := shape.answers_in(text, contents)) is not None:
+            return text, [shaped[number] for number in trained]
+        answers = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
         for number in range(len(messages)):
             self._check_message(conversation, number, text)
         self._check_parts(conversation)
@@ -104,46 +107,53 @@ class ChatTemplate:
                 lost |= {number} if thoughts not in text else set()
         return len(lost - conversation.untrained)
 
-    def _shaped_spans(self, conversation: Conversation, text: str) -> dict[int, Span] | None:
-        """Return the span of each answer by what is known of conversations of these roles; None where it does not fit.
-
-        Prefixes take two renderings an answer. A template that puts fixed text around the contents tells the same by
-        one of probes, and whether it did so here shows in the text.
-        """
+    def _shape_of(self, conversation: Conversation) -> tuple[Shape | None, list[str]]:
+        """Return what is known of conversations of these roles, if anything, and the contents of this one."""
         messages = conversation.messages
-        if conversation.tools or not all(m.keys() == _OF_EVERY_MESSAGE and m["content"] for m in messages):
-            return None
+        if conversation.tools or not all(map(_is_text_alone, messages)):
+            return None, []
+        contents = [message["content"] for message in messages]
+        if not all(contents):
+            return None, []
         roles = tuple(message["role"] for message in messages)
         if roles not in self._shapes:
             self._shapes[roles] = self._shape(roles)
-        shape, contents = self._shapes[roles], [message["content"] for message in messages]
-        if shape is None:
-            return None
-        for rendered in (contents, list(map(str.strip, contents))):
-            if text == "".join(shape.pieces(rendered)):
-                return shape.spans(rendered)
-        return None
+        return self._shapes[roles], contents
 
-    def _shape(self, roles: Sequence[str]) -> _Shape | None:
-        messages = [{"role": role, "content": f"{PROBE}{number:09d}"} for number, role in enumerate(roles)]
-        contents = [message["content"] for message in messages]
+    def _shape(self, roles: Sequence[str]) -> Shape | None:
+        """Return how conversations of some roles are rendered, by those of probes; None where these do not tell.
+
+        Without it, each answer takes two more renderings, of its prefixes. A text does not show what of it lay in
+        ``{% generation %}``: there, only what holds for all contents is a shape.
+        """
+        probes = [f"{PROBE}{number:09d}" for number in range(len(roles))]
+        longer = [probe * (number + 2) for number, probe in enumerate(probes)]
         try:
-            text, _ = self._apply(messages, None)
-            answers = [number for number, role in enumerate(roles) if role == "assistant"]
-            spans = {number: self._prefix_span(messages, None, number, text) for number in answers}
+            shape = shape_of(*self._probed(roles, probes), probes)
+            if shape is None or shape.filled(longer) != self._probed(roles, longer):
+                return None
         except TemplateTimeError:
             raise
         except TokensieveError:
             return None
-        around = re.split("|".join(contents), text)
-        whole = _Shape(tuple(around), dict.fromkeys(answers, (0, 0)))
-        if len(around) != len(contents) + 1 or text != "".join(whole.pieces(contents)):
-            return None  # a message is left out, said twice or moved
-        places = whole.spans(contents)
-        return _Shape(
-            whole.around,
-            {n: (start - places[n][0], stop - places[n][1]) for n, (start, stop) in spans.items()},
-        )
+        text = symbolic_text(self._source, roles, self._special_tokens)
+        strips = text.strips if text is not None and text.around == shape.around else None
+        return None if self.has_generation and strips is None else replace(shape, strips=strips)
+
+    def _probed(self, roles: Sequence[str], contents: Sequence[str]) -> tuple[str, Answers]:
+        """Return the text of a conversation and the answers in it.
+
+        Raises:
+            TokensieveError: the template refuses it, or does not tell where an answer lies.
+        """
+        messages = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        text, spans = self._apply(messages, None)
+        answers = [number for number, role in enumerate(roles) if role == "assistant"]
+        if not self.has_generation:
+            spans = [self._prefix_span(messages, None, number, text) for number in answers]
+        if len(spans) != len(answers):
+            raise TokensieveError(f"{len(spans)} generation spans for {len(answers)} answers")
+        return text, dict(zip(answers, spans, strict=True))
 
     def _prefix_span(self, messages: list[dict[str, Any]], tools: list[Any] | None, answer: int, text: str) -> Span:
         start, _ = self._apply(messages[:answer], tools, generation_prompt=True)
@@ -198,7 +208,7 @@ class ChatTemplate:
         messages = conversation.messages
         for part in self._parts_left_out(conversation):
             alone = Conversation(messages[: part.message + 1], conversation.tools)
-            others = {one.kind for one in _parts(conversation) if one.message == part.message} - {part.kind}
+            others = {one.kind for one in answer_parts(conversation) if one.message == part.message} - {part.kind}
             if part.kind == "tool calls" or not others or part in self._parts_left_out(alone):
                 raise TokensieveError(
                     f"the chat template leaves out the {part.kind} of message {part.message}, so that the answer would "
@@ -207,12 +217,12 @@ class ChatTemplate:
                     f"`{TRAINING_TEMPLATE}`), or leave them out of the data",
                 )
 
-    def _parts_left_out(self, conversation: Conversation) -> list[_Part]:
+    def _parts_left_out(self, conversation: Conversation) -> list[Part]:
         """Return the parts of answers that the template does not render, by what is known of conversations of a shape.
 
         A part may show in the text because another message says the same. Probes in the place of all parts tell.
         """
-        parts = list(_parts(conversation))
+        parts = list(answer_parts(conversation))
         if not parts:
             return []
         shape = (bool(conversation.tools), *((m["role"], *sorted(m)) for m in conversation.messages), *parts)
@@ -259,10 +269,9 @@ class ChatTemplate:
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        from tokensieve.data.template_limit import Limits
-
         try:
-            with Limits(self._source) as template:
+            template = compiled_template(self._source, LimitedEnvironment)
+            with Limits(template):
                 if tools is None and all(map(_is_text_alone, messages)):
                     return render_texts(
                         template,
@@ -293,75 +302,7 @@ class ChatTemplate:
 
 
 def _is_text_alone(message: dict[str, Any]) -> bool:
-    return message.keys() == _OF_EVERY_MESSAGE and type(message["content"]) is type(message["role"]) is str
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What an answer is made of besides a text alone.
-
-    Attributes:
-        message: number of the message.
-        kind: what it is, in words.
-        keys: the keys of the message that hold it.
-        call: number of the tool call, where it is one.
-    """
-
-    message: int
-    kind: str
-    keys: tuple[str, ...]
-    call: int = 0
-
-    def put(self, message: dict[str, Any], probe: str) -> None:
-        """Put a probe in the place of the part."""
-        if self.kind == "tool calls":
-            calls = list(message["tool_calls"])
-            function = {**calls[self.call]["function"], "arguments": {"of": probe}}
-            calls[self.call] = {**calls[self.call], "function": function}
-            message["tool_calls"] = calls
-        else:
-            message |= dict.fromkeys(self.keys, probe)
-
-
-def _parts(conversation: Conversation) -> Iterator[_Part]:
-    """Yield the parts of answers that are more than a text: each tool call, and text and thoughts of trainable ones."""
-    for number, message in enumerate(conversation.messages):
-        if message["role"] != "assistant" or message.keys() <= _OF_EVERY_MESSAGE:
-            continue
-        calls = message.get("tool_calls", ())
-        thoughts = tuple(key for key in THOUGHTS if message.get(key))
-        if not (calls or thoughts):
-            continue
-        for call in range(len(calls)):
-            yield _Part(number, "tool calls", ("tool_calls",), call)
-        if number not in conversation.untrained:
-            if (message.get("content") or "").strip():
-                yield _Part(number, "text", ("content",))
-            if thoughts:
-                yield _Part(number, "thoughts", thoughts)
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """How a template renders conversations of some roles.
-
-    Attributes:
-        around: the text before each content, and behind the last.
-        answers: number of a message to how many characters behind its content's start the answer starts, and
-            behind its end it ends.
-    """
-
-    around: tuple[str, ...]
-    answers: dict[int, Span]
-
-    def pieces(self, contents: Sequence[str]) -> list[str]:
-        """Return the parts of a conversation's text, each content with the text before it and the last text behind."""
-        return [*chain.from_iterable(zip(self.around, contents, strict=False)), self.around[-1]]
-
-    def spans(self, contents: Sequence[str]) -> dict[int, Span]:
-        """Return the characters of each answer, by the number of its message."""
-        ends = list(accumulate(map(len, self.pieces(contents))))
-        return {n: (ends[2 * n] + before, ends[2 * n + 1] + behind) for n, (before, behind) in self.answers.items()}
+    return message.keys() == OF_EVERY_MESSAGE and type(message["content"]) is type(message["role"]) is str
 
 
 def training_template(tokenizer: Any) -> str:

@@ -221,5 +221,5 @@ class _Made:
 def digest(encoded: Encoded) -> bytes:
     """Return the SHA-256 of an example: its length, token ids, labels and marks."""
     length = len(encoded.input_ids).to_bytes(8, "little")
-    ids, labels = encoded.input_ids.astype(np.int32).tobytes(), encoded.labels.astype(np.int32).tobytes()
+    ids, labels = encoded.input_ids.tobytes(), encoded.labels.tobytes()
     return hashlib.sha256(b"".join([length, ids, labels, marks_as_bytes(encoded)])).digest()

@@ -66,7 +66,10 @@ _MEDIA: dict[str, Names] = {
 }
 _PREFERRED = ("chosen", "rejected", "rejected_response", "rejected_messages")
 _REJECTED_IF_FALSE = ("label", "kto_tag")
-_AROUND_A_CONVERSATION = (*SYSTEM, *TOOLS, *HISTORY)
+_LOST = {form: tuple(name for name in (*SYSTEM, *TOOLS, *HISTORY) if name not in used) for form, used in _USED.items()}
+"""Columns around a conversation that a form has no place for."""
+_ALTERNATIVES = {form: tuple(group for group in columns.all if len(group) > 1) for form, columns in FORMS.items()}
+"""Groups of a form of which a row might have more than one column."""
 _COMPLETE: tuple[Form, ...] = ("tokenised", "text")
 """Forms whose rows hold all that is trained on, so that other columns do not add to their meaning."""
 _OF_EVERY_FORM = {"source"}  # groups rows in the report
@@ -144,11 +147,10 @@ def check_columns(row: Row, form: Form | None) -> None:
         raise no_place("corrected", "a row of token ids")
     if form is None or form in _COMPLETE:
         return
-    used = _USED[form]
-    for name in _AROUND_A_CONVERSATION:
-        if name in row and name not in used and given(row[name]):
+    for name in _LOST[form]:
+        if name in row and given(row[name]):
             raise no_place(name, f"the form '{form}'")
-    for group in FORMS[form].all:
+    for group in _ALTERNATIVES[form]:
         several = [] if row.keys().isdisjoint(group) else [name for name in group if given(row.get(name))]
         if len(several) > 1:
             raise TokensieveError(

@@ -110,22 +110,22 @@ class ExampleStore:
     @cached_property
     def starts(self) -> Int64:
         """int64 ``[shards + 1]``, number of the first token of each shard, and of all tokens."""
-        return offsets([record.tokens for record in self._records])
+        return offsets(np.fromiter((record.tokens for record in self._records), np.int64, self.shards))
 
     @cached_property
     def first_examples(self) -> Int64:
         """int64 ``[shards + 1]``, number of the first example of each shard, and of all examples."""
-        return offsets([record.rows for record in self._records])
+        return offsets(np.fromiter((record.rows for record in self._records), np.int64, self.shards))
 
     @property
     def cut(self) -> str:
         """Fingerprint of where the examples are cut into shards, which `fingerprint` does not depend on."""
-        return fingerprint.of_value(self.starts.tolist())
+        return fingerprint.of_numbers(self.starts)
 
     @property
-    def _records(self) -> list[FileRecord]:
+    def _records(self) -> Iterator[FileRecord]:
         files = open_manifest(self.folder).files
-        return [files[shard_name(number)] for number in range(self.shards)]
+        return (files[shard_name(number)] for number in range(self.shards))
 
     def statistics(self, examples: Examples, values: dict[tuple[str, str], Any], first_token: int) -> Statistics:
         """Join a shard's labels with its figures."""

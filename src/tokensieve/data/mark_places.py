@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from tokensieve.data.chat_template import PROBE, Span
+from tokensieve.data.chat_template import PROBE
 from tokensieve.data.formats import Conversation
 from tokensieve.data.marks import MarkedSpan
+from tokensieve.data.template_shape import Span
 from tokensieve.errors import TokensieveError
 
 _THOUGHTS_END = "</think>"

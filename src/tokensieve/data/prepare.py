@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -83,18 +85,11 @@ def prepare(
     if not complete:
         rows = cut(settings, CHUNK_ROWS)
         job = Job(settings, encoder, rows.chunks, chunks, folder, stamps, fingerprint.versions())
-        error = _tokenise(job, engine, on_rows) or rows.error
-        try:
-            if error is not None:
+        with _chunks_of_bad_data_are_removed(job):
+            if error := _tokenise(job, engine, on_rows) or rows.error:
                 raise error
-            while not _finish(job, identity):
-                _tokenise(job, engine, lambda _: None)
-        except NoRoomError:
-            raise
-        except TokensieveError:
-            shutil.rmtree(chunks, ignore_errors=True)
-            check_unchanged(settings, stamps)  # which would explain whatever was found
-            raise
+        while not _finish(job, identity):
+            _tokenise(job, engine, lambda _: None)
     shutil.rmtree(chunks, ignore_errors=True)
     return open_examples(folder)
 
@@ -137,6 +132,22 @@ def _is_free(path: Path) -> bool:
         return free
 
 
+@contextmanager
+def _chunks_of_bad_data_are_removed(job: Job) -> Iterator[None]:
+    """Remove what was tokenised where the block finds that the data cannot be used, or has changed.
+
+    Where the disk is full it stays, and the same command goes on.
+    """
+    try:
+        yield
+    except NoRoomError:
+        raise
+    except TokensieveError:
+        shutil.rmtree(job.folder, ignore_errors=True)
+        check_unchanged(job.settings, job.stamps)  # which would explain whatever was found
+        raise
+
+
 def _finish(job: Job, identity: dict[str, Any]) -> bool:
     """Make the shards, where no other process has; return whether they are there: else a chunk is lacking.
 
@@ -150,8 +161,9 @@ def _finish(job: Job, identity: dict[str, Any]) -> bool:
             return False
         check_room(job, range(len(job.chunks)))
         with atomic_folder(job.target) as folder:
-            merged = merge(job, folder, SHARD_TOKENS)
-            check_unchanged(job.settings, job.stamps)
+            with _chunks_of_bad_data_are_removed(job):
+                merged = merge(job, folder, SHARD_TOKENS)
+                check_unchanged(job.settings, job.stamps)
             job.encoder.tokenizer.save_pretrained(folder / TOKENIZER)
             files = dict(merged.files)
             for path in sorted((folder / TOKENIZER).iterdir()):

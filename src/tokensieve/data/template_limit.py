@@ -19,7 +19,6 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tokensieve.data.chat_template_private import compiled_template
 from tokensieve.data.template_errors import TemplateTimeError
 from tokensieve.data.template_growth import MOST, of_call, of_operation, of_text
 
@@ -29,24 +28,21 @@ _CHECK, _STEPS_BETWEEN_LOOKS, _MADE_BETWEEN_LOOKS = "within_the_limits", 256, 2*
 
 
 class Limits:
-    """Limits what transformers takes to render a chat template within a ``with`` block, which gets the template.
+    """Limits what it takes to render a chat template within a ``with`` block.
 
     Args:
-        source: the template, which transformers compiles once.
+        template: one that a `LimitedEnvironment` compiled.
 
     Raises:
         TemplateTimeError: the template took too long.
         SecurityError: it makes too much.
-        TokensieveError: a transformers that compiles templates in another way.
     """
 
-    def __init__(self, source: str) -> None:
-        self._template = compiled_template(source, _Environment)
-        self._watch: _Watch = self._template.environment.watch  # type: ignore[attr-defined]
+    def __init__(self, template: Template) -> None:
+        self._watch: _Watch = template.environment.watch  # type: ignore[attr-defined]
 
-    def __enter__(self) -> Template:
+    def __enter__(self) -> None:
         self._watch.start()
-        return self._template
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._watch.stop()
@@ -133,7 +129,7 @@ class _Template(Template):
         return self.environment.counted(super().generate(*values, **named))  # type: ignore[attr-defined]
 
 
-class _Environment(ImmutableSandboxedEnvironment):
+class LimitedEnvironment(ImmutableSandboxedEnvironment):
     """Counts what operations, filters and calls of a template make before they do."""
 
     code_generator_class = _CheckedSteps

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from tokenizers import models, normalizers, pre_tokenizers
 
 from tokensieve.containers import Bool, Int64
-from tokensieve.data.chat_template import Span
 from tokensieve.data.marks import MarkedSpan
+from tokensieve.data.template_shape import Span
 from tokensieve.ops.ragged import gather_segments, offsets
 
 

@@ -6,18 +6,21 @@ import os
 import signal
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 from tokensieve.engines import Done, Engine, MakeWorker, OnTokens, ShardWorker, unseen
 from tokensieve.engines.settings import EngineSettings
 from tokensieve.errors import TokensieveError
+from tokensieve.store.ahead import map_ahead
 
 _MOST_THREADS = 8  # beyond it the disk is the limit, and every thread holds a shard or two
 _WORTH_PROCESSES = 15.0
 """Seconds that one process would take for what is left; each further one takes a few to load the libraries."""
+_AHEAD = 4
+"""Shards of each process that are begun or done beyond the one that is yielded next."""
 _IDLE = 10
 """Seconds after which a process without work ends."""
 
@@ -61,7 +64,7 @@ class Local:
                 for shard in shards:
                     yield worker.do(shard, on_tokens)
             elif one_at_a_time:
-                yield from _until_worth_processes(worker, deque(shards), on_tokens, make)
+                yield from _until_worth_processes(worker, shards, on_tokens, make)
             else:
                 yield from _in_threads(worker, shards, on_tokens)
 
@@ -76,27 +79,21 @@ def threads() -> int:
 
 
 def _in_threads(worker: ShardWorker, shards: Sequence[int], on_tokens: OnTokens) -> Iterator[Done]:
-    ahead: deque[Future[Done]] = deque()
     with ThreadPoolExecutor(threads()) as pool:
-        for shard in shards:
-            ahead.append(pool.submit(worker.do, shard, on_tokens))
-            if len(ahead) > threads():
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        yield from map_ahead(lambda shard: pool.submit(worker.do, shard, on_tokens), shards, threads())
 
 
 def _until_worth_processes(
-    worker: ShardWorker, left: deque[int], on_tokens: OnTokens, make: MakeWorker
+    worker: ShardWorker, shards: Sequence[int], on_tokens: OnTokens, make: MakeWorker
 ) -> Iterator[Done]:
     """Do shards here until one of them shows that the others would take long, and these in processes."""
-    while left:
+    for count, shard in enumerate(shards, 1):
         began = time.perf_counter()
-        done = worker.do(left.popleft(), on_tokens)
+        done = worker.do(shard, on_tokens)
         seconds = time.perf_counter() - began
         yield done
-        if seconds * len(left) > _WORTH_PROCESSES and (os.cpu_count() or 1) > 1:
-            yield from _in_processes(make, left, on_tokens)
+        if seconds * (len(shards) - count) > _WORTH_PROCESSES and (os.cpu_count() or 1) > 1:
+            yield from _in_processes(make, shards[count:], on_tokens)
             return
 
 
@@ -109,15 +106,16 @@ def _in_processes(make: MakeWorker, shards: Sequence[int], on_tokens: OnTokens) 
     import loky
     from loky.process_executor import ProcessPoolExecutor
 
+    processes = min(loky.cpu_count(), len(shards))
     pool = ProcessPoolExecutor(
-        min(loky.cpu_count(), len(shards)),
+        processes,
         timeout=_IDLE,
         initializer=_begin,
         initargs=(make, os.getpid()),
         env={"TOKENIZERS_PARALLELISM": "false"},  # the processes have all cores already
     )
     try:
-        for done in pool.map(_do, shards):
+        for done in map_ahead(partial(pool.submit, _do), shards, _AHEAD * processes):
             on_tokens(done.tokens)
             yield done
     finally:

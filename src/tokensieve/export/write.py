@@ -18,7 +18,8 @@ from tokensieve.places import remote_of
 from tokensieve.runs.card import dataset_card
 from tokensieve.runs.view import RunView, load_run
 from tokensieve.store import fingerprint
-from tokensieve.store.atomic import atomic_folder, locked, read_json, write_text
+from tokensieve.store.atomic import atomic_folder, locked, write_text
+from tokensieve.store.manifest import open_manifest
 from tokensieve.store.paths import check_folder_path
 from tokensieve.store.sealed import read_sealed, write_sealed
 
@@ -103,7 +104,7 @@ def export_arm(
 
 def _facts(view: RunView, data: ArmData, model: str, folder: Path) -> Facts:
     counts = view.store.counts
-    longest = read_json(view.store.folder / "manifest.json")["settings"]["max_length"]
+    longest = open_manifest(view.store.folder).about["settings"]["max_length"]
     return Facts(
         folder,
         longest or counts.lengths["1"],

@@ -77,9 +77,9 @@ def join_parts(
     joined = Measurement(store / "statistics" / fingerprint.of_value(identity)[:16], examples)
     with locked(joined.folder):
         ensure_manifest(joined.folder, {**identity, "versions": fingerprint.versions()})
-        adopt(joined.folder, "*/shard-*.arrow")
+        adopt(joined.folder, "shard-*.arrow")
         with Recorder(joined.folder) as recorder:
-            for number in joined.lacking(specs, range(examples.shards)):
+            for number in joined.lacking(specs, range(examples.shards)).tolist():
                 for spec in joined.missing(specs, number):
                     shard = examples.read(number)
                     values = _of_own_part(parts, spec, number, shard, int(examples.first_examples[number]))

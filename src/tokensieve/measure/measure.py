@@ -11,6 +11,7 @@ measure a share each (`measure.share`) write side by side, and take the lock of 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -81,19 +82,20 @@ def measure(
         sync(measurement.folder)
     with locked(measurement.folder) if share.is_all else nullcontext():
         ensure_manifest(measurement.folder, _about(measurement, model, identity))
-        adopt(measurement.folder, "*/shard-*.arrow")
+        adopt(measurement.folder, "shard-*.arrow")
         lacking = tuple(spec for spec in specs if not measurement.complete([spec]))
         versions = _check_versions(measurement, bool(lacking))
-        mine = share.shards(examples.shards)
-        todo = measurement.lacking(lacking, mine)
-        on_tokens(tokens_of(examples, share) - sum(_tokens(examples, number) for number in todo))
-        if todo:
+        todo = measurement.lacking(lacking, share.shards(examples.shards))
+        on_tokens(tokens_of(examples, share) - int(np.diff(examples.starts)[todo].sum()))
+        if len(todo):
             for spec in lacking:
                 sweep(measurement.folder / spec.key)
             job = Job(measurement, model, lacking, settings, versions)
-            left = np.isin(np.arange(examples.shards), todo)
+            left = np.zeros(examples.shards, dtype=np.bool_)
+            left[todo] = True
+            numbers = array("q", todo.tobytes())  # a list of them would take five times the memory
             with Recorder(measurement.folder) as recorder:
-                for one in engine.map(partial(Worker, job, pool), todo, on_tokens):
+                for one in engine.map(partial(Worker, job, pool), numbers, on_tokens):
                     recorder.add(one.files)
                     left[one.shard] = False
             if left.any():
@@ -109,11 +111,7 @@ def measure(
 
 def tokens_of(examples: ExampleStore, share: Share) -> int:
     """Return how many tokens a share of the shards has."""
-    return sum(_tokens(examples, number) for number in share.shards(examples.shards))
-
-
-def _tokens(examples: ExampleStore, number: int) -> int:
-    return int(examples.starts[number + 1] - examples.starts[number])
+    return int(np.diff(examples.starts)[share.number :: share.of].sum())
 
 
 def _locate(examples: ExampleStore, identity: dict[str, Any], store: Path) -> Measurement:

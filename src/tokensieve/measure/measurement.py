@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokensieve.containers import Examples, Float32, StatisticSpec
+import numpy as np
+
+from tokensieve.containers import Examples, Float32, Int64, StatisticSpec
 from tokensieve.data.example_store import ExampleStore
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import has_manifest, open_manifest
 from tokensieve.store.mirror import is_there
-from tokensieve.store.shards import record_of, shard_name, write_shard
+from tokensieve.store.shards import number_of, record_of, shard_name, write_shard
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,20 @@ class Measurement:
         manifest = open_manifest(self.folder)
         return [spec for spec in specs if not manifest.has(file_name(spec, number))]
 
-    def lacking(self, specs: Sequence[StatisticSpec], numbers: Iterable[int]) -> list[int]:
-        """Return the shards, of those with these numbers, that lack a statistic, by one listing for each of them."""
+    def lacking(self, specs: Sequence[StatisticSpec], shards: range) -> Int64:
+        """Return int64, the shards of a range that lack a statistic, by one listing for each of them."""
+        numbers = np.arange(shards.start, shards.stop, shards.step)
         if not has_manifest(self.folder):
-            return list(numbers)
-        manifest = open_manifest(self.folder)
-        there = [(spec, manifest.present(spec.key)) for spec in specs]
-        return [number for number in numbers if any(file_name(spec, number) not in found for spec, found in there)]
+            return numbers
+        manifest, whole = open_manifest(self.folder), np.ones(self.examples.shards, dtype=np.bool_)
+        for spec in specs:
+            found = np.zeros_like(whole)
+            for path in manifest.present(spec.key):
+                number = number_of(os.path.basename(path))
+                if number is not None and number < len(found):
+                    found[number] = True
+            whole &= found
+        return numbers[~whole[numbers]]
 
     def unrecorded(self, specs: Sequence[StatisticSpec], number: int) -> dict[str, FileRecord]:
         """Return what the driver is to record of statistics that another worker wrote, by path within the folder."""
@@ -57,7 +67,7 @@ class Measurement:
 
     def complete(self, specs: Sequence[StatisticSpec]) -> bool:
         """Whether every shard has all these statistics."""
-        return not self.lacking(specs, range(self.examples.shards))
+        return not len(self.lacking(specs, range(self.examples.shards)))
 
 
 def file_name(spec: StatisticSpec, number: int) -> str:

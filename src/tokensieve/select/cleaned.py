@@ -31,6 +31,7 @@ from tokensieve.store.checksum import FileRecord
 from tokensieve.store.joined import JoinedFile, write_piece
 from tokensieve.store.json_lines import json_lines
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import write_parquet
 
 _DATA, _JSON_LINES, _LINES = "data", "jsonl/train.jsonl", "lines"
@@ -138,18 +139,17 @@ def write_data(folder: Path, rows: RowsOf, shards: int, *, jsonl: bool = False, 
     Raises:
         TokensieveError: no shard has a row.
     """
-    files: dict[str, FileRecord] = {}
+    files, examples, tokens = FileRecords(), 0, 0
     with ExitStack() as stack:
         text = stack.enter_context(JoinedFile(folder / _JSON_LINES, folder / _LINES)) if jsonl else None
         for done in each(engine, _Write(folder, rows, shards, jsonl), shards):
-            files.update(done.files)
+            files.add(done.files)
+            examples += sum(one.rows for one in done.files.values())
+            tokens += done.tokens
             if text is not None:
                 text.add(done.shard)
     if not files:
         raise TokensieveError("the selection keeps no token", hint="raise the fraction, or lower the threshold")
-    examples, tokens = (sum(getattr(one, what) for one in files.values()) for what in ("rows", "tokens"))
-    # In the order of the shards, also beyond five digits.
-    files = dict(sorted(files.items(), key=lambda one: (len(one[0]), one[0])))
     if jsonl:
         files[_JSON_LINES] = FileRecord(examples, tokens, checksum.of_file(folder / _JSON_LINES))
     write_manifest(folder, files)

@@ -218,7 +218,7 @@ class ScoreRanked:
         """Do a shard."""
         statistics, offered, scores, record, ends = self.score(number)
         masks = Masks(statistics.trainable, offered.trainable, forced_tokens(offered))
-        masks.write(_masks_path(self.score.folder, number))
+        masks.write(masks_path(self.score.folder, number))
         sample = self.rule.values(scores[_drawn(number, masks.free, self.one_in)])
         return Done(number, len(scores), {shard_name(number): record}, Scored(*masks.counts, sample, ends))
 
@@ -284,10 +284,11 @@ class Decide:
 def _read_ranked(folder: Path, number: int) -> tuple[Int64, Float32, Masks]:
     """Return offsets and scores of a shard, and which of its tokens are what."""
     cu_seqlens, columns = read_shard(folder / shard_name(number))
-    return cu_seqlens, columns["score"], Masks.read(_masks_path(folder, number), len(columns["score"]))
+    return cu_seqlens, columns["score"], Masks.read(masks_path(folder, number), len(columns["score"]))
 
 
-def _masks_path(folder: Path, number: int) -> Path:
+def masks_path(folder: Path, number: int) -> Path:
+    """Return where the masks of a shard lie, in the folder of the scores, until it is decided."""
     return folder / MASKS / f"{number}.bits"
 
 

@@ -42,10 +42,12 @@ from tokensieve.select.passes import (
     ScoreRanked,
     count_ties,
     kept_name,
+    masks_path,
     tally,
 )
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest, write_manifest
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import shard_name
 
 Result = TypeVar("Result")
@@ -153,12 +155,12 @@ class _Written:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files: dict[str, FileRecord] = {}
+        self._files = FileRecords()
         self._seen: set[float] = set()
 
     def add(self, files: Mapping[str, FileRecord], ends: tuple[float, ...] = ()) -> None:
         """Take the files of a shard, and lowest and highest of its scores."""
-        self._files.update(files)
+        self._files.add(files)
         if self.scores_tie:
             self._seen.update(ends)
 
@@ -169,7 +171,7 @@ class _Written:
 
     def finish(self) -> None:
         """Write the manifest."""
-        write_manifest(self._folder, dict(sorted(self._files.items())))
+        write_manifest(self._folder, self._files)
 
 
 def _count(counts: Counts, part: Counts, advance: ProgressCallback) -> None:
@@ -240,6 +242,8 @@ class _Ranking:
         for done in each(self._engine, Decide(self._rule, self._score.folder, cutoff.value, ties), self._shards):
             written.add(done.files)
             _count(total, done.value, advance)
+            # One by one: `shutil.rmtree` would hold the entries of a whole folder.
+            masks_path(self._score.folder, done.shard).unlink(missing_ok=True)
         return total
 
     def _each(self, work: Callable[[Float32, Bool], Result]) -> Iterator[Result]:

@@ -24,6 +24,7 @@ from tokensieve import json_text
 from tokensieve.errors import TokensieveError
 from tokensieve.places import remote_of
 from tokensieve.store import mirror
+from tokensieve.store.ahead import map_ahead
 from tokensieve.store.claims import claimed
 from tokensieve.store.paths import check_folder_path, check_local
 from tokensieve.store.processes import beside, holder, sweep
@@ -78,7 +79,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         partial.mkdir()
         yield partial
         with ThreadPoolExecutor(_SYNCS) as pool:
-            list(pool.map(sync, [*partial.rglob("*"), partial]))
+            for _ in map_ahead(lambda path: pool.submit(sync, path), _within(partial), _SYNCS):
+                pass
+        sync(partial)
         if _unfinished.isdisjoint(folder.parents):
             mirror.publish_folder(partial, folder)
         shutil.rmtree(folder, ignore_errors=True)
@@ -87,6 +90,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)  # is the folder by now, but for an error
         _unfinished.discard(partial)
     sync(folder.parent)
+
+
+def _within(folder: Path) -> Iterator[Path]:
+    """Yield all that is in a folder, at any depth; there may be a million files."""
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _within(Path(entry.path))
+            yield Path(entry.path)
 
 
 def remove_unfinished() -> None:

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
 from tokensieve.store.digests import digest_of
 
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "*.py")
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+_BLOCK = 4096  # numbers that are text at once
 
 
 def jsonable(value: Any) -> Any:
@@ -25,6 +28,16 @@ def jsonable(value: Any) -> Any:
 def of_value(value: Any) -> str:
     """Return the fingerprint of a JSON value; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def of_numbers(numbers: Int64) -> str:
+    """Return what `of_value` returns of a list of these numbers, without the list: there may be one for each shard."""
+    digest = hashlib.sha256(b"[")
+    for start in range(0, len(numbers), _BLOCK):
+        text = json.dumps(numbers[start : start + _BLOCK].tolist())[1:-1]
+        digest.update(f"{', ' if start else ''}{text}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def of_files(files: Iterable[Path]) -> str:

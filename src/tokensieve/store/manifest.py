@@ -6,36 +6,35 @@ manifest does not know: readers do not see it, and the next run that writes to t
 
 from __future__ import annotations
 
+import fnmatch
 import functools
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tokensieve import json_text
 from tokensieve.containers import Int64
 from tokensieve.errors import TokensieveError
-from tokensieve.store import checksum
-from tokensieve.store.atomic import atomic_file, locked, read_json, remove
+from tokensieve.store import checksum, manifest_text
+from tokensieve.store.atomic import atomic_file, locked, remove
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.mirror import fetched, files_in, is_mirrored, is_there, names_in, refetched
 from tokensieve.store.processes import sweep
+from tokensieve.store.records import FileRecords
 from tokensieve.store.shards import AGAIN, HINT, mapped, read_shard, record_of
 
 LAYOUT = 4
 """Of everything in a store and below an arm; raised when files change so that they can no longer be read."""
 _NAME = "manifest.json"
-_OWN = ("layout", "files", "xxh3_128")
-_NO_FILES = '\n  "files": {}'
-_RECORD = frozenset(one.name for one in fields(FileRecord))
+_OWN = ("layout", manifest_text.FILES, manifest_text.SEAL)
 _SHARE = 20  # of the time, one part at most goes into writing a manifest that grows
+_REMEMBERED = 10_000  # files that were verified; of more, one that is read again is verified again
 _verified: set[tuple[Path, str, int, int]] = set()
 _lock = threading.Lock()
 
@@ -46,35 +45,35 @@ class Manifest:
 
     Attributes:
         folder: the folder.
-        files: what was written, by path within the folder.
+        files: what was written, by path within the folder; in the order of these.
         about: what else the manifest says.
     """
 
     folder: Path
-    files: Mapping[str, FileRecord]
+    files: FileRecords
     about: Mapping[str, Any]
 
     def has(self, name: str) -> bool:
         """Whether a file is recorded and there."""
         return name in self.files and is_there(self.folder / name)
 
-    def present(self, folder: str) -> set[str]:
-        """Return the files right in a folder within this one that are recorded and there, by one listing.
+    def present(self, folder: str) -> Iterator[str]:
+        """Yield the files right in a folder within this one that are recorded and there, by one listing.
 
         Args:
             folder: path within this one; ``.`` is this one.
         """
         names = names_in(self.folder / folder)
-        return {path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files}
+        return (path for name in names if (path := name if folder == "." else f"{folder}/{name}") in self.files)
 
     @property
     def complete(self) -> bool:
         """Whether every file that is recorded is there."""
         folders = {os.path.dirname(name) or "." for name in self.files}
-        return sum(len(self.present(folder)) for folder in folders) == len(self.files)
+        return sum(1 for folder in folders for _ in self.present(folder)) == len(self.files)
 
     def path(self, name: str) -> Path:
-        """Return the path of a file after its checksum was verified, once for as long as the file does not change.
+        """Return the path of a file after its checksum was verified, as a rule once until the file changes.
 
         Raises:
             TokensieveError: a file that is missing or damaged.
@@ -105,6 +104,8 @@ class Manifest:
         if not whole:
             raise TokensieveError("the file is damaged: its checksum is wrong", where=str(path), hint=HINT)
         with _lock:
+            if len(_verified) >= _REMEMBERED:
+                _verified.clear()
             _verified.add(key)
         return data
 
@@ -113,12 +114,15 @@ class Manifest:
         return self.read(name)[1][column]
 
     def verified(self, folder: str) -> list[Path]:
-        """Return the paths of all files of a folder within this one, verified.
+        """Return the paths of all files of a folder within this one, verified, in the order of their numbers.
 
         Raises:
             TokensieveError: a file that is missing, damaged, or there and not recorded.
         """
-        names = [name for name in self.files if name.startswith(f"{folder}/")]
+        # A number may have more digits than those before it.
+        names = sorted(
+            (name for name in self.files if name.startswith(f"{folder}/")), key=lambda name: (len(name), name)
+        )
         found = {path.relative_to(self.folder).as_posix() for path in files_in(self.folder / folder, "[!.]*")}
         if extra := sorted(found.difference(names)):
             raise TokensieveError(
@@ -134,7 +138,7 @@ def is_manifest(path: Path) -> bool:
     if path.name != _NAME:
         return False
     try:
-        return read_json(path).keys() >= set(_OWN)
+        return manifest_text.read_values(fetched(path)).keys() >= set(_OWN)
     except (ValueError, AttributeError):
         return False
 
@@ -169,18 +173,10 @@ def write_manifest(folder: Path, files: Mapping[str, FileRecord], about: Mapping
         files: what is in it, by path within the folder.
         about: what else to say, as JSON values.
     """
-    value = {"layout": LAYOUT, **(about or {}), "files": {}}
-    text = json.dumps({**value, "xxh3_128": _own_checksum(value, files)}, indent=2, ensure_ascii=False)
+    files = files if isinstance(files, FileRecords) else FileRecords(files)
     sweep(folder, _NAME)
-    before, after = text.split(_NO_FILES, 1)  # a million records are never one text
     with atomic_file(folder / _NAME) as partial, partial.open("w", encoding="utf-8") as handle:
-        handle.write(before + (_NO_FILES[:-1] if files else _NO_FILES))
-        for place, (name, one) in enumerate(files.items()):
-            handle.write(
-                f'{"," if place else ""}\n    {json.dumps(name, ensure_ascii=False)}: {{\n      "rows": {one.rows},\n'
-                f'      "tokens": {one.tokens},\n      "xxh3_128": "{one.xxh3_128}"\n    }}'
-            )
-        handle.write(("\n  }" if files else "") + after + "\n")
+        manifest_text.write(handle, {"layout": LAYOUT, **(about or {})}, files)
     _parse.cache_clear()
 
 
@@ -188,8 +184,9 @@ def record(folder: Path, files: Mapping[str, FileRecord]) -> None:
     """Add files to the manifest of a folder, to which other processes may add at the same time."""
     with locked(folder / _NAME, briefly=True):
         manifest = open_manifest(folder)
-        # By name, so that the order in which shards were done does not show.
-        write_manifest(folder, dict(sorted({**manifest.files, **files}.items())), manifest.about)
+        every = FileRecords(manifest.files)
+        every.add(files)
+        write_manifest(folder, every, manifest.about)
 
 
 class Recorder:
@@ -205,7 +202,7 @@ class Recorder:
 
     def __init__(self, folder: Path, seconds: float = 5) -> None:
         self._folder, self._seconds = folder, seconds
-        self._files: dict[str, FileRecord] = {}
+        self._files = FileRecords()
         self._written_at, self._took = time.monotonic(), 0.0
 
     def __enter__(self) -> Self:
@@ -216,7 +213,7 @@ class Recorder:
 
     def add(self, files: Mapping[str, FileRecord]) -> None:
         """Take files, and write the manifest where the last time is long enough ago."""
-        self._files |= files
+        self._files.add(files)
         if time.monotonic() - self._written_at >= max(self._seconds, _SHARE * self._took):
             self._write()
 
@@ -224,22 +221,26 @@ class Recorder:
         start = time.monotonic()
         if self._files:
             record(self._folder, self._files)
-        self._files, self._written_at = {}, time.monotonic()
+        self._files, self._written_at = FileRecords(), time.monotonic()
         self._took = self._written_at - start
 
 
 def adopt(folder: Path, pattern: str) -> None:
-    """Record whole files that match and that a killed run did not get to record; remove those that cannot be read."""
-    known, found = open_manifest(folder).files, {}
-    for path in files_in(folder, pattern):
-        name = path.relative_to(folder).as_posix()
-        if name in known:
-            continue
-        fetched(path)  # a store that fails says nothing about the file
-        try:
-            found[name] = record_of(path)
-        except TokensieveError:
-            remove(path)
+    """Record whole files that a killed run did not get to record; remove those that cannot be read.
+
+    Args:
+        folder: has the manifest.
+        pattern: which names, in the folders right in this one, are those of such files.
+    """
+    known, found = open_manifest(folder).files, FileRecords()
+    for inner in [path for path in folder.iterdir() if path.is_dir()]:
+        names = (f"{inner.name}/{name}" for name in names_in(inner) if fnmatch.fnmatchcase(name, pattern))
+        for name in [name for name in names if name not in known]:
+            fetched(folder / name)  # a store that fails says nothing about the file
+            try:
+                found[name] = record_of(folder / name)
+            except TokensieveError:
+                remove(folder / name)
     if found:
         record(folder, found)
 
@@ -281,7 +282,7 @@ def check_store(store: Path) -> None:
     """
     for path in store.glob(f"examples/*/{_NAME}"):
         try:
-            layout = read_json(path).get("layout")
+            layout = manifest_text.read_values(fetched(path)).get("layout")
         except (ValueError, AttributeError):
             continue  # damaged: an error where it is used
         check_layout(layout, store)
@@ -291,47 +292,19 @@ def check_store(store: Path) -> None:
 def _parse(path: Path, *_stat: int) -> Manifest:
     """Read a manifest; the arguments behind the path change when the file does."""
     try:
-        value = json_text.parse(path.read_bytes(), _record_where_it_is_one)
-        layout, given, files = value.get("layout"), value.pop("xxh3_128", None), value.pop("files", None)
-        known = isinstance(files, dict) and all(isinstance(one, FileRecord) for one in files.values())
-        changed = given is not None and known and given != _own_checksum(value, files)
+        value, files = manifest_text.read(path)
+        layout, given = value.get("layout"), value.pop(manifest_text.SEAL, None)
+        about = {name: one for name, one in value.items() if name not in _OWN}
+        whole = given is None or files is None or given == manifest_text.seal({"layout": layout, **about}, files)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
-    if changed:
+    if not whole:
         raise _damaged(path)
     check_layout(layout, path.parent)
-    if given is None or not known:
+    if given is None or files is None:
         raise _damaged(path)
-    return Manifest(path.parent, files, {name: one for name, one in value.items() if name not in _OWN})
-
-
-def _record_where_it_is_one(value: dict[str, Any]) -> Any:
-    """Return what a manifest says of a file as such, as it is read: a dictionary takes six times the memory."""
-    return FileRecord(**value) if value.keys() == _RECORD else value
+    return Manifest(path.parent, files, about)
 
 
 def _damaged(path: Path) -> TokensieveError:
     return TokensieveError("the manifest of this folder is damaged", where=str(path), hint=HINT)
-
-
-def _own_checksum(value: Mapping[str, Any], files: Mapping[str, FileRecord]) -> str:
-    """Return the checksum of a manifest: of its values and records as JSON, with every key in order."""
-    return checksum.of_parts(text.encode() for text in _in_order(value, files))
-
-
-def _in_order(value: Mapping[str, Any], files: Mapping[str, FileRecord]) -> Iterator[str]:
-    opening = "{"
-    for key in sorted({*value, "files"}):
-        yield f"{opening}{json.dumps(key)}: "
-        opening = ", "
-        if key != "files":
-            yield json.dumps(value[key], sort_keys=True)
-            continue
-        for place, name in enumerate(sorted(files)):
-            one = files[name]
-            yield (
-                f"{', ' if place else '{'}{json.dumps(name)}: "
-                f'{{"rows": {one.rows}, "tokens": {one.tokens}, "xxh3_128": "{one.xxh3_128}"}}'
-            )
-        yield "}" if files else "{}"
-    yield "}"

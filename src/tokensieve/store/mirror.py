@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,14 +82,17 @@ def files_in(folder: Path, pattern: str) -> list[Path]:
     return sorted(found | {path for path in list(_elsewhere) if folder in path.parents and path.match(pattern)})
 
 
-def names_in(folder: Path) -> set[str]:
-    """Return the names of the files right in a folder, on this machine or in the store, by one listing."""
+def names_in(folder: Path) -> Iterator[str]:
+    """Yield the names of the files right in a folder, on this machine or in the store, by one listing."""
+    elsewhere = {path.name for path in list(_elsewhere) if path.parent == folder}
+    yield from elsewhere
     try:
         with os.scandir(folder) as listing:
-            here = {entry.name for entry in listing if entry.is_file()}
+            for entry in listing:
+                if entry.is_file() and entry.name not in elsewhere:
+                    yield entry.name
     except (FileNotFoundError, NotADirectoryError):
-        here = set()
-    return here | {path.name for path in list(_elsewhere) if path.parent == folder}
+        return
 
 
 def fetched(path: Path) -> Path:

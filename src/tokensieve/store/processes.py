@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import functools
 import glob
 import os
@@ -50,7 +51,13 @@ def sweep(folder: Path, name: str | None = None) -> None:
         folder: where to look, not in the folders within it; it need not be there.
         name: of the file or folder that was written; any where None.
     """
-    for path in folder.glob(f".{glob.escape(name)}.*.partial" if name is not None else ".*.partial"):
+    pattern = f".{glob.escape(name)}.*.partial" if name is not None else ".*.partial"
+    try:
+        with os.scandir(folder) as listing:  # `Path.glob` would hold all the names of the folder
+            found = [folder / entry.name for entry in listing if fnmatch.fnmatchcase(entry.name, pattern)]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for path in found:
         if _is_abandoned(path):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 

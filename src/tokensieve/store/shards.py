@@ -6,6 +6,7 @@ is Parquet. The same arrays give the same bytes, so that a resumed run can be co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,18 @@ AGAIN = "run the same command again (`tokensieve run RECIPE`, or `tokensieve imp
 HINT = f"delete the file and {AGAIN}: it is made again"
 """What to do about a file that is damaged."""
 
+_SHARD = re.compile(r"shard-([0-9]{5,18})\.arrow")
+
 
 def shard_name(number: int) -> str:
     """Return the file name of a shard in the store."""
     return f"shard-{number:05d}.arrow"
+
+
+def number_of(name: str) -> int | None:
+    """Return the number of the shard that has this file name; None where none has."""
+    found = _SHARD.fullmatch(name)
+    return int(found[1]) if found else None
 
 
 def write_shard(

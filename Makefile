@@ -24,11 +24,13 @@ test-lowest: .venv-lowest/.ready  ## the tests that touch libraries, at the lowe
 slow: $(READY)  ## the tests that take minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
 
-soak: $(READY)  ## 60 kills of workers, drivers and Ray at random moments, 900 faults at file operations, 1,000 flipped bits, 7,500 mutated inputs
+soak: $(READY)  ## 60 kills of workers, drivers and Ray at random moments, 900 faults at file operations, 1,000 flipped bits, 7,500 mutated inputs, 10 minutes of fuzzing
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 SOAK_TRIALS=20 $(BIN)/python -m pytest tests/fault -k test_kills_under_ray
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 SOAK_KILLS=300 $(BIN)/python -m pytest tests/fault/test_file_operations.py
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 SOAK_FLIPS=1100 $(BIN)/python -m pytest tests/fault/test_flipped_bits.py
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 SOAK_MUTATIONS=1500 $(BIN)/python -m pytest tests/fault/test_mutated_input.py
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[fuzz]"
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python tests/fault/fuzz_readers.py --minutes 10
 
 check: $(READY)  ## style, types, layers and unsafe calls
 	$(BIN)/ruff check .

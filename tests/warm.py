@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import gc
 import multiprocessing
 import os
 import shutil
@@ -26,6 +27,7 @@ _CONTEXT.set_forkserver_preload(
         "peft",
         "pyarrow.dataset",
         "pyarrow.parquet",
+        "scipy.stats",
         "tokensieve.cli",
         "tokensieve.data.prepare",
         "tokensieve.pipeline.imported_spans",
@@ -116,6 +118,7 @@ def command(*words: str, cwd: Path, environment: Mapping[str, str]) -> subproces
 def _carry_out(
     function: Callable[..., Any], given: tuple[Any, ...], files: str, cwd: str, environment: dict[str, str]
 ) -> None:
+    gc.freeze()  # accelerate collects garbage, which takes a second where it looks at all that is loaded
     os.setsid()
     for number, path in enumerate((os.devnull, f"{files}/out", f"{files}/err")):
         os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), number)

@@ -5,11 +5,13 @@ import gzip
 import json
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from tokensieve.data.readers import table_rows
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.sources import read_rows, source_fingerprint
 from tokensieve.errors import TokensieveError
@@ -249,6 +251,50 @@ def test_files_that_cannot_be_used(name, content, message, tmp_path):
     with pytest.raises(TokensieveError, match=message) as error:
         read(path)
     assert str(path) in error.value.where
+
+
+def write_arrow(path, table):
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_an_arrow_file_whose_offsets_lead_out_of_it_is_refused(tmp_path):
+    path, offsets = tmp_path / "a.arrow", np.array([0, 1234], "<i4").tobytes()
+    write_arrow(path, pa.table({"text": ["a" * 1234]}))
+    before, found, after = path.read_bytes().rpartition(offsets)
+    assert found
+    path.write_bytes(before + np.array([0, 2**31 - 8], "<i4").tobytes() + after)
+    with pytest.raises(TokensieveError, match="not an Arrow file") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_a_table_that_says_that_it_has_more_rows_than_it_has_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["a", "b", "c"]}), path)
+    before, said, after = path.read_bytes().partition(b"\x16\x06\x19")  # an int64 of 3, then a list: of row groups
+    assert said
+    path.write_bytes(before + b"\x16\x08\x19" + after)
+    with pytest.raises(TokensieveError, match="the footer says 4 rows") as error:
+        table_rows(path)
+    assert error.value.where == str(path)
+
+
+def test_a_table_of_more_rows_than_can_be_cut_is_refused(tmp_path):
+    path = tmp_path / "a.arrow"
+    write_arrow(path, pa.table({"text": pa.chunked_array(3 * [pa.nulls(2**31 - 1)])}))
+    with pytest.raises(TokensieveError, match="the file says that it has 6,442,450,941 rows"):
+        table_rows(path)
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("s"), pa.duration("s"), pa.timestamp("s", "Mars/Olympus")])
+def test_values_that_python_cannot_hold_are_refused(kind, tmp_path):
+    path = tmp_path / "a.arrow"
+    number = 2**62 if getattr(kind, "tz", None) is None else 0
+    write_arrow(path, pa.table({"text": ["a"], "at": pa.array([number]).view(kind)}))
+    with pytest.raises(TokensieveError, match="not an Arrow file") as error:
+        read(path)
+    assert error.value.where == str(path)
 
 
 @pytest.mark.parametrize("name", ["missing.jsonl", "missing/*.jsonl", "./missing", "a/b/c"])

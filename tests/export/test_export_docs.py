@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from tokensieve.export.targets import TARGETS
-from tokensieve.pipeline.imported import CHOICES, SCORES
+from tokensieve.pipeline.imported_values import CHOICES, SCORES
 
 PAGE = (Path(__file__).parents[2] / "docs/export.md").read_text()
 

@@ -76,7 +76,7 @@ def test_damage_is_named_or_changes_nothing(trial, commands, undisturbed):
     named = chance.choice([name for name, data in files(commands.root).items() if data])
     damage(commands.root / named, chance)
     code, said, _ = commands.run(reader)
-    assert "Traceback" not in said, named
+    assert "Traceback" not in said, (named, said)
     assert code in (0, 2), (named, said)
     if code == 0:
         found, wanted = files(commands.root), undisturbed[reader]

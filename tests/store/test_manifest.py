@@ -176,6 +176,21 @@ def test_a_manifest_of_another_layout_is_refused_with_the_way_out(tmp_path, old)
     assert "give another output and store" in error.value.hint
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"files": {"a.arrow": {"rows": 1, "tokens": 1, "xxh3_128": "\ud800"}}},
+        {"files": {}, "about": {"rows": 1, "tokens": 1, "xxh3_128": "0"}},
+    ],
+    ids=["half of a surrogate pair for a checksum", "what looks like a record elsewhere"],
+)
+def test_a_manifest_that_has_no_checksum_is_damaged(value, tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"layout": LAYOUT, **value, "xxh3_128": "0"}))
+    with pytest.raises(TokensieveError, match="the manifest of this folder is damaged") as error:
+        open_manifest(tmp_path)
+    assert error.value.where == str(tmp_path / "manifest.json")
+
+
 def test_a_manifest_is_told_from_data_of_that_name(folder, tmp_path):
     assert is_manifest(folder / "manifest.json")
     for text in (json.dumps([{"audio": "a.wav"}]), json.dumps({"files": []}), "{"):

@@ -140,6 +140,41 @@ def test_a_file_without_list_columns_is_refused(tmp_path):
         read_shard(tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (b"\xff\xfe\xfd\xfc\xfb\xfa", "cannot read a shard: 'utf-8' codec"),
+        (b"second", "cannot read a shard: .* exists 2 times"),
+    ],
+)
+def test_a_name_that_is_no_text_or_given_twice_is_refused(name, message, tmp_path):
+    check_refused(tmp_path / "a.arrow", b"column", name, message)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ([0, 5, 2**30], "cannot read a shard: .*offset"),
+        ([1, 5, 12], "values that belong to no row"),
+        ([0, 5, 11], "values that belong to no row"),
+    ],
+)
+def test_offsets_that_are_not_those_of_the_values_are_refused(found, message, tmp_path):
+    new = np.array(found, dtype=np.int32).tobytes()
+    check_refused(tmp_path / "a.arrow", offsets([5, 7]).astype(np.int32).tobytes(), new, message)
+
+
+def check_refused(path, old, new, message):
+    """Check how the reading of a shard ends in which some bytes are replaced."""
+    write_shard(path, offsets([5, 7]), {"column": np.arange(12)}, {"second": np.arange(2)})
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    with pytest.raises(TokensieveError, match=message) as error:
+        read_shard(path)
+    assert error.value.where == str(path)
+
+
 def test_an_error_while_writing_keeps_the_old_shard(tmp_path):
     path = tmp_path / "a.arrow"
     write_shard(path, offsets([1]), {"x": np.arange(1)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 
 from tokensieve.containers import Examples, Int64, Statistics, UInt8
 from tokensieve.data.bad_rows import BAD_ROWS
@@ -17,11 +19,12 @@ from tokensieve.data.counts import Counts
 from tokensieve.data.repeats import HashedExamples, UInt64
 from tokensieve.data.settings import DataSettings
 from tokensieve.data.tokenize import turn_end_mask
+from tokensieve.errors import TokensieveError
 from tokensieve.ops.ragged import offsets
 from tokensieve.store import fingerprint
 from tokensieve.store.checksum import FileRecord
 from tokensieve.store.manifest import open_manifest
-from tokensieve.store.shards import shard_name
+from tokensieve.store.shards import AGAIN, shard_name
 
 HASHES = "hashes.arrow"
 """The file with the hash and the source row of each example."""
@@ -137,16 +140,29 @@ def open_examples(folder: Path) -> ExampleStore:
     """Open tokenised examples.
 
     Raises:
-        TokensieveError: nothing was prepared in this folder, or by a version that wrote other files.
+        TokensieveError: nothing was prepared in this folder, or by a version that wrote other files, or its manifest
+            is none of examples.
     """
     manifest = open_manifest(folder)
-    about = manifest.about
-    return ExampleStore(
-        folder,
-        about["fingerprint"],
-        Counts(**about["counts"]),
-        tuple(about["turn_end_ids"]),
-        sum(name.startswith("shard-") for name in manifest.files),
-        tuple(about["sources"]),
-        tuple(about.get("mark_types", ())),  # stores of earlier versions have none
+    shards = sum(name.startswith("shard-") for name in manifest.files)
+    try:
+        store = _types().validate_python({**manifest.about, "folder": folder, "shards": shards})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise _no_examples(folder, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    if not manifest.files.keys() >= {shard_name(number) for number in range(shards)}:
+        raise _no_examples(folder, "shards are not numbered from 0")
+    return store
+
+
+@functools.cache
+def _types() -> TypeAdapter[ExampleStore]:
+    return TypeAdapter(ExampleStore)
+
+
+def _no_examples(folder: Path, why: str) -> TokensieveError:
+    return TokensieveError(
+        f"the manifest of this folder is none of examples: {why}",
+        where=str(folder),
+        hint=f"delete the folder and {AGAIN}: it is made again",
     )

@@ -19,7 +19,8 @@ from tokensieve.data.sources import Row, read_rows
 from tokensieve.data.to_mark import answer_of
 from tokensieve.data.tokenize import load_encoder, truncate
 from tokensieve.errors import TokensieveError
-from tokensieve.pipeline.imported import ImportedArm, ids_digest, import_arm
+from tokensieve.pipeline.imported import ImportedArm, import_arm
+from tokensieve.pipeline.imported_values import ids_digest
 from tokensieve.pipeline.inputs import with_max_length
 from tokensieve.pipeline.plan import base_model
 from tokensieve.pipeline.recipe import recipe_of_run

@@ -46,14 +46,17 @@ def make_once(
         make: writes ``model/``, and ``rounds/`` where there are any, into the folder; returns what else the manifest is
             to say. A folder that a killed attempt began is given to it as it is.
         processes: those that make it together; each calls this.
+
+    Raises:
+        TokensieveError: a file of a model that was made before is damaged.
     """
     folder = store / "models" / fingerprint.of_value(identity)[:16]
     if processes.is_main:
         sync(folder)
-    if processes.agree(is_complete(folder)):
+    if _is_made(folder, processes):
         return folder, False
     with processes.locked(folder):
-        if processes.agree(is_complete(folder)):  # another run has made it
+        if _is_made(folder, processes):  # by another run
             return folder, False
         if processes.is_main and has_manifest(folder):  # a file was deleted
             remove(folder)
@@ -62,6 +65,16 @@ def make_once(
             _record(folder, identity, about)
         processes.wait()
     return folder, True
+
+
+def _is_made(folder: Path, processes: Processes) -> bool:
+    """Whether a model is there; its files are then verified, before anything loads them."""
+    if not processes.agree(is_complete(folder)):
+        return False
+    manifest = open_manifest(folder)
+    for name in manifest.files:
+        manifest.path(name)
+    return True
 
 
 def _record(folder: Path, identity: Mapping[str, Any], about: Mapping[str, Any]) -> None:

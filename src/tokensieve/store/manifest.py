@@ -294,10 +294,11 @@ def _parse(path: Path, *_stat: int) -> Manifest:
     try:
         value, files = manifest_text.read(path)
         layout, given = value.get("layout"), value.pop(manifest_text.SEAL, None)
-    except (ValueError, AttributeError) as error:
+        about = {name: one for name, one in value.items() if name not in _OWN}
+        whole = given is None or files is None or given == manifest_text.seal({"layout": layout, **about}, files)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise _damaged(path) from error
-    about = {name: one for name, one in value.items() if name not in _OWN}
-    if given is not None and files is not None and given != manifest_text.seal({"layout": layout, **about}, files):
+    if not whole:
         raise _damaged(path)
     check_layout(layout, path.parent)
     if given is None or files is None:

@@ -7,7 +7,7 @@ is Parquet. The same arrays give the same bytes, so that a resumed run can be co
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,30 +116,38 @@ def read_shard(path: Path, data: pa.Buffer | None = None) -> tuple[Int64, dict[s
         ``[examples]`` for the others. Arrays are read-only.
 
     Raises:
-        TokensieveError: a file that cannot be read, or whose list columns differ in length.
+        TokensieveError: a file that cannot be read, whose list columns differ in length, or that has values of no row.
     """
-    table = _read_table(path, mapped(path) if data is None else data)
-    cu_seqlens: Int64 | None = None
-    columns: dict[str, NDArray] = {}
-    for name in table.column_names:
-        chunks = table[name].chunks
-        # `combine_chunks` would copy a single one too.
-        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], type=table[name].type)])
-        if not pa.types.is_list(column.type):
-            columns[name] = column.to_numpy(zero_copy_only=False)
-            continue
-        found = column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
-        if cu_seqlens is not None and not np.array_equal(found, cu_seqlens):
+    data = mapped(path) if data is None else data
+    try:
+        found = list(_columns(_read_table(path, data)))
+    except (pa.ArrowException, OSError, LookupError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    cu_seqlens = next((offsets for _, _, offsets in found if offsets is not None), None)
+    if cu_seqlens is None:
+        raise TokensieveError("no list column in this file", where=str(path), hint=HINT)
+    for name, values, offsets in found:
+        if offsets is not None and not np.array_equal(offsets, cu_seqlens):
             raise TokensieveError(
                 f"column '{name}' has rows of other lengths than the first",
                 where=str(path),
                 hint=HINT,
             )
-        cu_seqlens = found
-        columns[name] = _to_numpy(column.values)
-    if cu_seqlens is None:
-        raise TokensieveError("no list column in this file", where=str(path), hint=HINT)
-    return cu_seqlens, columns
+        if cu_seqlens[0] or len(values) != (len(cu_seqlens) - 1 if offsets is None else cu_seqlens[-1]):
+            raise TokensieveError(f"column '{name}' has values that belong to no row", where=str(path), hint=HINT)
+    return cu_seqlens, {name: values for name, values, _ in found}
+
+
+def _columns(table: pa.Table) -> Iterator[tuple[str, NDArray, Int64 | None]]:
+    """Yield the name and the values of each column, and the offsets of one of lists."""
+    for name in table.column_names:
+        chunks = table[name].chunks
+        # `combine_chunks` would copy a single one too.
+        column = chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks or [pa.array([], type=table[name].type)])
+        if pa.types.is_list(column.type):
+            yield name, _to_numpy(column.values), column.offsets.to_numpy(zero_copy_only=False).astype(np.int64)
+        else:
+            yield name, column.to_numpy(zero_copy_only=False), None
 
 
 def column_names(path: Path) -> list[str]:
@@ -184,12 +192,10 @@ def _write(path: Path, cu_seqlens: Int64, write: Callable[[Path], None]) -> File
 
 
 def _read_table(path: Path, data: pa.Buffer) -> pa.Table:
-    try:
-        if path.suffix == ".parquet":
-            return pq.ParquetFile(pa.BufferReader(data)).read()
-        return pa.ipc.open_file(data).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(path, error) from error
+    is_parquet = path.suffix == ".parquet"
+    table = pq.ParquetFile(pa.BufferReader(data)).read() if is_parquet else pa.ipc.open_file(data).read_all()
+    table.validate(full=True)  # offsets and lengths that lead out of the file would end the process
+    return table
 
 
 def _unreadable(path: Path, error: Exception) -> TokensieveError:

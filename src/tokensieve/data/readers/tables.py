@@ -13,6 +13,8 @@ from tokensieve.places import remote_of
 from tokensieve.store.remote import open_file
 
 _ROWS_AT_ONCE = 1000
+_MOST_ROWS = 2**32
+"""Of a file: what says that it has more is damaged, and cutting it into chunks would take all memory."""
 
 
 def _parquet_items(path: Path, start: int) -> Iterator[Item]:
@@ -49,7 +51,10 @@ def _arrow_items(path: Path, start: int) -> Iterator[Item]:
         with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
             for number in range(file.num_record_batches):
                 batch = file.get_batch(number)
-                for at in range(min(max(start - first, 0), batch.num_rows), batch.num_rows, _ROWS_AT_ONCE):
+                wanted = range(max(start - first, 0), batch.num_rows, _ROWS_AT_ONCE)
+                if wanted:
+                    batch.validate(full=True)  # offsets and lengths that lead out of the file would end the process
+                for at in wanted:
                     yield batch.slice(at, _ROWS_AT_ONCE)
                 first += batch.num_rows
 
@@ -81,17 +86,42 @@ def rows_of_table(path: Path) -> int:
     """Return how many rows a file says that it has.
 
     Raises:
-        TokensieveError: a file that is not what its name says.
+        TokensieveError: a file that is not what its name says, or that contradicts itself.
     """
+    with _arrow_errors(path):
+        rows = _parquet_rows(path) if format_of(path) == ".parquet" else _arrow_rows(path)
+    if rows > _MOST_ROWS:
+        raise TokensieveError(
+            f"the file says that it has {rows:,} rows, and at most {_MOST_ROWS:,} are read of a file",
+            where=str(path),
+            hint="write it again, or split it",
+        )
+    return rows
+
+
+def _parquet_rows(path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _arrow_errors(path):
-        if format_of(path) == ".parquet":
-            with open_file(path) as source:
-                return pq.read_metadata(source).num_rows
-        with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
-            return sum(file.get_batch(number).num_rows for number in range(file.num_record_batches))
+    with open_file(path) as source:
+        metadata = pq.read_metadata(source)
+    # Not the values of its columns too: for some damaged files pyarrow ends the process when asked for them.
+    found = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
+    if metadata.num_rows != found:
+        raise pa.ArrowInvalid(f"the footer says {metadata.num_rows:,} rows, and {found:,} in row groups")
+    return metadata.num_rows
+
+
+def _arrow_rows(path: Path) -> int:
+    import pyarrow as pa
+
+    with _arrow_file(path) as source, pa.ipc.open_file(source) as file:
+        rows = 0
+        for number in range(file.num_record_batches):
+            batch = file.get_batch(number)
+            batch.validate()  # that its buffers are as long as it says; reads none of them
+            rows += batch.num_rows
+        return rows
 
 
 def without_gaps(row: dict[str, Any]) -> dict[str, Any]:
@@ -121,7 +151,10 @@ def _arrow_errors(path: Path) -> Iterator[None]:
     kind = {".parquet": "a Parquet file", ".arrow": "an Arrow file"}[format_of(path)]
     try:
         yield
-    except pa.ArrowInvalid as error:
+    except (TokensieveError, UnicodeDecodeError):
+        raise
+    # The last three are of values that Python cannot hold, such as a date in the year 292277 or an unknown time zone.
+    except (pa.ArrowException, ValueError, OverflowError, LookupError) as error:
         raise TokensieveError(
             f"not {kind}: {error}", where=str(path), hint="write it again, or name it after what it is"
         ) from error

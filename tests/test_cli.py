@@ -297,3 +297,21 @@ def test_of_processes_that_train_together_the_first_tells_the_results(rank, prin
     said = capsys.readouterr().out
     assert ("held-out loss" in said) == printed
     assert "shards" not in said
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["inspect", "pool.jsonl", "--tokenizer", MODEL, "--examples=-1"],
+        ["inspect", "pool.jsonl", "--tokenizer", MODEL, "--tokens=-1"],
+        ["report", "runs/a", "--examples=-1"],
+        ["show", "runs/a", "--tokens=-1"],
+    ],
+    ids=lambda command: f"{command[0]} {command[-1]}",
+)
+def test_what_is_counted_is_not_below_zero(command, desk, monkeypatch, capsys):
+    monkeypatch.chdir(desk)
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, command)])
+    assert end.value.code == 2
+    assert f"{command[-1].partition('=')[0]} is -1" in capsys.readouterr().err

@@ -327,16 +327,19 @@ def dropped_text(run: Path, arm: str, row: int) -> str:
 
 def test_spans_and_bad_steps_are_dropped(run, answers, write_rows, capsys):
     (one, first), (two, second) = list(answers.items())[:2]
+    three = list(answers)[2]
     words = second.split()
     steps = [words[0], " ".join(words[1:])]
     given = [
         {"row": one, "spans": [[0, len(first.split()[0]), "wrong"]]},
         {"row": two, "steps": steps, "verdicts": [True, False]},
+        {"row": three, "spans": []},
     ]
     main(["import", str(run), str(write_rows(given)), "--spans", "--name", "judged"])
     assert "judged: " in capsys.readouterr().out
     assert dropped_text(run, "judged", one) == first.split()[0]
     assert dropped_text(run, "judged", two) == steps[1]
+    assert dropped_text(run, "judged", three) == ""
     selection = load_run(run).row("judged").selection
     assert selection is not None
     assert selection.examples_without_kept == 0

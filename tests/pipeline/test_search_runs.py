@@ -276,6 +276,8 @@ def test_methods_are_those_whose_models_the_recipe_has(arguments):
     more = load_recipe(None, arguments("a", "search.methods=[]", "models.reference=x", "models.current=y"))
     assert {"token-cleaning", "rho-1", "sstoken", "forgetting"} <= searched_methods(more).keys()
     assert not {"random", "self-evolving", "toss", "dft", "full"} & searched_methods(more).keys()
+    alike = load_recipe(None, arguments("a", "search.methods=[]", "method=sequence-mean"))
+    assert "sequence-mean" not in searched_methods(alike)
     both = load_recipe(None, arguments("a", "search.methods=[entropy, {name: entropy, keep: bottom}]"))
     labels = searched_methods(both)
     assert labels["entropy-2"] == {"name": "entropy", "keep": "bottom"}
@@ -323,6 +325,7 @@ def test_an_automatic_fraction_needs_a_method_that_has_one(recipe):
         (["search.methods=[token-cleaning]"], "needs a model in the role 'reference', and the recipe names none"),
         (["search.methods=[dft]"], "'dft' selects while the model trains and has no fraction"),
         (["search.methods=[full]"], "full keeps every token"),
+        (["search.methods=[sequence-mean]"], "sequence-mean trains on every token"),
         (["search.methods=[marked]"], "marked is the true mask"),
         (["search.methods=[random]"], "random is the control of every candidate"),
         (["search.methods=[{name: entropy, fraction: 0.5}]"], "search.fractions says which are tried"),

@@ -33,6 +33,17 @@ def print_json(value: Any) -> None:
     print(told(json.dumps(value, indent=2, ensure_ascii=ascii_alone)))
 
 
+def refuse_negative(**numbers: int) -> None:
+    """Refuse options that count something and are below 0.
+
+    Raises:
+        TokensieveError: one of them, by its name.
+    """
+    for name, number in numbers.items():
+        if number < 0:
+            raise TokensieveError(f"--{name} is {number}", where="command line", hint="0 or more")
+
+
 def positionals_first(command: Callable[..., None], arguments: Sequence[str]) -> list[str]:
     """Return the arguments of a command with its options last, since tyro wants what has no name in one piece.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from tokensieve.cli.common import Json, pairs, print_json, quiet
+from tokensieve.cli.common import Json, pairs, print_json, quiet, refuse_negative
 from tokensieve.data.forms import Form
 from tokensieve.errors import TokensieveError
 from tokensieve.outputs import output_place
@@ -84,6 +84,7 @@ def inspect(
         raise TokensieveError(
             "no data given", where="command line", hint="tokensieve inspect train.jsonl or recipe.yaml"
         )
+    refuse_negative(examples=examples, tokens=tokens)
     quiet()
     from tokensieve.data.settings import DataSettings
     from tokensieve.pipeline import inspection
@@ -210,6 +211,7 @@ def report(
         output: the file to write; report.html in the first run folder if not given.
         as_json: print JSON.
     """
+    refuse_negative(examples=examples)
     from tokensieve.report.cells import in_bytes
     from tokensieve.report.html.page import write_page
     from tokensieve.runs.joined import load_runs
@@ -278,6 +280,7 @@ def show(
         tokens: tokens of the example to show; the middle of a longer one is left out. JSON has all.
         as_json: print every token with all its statistics as JSON.
     """
+    refuse_negative(tokens=tokens)
     from tokensieve.runs.view import load_run
 
     view = load_run(run)

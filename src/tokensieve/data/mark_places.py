@@ -32,6 +32,8 @@ def placed_spans(
     """
     found: list[MarkedSpan] = []
     for number, spans in conversation.spans.items():
+        if not spans:
+            continue
         at, first, last = _place(conversation, number, text, answers, render)
         for span in spans:
             start, stop = max(span.start, first), min(span.stop, last)

@@ -10,7 +10,7 @@ from tokensieve.containers import Role
 from tokensieve.errors import TokensieveError
 from tokensieve.methods import all_methods, get_method
 from tokensieve.methods._base import FractionMethod, Method
-from tokensieve.pipeline.plan import ways_to_name
+from tokensieve.pipeline.plan import keeps_everything, ways_to_name
 from tokensieve.pipeline.recipe import Recipe
 from tokensieve.search.halving import Candidate
 from tokensieve.train.schedules import schedule_of
@@ -20,7 +20,6 @@ AUTO = "auto"
 _NEVER = {
     "random": "is the control of every candidate, and cannot be one",
     "full": "keeps every token: a search trains it anyway",
-    **dict.fromkeys(("preference-guided", "sequence-mean"), "weighs every token: no random tokens are as many"),
     "marked": "is the true mask: where the data has marks, the answer compares with it",
 }
 """What is no candidate, and why."""
@@ -74,6 +73,8 @@ def _usable(recipe: Recipe) -> Iterator[dict[str, Any]]:
         if name in _NEVER or not (issubclass(cls, FractionMethod) or own.get("name") == name):
             continue
         method, schedule = cls(), schedule_of(cls)
+        if keeps_everything(method.rule):
+            continue
         online = method.online and "current" not in recipe.models
         if not (online or schedule.trains or schedule.refined_role(method) or _missing_roles(recipe, method)):
             yield own if own.get("name") == name else {"name": name}
@@ -95,6 +96,11 @@ def _check(recipe: Recipe, choice: Mapping[str, Any]) -> None:
     if not isinstance(method, FractionMethod) and method.online:
         raise TokensieveError(
             f"method '{name}' selects while the model trains and has no fraction, so a search cannot draw its control",
+            hint=f"one of: {', '.join(_candidates())}",
+        )
+    if keeps_everything(method.rule) and not isinstance(method, FractionMethod):
+        raise TokensieveError(
+            f"{name} trains on every token, so no random control has the same size",
             hint=f"one of: {', '.join(_candidates())}",
         )
     if schedule_of(type(method)).trains:
@@ -119,7 +125,8 @@ def _candidates() -> list[str]:
     return [
         name
         for name, cls in all_methods().items()
-        if name not in _NEVER and (issubclass(cls, FractionMethod) or not cls().online)
+        if name not in _NEVER
+        and (issubclass(cls, FractionMethod) or not (cls().online or keeps_everything(cls().rule)))
     ]
 
 

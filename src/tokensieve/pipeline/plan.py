@@ -174,7 +174,7 @@ def _arms(recipe: Recipe) -> tuple[Arm, ...]:
             raise TokensieveError(
                 "a search decides the fraction of `method` alone", where=where, hint="give a number, or leave it out"
             )
-        if name == "random" and arms and not _OWN_SHARE & parameters.keys() and _keeps_everything(arms[0].rule):
+        if name == "random" and arms and not _OWN_SHARE & parameters.keys() and keeps_everything(arms[0].rule):
             left_out = True
             continue
         same = sum(arm.method.name == name for arm in arms)
@@ -249,14 +249,15 @@ def _as_many(method: Random, leader: Arm) -> tuple[Random, Rule | None, str]:
             return method, None, f"as many tokens as {leader.name}"
 
 
-def _keeps_everything(rule: Rule | None) -> bool:
+def keeps_everything(rule: Rule | None) -> bool:
+    """Whether a rule drops no token."""
     return isinstance(rule, TopFraction) and rule.kept_fraction == 1.0
 
 
 def _kept_fraction(leader: Arm) -> float | None:
     """Return the fraction that the recipe's method keeps by its own setting; None where it has no such setting."""
     rule = None if leader.method.chooses_rows else leader.rule
-    return rule.kept_fraction if isinstance(rule, TopFraction) and not _keeps_everything(rule) else None
+    return rule.kept_fraction if isinstance(rule, TopFraction) and not keeps_everything(rule) else None
 
 
 def _reads(recipe: Recipe, method: Method, schedule: Schedule) -> tuple[Reading, ...]:

@@ -65,6 +65,8 @@ def test_too_few_examples_say_how_many_would_do():
 def test_where_seeds_differ_most_more_examples_are_not_asked_for_in_vain():
     wide = difference(0.0, -0.05, 0.05, detectable=0.06, examples=100, seed_variance=0.5)
     assert "an effect of 0.020 takes more than 3 seeds to see" in conclude(wide, wide, LOSS, 0.02, 200)[1]
+    equal = difference(0.0, 0.0, 0.0, detectable=0.0)
+    assert "takes" not in conclude(equal, equal, LOSS, 0.02, 3)[1], "nothing differed at all"
     some = difference(0.0, -0.05, 0.05, detectable=0.03, examples=100, seed_variance=0.25)
     # (2/3)^2 of the variance is allowed, of which the seeds take 0.25.
     assert "takes about 386 examples to judge by" in conclude(some, some, LOSS, 0.02, 200)[1]

@@ -16,9 +16,7 @@ from tokensieve.data.answer_parts import OF_EVERY_MESSAGE, Part, answer_parts
 from tokensieve.data.chat_template_private import compiled_template, render_texts
 from tokensieve.data.formats import Conversation
 from tokensieve.data.settings import TRAINING_TEMPLATE
-from tokensieve.data.symbolic_rendering import symbolic_text
 from tokensieve.data.template_errors import TemplateTimeError
-from tokensieve.data.template_limit import LimitedEnvironment, Limits
 from tokensieve.data.template_shape import Answers, Shape, Span, shape_of
 from tokensieve.data.tool_calls import DIALECTS, Dialect
 from tokensieve.errors import TokensieveError
@@ -136,6 +134,8 @@ class ChatTemplate:
             raise
         except TokensieveError:
             return None
+        from tokensieve.data.symbolic_rendering import symbolic_text
+
         text = symbolic_text(self._source, roles, self._special_tokens)
         strips = text.strips if text is not None and text.around == shape.around else None
         return None if self.has_generation and strips is None else replace(shape, strips=strips)
@@ -152,7 +152,10 @@ class ChatTemplate:
         if not self.has_generation:
             spans = [self._prefix_span(messages, None, number, text) for number in answers]
         if len(spans) != len(answers):
-            raise TokensieveError(f"{len(spans)} generation spans for {len(answers)} answers")
+            raise TokensieveError(
+                f"{len(spans)} generation spans for {len(answers)} answers",
+                hint="put the answers, and nothing else, between {% generation %} and {% endgeneration %}",
+            )
         return text, dict(zip(answers, spans, strict=True))
 
     def _prefix_span(self, messages: list[dict[str, Any]], tools: list[Any] | None, answer: int, text: str) -> Span:
@@ -268,6 +271,8 @@ class ChatTemplate:
         self, messages: list[dict[str, Any]], tools: list[Any] | None, generation_prompt: bool
     ) -> tuple[str, list[Span]]:
         from transformers.utils.chat_template_utils import render_jinja_template
+
+        from tokensieve.data.template_limit import LimitedEnvironment, Limits
 
         try:
             template = compiled_template(self._source, LimitedEnvironment)

@@ -290,6 +290,8 @@ def conclude(
 
 def _examples_needed(found: PairedDifference, worth: float) -> int | None:
     """Return how many examples would show an effect with as many seeds; None where no number would."""
+    if not found.detectable:
+        return found.examples
     wanted = (worth / found.detectable) ** 2 - found.seed_variance
     return math.ceil(found.examples * (1 - found.seed_variance) / wanted) if wanted > 0 else None
 

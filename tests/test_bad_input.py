@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from weightless import refuse_models
 
 from tokensieve.cli import main
-from tokensieve.models import loading as models
 
 MODEL = Path(__file__).parents[1] / "src/tokensieve/demo/model"
 GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]}
@@ -17,7 +17,7 @@ GOOD = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "c
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    monkeypatch.setattr(models, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    refuse_models(monkeypatch)
 
 
 @pytest.fixture

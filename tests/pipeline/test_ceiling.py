@@ -6,16 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+from weightless import refuse_models
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.evaluate.differences import PairedDifference
-from tokensieve.models import loading, pool
 from tokensieve.pipeline.ceiling import ceiling_recipes, conclude
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.runs.outcomes import MEASURES
 from tokensieve.runs.view import load_run
-from tokensieve.train import trainer
 
 
 def difference(value, low, high, detectable=0.011, examples=250, seed_variance=0.0) -> PairedDifference:
@@ -153,8 +152,7 @@ def test_data_without_marks_has_no_ceiling(arguments, capsys, more):
 
 
 def test_a_dry_run_says_what_would_be_trained_and_loads_no_model(given, data, capsys, monkeypatch):
-    for module in (loading, pool, trainer):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    refuse_models(monkeypatch)
     main(["ceiling", *given, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"judged by held_out, in {data / 'run-ceiling'}"

@@ -9,15 +9,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from weightless import refuse_models
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
 from tokensieve.methods.entropy import Entropy
-from tokensieve.models import loading as models
-from tokensieve.models import pool
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.recipe import load_recipe
-from tokensieve.train import trainer
 
 MODEL = Path(__file__).parents[2] / "src/tokensieve/demo/model"
 ROW = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello there"}]}
@@ -26,8 +24,7 @@ AWAY = "meta-llama/Llama-3.2-3B"
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    for module in (models, pool, trainer):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    refuse_models(monkeypatch)
 
 
 @pytest.fixture

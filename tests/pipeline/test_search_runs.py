@@ -9,11 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rich.console import Console
+from weightless import refuse_models
 
 import tokensieve
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
-from tokensieve.models import loading, pool
+from tokensieve.models import pool
 from tokensieve.pipeline import disk, probes, search_work, training_bench
 from tokensieve.pipeline import search as searching
 from tokensieve.pipeline.candidates import candidates, searched_methods
@@ -26,7 +27,6 @@ from tokensieve.runs.outcomes import read_outcomes
 from tokensieve.runs.view import load_run
 from tokensieve.search.search import confirms
 from tokensieve.store.atomic import read_json
-from tokensieve.train import trainer
 
 SILENT = StageProgress(shown=False)
 SEARCH = "search={methods: [entropy, loss], fractions: [0.5], probes: 30, seeds: 2}"
@@ -339,8 +339,7 @@ def test_an_automatic_fraction_needs_a_method_that_has_one(recipe):
     ],
 )
 def test_what_cannot_be_searched_is_one_error_before_a_model_is_loaded(recipe, changes, told, monkeypatch):
-    for module in (loading, pool, trainer):
-        monkeypatch.setattr(module, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    refuse_models(monkeypatch)
     given = recipe("bad", *changes)
     with pytest.raises(TokensieveError, match=told) as error:
         search(given)

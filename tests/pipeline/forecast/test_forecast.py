@@ -8,10 +8,10 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
+from weightless import refuse_models
 
 from tokensieve.cli import main
 from tokensieve.errors import TokensieveError
-from tokensieve.models import loading, pool
 from tokensieve.models.size import model_size
 from tokensieve.pipeline import stages as pipeline
 from tokensieve.pipeline.forecast import forecast as module
@@ -25,13 +25,11 @@ from tokensieve.pipeline.plan import make_plan
 from tokensieve.pipeline.recipe import load_recipe
 from tokensieve.progress import StageProgress
 from tokensieve.report.cells import in_bytes
-from tokensieve.train import trainer
 
 
 @pytest.fixture(autouse=True)
 def no_weights(monkeypatch):
-    for one in (loading, pool, trainer):
-        monkeypatch.setattr(one, "load_model", lambda *_: pytest.fail("a model was loaded"))
+    refuse_models(monkeypatch)
 
 
 @pytest.fixture

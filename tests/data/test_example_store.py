@@ -1,4 +1,4 @@
-"""Manifests with a right checksum that are none of examples."""
+"""Manifests with a right checksum that do not describe examples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_manifest_of_examples_is_opened(tmp_path):
 def test_a_field_that_is_missing_or_of_another_type_is_named(key, value, tmp_path):
     about = {name: one for name, one in ABOUT.items() if name != key}
     write_manifest(tmp_path, FILES, about if value == "missing" else {**about, key: value})
-    with pytest.raises(TokensieveError, match=f"none of examples: {key}") as error:
+    with pytest.raises(TokensieveError, match=f"does not describe examples: {key}") as error:
         open_examples(tmp_path)
     assert error.value.where == str(tmp_path)
     assert "delete the folder" in error.value.hint

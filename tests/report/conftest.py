@@ -338,6 +338,21 @@ def open_tab(browser, file) -> Iterator[Any]:
 
 
 @pytest.fixture
+def open_run(open_tab, tmp_path) -> Callable[..., Tab]:
+    """Return a function that opens the page of a run in a window of some size, as a phone does if it is narrow."""
+
+    def open_it(run, width=1440, height=900, hash="", examples=10):
+        path = tmp_path / "report.html"
+        path.write_text(Report(load_run(run), examples).render(), encoding="utf-8")
+        tab = open_tab(hash, path.as_uri(), width=width, has_touch=width < 600)
+        tab.page.set_viewport_size({"width": width, "height": height})
+        tab.page.wait_for_selector("#reason .why", state="attached")
+        return tab
+
+    return open_it
+
+
+@pytest.fixture
 def make_large(demo, tokenizer) -> Callable[..., RunView]:
     """Return a function that writes a run of a given number of examples, each of a given number of tokens."""
     return partial(write_large, demo, tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 
@@ -16,23 +17,9 @@ SIZES = [(1440, 900), (390, 844)]
 
 
 @pytest.fixture
-def open_judged(judged, browser, tmp_path):
+def open_judged(judged, open_run):
     """Return a function that opens the page of the judged run in a window of some size."""
-    path = tmp_path / "report.html"
-    path.write_text(Report(load_run(judged), 10).render(), encoding="utf-8")
-    tabs: list[Tab] = []
-
-    def open_it(width=1440, height=900, hash=""):
-        tab = Tab(browser, path.as_uri(), width=width, hash=hash)
-        tab.page.set_viewport_size({"width": width, "height": height})
-        tab.page.wait_for_selector("#reason .why", state="attached")
-        tabs.append(tab)
-        return tab
-
-    yield open_it
-    for tab in tabs:
-        assert tab.said == []
-        tab.page.close()
+    return functools.partial(open_run, judged)
 
 
 def seen(tab: Tab, selector: str) -> bool:

@@ -9,32 +9,10 @@ import pytest
 from browser_tabs import Tab
 from manifests import change
 
-from tokensieve.report.html.page import Report
 from tokensieve.report.terms import TERMS
-from tokensieve.runs.view import load_run
 
 SIZES = [(1440, 900), (390, 844)]
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
-
-
-@pytest.fixture
-def open_run(browser, tmp_path):
-    """Return a function that opens the page of a run in a window of some size, as a phone does if it is narrow."""
-    tabs: list[Tab] = []
-
-    def open_it(run, width, height, hash="", examples=10):
-        path = tmp_path / "report.html"
-        path.write_text(Report(load_run(run), examples).render(), encoding="utf-8")
-        tab = Tab(browser, path.as_uri(), width=width, hash=hash, has_touch=width < 600)
-        tab.page.set_viewport_size({"width": width, "height": height})
-        tab.page.wait_for_selector("#reason .why", state="attached")
-        tabs.append(tab)
-        return tab
-
-    yield open_it
-    for tab in tabs:
-        assert tab.said == []
-        tab.page.close()
 
 
 def is_within_the_window(tab: Tab, selector: str) -> bool:

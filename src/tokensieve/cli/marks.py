@@ -47,14 +47,12 @@ def ceiling(
     recipe = given_recipe(arguments)
     quiet()
     from tokensieve.pipeline.ceiling import ceiling_lines, find_ceiling
+    from tokensieve.progress import StageProgress
 
-    if dry_run:
-        from tokensieve.progress import StageProgress
-
-        with waiting_at_most(wait):
-            print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
-        return
     with waiting_at_most(wait):
+        if dry_run:
+            print_dry_run(ceiling_lines(recipe, measure, worth, StageProgress()), as_json)
+            return
         found = find_ceiling(recipe, measure, worth)
     if as_json:
         print_json(found.to_json())

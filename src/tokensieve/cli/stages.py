@@ -269,21 +269,19 @@ def _stage(
         share = parse_share(shard)
     recipe = given_recipe(arguments)
     quiet()
-    if dry_run:
-        from tokensieve.pipeline.dry_run import dry_run as check
-        from tokensieve.progress import StageProgress
-
-        with waiting_at_most(wait):
-            print_dry_run(check(recipe, StageProgress()), as_json)
-        return
+    from tokensieve.pipeline import dry_run as checks
     from tokensieve.pipeline import search as pipeline
+    from tokensieve.progress import StageProgress
 
     with waiting_at_most(wait):
+        if dry_run:
+            print_dry_run(checks.dry_run(recipe, StageProgress()), as_json)
+            return
         folder = pipeline.run(recipe, until, share=share)
     if share.is_all or (until == "train" and share.number == 0):
         _summary(folder, until, as_json)
     elif until == "train":
-        return  # the first of the processes tells of all
+        return  # the first of the processes prints the results
     elif as_json:
         print_json({"run": str(folder), "shards": str(share)})
     else:

@@ -141,7 +141,7 @@ def open_examples(folder: Path) -> ExampleStore:
 
     Raises:
         TokensieveError: nothing was prepared in this folder, or by a version that wrote other files, or its manifest
-            is none of examples.
+            does not describe examples.
     """
     manifest = open_manifest(folder)
     shards = sum(name.startswith("shard-") for name in manifest.files)
@@ -162,7 +162,7 @@ def _types() -> TypeAdapter[ExampleStore]:
 
 def _no_examples(folder: Path, why: str) -> TokensieveError:
     return TokensieveError(
-        f"the manifest of this folder is none of examples: {why}",
+        f"the manifest of this folder does not describe examples: {why}",
         where=str(folder),
         hint=f"delete the folder and {AGAIN}: it is made again",
     )

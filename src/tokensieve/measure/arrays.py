@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def measure_tokens(
     values: dict[tuple[str, str], Float32] = {}
     for role, specs in by_role.items():
         _check_model(examples, models[role], role)
-        with _frozen(models[role], specs) as forward:
+        with evaluating(models[role]), Forward(models[role], specs) as forward:
             found = _measured(forward, examples)
         values |= {(role, spec.name): found[spec.key] for spec in specs}
     ends = turn_end_mask(examples.input_ids, examples.labels, examples.cu_seqlens, tuple(turn_end_ids))
@@ -70,7 +69,7 @@ def measure_tokens(
 def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> dict[str, list[Float32]]:
     """Measure a data set of token ids: for each statistic, the values of each row."""
     found: dict[str, list[Float32]] = {spec.name: [] for spec in specs}
-    with _frozen(model, specs) as forward:
+    with evaluating(model), Forward(model, specs) as forward:
         for start in range(0, len(dataset), _ROWS_AT_ONCE):
             rows = dataset[start : start + _ROWS_AT_ONCE]
             examples = _examples(rows["input_ids"], rows["labels"], start)
@@ -78,13 +77,6 @@ def measure_rows(model: Any, dataset: Any, specs: Sequence[StatisticSpec]) -> di
             for spec in specs:
                 found[spec.name] += np.split(measured[spec.key], examples.cu_seqlens[1:-1])
     return found
-
-
-@contextmanager
-def _frozen(model: Any, specs: Sequence[StatisticSpec]) -> Iterator[Forward]:
-    """Measure with a model in evaluation mode, and restore its mode afterwards."""
-    with evaluating(model), Forward(model, specs) as forward:
-        yield forward
 
 
 def _measured(forward: Forward, examples: Examples) -> dict[str, Float32]:

@@ -76,12 +76,12 @@ class Forward:
         """Catch what enters the head, and check what it gives against the model's own logits."""
         head.module.forward = self._catch
         self._stack.callback(delattr, head.module, "forward")
-        expected = self._probed_logits(head)
+        expected, used = self._probed_logits(head), head
         if small(self._model):
-            self._head = head.frozen()
+            self._head = used = head.frozen()
             self._stack.callback(setattr, self, "_head", head)
             self._stack.enter_context(packed_layers(self._model))
-        self._check(self._head or head, expected)
+        self._check(used, expected)
 
     @property
     def device(self) -> torch.device:

@@ -93,7 +93,7 @@ def _masks(run: Path, given: dict[int, Row]) -> Iterator[dict[str, Any]]:
             raise TokensieveError(
                 "the row does not have the tokens that it had when the run was made: the data changed since",
                 where=row.where,
-                hint="give it back what it had, or run the recipe again with another output",
+                hint="restore the row, or run the recipe again with another output",
             )
         mask = (kept.labels != IGNORE_INDEX) & (True if kept.marks is None else kept.marks == 0)
         yield {"row": row.number, "kept": mask.astype(int).tolist()}

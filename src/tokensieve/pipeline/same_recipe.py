@@ -20,9 +20,8 @@ def check_folder(plan: Plan) -> None:
     """Refuse a folder that holds the results of another recipe, and show the difference.
 
     What is measured on the models, how, what the page shows, and the licence that cards name may change between calls.
-    Controls and seeds may join
-    those that are there, at the end, controls with the models that they need. A folder without results, such as that of
-    a run that failed early, takes any recipe.
+    Controls and seeds may join those that are there, at the end, controls with the models that they need. A folder
+    without results, such as that of a run that failed early, takes any recipe.
 
     Raises:
         TokensieveError: another recipe, a folder that holds something else, or a control with the name of an arm that

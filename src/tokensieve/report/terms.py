@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 TERMS = {
     "nats": (
-        "The unit of loss, the negative natural logarithm of the probability that a model gives a token: 0.1 nats are "
-        "a probability of 90 %, 1 is 37 %, 5 are 0.7 %."
+        "The unit of loss, the negative natural logarithm of the probability that a model gives a token: 0.1 nats "
+        "stand for a probability of 90 %, 1 for 37 %, 5 for 0.7 %."
     ),
     "95 % interval": "A range found in a way that covers the true value in 95 of 100 repetitions.",
     "random tokens": "A control: the same training on as many tokens, picked at random.",

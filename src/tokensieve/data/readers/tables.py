@@ -108,7 +108,7 @@ def _parquet_rows(path: Path) -> int:
     # Not the values of its columns too: for some damaged files pyarrow ends the process when asked for them.
     found = sum(metadata.row_group(number).num_rows for number in range(metadata.num_row_groups))
     if metadata.num_rows != found:
-        raise pa.ArrowInvalid(f"the footer says {metadata.num_rows:,} rows, and {found:,} in row groups")
+        raise pa.ArrowInvalid(f"the footer says {metadata.num_rows:,} rows, and its row groups have {found:,}")
     return metadata.num_rows
 
 
